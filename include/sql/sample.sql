@@ -83,7 +83,7 @@ INSERT INTO secret (name, username, secretID, secretKey, expires)
 SELECT
   CONCAT(kind.prefix, LPAD(n.i, 4, '0')),
   CONCAT('active-', LPAD(n.i, 4, '0')),
-  CONCAT('secret-id-', kind.prefix, LPAD(n.i, 4, '0')),
+  CONCAT('id-', kind.prefix, LPAD(n.i, 4, '0')),
   'not-a-secret',
   CASE kind.prefix
     WHEN 'expect-kept-never-' THEN 0
