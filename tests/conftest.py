@@ -1,0 +1,106 @@
+# ruff: noqa: PLC0415  Airflow takes seconds to import: only the fixtures that need it do so
+"""Private servers and a private Airflow for the tests, each started when the first test asks for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dev.airflow import environment
+from dev.servers import MariaDB, Redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow.models.dagrun import DagRun
+    from airflow.sdk import DAG
+    from redis import Redis as RedisClient
+
+# Airflow reads these when it is first imported, which can be as early as the collection of a test file.
+_HOME = Path(tempfile.mkdtemp(prefix="iam-watcher-tests-"))
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRFLOW_"))]:
+    del os.environ[_name]
+os.environ.update(environment(_HOME, deployment_id="test"))
+
+_NEEDS_A_SERVER = {"mariadb", "redis_server", "airflow_db"}
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    unit = Path(__file__).parent / "unit"
+    for item in items:
+        servers = _NEEDS_A_SERVER.intersection(getattr(item, "fixturenames", ()))
+        if servers and item.path.is_relative_to(unit):
+            raise pytest.UsageError(f"{item.nodeid} uses {sorted(servers)}: a unit test starts no server")
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """The session's MariaDB; the connection iam_mysql is its account with just the watchers' grants."""
+    with MariaDB(tmp_path_factory.mktemp("mariadb")) as server, pytest.MonkeyPatch.context() as patch:
+        server.create_schema()
+        patch.setenv("AIRFLOW_CONN_IAM_MYSQL", server.airflow_uri)
+        yield server
+
+
+@pytest.fixture
+def iam_schema(mariadb: MariaDB) -> MariaDB:
+    """The session's MariaDB with a database `iam` as include/sql/schema.sql makes it, without rows."""
+    mariadb.create_schema()
+    return mariadb
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """The session's Redis, behind the connection iam_redis."""
+    with Redis(tmp_path_factory.mktemp("redis")) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_IAM_REDIS", server.airflow_uri)
+        yield server
+
+
+@pytest.fixture
+def redis_client(redis_server: Redis) -> Iterator[RedisClient]:
+    """A client of the session's Redis, which is empty now."""
+    with redis_server.client() as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's metadata database (SQLite), migrated once: `dag.test()` needs it."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def run_dag(airflow_db: None) -> Callable[..., DagRun]:
+    """A function that runs a DAG, which a test just built, by `dag.test()` and returns the run."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    def run(dag: DAG, **arguments: Any) -> DagRun:
+        # dag.test() only runs what the dag-processor has stored: its part is done here.
+        bundle = "dags-folder"
+        with create_session() as session:
+            DagBundlesManager().sync_bundles_to_db(session=session)
+        with create_session() as session:
+            stored = LazyDeserializedDAG.from_dag(dag)
+            SerializedDAG.bulk_write_to_db(bundle, None, [stored], session=session)
+            session.commit()
+            SerializedDagModel.write_dag(stored, bundle_name=bundle, session=session)
+        return dag.test(**arguments)
+
+    return run
