@@ -27,3 +27,33 @@ class WatcherError(IamWatcherError):
 
 class InvalidSpec(IamWatcherError, ValueError):  # noqa: N818  the public name, see docs
     """The schedule is not valid."""
+
+
+class LockError(IamWatcherError):
+    """The lock failed."""
+
+
+class LockUnavailable(LockError):  # noqa: N818  a state, named as one
+    """Redis can't be asked for the lock."""
+
+    def __init__(self, node: str, key: str, cause: Exception) -> None:
+        """Name the server (host:port), the lock's key and what redis-py said."""
+        self.node, self.key = node, key
+        super().__init__(f"{node} did not answer for {key!r}: {type(cause).__name__}: {cause}")
+
+
+class LockLost(LockError):  # noqa: N818  a state, named as one
+    """The lease was lost while its work was going on."""
+
+
+class LockBusy(LockError):  # noqa: N818  a state, named as one
+    """Someone else holds the lock."""
+
+    def __init__(self, holder: object, key: str) -> None:
+        """Keep the `Holder` (None if the key came free meanwhile)."""
+        self.holder = holder
+        super().__init__(str(holder) if holder else f"{key!r} was held by another a moment ago")
+
+
+class DeploymentIdError(LockError):
+    """The deployment id is missing or not valid."""

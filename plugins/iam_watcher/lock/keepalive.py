@@ -1,0 +1,207 @@
+"""Keeps a run's lease alive while one of its tasks works, and stops the task when the lease is lost.
+
+A Watcher gives `guard` to every task inside it as its `pre_execute`, which Airflow runs in the task's
+own process right before `execute`, and again before a deferred task resumes. From then on a thread
+renews the lease every BEAT seconds, together with a mark that this process is alive: a retry waits for
+the mark of its predecessor, and the release for all of them.
+
+The thread never logs and never resolves a connection: in an orphan (its supervisor is dead) logging
+raises, and the channel to the supervisor is the main thread's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from iam_watcher.errors import LockBusy, LockError, LockLost, LockUnavailable
+from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.sensor import busy
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from iam_watcher.lock.lease import Lease
+
+BEAT = 2.0  # seconds between two renewals
+BUSY_TTL = 6.0  # seconds: longer than the longest statement, which a server finishes for a dead client
+KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as Airflow's supervisor has it
+PREDECESSOR_GONE_WITHIN = 30.0  # seconds that a retry waits for the process it replaces
+PR_SET_PDEATHSIG = 1  # see prctl(2)
+
+
+class KeepAlive:
+    """A thread that renews one lease for one task.
+
+    Args:
+        lease: held by this run.
+        member: the task, as `task_id/map_index`.
+        nonce: what tells this try of the task from another.
+        stops_itself: the task calls `checkpoint` between its steps; any other gets SIGTERM when the
+            lease is lost.
+    """
+
+    def __init__(self, lease: Lease, member: str, nonce: str, *, stops_itself: bool) -> None:
+        self.lease, self.member, self.nonce = lease, member, nonce
+        self._stops_itself = stops_itself
+        self._lost: LockError | None = None
+        self._last_error: LockUnavailable | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"keepalive-{lease.key}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to renew."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the renewals and take the mark off. The lease stays: the run may have more tasks."""
+        if not self._ended.is_set():
+            self._ended.set()
+            self._thread.join()
+            with suppress(LockError):  # Redis out of reach: the mark expires by itself.
+                self.lease.leave(self.member, self.nonce)
+
+    def check(self) -> None:
+        """Return if the lease is ours at this moment.
+
+        Judged by this process's clock and not by the thread: after SIGSTOP both wake up at once.
+
+        Raises:
+            LockLost: it is not.
+            LockUnavailable: it is not, because Redis could not be asked for too long.
+        """
+        if self._lost is None and self.lease.remaining <= 0:
+            self._lost = self._last_error or LockLost(
+                f"{self.lease.key!r} was not renewed for {self.lease.ttl:g} s; "
+                "this process stood still, or its thread did"
+            )
+        if self._lost is not None:
+            raise self._lost
+
+    def _run(self) -> None:
+        while not self._ended.wait(BEAT):
+            try:
+                self.check()
+                self._beat()
+            except LockUnavailable as error:
+                self._last_error = error  # The next beat asks again, for as long as the lease lasts.
+            except LockError as error:
+                self._lost = error
+            if self._lost is not None or self.lease.remaining <= 0:
+                if not self._stops_itself and not self._ended.is_set():
+                    self._end_process()
+                return
+
+    def _beat(self) -> None:
+        answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
+        if answer == "gone" and self.lease.remaining > 0 and self.lease.acquire():
+            # A Redis that lost its keys: ours again, and no one had it between.
+            answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
+        if answer != "renewed":
+            reason = {"revoked": "someone released it by force", "foreign": "another took it"}
+            raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {reason.get(answer, 'it is gone')}")
+
+    def _end_process(self) -> None:
+        """Stop a task that knows nothing of the lock: SIGTERM (so `on_kill`), then the end.
+
+        Its process must go whatever it does, so nothing here may block or raise.
+        """
+        text = f"iam_watcher: {self._lost or self._last_error}; ending this task\n"
+        threading.Thread(target=_write_stderr, args=(text,), daemon=True).start()
+        os.kill(os.getpid(), signal.SIGTERM)
+        if not self._ended.wait(KILL_AFTER):
+            os._exit(1)
+
+
+_current: KeepAlive | None = None
+
+
+def checkpoint() -> None:
+    """Return if the running task may go on; a job calls this between two steps.
+
+    In a task without a lock it does nothing.
+
+    Raises:
+        LockLost, LockUnavailable: see `KeepAlive.check`.
+    """
+    if _current is not None:
+        _current.check()
+
+
+def guard(context: Context) -> None:
+    """Let the task begin only under the lock that `acquire` was granted, and keep that lock alive.
+
+    Raises:
+        AirflowSkipException: `acquire` was granted nothing, or the lock is another's now and `on_busy`
+            is "skip".
+        AirflowFailException: the lock is another's now and `on_busy` is "fail".
+        AirflowException: a process of this very task is still alive; a retry comes later.
+        LockUnavailable: Redis can't be asked.
+    """
+    global _current  # noqa: PLW0603  one task at a time in a process
+    stop()
+    grant = Grant.pull(context)
+    if grant is None:
+        raise AirflowSkipException("this run was not granted its lock: `acquire` did not succeed in it")
+    _die_with_parent()
+    task, ti = context["task"], context["ti"]
+    member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
+    lease = grant.lease()
+    _enter(lease, member, nonce)
+    if not lease.acquire():
+        lease.leave(member, nonce)
+        busy(LockBusy(lease.holder(), grant.key), grant)
+    _current = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
+    _current.start()
+    for event in ("success", "failure", "retry", "skipped"):
+        name = f"on_{event}_callback"
+        setattr(task, name, [_stop_after, *getattr(task, name)])
+
+
+def stop() -> None:
+    """Stop the keepalive of this process, if there is one."""
+    global _current  # noqa: PLW0603  one task at a time in a process
+    if _current is not None:
+        _current.stop()
+        _current = None
+
+
+def _stop_after(context: Context) -> None:  # noqa: ARG001  a callback's signature
+    stop()
+
+
+def _enter(lease: Lease, member: str, nonce: str) -> None:
+    deadline = time.monotonic() + PREDECESSOR_GONE_WITHIN
+    while not lease.enter(member, nonce, busy_ttl=BUSY_TTL):
+        if time.monotonic() > deadline:
+            raise AirflowException(
+                f"an earlier process of task {member} still works under lock {lease.key!r} "
+                f"after {PREDECESSOR_GONE_WITHIN:g} s; not starting a second one beside it"
+            )
+        time.sleep(0.25)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when its supervisor dies, so that it can't work on as an orphan.
+
+    Linux only, see prctl(2). Not for a run inside `dags test`, whose parent is a person's shell.
+    """
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
+
+    comms: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if sys.platform == "linux" and not isinstance(comms, InProcessSupervisorComms):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _write_stderr(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, text.encode())

@@ -1,0 +1,55 @@
+"""ReleaseLockOperator: the last task of a Watcher, its teardown."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.grant import Grant
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+PATIENCE = 60.0  # seconds; a task that is marked failed is gone after about 11
+POLL = 0.25  # seconds
+
+
+class ReleaseLockOperator(BaseOperator):
+    """Free the lock that `acquire` of this run was granted, once no task of the run works any more.
+
+    Key and owner come from the XCom of `acquire`. A lock that is another's by now stays theirs.
+    """
+
+    ui_color = "#e6d8f2"
+
+    def execute(self, context: Context) -> None:
+        """Free the lock.
+
+        Raises:
+            AirflowSkipException: there is nothing to free.
+            AirflowException: work still goes on under the lock after PATIENCE; the lock stays.
+            LockUnavailable: Redis can't be asked; the lock ends with its lease.
+        """
+        keepalive.stop()  # In `dags test` the work ran in this process.
+        grant = Grant.pull(context)
+        if grant is None:
+            raise AirflowSkipException("this run was not granted its lock: nothing to free")
+        lease = grant.lease()
+        deadline = time.monotonic() + PATIENCE
+        while not lease.release():
+            holder = lease.holder()
+            if holder is None or holder.owner != grant.owner:
+                self.log.warning(
+                    "lock was no longer ours: key=%s owner=%s now=%s", grant.key, grant.owner, holder
+                )
+                return
+            if time.monotonic() > deadline:
+                raise AirflowException(
+                    f"work still goes on after {PATIENCE:g} s, so the lock stays: {holder}"
+                )
+            time.sleep(POLL)
+        self.log.info("lock released: key=%s owner=%s", grant.key, grant.owner)
