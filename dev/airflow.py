@@ -5,14 +5,37 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import secrets
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+from dev.processes import Process, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
 
 ROOT = Path(__file__).parent.parent
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+_HEALTHY_SECONDS = 180
+_STOP_SECONDS = 20
+_ARGUMENTS = {
+    # The API server reads the logs from the same disk: nobody needs these two servers and their ports.
+    "scheduler": ["--skip-serve-logs"],
+    "triggerer": ["--skip-serve-logs"],
+}
+_HEALTH_KEYS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 
 
 def environment(
@@ -20,30 +43,206 @@ def environment(
     *,
     deployment_id: str,
     connections: Mapping[str, str] | None = None,
-    dags_folder: Path = ROOT / "dags",
+    dags_folders: Sequence[Path] = (ROOT / "dags",),
     options: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the whole environment of a private Airflow: ours, without any other Airflow's variables.
+    """Return the whole environment of a private Airflow: ours, without another Airflow's variables.
 
     Args:
-        home: AIRFLOW_HOME; metadata database (SQLite) and task logs go there.
+        home: AIRFLOW_HOME; the metadata database (SQLite) and the logs go there.
         deployment_id: `[iam_watcher] deployment_id`, part of every lock's owner.
         connections: Connection id -> URI.
-        dags_folder: Where the watchers are.
+        dags_folders: Where the DAG files are; the first one is `[core] dags_folder`.
         options: More variables, such as AIRFLOW__CORE__PARALLELISM; they win.
     """
-    ours = {
-        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW_"))
-    }
+    foreign = ("AIRFLOW_", "_AIRFLOW_")
+    bundles = [
+        {
+            "name": "dags-folder" if number == 0 else f"dags-folder-{number + 1}",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(folder)},
+        }
+        for number, folder in enumerate(dags_folders)
+    ]
     return {
-        **ours,
+        **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folders[0]),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID": deployment_id,
         "AIRFLOW__IAM_WATCHER__SETTINGS_FILE": str(ROOT / "include" / "iam-watcher.yaml"),
         **{f"AIRFLOW_CONN_{name.upper()}": uri for name, uri in (connections or {}).items()},
         **(options or {}),
     }
+
+
+class Airflow:
+    """One deployment: its home, its secrets, its commands and its components.
+
+    A context manager; its end ends all components. Several can run beside each other.
+
+    Args:
+        home: AIRFLOW_HOME, created if missing.
+        deployment_id: As in `environment`.
+        connections: As in `environment`.
+        dags_folders: As in `environment`.
+        options: As in `environment`; they win over the settings of this class too.
+    """
+
+    user = "admin"
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        deployment_id: str,
+        connections: Mapping[str, str] | None = None,
+        dags_folders: Sequence[Path] = (ROOT / "dags",),
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home = home.absolute()
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.password = secrets.token_urlsafe(12)
+        self.processes: dict[str, Process] = {}
+        self._token = ""
+        passwords = self.home / "passwords.json"
+        passwords.touch(mode=0o600)
+        passwords.write_text(json.dumps({self.user: self.password}))
+        self.env = environment(
+            self.home,
+            deployment_id=deployment_id,
+            connections=connections,
+            dags_folders=dags_folders,
+            options={
+                "AIRFLOW__API__BASE_URL": self.url,
+                "AIRFLOW__API__HOST": "127.0.0.1",
+                "AIRFLOW__API__PORT": str(self.port),
+                "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+                "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+                "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+                "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+                "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+                "AIRFLOW__CORE__PARALLELISM": "4",
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self.user}:admin",
+                "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+                # Seconds until a new file is seen (default 300).
+                "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+                **(options or {}),
+            },
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of `airflow <arguments>`."""
+        return [sys.executable, "-m", "airflow", *arguments]
+
+    def run(self, *arguments: str) -> str:
+        """Run `airflow <arguments>` to its end and return what it printed.
+
+        Raises:
+            subprocess.CalledProcessError: It failed; `output` has what it printed.
+        """
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+        return done.stdout.decode(errors="replace")
+
+    def spawn(self, name: str, *arguments: str) -> Process:
+        """Start `airflow <arguments>`, with its output in `<home>/<name>.log`; it ends with us."""
+        process = Process(
+            f"airflow {name}",
+            self.command(*arguments),
+            self.home / f"{name}.log",
+            env=self.env,
+            cwd=self.home,
+            stop_seconds=_STOP_SECONDS,
+        )
+        self.processes[name] = process
+        return process
+
+    def start(self, components: Iterable[str] = COMPONENTS) -> None:
+        """Start components; the metadata database must be migrated (`airflow db migrate`)."""
+        for component in components:
+            self.spawn(component, component, *_ARGUMENTS.get(component, []))
+
+    def wait_healthy(self) -> None:
+        """Wait until every started component says that it is healthy.
+
+        Raises:
+            ProcessError: One ended, or is not healthy in time; with the end of its log.
+        """
+        deadline = time.monotonic() + _HEALTHY_SECONDS
+        while sick := self._not_healthy():
+            for process in self.processes.values():
+                if not process.running:
+                    raise process.failure(f"ended with exit code {process.returncode}")
+            if time.monotonic() > deadline:
+                raise self.processes[sick[0]].failure(f"is not healthy after {_HEALTHY_SECONDS} s")
+            time.sleep(0.5)
+
+    def _not_healthy(self) -> list[str]:
+        try:
+            health = self._call("/api/v2/monitor/health", None, "GET")
+        except (OSError, ValueError):
+            return ["api-server"]
+        return [
+            name
+            for name, key in _HEALTH_KEYS.items()
+            if name in self.processes and health[key]["status"] != "healthy"
+        ]
+
+    def api(self, path: str, body: object = None, *, method: str = "") -> Any:
+        """Call the REST API as the admin and return the decoded answer.
+
+        Args:
+            path: Below /api/v2, such as "/dags".
+            body: Sent as JSON; None sends none.
+            method: GET without a body and POST with one, unless given.
+
+        Raises:
+            urllib.error.HTTPError: The server refused the call.
+        """
+        if not self._token:
+            login = {"username": self.user, "password": self.password}
+            self._token = self._call("/auth/token", login, "POST")["access_token"]
+        return self._call(f"/api/v2{path}", body, method or ("GET" if body is None else "POST"))
+
+    def _call(self, path: str, body: object, method: str) -> Any:
+        request = urllib.request.Request(  # noqa: S310  our own http address
+            f"{self.url}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={"Content-Type": "application/json"},
+        )
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  the same
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def stop(self) -> None:
+        """End all components and all that they started: SIGTERM to each, SIGKILL to what stays."""
+        for process in self.processes.values():
+            with suppress(ProcessLookupError):
+                process.terminate()
+        while self.processes:
+            _name, process = self.processes.popitem()
+            process.stop()

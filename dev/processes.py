@@ -14,14 +14,17 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _LOG_TAIL_LINES = 25
+# Beside each log file: the pid and start time of the process that writes it, for `end_leftovers`.
+_NOTE = ".process"
 # Below the range from which the kernel takes the ports of outgoing connections (32768 and up), so none
 # of them can take the port between our look and the server's bind; and free of well-known services.
 _PORTS = range(28100, 30000)
@@ -76,30 +79,94 @@ def require(binary: str, package: str) -> str:
     return found
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """One line of the process table."""
+
+    pid: int
+    parent: int
+    session: int
+    # Clock ticks since boot: with the pid it names one process for ever, as pids are used again.
+    started: int
+
+
+def _process_table() -> list[_Entry]:
+    """Return all living processes; zombies don't count."""
+    table = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal():
+            with suppress(OSError):
+                # The command's name stands in parentheses and may hold blanks and parentheses itself.
+                fields = (path / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    pid, parent, session, started = path.name, fields[1], fields[3], fields[19]
+                    table.append(_Entry(int(pid), int(parent), int(session), int(started)))
+    return table
+
+
 def session_members(session: int) -> list[int]:
-    """Return the pids of a session's living processes (zombies don't count)."""
-    members = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with suppress(OSError):
-            # The command's name stands in parentheses and may itself hold blanks and parentheses.
-            state, _ppid, _pgrp, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(sid) == session and state not in "ZX":
-                members.append(int(entry.name))
-    return members
+    """Return the pids of a session's living processes, and of all their descendants.
+
+    Descendants count because some of them begin a session of their own, as Airflow's BashOperator does.
+    """
+    table = _process_table()
+    found = {entry.pid for entry in table if entry.session == session}
+    while more := {entry.pid for entry in table if entry.parent in found} - found:
+        found |= more
+    return sorted(found)
 
 
 def end_session(session: int, seconds: float) -> None:
     """End every process of a session: SIGTERM, and SIGKILL for those still there after `seconds`."""
+    pids = set(session_members(session))
+
+    def left() -> set[int]:
+        # A descendant whose parent has ended is no descendant any more: remember it.
+        living = {entry.pid for entry in _process_table()}
+        pids.update(session_members(session))
+        return pids & living
+
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in session_members(session):
+        for pid in left():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
                 # A stopped process would not see SIGTERM before it is continued.
                 os.kill(pid, signal.SIGCONT)
-        if wait_until(lambda: not session_members(session), seconds):
+        if wait_until(lambda: not left(), seconds, pause=0.1):
             return
+
+
+def end_leftovers(folder: Path) -> None:
+    """End what an earlier run, itself killed, left running with its log below this folder."""
+    for note in folder.rglob(f"*{_NOTE}"):
+        with suppress(ValueError):
+            pid, started = map(int, note.read_text().split())
+            leader = [entry.started for entry in _process_table() if entry.pid == pid]
+            # No leader, but members: its orphans. A leader of another time: a stranger with that pid.
+            if leader in ([], [started]):
+                end_session(pid, seconds=10)
+        note.unlink()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a KeyboardInterrupt and ignore all further ones.
+
+    So a second Ctrl-C, or make passing on the first one, can't break off the ending of our processes.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, _frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Process:
@@ -145,6 +212,9 @@ class Process:
                 cwd=cwd,
                 start_new_session=True,
             )
+        self._note = log.with_suffix(_NOTE)
+        started = [entry.started for entry in _process_table() if entry.pid == self.pid]
+        self._note.write_text(" ".join(map(str, [self.pid, *started])))
 
     @property
     def pid(self) -> int:
@@ -177,6 +247,11 @@ class Process:
         """Let a paused process go on."""
         self.signal(signal.SIGCONT)
 
+    def terminate(self) -> None:
+        """Ask the process, and not its children, to end (SIGTERM), and don't wait for it."""
+        self._popen.terminate()
+        self.resume()
+
     def kill(self) -> None:
         """End the process alone by SIGKILL, as a crash does; its children live on as orphans."""
         self._popen.kill()
@@ -191,11 +266,11 @@ class Process:
     def stop(self) -> None:
         """End the process and all that it started, and wait until they are gone."""
         if self.running:
-            self._popen.terminate()
-            self.resume()
+            self.terminate()
             self.wait(self._stop_seconds)
         end_session(self.pid, self._stop_seconds)
         self._popen.wait(self._stop_seconds)
+        self._note.unlink(missing_ok=True)
 
     def log_tail(self) -> str:
         """Return the last lines of its log."""

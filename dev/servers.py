@@ -232,7 +232,6 @@ class MariaDB(Server):
             f"--port={self.port}",
             # Relative to the data folder: a socket's whole path must not exceed 107 bytes.
             "--socket=mariadb.sock",
-            f"--pid-file={self.folder / 'mariadb.pid'}",
             f"--init-file={self._accounts_file()}",
             "--skip-name-resolve",
             "--skip-networking=OFF",
