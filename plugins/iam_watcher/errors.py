@@ -28,6 +28,13 @@ class WatcherError(IamWatcherError):
 class InvalidSpec(IamWatcherError, ValueError):  # noqa: N818  the public name, see docs
     """The schedule is not valid."""
 
+    def __init__(self, spec: str, *, field: str, part: str, expected: str) -> None:
+        self.spec = spec
+        self.field = field
+        self.part = part
+        self.expected = expected
+        super().__init__(f"in {spec!r}, {field}: {part!r}; expected {expected}")
+
 
 class LockError(IamWatcherError):
     """The lock failed."""
@@ -57,3 +64,27 @@ class LockBusy(LockError):  # noqa: N818  a state, named as one
 
 class DeploymentIdError(LockError):
     """The deployment id is missing or not valid."""
+
+
+class JobError(IamWatcherError):
+    """The job can't go on."""
+
+
+class JobArgumentError(JobError, ValueError):
+    """An argument of the job is not valid."""
+
+
+class TableError(JobError):
+    """The job can't work on this table."""
+
+
+class ClockError(JobError):
+    """The clocks of the database and of this worker differ."""
+
+
+class BrakeError(JobError):
+    """The brake held the job back; nothing was written."""
+
+
+class WalkError(JobError):
+    """The walk stopped before its end."""

@@ -1,0 +1,116 @@
+"""Schedules: what a user types as `schedule=`, and when it ticks. Plain Python, no Airflow.
+
+| spec | kind | ticks |
+|---|---|---|
+| `30 3 * * *`, `0 30 3 * * *` | cron | at the times the fields name; six fields begin with seconds |
+| `@yearly @annually @monthly @weekly @daily @midnight @hourly` | cron | the same, by name |
+| `CRON_TZ=Asia/Shanghai 0 10 * * *` (or `TZ=`) | cron | by the clock of that time zone |
+| `@every 1h30m` | every | at multiples of the duration since 1970-01-01T00:00Z: fixed rate |
+| `@after 5m` | after | that long after the last run ended: interval after completion |
+| `@at 2027-01-31T08:00:00+01:00` | at | once |
+
+Cron specs are those of robfig/cron v3 with optional seconds: what it refuses is refused, what it
+accepts ticks at the same instants. `@every` ticks at fixed multiples rather than counting from the
+start of a process, so that all deployments tick together and a restart fires no burst.
+
+`python -m iam_watcher.schedule SPEC` prints the next ticks of a spec.
+"""
+
+from __future__ import annotations
+
+import re
+
+from iam_watcher.errors import InvalidSpec
+from iam_watcher.schedule.base import Kind, Schedule
+from iam_watcher.schedule.cron import Cron, Dst
+from iam_watcher.schedule.duration import BadDuration, parse_duration
+from iam_watcher.schedule.fields import KINDS, BadField
+from iam_watcher.schedule.fixed import After, At, Every
+from iam_watcher.schedule.zone import zone
+
+__all__ = ["After", "At", "Cron", "Dst", "Every", "InvalidSpec", "Kind", "Schedule", "parse"]
+
+_DESCRIPTORS = {
+    "@yearly": "0 0 0 1 1 *",
+    "@annually": "0 0 0 1 1 *",
+    "@monthly": "0 0 0 1 * *",
+    "@weekly": "0 0 0 * * 0",
+    "@daily": "0 0 0 * * *",
+    "@midnight": "0 0 0 * * *",
+    "@hourly": "0 0 * * * *",
+}
+_PREFIX = re.compile(r"(?:CRON_)?TZ=([^ ]*)( ?)")
+# What Go's unicode.IsSpace takes for a space. Python's str.split() also splits at U+001C to U+001F.
+_SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_FIELD = re.compile(f"[^{_SPACES}]+")
+
+
+def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig") -> Schedule:
+    """Return the schedule that `spec` names.
+
+    Args:
+        spec: see the table of this module.
+        timezone: the tz database name of the zone whose clock a cron spec without a prefix goes by.
+        dst: what a cron spec does at a clock change. `robfig`: a time that the clock skips doesn't
+            come that day, a time that it repeats comes twice. `vixie`: the former comes right after
+            the gap, the latter once; a spec of every hour goes by elapsed time either way.
+
+    Raises:
+        InvalidSpec: the spec, or the time zone, isn't valid.
+    """
+    if dst not in ("robfig", "vixie"):
+        raise InvalidSpec(spec, field="dst", part=str(dst), expected="robfig or vixie")
+    rest = spec
+    prefix = _PREFIX.match(spec)
+    if prefix:
+        if not prefix[2]:
+            raise InvalidSpec(spec, field="time zone", part=prefix[0], expected="a space and a spec after it")
+        # As in Go, no name is UTC and "Local" the zone that holds without a prefix.
+        timezone = {"": "UTC", "Local": timezone}.get(prefix[1], prefix[1])
+        rest = re.sub(f"^[{_SPACES}]+|[{_SPACES}]+$", "", spec[prefix.end() :])
+    try:
+        zone(timezone)
+    except LookupError:
+        raise InvalidSpec(
+            spec, field="time zone", part=timezone, expected="a name of the tz database such as Europe/Berlin"
+        ) from None
+    if rest.startswith("@"):
+        return _descriptor(spec, rest, timezone, dst, prefixed=prefix is not None)
+    return _cron(spec, rest, timezone, dst)
+
+
+def _descriptor(spec: str, text: str, timezone: str, dst: Dst, *, prefixed: bool) -> Schedule:
+    if text in _DESCRIPTORS:
+        return _cron(spec, _DESCRIPTORS[text], timezone, dst)
+    name, space, argument = text.partition(" ")
+    if space and name in ("@every", "@after"):
+        if prefixed and name == "@after":
+            raise InvalidSpec(spec, field="time zone", part=timezone, expected="no time zone before @after")
+        try:
+            duration = parse_duration(argument)
+        except BadDuration as bad:
+            raise InvalidSpec(spec, field=f"{name} duration", part=bad.part, expected=bad.expected) from None
+        return Every(duration) if name == "@every" else After(duration)
+    if space and name == "@at":
+        if prefixed:
+            raise InvalidSpec(spec, field="time zone", part=timezone, expected="no time zone before @at")
+        return At.parse(spec, argument)
+    expected = f"one of {', '.join(_DESCRIPTORS)}, @every <duration>, @after <duration>, @at <RFC 3339 time>"
+    raise InvalidSpec(spec, field="descriptor", part=text, expected=expected)
+
+
+def _cron(spec: str, text: str, timezone: str, dst: Dst) -> Cron:
+    texts = _FIELD.findall(text)
+    if len(texts) == len(KINDS) - 1:
+        texts.insert(0, "0")
+    if len(texts) != len(KINDS):
+        expected = "5 fields (minute hour day-of-month month day-of-week), or 6 with seconds first"
+        raise InvalidSpec(spec, field="number of fields", part=str(len(texts)), expected=expected)
+    fields = []
+    for kind, field in zip(KINDS, texts, strict=True):
+        try:
+            fields.append(kind.parse(field))
+        except BadField as bad:
+            raise InvalidSpec(spec, field=kind.name, part=bad.part, expected=bad.expected) from None
+    second, minute, hour, day, month, weekday = fields
+    return Cron(second, minute, hour, day, month, weekday, timezone, dst)

@@ -1,0 +1,69 @@
+"""What all schedules have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Literal
+
+Kind = Literal["cron", "every", "after", "at"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+
+
+def seconds(moment: datetime) -> int:
+    """Return the whole seconds from 1970-01-01T00:00Z to `moment`, rounded down.
+
+    Raises:
+        ValueError: `moment` has no time zone.
+    """
+    if moment.utcoffset() is None:
+        raise ValueError(f"{moment!r} has no time zone; give an aware datetime")
+    return (moment - _EPOCH) // _SECOND
+
+
+class Schedule(ABC):
+    """When something has to happen. Immutable, hashable; `str()` is the canonical spec."""
+
+    kind: ClassVar[Kind]
+
+    @property
+    @abstractmethod
+    def interval(self) -> timedelta | None:
+        """The time between two ticks, where it's the same for all."""
+
+    @abstractmethod
+    def next(self, after: datetime) -> datetime | None:
+        """Return the first tick strictly after `after`, in the time zone of `after`.
+
+        Args:
+            after: an aware datetime. For ticks in the repeated hour of a clock change it had better
+                be in UTC: Python compares two datetimes of one zone by their clock readings.
+
+        Returns:
+            The tick, or None if there is none (for cron: none in this and the next five years).
+
+        Raises:
+            ValueError: `after` has no time zone.
+        """
+
+    def latest(self, *, after: datetime, until: datetime) -> datetime | None:
+        """Return the last tick later than `after` and not later than `until`, or None.
+
+        The number of calls of `next` grows with the logarithm of the time looked at, so that years of
+        ticks a second apart cost no more than a few.
+        """
+        low = self.next(after)
+        if low is None or low > until:
+            return None
+        high = until
+        # `low` is a tick; no tick is later than `high` and not later than `until`.
+        while (following := self.next(low)) is not None and following <= high:
+            middle = low + (high - low) / 2
+            later = self.next(middle)
+            if later is not None and later <= high:
+                low = later
+            else:
+                low, high = following, middle
+        return low

@@ -1,0 +1,254 @@
+"""Cron schedules, with the answers of robfig/cron v3.
+
+Source: github.com/robfig/cron v3.0.1, `SpecSchedule.Next`. It walks a clock forward, month by month,
+then day by day, hour by hour, and so on. At a clock change its answers depend on each of these
+steps, so the search here takes the same steps; where the zone's offset is constant it takes many of
+them at once. Two places of the original never end or go back in time; here they go on:
+a calendar day that a zone left out altogether, and a repeated stretch of more than an hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import ClassVar, Literal
+
+from iam_watcher.schedule.base import Kind, Schedule, seconds
+from iam_watcher.schedule.fields import HOUR, KINDS, Field
+from iam_watcher.schedule.zone import DAY, Zone, zone
+
+Dst = Literal["robfig", "vixie"]
+
+_HOUR = 3_600
+_MINUTE = 60
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_YEARS = 5
+_LAST_YEAR = 9_998
+_NOON = 12
+
+
+@dataclass(frozen=True)
+class Cron(Schedule):
+    """Ticks at the times of day that six fields name, by the clock of one time zone."""
+
+    second: Field
+    minute: Field
+    hour: Field
+    day_of_month: Field
+    month: Field
+    day_of_week: Field
+    timezone: str = "UTC"
+    dst: Dst = "robfig"
+
+    kind: ClassVar[Kind] = "cron"
+
+    @property
+    def interval(self) -> timedelta | None:
+        """None: months and clock changes make the distances differ."""
+        return None
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The six fields, seconds first."""
+        return (self.second, self.minute, self.hour, self.day_of_month, self.month, self.day_of_week)
+
+    def __str__(self) -> str:
+        text = " ".join(kind.format(field) for kind, field in zip(KINDS, self.fields, strict=True))
+        return text if self.timezone == "UTC" else f"CRON_TZ={self.timezone} {text}"
+
+    def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
+        start = seconds(after)
+        local = zone(self.timezone)
+        every_hour = self.hour.mask == HOUR.full
+        if self.dst == "robfig" or every_hour:
+            tick = _Search(self, local).run(start)
+        else:
+            tick = self._next_vixie(local, start)
+        return None if tick is None else datetime.fromtimestamp(tick, UTC).astimezone(after.tzinfo)
+
+    def matches_day(self, ordinal: int) -> bool:
+        """Tell whether the day of that proleptic Gregorian ordinal is one of this schedule's.
+
+        Day of month and day of week must both match if one of them is a star, else one is enough.
+        """
+        day = date.fromordinal(ordinal)
+        in_month = self.day_of_month.mask >> day.day & 1
+        in_week = self.day_of_week.mask >> ordinal % 7 & 1
+        if self.day_of_month.star or self.day_of_week.star:
+            return bool(in_month and in_week)
+        return bool(in_month or in_week)
+
+    def _next_vixie(self, local: Zone, start: int) -> int | None:
+        """Find the next reading of the wall clock, then the instant at which Vixie cron acts on it.
+
+        A reading that a gap skips is acted on right after the gap, a repeated one the first time only.
+        Schedules of every hour don't come here: Vixie cron, too, runs those by elapsed time.
+        """
+        wall = start + local.span(start).offset
+        while True:
+            reading = _Search(self, zone("UTC")).run(wall)
+            if reading is None:
+                return None
+            tick = local.first_instant(reading)
+            if tick > start:
+                return tick
+            # `start` is in the second pass of a repeated stretch: this reading has had its turn.
+            wall = reading
+
+
+class _Search:
+    """One walk from an instant to the next tick.
+
+    The method of each field moves `_instant` on until the field matches, and returns True when that
+    took it into the next larger unit, whose fields have to be looked at again.
+    """
+
+    __slots__ = ("_added", "_instant", "_schedule", "_span", "_steady", "_zone")
+
+    def __init__(self, schedule: Cron, local: Zone) -> None:
+        self._schedule = schedule
+        self._zone = local
+
+    def run(self, start: int) -> int | None:
+        """Return the first tick after `start`, or None if none comes in this and the next five years."""
+        tick = self._walk(start, steady=False)
+        if tick is not None and tick <= start:
+            # The original goes back if a stretch of more than an hour is repeated.
+            tick = self._walk(start, steady=True)
+        return tick
+
+    def _walk(self, start: int, *, steady: bool) -> int | None:
+        self._instant = start + 1
+        self._span = self._zone.span(self._instant)
+        # Once a field has moved, all smaller ones stand at their lowest value.
+        self._added = False
+        self._steady = steady
+        limit = min(self._date().year + _YEARS, _LAST_YEAR)
+        while self._date().year <= limit:
+            if not (self._month() or self._day() or self._hour() or self._minute() or self._second()):
+                return self._instant
+        return None
+
+    def _wall(self) -> int:
+        """Return the clock's reading, in seconds as if the zone were UTC."""
+        if not self._span.start <= self._instant < self._span.end:
+            self._span = self._zone.span(self._instant)
+        return self._instant + self._span.offset
+
+    def _date(self) -> date:
+        return date.fromordinal(self._wall() // DAY + _EPOCH_ORDINAL)
+
+    def _set(self, wall: int) -> None:
+        """Set the clock to a reading later than its own."""
+        instant = self._zone.instant(wall)
+        # A day that the zone left out leads back to where it came from: the original never ends there.
+        self._instant = instant if instant > self._instant else self._instant + DAY
+
+    def _month(self) -> bool:
+        months = self._schedule.month.mask
+        wall = self._wall()
+        day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
+        if months >> day.month & 1:
+            return False
+        if not self._added:
+            self._added = True
+            self._instant = self._zone.instant((wall // DAY - day.day + 1) * DAY)
+        while True:
+            wall = self._wall()
+            day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
+            first = date(day.year + day.month // 12, day.month % 12 + 1, 1)
+            self._set((first.toordinal() - _EPOCH_ORDINAL + day.day - 1) * DAY + wall % DAY)
+            month = self._date().month
+            if month == 1:
+                return True
+            if months >> month & 1:
+                return False
+
+    def _day(self) -> bool:
+        matches = self._schedule.matches_day
+        ordinal = self._wall() // DAY + _EPOCH_ORDINAL
+        if matches(ordinal):
+            return False
+        if not self._added:
+            self._added = True
+            self._instant = self._zone.instant((ordinal - _EPOCH_ORDINAL) * DAY)
+        while True:
+            wall = self._wall()
+            days = 1
+            if wall % DAY == 0:
+                ordinal = wall // DAY + _EPOCH_ORDINAL
+                while not (date.fromordinal(ordinal + days).day == 1 or matches(ordinal + days)):
+                    days += 1
+                if self._instant + days * DAY >= self._span.end:
+                    days = 1
+            self._set(wall + days * DAY)
+            wall = self._wall()
+            hour = wall % DAY // _HOUR
+            if hour:
+                # There was no midnight.
+                self._instant += (24 - hour if hour > _NOON else -hour) * _HOUR
+                wall = self._wall()
+            ordinal = wall // DAY + _EPOCH_ORDINAL
+            if date.fromordinal(ordinal).day == 1:
+                return True
+            if matches(ordinal):
+                return False
+
+    def _hour(self) -> bool:
+        hours = self._schedule.hour.mask
+        wall = self._wall()
+        if hours >> wall % DAY // _HOUR & 1:
+            return False
+        if not self._added:
+            self._added = True
+            whole = wall - wall % _HOUR
+            self._instant = whole - self._span.offset if self._steady else self._zone.instant(whole)
+        while True:
+            hour = self._wall() % DAY // _HOUR
+            self._advance(_steps(hours, hour, 24), _HOUR)
+            hour = self._wall() % DAY // _HOUR
+            if hour == 0:
+                return True
+            if hours >> hour & 1:
+                return False
+
+    def _minute(self) -> bool:
+        minutes = self._schedule.minute.mask
+        minute = self._wall() % _HOUR // _MINUTE
+        if minutes >> minute & 1:
+            return False
+        if not self._added:
+            self._added = True
+            self._instant -= self._instant % _MINUTE
+        while True:
+            self._advance(_steps(minutes, minute, 60), _MINUTE)
+            minute = self._wall() % _HOUR // _MINUTE
+            if minute == 0:
+                return True
+            if minutes >> minute & 1:
+                return False
+
+    def _second(self) -> bool:
+        matching = self._schedule.second.mask
+        second = self._wall() % _MINUTE
+        if matching >> second & 1:
+            return False
+        self._added = True
+        while True:
+            self._advance(_steps(matching, second, 60), 1)
+            second = self._wall() % _MINUTE
+            if second == 0:
+                return True
+            if matching >> second & 1:
+                return False
+
+    def _advance(self, steps: int, size: int) -> None:
+        """Go that many steps of `size` seconds on, or a single one if the offset changes on the way."""
+        instant = self._instant + steps * size
+        self._instant = instant if instant < self._span.end else self._instant + size
+
+
+def _steps(mask: int, number: int, end: int) -> int:
+    """Return how far the next number of `mask` above `number` is, or else `end`."""
+    above = mask >> number + 1
+    return (above & -above).bit_length() if above else end - number

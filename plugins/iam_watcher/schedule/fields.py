@@ -1,0 +1,155 @@
+"""The fields of a cron spec: text to sets of numbers, and back.
+
+A field is a list of ranges, as in robfig/cron v3: `*`, `?`, `N`, `N-M`, each with an optional
+`/step`; `N/step` runs to the field's end. Month and day of week know three-letter names. Three
+things are as there although one may not expect them: `*-5` is `*`, empty items of a list count for
+nothing (`1,,2`), and a number may have a plus sign. What hangs there, a list of nothing, is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+# Go's strconv.Atoi, for what can be left after splitting at hyphens; 18 digits always fit in 63 bits.
+_INTEGER = re.compile(r"\+?0*([0-9]{1,18})")
+
+
+class BadField(ValueError):  # noqa: N818  becomes an InvalidSpec where the spec is known
+    """`part` of the field is wrong; `expected` says what may stand there."""
+
+    def __init__(self, part: str, expected: str) -> None:
+        self.part = part
+        self.expected = expected
+        super().__init__(f"{part!r}: expected {expected}")
+
+
+class Field(NamedTuple):
+    """The numbers that a field matches."""
+
+    mask: int
+    """Bit n is set when n matches."""
+    star: bool
+    """A star or question mark without a step stood in it."""
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and bool(self.mask >> number & 1)
+
+
+@dataclass(frozen=True)
+class FieldKind:
+    """What one of the six fields may hold."""
+
+    name: str
+    low: int
+    high: int
+    names: tuple[str, ...] = ()
+    """Names of the numbers from `low` on, in lower case."""
+
+    @property
+    def full(self) -> int:
+        """The mask of every number."""
+        return (1 << self.high + 1) - (1 << self.low)
+
+    def parse(self, text: str) -> Field:
+        """Return the numbers that `text` names.
+
+        Raises:
+            BadField: it names none, or something else than this field's numbers.
+        """
+        mask = 0
+        star = False
+        items = [item for item in text.split(",") if item]
+        if not items:
+            raise BadField(text, f"{self._numbers()}, or a list of them")
+        for item in items:
+            item_mask, item_star = self._range(item)
+            mask |= item_mask
+            star = star or item_star
+        return Field(mask, star)
+
+    def format(self, field: Field) -> str:
+        """Return a short text that `parse` reads as `field`."""
+        if field.star:
+            return "*"
+        numbers = [number for number in range(self.low, self.high + 1) if field.mask >> number & 1]
+        return _progression(numbers, self) or ",".join(_runs(numbers))
+
+    def _range(self, item: str) -> tuple[int, bool]:
+        bounds, *steps = item.split("/")
+        first, *rest = bounds.split("-")
+        if len(steps) > 1:
+            raise BadField(item, "at most one slash")
+        step = self._step(steps[0], item) if steps else 1
+        if first in ("*", "?"):
+            start, end = self.low, self.high
+            star = step == 1
+        else:
+            if len(rest) > 1:
+                raise BadField(item, "at most one hyphen")
+            star = False
+            start = self._number(first, item)
+            end = self._number(rest[0], item) if rest else self.high if steps else start
+        if start < self.low or end > self.high:
+            raise BadField(item, self._numbers())
+        if start > end:
+            raise BadField(item, "a range from the lower to the higher number")
+        return sum(1 << number for number in range(start, end + 1, step)), star
+
+    def _number(self, text: str, item: str) -> int:
+        if text.lower() in self.names:
+            return self.low + self.names.index(text.lower())
+        number = _integer(text)
+        if number is None:
+            raise BadField(item, self._numbers())
+        return number
+
+    @staticmethod
+    def _step(text: str, item: str) -> int:
+        step = _integer(text)
+        if not step:
+            raise BadField(item, "a step of 1 or more after the slash")
+        return step
+
+    def _numbers(self) -> str:
+        names = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
+        return f"a number of {self.low}-{self.high}{names}"
+
+
+def _integer(text: str) -> int | None:
+    match = _INTEGER.fullmatch(text)
+    return int(match[1]) if match else None
+
+
+def _progression(numbers: list[int], kind: FieldKind) -> str:
+    """Return `*/step` or the like for three or more numbers with one distance above 1, else nothing."""
+    steps = {later - earlier for earlier, later in pairwise(numbers)}
+    if len(numbers) < 3 or len(steps) != 1 or steps == {1}:  # noqa: PLR2004  two are shorter as a list
+        return ""
+    step = steps.pop()
+    if numbers[-1] + step <= kind.high:
+        return f"{numbers[0]}-{numbers[-1]}/{step}"
+    return f"*/{step}" if numbers[0] == kind.low else f"{numbers[0]}/{step}"
+
+
+def _runs(numbers: list[int]) -> list[str]:
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+
+
+SECOND = FieldKind("second", 0, 59)
+MINUTE = FieldKind("minute", 0, 59)
+HOUR = FieldKind("hour", 0, 23)
+DAY_OF_MONTH = FieldKind("day of month", 1, 31)
+MONTH = FieldKind(
+    "month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+)
+DAY_OF_WEEK = FieldKind("day of week", 0, 6, ("sun", "mon", "tue", "wed", "thu", "fri", "sat"))
+KINDS = (SECOND, MINUTE, HOUR, DAY_OF_MONTH, MONTH, DAY_OF_WEEK)

@@ -1,0 +1,102 @@
+"""Time zones as ranges of constant offset, in whole seconds since 1970-01-01T00:00Z.
+
+`zoneinfo` answers one instant at a time. The search for the next tick has to know how far an offset
+holds, so that it can step over days and hours with integer arithmetic. A range ends where the offset
+changes, or earlier, where a block of the cache ends; so two ranges may have the same offset.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+DAY = 86_400
+_BLOCK = 200 * DAY
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + 2 * DAY
+_LAST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) - 2 * DAY
+
+
+class Span(NamedTuple):
+    """From `start` up to, but without, `end` the zone is `offset` seconds ahead of UTC."""
+
+    start: int
+    end: int
+    offset: int
+
+
+class Zone:
+    """One zone of the tz database, with its spans found on first use and kept."""
+
+    def __init__(self, name: str) -> None:
+        self._info = ZoneInfo(name)
+        self._spans: dict[int, list[Span]] = {}
+        self._always = Span(_FIRST, _LAST, 0) if name == "UTC" else None
+
+    def span(self, instant: int) -> Span:
+        """Return the span that `instant` is in."""
+        if self._always:
+            return self._always
+        block = instant // _BLOCK
+        spans = self._spans.get(block)
+        if spans is None:
+            spans = self._spans[block] = self._find(block * _BLOCK, (block + 1) * _BLOCK)
+        if len(spans) == 1:
+            return spans[0]
+        return spans[bisect_right(spans, instant, key=lambda span: span.start) - 1]
+
+    def instant(self, wall: int) -> int:
+        """Return the instant of a wall clock reading, as Go's `time.Date` chooses it.
+
+        `wall` counts seconds as if the zone were UTC. Of the two instants of a repeated reading, and
+        for a reading that a gap skips, the choice depends on the zone's side of Greenwich.
+        """
+        return wall - self.span(wall - self.span(wall).offset).offset
+
+    def first_instant(self, wall: int) -> int:
+        """Return the first instant of a reading, or the end of the gap that skips it."""
+        early = self.span(wall - DAY)
+        while wall - early.offset >= early.end:
+            following = self.span(early.end)
+            if wall - following.offset < following.start:
+                return following.start
+            early = following
+        return wall - early.offset
+
+    def _offset(self, instant: int) -> int:
+        moment = datetime.fromtimestamp(min(max(instant, _FIRST), _LAST), self._info)
+        return int((moment.utcoffset() or timedelta()).total_seconds())
+
+    def _find(self, start: int, end: int) -> list[Span]:
+        """Look at the offset once a day, then halve the days in which it changed."""
+        spans = []
+        offset = self._offset(start)
+        for day in range(start + DAY, end + 1, DAY):
+            later = self._offset(day - 1)
+            if later == offset:
+                continue
+            low, high = day - DAY - 1, day - 1
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if self._offset(middle) == offset else (low, middle)
+            spans.append(Span(start, high, offset))
+            start, offset = high, later
+        spans.append(Span(start, end, offset))
+        return spans
+
+
+@cache
+def zone(name: str) -> Zone:
+    """Return the zone called `name`.
+
+    Raises:
+        LookupError: the tz database has no such zone.
+    """
+    try:
+        return Zone(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        # A folder of the database (`America`) is an OSError, `../UTC` a ValueError.
+        raise LookupError(name) from error
