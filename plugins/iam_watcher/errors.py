@@ -88,3 +88,7 @@ class BrakeError(JobError):
 
 class WalkError(JobError):
     """The walk stopped before its end."""
+
+
+class AnnouncementError(JobError):
+    """A change could not be announced; the next run announces it."""

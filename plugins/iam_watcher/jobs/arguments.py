@@ -1,0 +1,76 @@
+"""Checks of the jobs' arguments: literals when the DAG file is parsed, templates when they are rendered."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.errors import JobArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_DAYS = 36_500
+_IDENTIFIER = re.compile(r"[\w$]{1,64}")
+
+
+def days(name: str, value: object) -> int:
+    """Return a number of days, also from a rendered template's text.
+
+    Raises:
+        JobArgumentError: it is not a whole number from 0 to MOST_DAYS.
+    """
+    text = str(value).strip()
+    if isinstance(value, (int, str)) and not isinstance(value, bool) and re.fullmatch(r"\d{1,9}", text):
+        number = int(text)
+        if number <= MOST_DAYS:
+            return number
+    raise JobArgumentError(f"{name} is {value!r}; expected a whole number of days from 0 to {MOST_DAYS}")
+
+
+def share(name: str, value: object) -> float:
+    """Return a share from 0 to 1, also from a rendered template's text.
+
+    Raises:
+        JobArgumentError: it is something else.
+    """
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else -1.0
+    except ValueError:
+        number = -1.0
+    if isinstance(value, bool) or not 0 <= number <= 1:
+        raise JobArgumentError(f"{name} is {value!r}; expected a number from 0 to 1")
+    return number
+
+
+def flag(name: str, value: object) -> bool:
+    """Return a truth value, also from a rendered template's text.
+
+    Raises:
+        JobArgumentError: it is neither true nor false.
+    """
+    known = {"true": True, "false": False}.get(str(value).strip().lower())
+    if known is None:
+        raise JobArgumentError(f"{name} is {value!r}; expected true or false")
+    return known
+
+
+def identifier(name: str, value: object) -> str:
+    """Return the name of a table or column.
+
+    Raises:
+        JobArgumentError: it has other characters than letters, digits, _ and $, or too many.
+    """
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise JobArgumentError(
+            f"{name} is {value!r}; expected a plain name of up to 64 letters, digits, _ or $"
+        )
+    return value
+
+
+def check_literal(check: Callable[[str, object], Any], name: str, value: object) -> None:
+    """Check a template field's value if it is known already: not a template, not another task's result."""
+    if isinstance(value, (int, float)) or (
+        isinstance(value, str) and "{{" not in value and "{%" not in value
+    ):
+        check(name, value)

@@ -1,0 +1,212 @@
+"""The operator that all table jobs are: connection, checks, dry run, brake, walk, report, in this order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from iam_watcher.errors import BrakeError, ClockError, JobArgumentError, JobError, TableError
+from iam_watcher.jobs import arguments
+from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.jobs.pace import PACES
+from iam_watcher.jobs.report import Report
+from iam_watcher.jobs.session import read_now, set_up
+from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.walk import Walk
+from iam_watcher.lock import keepalive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from airflow.sdk import Context
+
+    from iam_watcher.jobs.catalogue import Table
+    from iam_watcher.jobs.pace import Pace
+    from iam_watcher.jobs.walk import Rows, Walked
+
+logger = logging.getLogger(__name__)
+
+# Runs the checks of the account's rights and changes nothing.
+REHEARSAL = "{write} WHERE FALSE"
+
+PERMANENT = (JobArgumentError, TableError, ClockError, BrakeError)
+"""What a retry can't mend: it ends the task at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job is going to do in one run.
+
+    Attributes:
+        rows: to be written.
+        cut_off: for the report.
+        age: SQL for the moment a row's age counts from.
+        moment: turns a value of `age` into an aware datetime.
+        eligible: the condition for the rows that the brake takes the matching ones as a share of.
+        max_share: the brake; None for none.
+    """
+
+    rows: Rows
+    cut_off: datetime
+    age: str
+    moment: Callable[[Any], datetime]
+    eligible: str = "TRUE"
+    max_share: float | None = None
+
+
+class TableJobOperator(BaseOperator):
+    """Writes the rows of a table that a `Plan` names, in short transactions.
+
+    :param table: name of the table, in the connection's database (schema).
+    :param dry_run: count, show examples, write nothing. (templated)
+    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param mysql_conn_id: Airflow connection of the database.
+    """
+
+    template_fields: Sequence[str] = ("is_dry_run",)
+
+    calls_checkpoint = True
+    """For the keepalive: this task stops by itself when its lease is lost."""
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        dry_run: bool | str = False,
+        pace: str | Pace = "fast",
+        mysql_conn_id: str = "iam_mysql",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.table = table
+        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
+        self.pace = pace
+        self.mysql_conn_id = mysql_conn_id
+        self._told_to_stop = False
+        arguments.identifier("table", table)
+        arguments.check_literal(arguments.flag, "dry_run", dry_run)
+        if isinstance(pace, str) and pace not in PACES:
+            raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace")
+
+    def off_because(self) -> str | None:
+        """Return why this job has nothing to do by its settings, or None if it has.
+
+        Raises:
+            JobArgumentError: a rendered value is not valid.
+        """
+        raise NotImplementedError
+
+    def plan(self, table: Table, now: datetime) -> Plan:
+        """Return what to do.
+
+        Raises:
+            JobArgumentError, TableError: that can't be said of this table.
+        """
+        raise NotImplementedError
+
+    def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG002  for subclasses
+        """Return a context around all writes; its value is called before each of them."""
+        return nullcontext(lambda: None)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do the job and return its `Report` as a dictionary.
+
+        If it ends early, the report of what was done is in the XCom all the same.
+        """
+        try:
+            dry_run = arguments.flag("dry_run", self.is_dry_run)
+            if reason := self.off_because():
+                raise AirflowSkipException(f"{self.table} is left alone: {reason}")
+            report = Report(self.table, dry_run)
+            try:
+                self._work(context, report)
+            except BaseException as error:
+                report.error = f"{type(error).__name__}: {error}"
+                context["ti"].xcom_push(key="return_value", value=report.as_dict())
+                raise
+            finally:
+                logger.info("%s", report.as_line())
+        except PERMANENT as error:
+            raise AirflowFailException(str(error)) from error
+        return report.as_dict()
+
+    def on_kill(self) -> None:
+        """Stop before the next transaction."""
+        self._told_to_stop = True
+
+    def _work(self, context: Context, report: Report) -> None:
+        from airflow.providers.mysql.hooks.mysql import MySqlHook
+
+        began = time.monotonic()
+        with closing(cast("Any", MySqlHook(self.mysql_conn_id).get_conn())) as connection:
+            set_up(connection)
+            db = Transactions(connection, self._checkpoint)
+            now = read_now(connection)
+            plan = self.plan(read_table(db, self.table), now)
+            report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
+            try:
+                if report.dry_run:
+                    found = self._tally(db, plan, report).examples
+                    report.examples = [_example(key, plan.moment(age), now) for key, age in found]
+                else:
+                    self._write(db, plan, report, context)
+            finally:
+                report.retries = db.retries
+                report.duration_seconds = round(time.monotonic() - began, 3)
+
+    def _write(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
+        self._rehearse(db, plan.rows)
+        with self.writing(context) as before_write:
+            if plan.max_share is not None:
+                self._tally(db, plan, report)
+                self._brake(plan.max_share, report)
+            walk = Walk(db, plan.rows, pace=self._pace, before_write=before_write)
+            try:
+                walk.write()
+            finally:
+                report.take(walk.done)
+
+    def _tally(self, db: Transactions, plan: Plan, report: Report) -> Walked:
+        walk = Walk(db, plan.rows, pace=self._pace)
+        try:
+            walk.tally({"eligible": plan.eligible}, age=plan.age)
+        finally:
+            report.take(walk.done)
+        report.eligible = walk.done.also["eligible"]
+        return walk.done
+
+    def _brake(self, max_share: float, report: Report) -> None:
+        if report.matched > max_share * (report.eligible or 0):
+            raise BrakeError(
+                f"{report.matched} of {report.eligible} eligible rows of {self.table} match, "
+                f"more than max_share={max_share:g}. Check the clock, the days and the data with a dry run; "
+                "if they are right, run once with a larger max_share"
+            )
+
+    def _rehearse(self, db: Transactions, rows: Rows) -> None:
+        def rehearsal() -> None:
+            db.change(REHEARSAL.format(write=rows.write))
+            db.commit()
+
+        db.run(rehearsal, what=f"{rows.write}, without rows", before_retry=lambda: None)
+
+    @property
+    def _pace(self) -> Pace:
+        return PACES[self.pace] if isinstance(self.pace, str) else self.pace
+
+    def _checkpoint(self) -> None:
+        if self._told_to_stop:
+            raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
+        keepalive.checkpoint()
+
+
+def _example(key: int, since: datetime, now: datetime) -> dict[str, Any]:
+    days = (now - since).total_seconds() / 86_400
+    return {"key": key, "since": since.isoformat(), "age_days": round(days, 1)}

@@ -1,0 +1,108 @@
+"""What the database's own catalogue says of a table: only names that stand there reach an SQL text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from iam_watcher.errors import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from iam_watcher.jobs.transaction import Transactions
+
+TABLE = (
+    "SELECT DATABASE(), TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.TABLES"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
+)
+
+COLUMNS = (
+    "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES' FROM information_schema.COLUMNS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
+)
+
+KEY = (
+    "SELECT COLUMN_NAME FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME = 'PRIMARY'"
+    " ORDER BY SEQ_IN_INDEX"
+)
+
+INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, its data type in lower case, and whether it can be NULL."""
+
+    name: str
+    data_type: str
+    nullable: bool
+
+    @property
+    def quoted(self) -> str:
+        """Its name for an SQL text."""
+        return _quoted(self.name)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a single-column integer primary key."""
+
+    name: str
+    key: Column
+    columns: Mapping[str, Column]
+
+    @property
+    def quoted(self) -> str:
+        """Its name for an SQL text."""
+        return _quoted(self.name)
+
+    def column(self, name: str, data_types: frozenset[str]) -> Column:
+        """Return a column of one of these types.
+
+        Raises:
+            TableError: there is none of that name, or it has another type.
+        """
+        column = self.columns.get(name)
+        if column is None:
+            raise TableError(f"{self.name} has no column {name!r}; it has {', '.join(self.columns)}")
+        if column.data_type not in data_types:
+            raise TableError(
+                f"column {name!r} of {self.name} is {column.data_type}; "
+                f"expected {' or '.join(sorted(data_types))}"
+            )
+        return column
+
+
+def read_table(db: Transactions, name: str) -> Table:
+    """Look a table of the connection's database up.
+
+    Raises:
+        TableError: it is not there, is no InnoDB table, or its primary key is not one integer column.
+    """
+    found = [row for row in db.read(TABLE, {"table": name}) if row[1] == name]
+    if not found:
+        ((database,),) = db.read("SELECT DATABASE()")
+        where = f"database {database!r}" if database else "a connection that names no database (schema)"
+        raise TableError(f"there is no table {name!r} in {where}, or its account may not see it")
+    _, _, table_type, engine = found[0]
+    if (table_type, engine) != ("BASE TABLE", "InnoDB"):
+        raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table")
+    columns = {
+        row[0]: Column(row[0], row[1].lower(), bool(row[2])) for row in db.read(COLUMNS, {"table": name})
+    }
+    keys = [row[0] for row in db.read(KEY, {"table": name})]
+    db.commit()
+    if len(keys) != 1:
+        has = f"has the primary key ({', '.join(keys)})" if keys else "has no primary key"
+        raise TableError(f"{name} {has}; expected one integer column, to walk along it")
+    key = columns[keys[0]]
+    if key.data_type not in INTEGERS:
+        raise TableError(f"{name} has the primary key {key.name} {key.data_type}; expected an integer column")
+    return Table(name, key, columns)
+
+
+def _quoted(name: str) -> str:
+    # A percent sign would be read as a placeholder by the driver.
+    return "`" + name.replace("`", "``").replace("%", "%%") + "`"

@@ -1,0 +1,63 @@
+"""How hard a walk works: the time one transaction should take, and chunk sizes that follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEAST_ROWS, FIRST_ROWS, MOST_ROWS = 100, 1_000, 20_000
+LEAST_SPAN, FIRST_SPAN = 100, 10_000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard a walk works.
+
+    Attributes:
+        target: seconds that one transaction should take.
+        duty: share of the time that it works, over 0 and up to 1; it sleeps the rest.
+    """
+
+    target: float
+    duty: float
+
+    def __post_init__(self) -> None:
+        if not (self.target > 0 and 0 < self.duty <= 1):
+            raise ValueError(f"{self}: expected a target over 0 s and a duty over 0 and up to 1")
+
+    def rest(self, worked: float) -> float:
+        """Return the seconds to sleep after so many seconds of work."""
+        return worked * (1 - self.duty) / self.duty
+
+
+PACES = {"fast": Pace(target=0.1, duty=1.0), "polite": Pace(target=0.025, duty=0.5)}
+
+
+@dataclass
+class ChunkSize:
+    """How much one chunk takes on: at most `rows` rows to write, found within the next `span` keys.
+
+    Each measurement moves a size by a factor of two at most, so one slow chunk can't stop a walk.
+    """
+
+    target: float
+    rows: int = FIRST_ROWS
+    span: int = FIRST_SPAN
+
+    def wrote(self, rows: int, seconds: float) -> None:
+        """Take in how long a transaction took to write so many rows."""
+        if seconds < self.target and rows * 2 < self.rows:
+            return  # A small chunk was quick: that says nothing about a full one.
+        ideal = int(rows * self.target / seconds)
+        self.rows = min(max(ideal, self.rows // 2, LEAST_ROWS), self.rows * 2, MOST_ROWS)
+
+    def read(self, seconds: float, *, whole_span: bool) -> None:
+        """Take in how long a read took, and whether it went through the whole span."""
+        if seconds > self.target:
+            self.span = max(self.span // 2, LEAST_SPAN)
+        elif whole_span and seconds < self.target / 2:
+            self.span *= 2
+
+    def halve(self) -> None:
+        """Take on less after a failure."""
+        self.rows = max(self.rows // 2, LEAST_ROWS)
+        self.span = max(self.span // 2, LEAST_SPAN)

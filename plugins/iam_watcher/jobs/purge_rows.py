@@ -1,0 +1,159 @@
+"""Deletes the rows of a table that are older than they need to be, or past the moment they expire."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs import arguments
+from iam_watcher.jobs.announce import announcing
+from iam_watcher.jobs.base import Plan, TableJobOperator
+from iam_watcher.jobs.catalogue import INTEGERS
+from iam_watcher.jobs.walk import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from airflow.sdk import Context
+
+    from iam_watcher.jobs.announce import Announcement
+    from iam_watcher.jobs.catalogue import Column, Table
+
+DELETE = "DELETE FROM {table}"
+
+# A zero date is smaller than any cut-off, but says nothing about an age. DATETIME begins in the year 1000.
+OLD_DATE = "{age} < %(cut_off)s AND {age} >= '1000-01-01'"
+ZERO_DATE = "{age} < '1000-01-01'"
+
+# 0 stands for no date at all in a column of unix seconds.
+OLD_SECONDS = "{age} < %(cut_off)s AND {age} > 0"
+ZERO_SECONDS = "{age} <= 0"
+
+NO_DATE = "{age} IS NULL"
+
+DATES = frozenset({"timestamp", "datetime", "date"})
+
+AgeUnit = Literal["date", "unix_seconds"]
+
+
+class PurgeRowsOperator(TableJobOperator):
+    """Deletes the rows of a table whose age column lies far enough in the past, in short transactions.
+
+    Zero dates, 0 in a column of unix seconds, and NULL are no age: such rows stay and are counted.
+    Give either `older_than_days` or `grace_days`.
+
+    :param table: name of the table; its primary key has to be one integer column.
+    :param age_column: name of the column that a row's age counts from.
+    :param older_than_days: the column says when a row's time began: delete it more than so many days
+        later; 0 turns the job off. (templated)
+    :param grace_days: the column says when a row expires: delete it more than so many days later; 0 at
+        once. (templated)
+    :param age_unit: "date" for a TIMESTAMP, DATETIME or DATE column, "unix_seconds" for an integer one.
+    :param age_timezone: the time zone that a DATETIME or DATE column is in. In the hour that a clock is
+        set back, its values can mean two moments; the later is assumed for the cut-off only.
+    :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
+    :param dry_run: count, show examples, delete nothing. (templated)
+    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param mysql_conn_id: Airflow connection of the database.
+    """
+
+    template_fields: Sequence[str] = ("older_than_days", "grace_days", *TableJobOperator.template_fields)
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        age_column: str,
+        older_than_days: int | str | None = None,
+        grace_days: int | str | None = None,
+        age_unit: AgeUnit = "date",
+        age_timezone: str = "UTC",
+        announce: Announcement | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(table=table, **kwargs)
+        self.age_column = age_column
+        self.older_than_days = older_than_days
+        self.grace_days = grace_days
+        self.age_unit = age_unit
+        self.age_timezone = age_timezone
+        self.announce = announce
+        arguments.identifier("age_column", age_column)
+        arguments.check_literal(arguments.days, "older_than_days", older_than_days)
+        arguments.check_literal(arguments.days, "grace_days", grace_days)
+        if (older_than_days is None) == (grace_days is None):
+            raise JobArgumentError(
+                f"older_than_days is {older_than_days!r}, grace_days is {grace_days!r}; expected one of them"
+            )
+        if age_unit not in ("date", "unix_seconds"):
+            raise JobArgumentError(f"age_unit is {age_unit!r}; expected 'date' or 'unix_seconds'")
+        _zone(age_timezone)
+
+    def off_because(self) -> str | None:
+        """Return why the job is off, or None if it is not."""
+        if self.older_than_days is not None and self._days() == 0:
+            return "older_than_days is 0, which turns this job off"
+        return None
+
+    def plan(self, table: Table, now: datetime) -> Plan:
+        """Return the rows to delete."""
+        cut_off = now - timedelta(days=self._days())
+        seconds = self.age_unit == "unix_seconds"
+        column = table.column(self.age_column, INTEGERS if seconds else DATES)
+        old, zero = (OLD_SECONDS, ZERO_SECONDS) if seconds else (OLD_DATE, ZERO_DATE)
+        left_out = {"never_expires" if seconds and self.grace_days is not None else "zero_date": zero}
+        if column.nullable:
+            left_out["no_date"] = NO_DATE
+        rows = Rows(
+            table=table.quoted,
+            key=table.key.quoted,
+            predicate=old.format(age=column.quoted),
+            write=DELETE.format(table=table.quoted),
+            values={"cut_off": self._in_column(cut_off, column)},
+            left_out={reason: text.format(age=column.quoted) for reason, text in left_out.items()},
+        )
+        return Plan(rows, cut_off, age=column.quoted, moment=self._moment(column))
+
+    def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
+        """Announce what is deleted, if there is something to announce."""
+        if self.announce is None:
+            return super().writing(context)
+        return announcing(self.announce, run=str(context["ti"].id))
+
+    def _days(self) -> int:
+        if self.older_than_days is not None:
+            return arguments.days("older_than_days", self.older_than_days)
+        return arguments.days("grace_days", self.grace_days)
+
+    def _in_column(self, moment: datetime, column: Column) -> object:
+        """Return a moment as the column has it."""
+        if self.age_unit == "unix_seconds":
+            return int(moment.timestamp())
+        if column.data_type == "timestamp":
+            return moment.replace(tzinfo=None)
+        local = moment.astimezone(_zone(self.age_timezone)).replace(tzinfo=None)
+        # A DATE is a whole day: it is over before the cut-off only if the cut-off is on a later one.
+        return local.date() if column.data_type == "date" else local
+
+    def _moment(self, column: Column) -> Callable[[Any], datetime]:
+        """Return what turns a value of the column into an aware datetime."""
+        if self.age_unit == "unix_seconds":
+            return lambda value: datetime.fromtimestamp(value, UTC)
+        zone = UTC if column.data_type == "timestamp" else _zone(self.age_timezone)
+        return lambda value: _midnight(value).replace(tzinfo=zone).astimezone(UTC)
+
+
+def _midnight(value: date) -> datetime:
+    return value if isinstance(value, datetime) else datetime.combine(value, time.min)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, TypeError) as error:
+        raise JobArgumentError(
+            f"age_timezone is {name!r}; expected an IANA name such as 'Asia/Shanghai'"
+        ) from error

@@ -1,0 +1,118 @@
+"""Short transactions that are tried again when the database's answer says that this can help.
+
+It knows nothing of Airflow, and of the database only the Python DB-API (PEP 249, paramstyle "pyformat")
+and the error numbers of MySQL and MariaDB.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from iam_watcher.errors import TableError, WalkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+logger = logging.getLogger(__name__)
+
+LOCK_WAIT_TIMEOUT = 1205
+DEADLOCK = 1213
+STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL = 1969, 3024
+RETRIED = frozenset({LOCK_WAIT_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
+
+# A right is missing: on the database, the table or a column, or a privilege.
+DENIED = frozenset({1044, 1142, 1143, 1227})
+
+TRIES = 8  # with 0.2 s to 5 s between: about 16 s, besides the time-outs themselves
+LONGEST_WAIT = 5.0  # seconds between two tries
+LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
+
+Result = TypeVar("Result")
+
+
+class Connection(Protocol):
+    """The part of a PEP 249 connection that is needed; autocommit is off."""
+
+    Error: type[Exception]
+
+    def cursor(self) -> Any:
+        """Return a new cursor."""
+
+    def commit(self) -> None:
+        """Commit."""
+
+    def rollback(self) -> None:
+        """Roll back."""
+
+
+class Transactions:
+    """Transactions on one connection, one after the other.
+
+    Args:
+        connection: autocommit off, and the session as `jobs.session` sets it up.
+        checkpoint: called before each transaction and while waiting; what it raises goes to the caller.
+
+    Attributes:
+        retries: how often a transaction was tried again.
+    """
+
+    def __init__(self, connection: Connection, checkpoint: Callable[[], None] = lambda: None) -> None:
+        self.retries = 0
+        self._connection = connection
+        self._checkpoint = checkpoint
+
+    def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
+        """Return all rows of a query."""
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(query, values or {})
+            return cursor.fetchall()
+
+    def change(self, query: str, values: Mapping[str, object] | None = None) -> int:
+        """Run a statement that writes, and return how many rows it changed."""
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(query, values or {})
+            return int(cursor.rowcount)
+
+    def commit(self) -> None:
+        """Commit what was done since the last commit."""
+        self._connection.commit()
+
+    def run(self, work: Callable[[], Result], *, what: str, before_retry: Callable[[], None]) -> Result:
+        """Return what `work` returns; it ends with its own commit and may be called several times.
+
+        Args:
+            work: one transaction.
+            what: names it in messages.
+            before_retry: called before `work` is tried again.
+
+        Raises:
+            TableError: the account lacks a right.
+            WalkError: it failed TRIES times, or in a way that trying again can't mend.
+        """
+        for tries in count(1):
+            self._checkpoint()
+            try:
+                return work()
+            except self._connection.Error as error:
+                code = error.args[0] if error.args else None
+                self._connection.rollback()
+                if code in DENIED:
+                    raise TableError(f"{what}: {error}; grant the connection's account this right") from error
+                if code not in RETRIED or tries == TRIES:
+                    raise WalkError(f"{what}, try {tries} of {TRIES}: {error}") from error
+                before_retry()
+                self.retries += 1
+                logger.warning("event=retry what=%r try=%d error=%r", what, tries, error)
+                self.nap(min(0.1 * 2**tries, LONGEST_WAIT))
+        raise AssertionError  # count() never ends
+
+    def nap(self, seconds: float) -> None:
+        """Sleep; the checkpoint is looked at meanwhile."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LONGEST_NAP))
+            self._checkpoint()
