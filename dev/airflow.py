@@ -31,7 +31,7 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _HEALTHY_SECONDS = 180
 _STOP_SECONDS = 20
 _ARGUMENTS = {
-    # The API server reads the logs from the same disk: nobody needs these two servers and their ports.
+    # The API server reads logs from the same disk: nobody needs these two servers and their ports.
     "scheduler": ["--skip-serve-logs"],
     "triggerer": ["--skip-serve-logs"],
 }
@@ -145,6 +145,10 @@ class Airflow:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def connect(self, **uris: str) -> None:
+        """Set connections (id=URI) for the commands and components that start from now on."""
+        self.env.update({f"AIRFLOW_CONN_{name.upper()}": uri for name, uri in uris.items()})
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of `airflow <arguments>`."""
