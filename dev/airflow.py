@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
+_COMMAND_SECONDS = 300
 _HEALTHY_SECONDS = 180
 _STOP_SECONDS = 20
 _ARGUMENTS = {
@@ -181,6 +182,19 @@ class Airflow:
         )
         self.processes[name] = process
         return process
+
+    def finish(self, process: Process) -> None:
+        """Wait until a command that was spawned has ended well.
+
+        Raises:
+            ProcessError: It failed, or takes too long; with the end of its log.
+        """
+        code = process.wait(_COMMAND_SECONDS)
+        if code is None:
+            raise process.failure(f"is not done after {_COMMAND_SECONDS} s")
+        if code:
+            raise process.failure(f"ended with exit code {code}")
+        self.processes = {name: other for name, other in self.processes.items() if other is not process}
 
     def start(self, components: Iterable[str] = COMPONENTS) -> None:
         """Start components; the metadata database must be migrated (`airflow db migrate`)."""

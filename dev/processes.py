@@ -214,7 +214,7 @@ class Process:
             )
         self._note = log.with_suffix(_NOTE)
         started = [entry.started for entry in _process_table() if entry.pid == self.pid]
-        self._note.write_text(" ".join(map(str, [self.pid, *started])))
+        self._note.write_text(" ".join(map(str, [self.pid, *started])) + "\n")
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,40 @@
+# Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
+.DEFAULT_GOAL := help
+.PHONY: help demo run test e2e check clean bootstrap
+# A target's commands run in one shell, and stop at the first one that fails.
+.ONESHELL:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+python := .venv/bin/python
+
+help: ## List these targets
+	@echo "make <target>:"
+	sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do
+		printf '  %-8s %s\n' "$$target" "$$text"
+	done
+
+demo: bootstrap ## Run the three watchers once on sample rows, in private servers, and check every row
+	@exec $(python) -m dev.demo
+
+run: bootstrap ## Run a whole Airflow with the watchers on private servers, until Ctrl-C
+	@exec $(python) -m dev.run
+
+test: bootstrap ## Run the tests, without the long ones
+	@exec $(python) -m pytest -m "not e2e"
+
+e2e: bootstrap ## Run the long tests, which need a whole Airflow
+	@exec $(python) -m pytest -m e2e
+
+check: bootstrap ## Check format, lint, types and layers
+	@set -x
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean: ## Remove what the other targets made, except .venv
+	rm -rf .run build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+bootstrap:
+	@dev/bootstrap.sh

@@ -1,0 +1,88 @@
+"""`make run`: a whole Airflow with the watchers, on private servers, until Ctrl-C.
+
+Everything is kept in one folder below .run/ and starts from fresh sample data each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from dev.airflow import ROOT, Airflow
+from dev.folder import fresh_folder
+from dev.processes import Process, ProcessError, interruptible
+from dev.servers import MariaDB, Redis
+
+SAMPLE_FILE = ROOT / "include" / "sql" / "sample.sql"
+
+
+def main() -> int:
+    """Run until Ctrl-C and return the exit status: 0 then, 1 after a failure."""
+    parser = argparse.ArgumentParser(prog="make run", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=ROOT / ".run" / "run", help="where everything is kept")
+    parser.add_argument("--dags", type=Path, default=ROOT / "dags", help="folder of the watchers")
+    arguments = parser.parse_args()
+    try:
+        with interruptible(), fresh_folder(arguments.folder):
+            _run(arguments.folder.absolute(), arguments.dags.absolute())
+    except KeyboardInterrupt:
+        print("\nEverything that was started has been stopped.")
+        return 0
+    except ProcessError as error:
+        print(f"\nmake run failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(folder: Path, dags: Path) -> None:
+    """Start everything, say where it is, and wait for the interrupt.
+
+    Raises:
+        ProcessError: Something did not start, or ended by itself.
+    """
+    began = time.monotonic()
+    with ExitStack() as stack:
+        print("starting a private MariaDB, a private Redis and Airflow; this takes half a minute", flush=True)
+        airflow = stack.enter_context(Airflow(folder / "airflow", deployment_id="run", dags_folders=[dags]))
+        migration = airflow.spawn("db-migrate", "db", "migrate")
+        mariadb = stack.enter_context(MariaDB(folder / "mariadb"))
+        redis = stack.enter_context(Redis(folder / "redis"))
+        mariadb.create_schema()
+        mariadb.run_script(SAMPLE_FILE)
+        airflow.connect(iam_mysql=mariadb.airflow_uri, iam_redis=redis.airflow_uri)
+        airflow.finish(migration)
+        airflow.start()
+        airflow.wait_healthy()
+        print(
+            f"healthy after {time.monotonic() - began:.0f} s\n\n"
+            f"  Airflow   {airflow.url}\n"
+            f"  user      {airflow.user}\n"
+            f"  password  {airflow.password}\n"
+            f"  watchers  {dags}  (a new file is seen within 30 s)\n"
+            f"  MariaDB   127.0.0.1:{mariadb.port}, database iam, with sample rows\n"
+            f"  Redis     127.0.0.1:{redis.port}\n"
+            f"  logs      {airflow.home}\n\n"
+            "Ctrl-C ends it.",
+            flush=True,
+        )
+        _watch([mariadb.process, redis.process, *airflow.processes.values()])
+
+
+def _watch(processes: list[Process]) -> None:
+    """Wait until one of the processes ends, which none should.
+
+    Raises:
+        ProcessError: One did; with the end of its log.
+    """
+    while True:
+        for process in processes:
+            if not process.running:
+                raise process.failure(f"ended by itself with exit code {process.returncode}")
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
