@@ -163,6 +163,8 @@ class Lease:
             return "revoked"
         if self._decide(answers, {"renewed"}):
             self._extend(started)
+            if "gone" in answers.values():  # A server of a quorum that restarted empty counts again.
+                self._ask(scripts.ACQUIRE, "", self.owner, self._ms(self.ttl))
             return "renewed"
         self._check_reachable(answers, {"renewed"})
         return "foreign" if "foreign" in answers.values() else "gone"

@@ -1,0 +1,275 @@
+"""What a lease promises, whatever it stands on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam_watcher.errors import LockBusy
+from iam_watcher.lock.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dev.servers import Redis
+
+    MakeLease = Callable[..., Lease]
+
+
+def expire(servers: list[Redis], key: str = "clean") -> None:
+    """Let the key run out, as its ttl would."""
+    for server in servers:
+        with server.client() as client:
+            client.delete(key)
+
+
+def test_acquires_a_free_key(make_lease: MakeLease) -> None:
+    lease = make_lease()
+    assert lease.acquire()
+    assert 0 < lease.remaining <= lease.ttl
+    holder = make_lease("b").holder()
+    assert holder is not None
+    assert holder.owner == "a/dag/run"
+    assert holder.deployment == "a"
+    assert holder.since is not None
+    assert holder.remaining is not None
+    assert 0 < holder.remaining <= lease.ttl
+
+
+def test_a_second_owner_is_refused(make_lease: MakeLease) -> None:
+    first, second = make_lease("a"), make_lease("b")
+    assert first.acquire()
+    assert not second.acquire()
+    assert second.remaining == 0
+    assert first.renew()
+
+
+def test_names_are_independent(make_lease: MakeLease) -> None:
+    assert make_lease("a", "clean").acquire()
+    assert make_lease("b", "task").acquire()
+
+
+def test_an_expired_key_is_free(make_lease: MakeLease, servers: list[Redis]) -> None:
+    first, second = make_lease("a"), make_lease("b")
+    assert first.acquire()
+    expire(servers)
+    assert second.acquire()
+
+
+def test_the_key_does_expire(make_lease: MakeLease) -> None:
+    first, second = make_lease("a", ttl=0.2), make_lease("b")
+    assert first.acquire()
+    deadline = time.monotonic() + 5
+    while not second.acquire():
+        assert time.monotonic() < deadline
+    assert first.remaining == 0
+    assert not first.renew()
+
+
+def test_the_same_owner_gets_it_again_in_another_process(make_lease: MakeLease) -> None:
+    first, again = make_lease("a"), make_lease("a")
+    assert first.acquire()
+    since = first.holder().since
+    assert again.acquire()
+    assert again.holder().since == since
+    assert again.renew()
+
+
+def test_release_frees_it(make_lease: MakeLease) -> None:
+    first, second = make_lease("a"), make_lease("b")
+    assert first.acquire()
+    assert first.release()
+    assert first.remaining == 0
+    assert first.holder() is None
+    assert second.acquire()
+
+
+def test_a_foreign_release_is_refused(make_lease: MakeLease) -> None:
+    first, second = make_lease("a"), make_lease("b")
+    assert first.acquire()
+    assert not second.release()
+    assert second.holder().owner == "a"
+
+
+def test_releasing_twice_frees_nobody_else(make_lease: MakeLease) -> None:
+    first, second = make_lease("a"), make_lease("b")
+    assert first.acquire()
+    assert first.release()
+    assert second.acquire()
+    assert not first.release()
+    assert second.renew()
+
+
+def test_an_expired_lease_cannot_be_renewed(make_lease: MakeLease, servers: list[Redis]) -> None:
+    lease = make_lease()
+    assert lease.acquire()
+    expire(servers)
+    assert not lease.renew()
+    assert lease.beat("", "") == "gone"
+    assert lease.holder() is None
+
+
+def test_a_renewal_extends_to_a_full_ttl(make_lease: MakeLease, servers: list[Redis]) -> None:
+    lease = make_lease()
+    assert lease.acquire()
+    for server in servers:
+        with server.client() as client:
+            client.pexpire("clean", 1000)
+    assert lease.renew()
+    assert lease.holder().remaining > 2
+
+
+def test_as_a_context_manager(make_lease: MakeLease) -> None:
+    with make_lease("a") as lease:
+        assert lease.remaining > 0
+        with pytest.raises(LockBusy, match="held by a since") as caught, make_lease("b"):
+            pass
+        assert caught.value.holder.owner == "a"
+    assert lease.holder() is None
+
+
+def test_a_live_worker_keeps_the_lock_from_being_freed(make_lease: MakeLease) -> None:
+    lease, teardown, other = make_lease("a"), make_lease("a"), make_lease("b")
+    assert lease.acquire()
+    assert lease.enter("purge/-1", "try-1", busy_ttl=5)
+    assert not teardown.release()
+    assert teardown.holder().busy == ("purge/-1",)
+    assert not other.acquire()
+    lease.leave("purge/-1", "try-1")
+    assert teardown.release()
+    assert other.acquire()
+
+
+def test_a_retry_waits_for_its_own_predecessor_only(make_lease: MakeLease) -> None:
+    first, retry = make_lease("a"), make_lease("a")
+    assert first.acquire()
+    assert first.enter("purge/-1", "try-1", busy_ttl=5)
+    assert first.enter("purge/-1", "try-1", busy_ttl=5)
+    assert not retry.enter("purge/-1", "try-2", busy_ttl=5)
+    assert retry.enter("purge/0", "try-2", busy_ttl=5)
+    retry.leave("purge/-1", "try-2")
+    assert set(first.holder().busy) == {"purge/-1", "purge/0"}
+    first.leave("purge/-1", "try-1")
+    assert retry.enter("purge/-1", "try-2", busy_ttl=5)
+
+
+def test_a_dead_workers_mark_runs_out(make_lease: MakeLease) -> None:
+    first, retry = make_lease("a"), make_lease("a")
+    assert first.acquire()
+    assert first.enter("purge/-1", "try-1", busy_ttl=0.1)
+    deadline = time.monotonic() + 5
+    while not retry.enter("purge/-1", "try-2", busy_ttl=5):
+        assert time.monotonic() < deadline
+
+
+def test_a_beat_renews_lease_and_mark(make_lease: MakeLease, servers: list[Redis]) -> None:
+    lease = make_lease()
+    assert lease.acquire()
+    assert lease.beat("purge/-1", "try-1", busy_ttl=5) == "renewed"
+    assert lease.holder().busy == ("purge/-1",)
+    expire(servers)
+    assert make_lease("b").acquire()
+    assert lease.beat("purge/-1", "try-1", busy_ttl=5) == "foreign"
+
+
+def test_the_go_side_and_ours_exclude_each_other(make_lease: MakeLease, servers: list[Redis]) -> None:
+    """Raw redsync: SET NX PX, compare-and-delete."""
+    lease = make_lease()
+    clients = [server.client() for server in servers]
+    assert all(client.set("clean", "x7Qy", nx=True, px=7_200_000) for client in clients)
+    assert not lease.acquire()
+    holder = lease.holder()
+    assert (holder.owner, holder.since, holder.deployment) == ("x7Qy", None, "unknown (Go)")
+    assert "unknown (Go)" in str(holder)
+    assert not lease.release()
+    for client in clients:
+        assert client.get("clean") == b"x7Qy"
+        client.delete("clean")
+    assert lease.acquire()
+    assert not any(client.set("clean", "x7Qy", nx=True, px=7_200_000) for client in clients)
+    for client in clients:
+        client.close()
+
+
+def test_a_go_holder_is_not_taken_for_the_last_of_ours(make_lease: MakeLease, servers: list[Redis]) -> None:
+    assert make_lease("a").acquire()
+    for server in servers:
+        with server.client() as client:
+            client.set("clean", "x7Qy", px=5000)
+    assert make_lease("b").holder().deployment == "unknown (Go)"
+
+
+def count_overlaps(make: Callable[[str], Lease], rounds: int, inside: list[int], overlaps: list[int]) -> None:
+    lease = make(threading.current_thread().name)
+    for _ in range(rounds):
+        while not lease.acquire():
+            time.sleep(0.001)
+        inside[0] += 1
+        overlaps[0] += inside[0] != 1
+        time.sleep(0.0005)
+        inside[0] -= 1
+        assert lease.release()
+
+
+def test_threads_never_hold_it_together(make_lease: MakeLease) -> None:
+    inside, overlaps = [0], [0]
+    threads = [
+        threading.Thread(target=count_overlaps, args=(make_lease, 10, inside, overlaps), name=f"owner-{n}")
+        for n in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == [0]
+    assert make_lease("x").holder() is None
+
+
+def work_in_process(ports: list[tuple[int, str]], owner: str, rounds: int, log: str) -> None:
+    import redis
+
+    clients = [redis.Redis(port=port, password=password) for port, password in ports]
+    lease = Lease(clients, "clean", owner, ttl=5)
+    for _ in range(rounds):
+        while not lease.acquire():
+            time.sleep(0.001)
+        with open(log, "a") as file:  # noqa: PTH123  O_APPEND: one write, one line
+            file.write(f"in {owner}\n")
+            file.flush()
+            file.write(f"out {owner}\n")
+        lease.release()
+
+
+def test_processes_never_hold_it_together(servers: list[Redis], tmp_path) -> None:
+    log = tmp_path / "log"
+    ports = [(server.port, server.password) for server in servers]
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=work_in_process, args=(ports, f"owner-{n}", 20, str(log))) for n in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    lines = log.read_text().split("\n")[:-1]
+    assert len(lines) == 120
+    for entered, left in zip(lines[::2], lines[1::2], strict=True):
+        assert (entered.split()[0], left.split()[0]) == ("in", "out")
+        assert entered.split()[1] == left.split()[1]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a{b}", "x" * 201, "a\n"])
+def test_a_key_that_cannot_be(key: str) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 200 printable"):
+        Lease(object(), key, "owner", ttl=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan")])
+def test_a_ttl_that_cannot_be(ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        Lease(object(), "clean", "owner", ttl=ttl)  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""Several independent Redis servers: what holds when some of them are down."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+from redis import Redis as Client
+
+from iam_watcher.errors import LockUnavailable
+from iam_watcher.lock.lease import Lease
+
+if TYPE_CHECKING:
+    from dev.servers import Redis
+
+
+def clients(servers: list[Redis], mask: tuple[bool, ...], closed_port: int) -> list[Client]:
+    """Return a client per server; a server that is down is a port that nobody listens on."""
+    return [
+        Client(
+            port=server.port if up else closed_port,
+            password=server.password,
+            socket_timeout=0.5,
+            retry=None,
+            single_connection_client=False,
+        )
+        for server, up in zip(servers, mask, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def closed_port() -> int:
+    from dev.processes import free_port
+
+    return free_port()
+
+
+MASKS = [mask for size in (3, 5) for mask in product([True, False], repeat=size)]
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=lambda mask: "".join("01"[up] for up in mask))
+def test_a_majority_decides(mask: tuple[bool, ...], redis_servers: list[Redis], closed_port: int) -> None:
+    chosen = redis_servers[: len(mask)]
+    for server in chosen:
+        with server.client() as client:
+            client.flushall()
+    ours = Lease(clients(chosen, mask, closed_port), "clean", "a", ttl=5)
+    theirs = Lease(clients(chosen, (True,) * len(mask), closed_port), "clean", "b", ttl=5)
+    if sum(mask) > len(mask) // 2:
+        assert ours.acquire()
+        assert ours.holder().owner == "a"
+        assert not theirs.acquire()
+        assert ours.renew()
+        assert ours.release()
+    else:
+        for question in (ours.acquire, ours.renew, ours.release, ours.holder):
+            with pytest.raises(LockUnavailable, match=str(closed_port)):
+                question()
+    # What a minority was given is given back at once: the others need not wait for a ttl.
+    assert theirs.acquire()
+
+
+@pytest.mark.parametrize("taken", range(4))
+def test_a_minority_that_another_holds_does_not_stop_us(taken: int, redis_servers: list[Redis]) -> None:
+    for server in redis_servers:
+        with server.client() as client:
+            client.flushall()
+            if redis_servers.index(server) < taken:
+                client.set("clean", "x7Qy", px=5000)
+    ours = Lease(clients(redis_servers, (True,) * 5, 0), "clean", "a", ttl=5)
+    assert ours.acquire() == (taken <= 2)
+    with redis_servers[4].client() as client:
+        assert client.get("clean") == (b"a" if taken <= 2 else None)
+
+
+def test_servers_that_restart_empty_one_after_the_other_lose_nothing(redis_servers: list[Redis]) -> None:
+    for server in redis_servers:
+        with server.client() as client:
+            client.flushall()
+    ours = Lease(clients(redis_servers, (True,) * 5, 0), "clean", "a", ttl=5)
+    theirs = Lease(clients(redis_servers, (True,) * 5, 0), "clean", "b", ttl=5)
+    assert ours.acquire()
+    for server in redis_servers[:2]:
+        with server.client() as client:
+            client.flushall()
+    assert ours.renew()
+    for server in redis_servers[2:4]:
+        with server.client() as client:
+            client.flushall()
+    assert ours.renew()
+    assert not theirs.acquire()
