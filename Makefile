@@ -30,7 +30,7 @@ check: bootstrap ## Check format, lint, types and layers
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports
+	PYTHONPATH=plugins .venv/bin/lint-imports --no-logo
 
 clean: ## Remove what the other targets made, except .venv
 	rm -rf .run build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
