@@ -21,7 +21,7 @@ def days(name: str, value: object) -> int:
         JobArgumentError: it is not a whole number from 0 to MOST_DAYS.
     """
     text = str(value).strip()
-    if isinstance(value, (int, str)) and not isinstance(value, bool) and re.fullmatch(r"\d{1,9}", text):
+    if isinstance(value, (int, str)) and not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,9}", text):
         number = int(text)
         if number <= MOST_DAYS:
             return number

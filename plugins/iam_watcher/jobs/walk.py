@@ -58,7 +58,10 @@ WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicat
 WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
 
 # How many rows this session has asked the storage engine for, by key order.
-READS = "SHOW SESSION STATUS WHERE Variable_name IN ('Handler_read_key', 'Handler_read_next')"
+READS = (
+    "SHOW SESSION STATUS WHERE Variable_name IN"
+    " ('Handler_read_first', 'Handler_read_key', 'Handler_read_next')"
+)
 
 MOST_EXAMPLES = 5
 DENSE = 10  # a range is written as such if at least one key in so many is to be written

@@ -1,0 +1,95 @@
+"""A database of our own for tables of any shape, and jobs run as Airflow's task runner does it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from iam_watcher.jobs.session import set_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dev.servers import MariaDB
+    from iam_watcher.jobs.base import TableJobOperator
+
+
+class Database:
+    """A connection with autocommit, for what a test itself says and asks."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def run(self, query: str, values: Any = None) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, values)
+            return int(cursor.rowcount)
+
+    def run_many(self, query: str, rows: Any) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(query, rows)
+
+    def rows(self, query: str, values: Any = None) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, values)
+            return list(cursor.fetchall())
+
+    def value(self, query: str, values: Any = None) -> Any:
+        return self.rows(query, values)[0][0]
+
+    def column(self, query: str, values: Any = None) -> list[Any]:
+        return [row[0] for row in self.rows(query, values)]
+
+
+class TaskInstance:
+    """What a job needs of Airflow's task instance."""
+
+    def __init__(self, run: str) -> None:
+        self.id = run
+        self.xcom: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
+
+
+@pytest.fixture
+def iam(iam_schema: MariaDB) -> Iterator[Database]:
+    """The tables of IAM, without rows."""
+    with closing(iam_schema.connect(init_command="SET time_zone = '+00:00'")) as connection:
+        yield Database(connection)
+
+
+@pytest.fixture
+def scratch(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """An empty database for tables of any shape; the connection `scratch` leads to it."""
+    with closing(mariadb.connect(database="")) as connection:
+        database = Database(connection)
+        database.run("DROP DATABASE IF EXISTS scratch")
+        database.run("CREATE DATABASE scratch")
+        database.run("USE scratch")
+        database.run("SET time_zone = '+00:00'")
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_SCRATCH", mariadb.airflow_admin_uri.removesuffix("/iam") + "/scratch"
+        )
+        yield database
+
+
+@pytest.fixture
+def session(mariadb: MariaDB, scratch: Database) -> Iterator[Any]:
+    """A connection to `scratch` as a job has it."""
+    with closing(mariadb.connect("scratch")) as connection:
+        set_up(connection)
+        yield connection
+
+
+@pytest.fixture
+def perform(mariadb: MariaDB) -> Callable[..., dict[str, Any]]:
+    """A function that executes an operator and returns its report."""
+    runs = iter(range(1_000_000))
+
+    def perform(operator: TableJobOperator, ti: TaskInstance | None = None) -> dict[str, Any]:
+        return operator.execute({"ti": ti or TaskInstance(f"run-{next(runs)}")})  # type: ignore[typeddict-item]
+
+    return perform

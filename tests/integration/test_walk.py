@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iam_watcher.errors import TableError, WalkError
+from iam_watcher.jobs import transaction, walk
+from iam_watcher.jobs.pace import ChunkSize, Pace
+from iam_watcher.jobs.session import set_up
+from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.walk import Rows, Walk
+
+OLD = Rows(
+    table="`t`",
+    key="`id`",
+    predicate="`age` < %(cut_off)s AND `age` > 0",
+    write="DELETE FROM `t`",
+    values={"cut_off": 100},
+    left_out={"zero": "`age` = 0", "none": "`age` IS NULL"},
+)
+
+
+@pytest.fixture
+def table(scratch):
+    scratch.run("CREATE TABLE t (id bigint unsigned PRIMARY KEY, age int NULL, note int NOT NULL DEFAULT 0)")
+    return scratch
+
+
+def fill(table, rows):
+    table.run("DELETE FROM t")
+    table.run_many("INSERT INTO t (id, age) VALUES (%s, %s)", list(rows))
+
+
+def deletion(session, rows=OLD, *, limit=None, span=None, checkpoint=lambda: None, **options):
+    job = Walk(Transactions(session, checkpoint), rows, **options)
+    if limit:
+        job._size = ChunkSize(target=1e-9, rows=limit, span=span or limit)
+    return job
+
+
+AGES = st.one_of(st.none(), st.just(0), st.integers(1, 200))
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.dictionaries(st.integers(1, 400), AGES, max_size=80),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 500)),
+)
+def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, session, rows, size):
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 1)
+    fill(table, rows.items())
+    matching = {key for key, age in rows.items() if age is not None and 0 < age < 100}
+    zero = sum(age == 0 for age in rows.values())
+    none = sum(age is None for age in rows.values())
+
+    tally = deletion(session, limit=size[0], span=size[1]).tally({"all": "TRUE"}, age="`age`")
+    assert (tally.examined, tally.matched, tally.also["all"]) == (len(rows), len(matching), len(rows))
+    assert tally.skipped == {k: n for k, n in {"zero": zero, "none": none}.items() if n}
+    assert tally.examples == [(key, rows[key]) for key in sorted(matching)[:5]]
+
+    done = deletion(session, limit=size[0], span=size[1]).write()
+    assert set(table.column("SELECT id FROM t")) == rows.keys() - matching
+    assert (done.examined, done.matched, done.changed) == (len(rows), len(matching), len(matching))
+    assert done.skipped == {k: n for k, n in {"zero": zero, "none": none}.items() if n}
+
+    again = deletion(session).write()
+    assert (again.matched, again.changed) == (0, 0)
+
+
+def test_an_update_writes_the_matching_rows_only(table, session):
+    fill(table, [(1, 50), (2, 150), (3, 50)])
+    rows = Rows("`t`", "`id`", "`age` < 100 AND `note` = 0", "UPDATE `t` SET `note` = 1")
+    assert deletion(session, rows).write().changed == 2
+    assert table.rows("SELECT id, age, note FROM t ORDER BY id") == [(1, 50, 1), (2, 150, 0), (3, 50, 1)]
+
+
+def test_an_empty_table_is_walked_in_no_time(table, session):
+    assert deletion(session).write().position is None
+
+
+@pytest.mark.parametrize("keys", [range(1, 11), range(1_000_000, 1_000_000_000, 99_999_999)])
+def test_a_row_that_changed_after_the_probe_is_left_alone(table, session, keys):
+    """Close keys are written as a range, scattered ones as a list: both repeat the condition."""
+    keys = list(keys)
+    fill(table, [(key, 50) for key in keys])
+    job = deletion(
+        session,
+        limit=100,
+        span=10**10,
+        before_write=lambda: table.run("UPDATE t SET age = 150 WHERE id = %s", [keys[1]]),
+    )
+    done = job.write()
+    assert table.column("SELECT id FROM t") == [keys[1]]
+    assert done.changed == len(keys) - 1
+    assert done.skipped["changed_meanwhile"] == 1
+
+
+def test_rows_that_come_later_wait_for_the_next_walk(table, session):
+    fill(table, [(1, 50), (2, 50)])
+    job = deletion(session, before_write=lambda: table.run("INSERT IGNORE INTO t (id, age) VALUES (9, 50)"))
+    assert job.write().changed == 2
+    assert table.column("SELECT id FROM t") == [9]
+
+
+@pytest.mark.parametrize("key_type", ["bigint unsigned", "bigint", "tinyint"])
+def test_the_outermost_keys_of_a_type_are_reached_quickly(scratch, session, key_type):
+    bounds = {"bigint unsigned": (0, 2**64 - 1), "bigint": (-(2**63), 2**63 - 1), "tinyint": (-128, 127)}
+    scratch.run(f"CREATE TABLE t (id {key_type} PRIMARY KEY, age int)")
+    low, high = bounds[key_type]
+    fill(scratch, [(low, 50), (low + 1, 150), ((low + high) // 2, 50), (high, 50)])
+    chunks = []
+    done = deletion(session, checkpoint=lambda: chunks.append(1)).write()
+    assert (done.examined, done.changed) == (4, 3)
+    assert len(chunks) < 150
+
+
+def test_it_stops_between_two_transactions_and_what_is_done_is_counted(table, session, monkeypatch):
+    def checkpoint():
+        if job.done.chunks == 3:
+            raise InterruptedError
+
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    fill(table, [(key, 50) for key in range(1, 101)])
+    job = deletion(session, limit=10, checkpoint=checkpoint)
+    with pytest.raises(InterruptedError):
+        job.write()
+    assert table.value("SELECT 100 - COUNT(*) FROM t") == job.done.changed > 0
+    assert job.done.position == table.value("SELECT MIN(id) - 1 FROM t")
+
+
+def test_no_transaction_is_open_at_a_checkpoint(table, session):
+    """Whoever waits for us between two chunks waits for nothing."""
+
+    def checkpoint():
+        assert (
+            table.value(
+                "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = "
+                f"{session.thread_id()}"
+            )
+            == 0
+        )
+
+    fill(table, [(key, 50) for key in range(1, 101)])
+    deletion(session, checkpoint=checkpoint).write()
+    deletion(session, checkpoint=checkpoint).tally()
+
+
+def test_a_lock_of_someone_else_is_waited_for(table, session, mariadb, caplog):
+    with session.cursor() as cursor:
+        cursor.execute("SET innodb_lock_wait_timeout = 1")
+    fill(table, [(key, 50) for key in range(1, 101)])
+    with closing(mariadb.connect("scratch", autocommit=False)) as other:
+        other.cursor().execute("SELECT * FROM t WHERE id = 50 FOR UPDATE")
+        job = deletion(session, checkpoint=lambda: other.rollback() if job._db.retries else None)
+        with caplog.at_level(logging.WARNING):
+            done = job.write()
+    assert (done.changed, job._db.retries) == (100, 1)
+    assert "event=retry" in caplog.text
+    assert "1205" in caplog.text
+
+
+FAILING = """
+CREATE TRIGGER t_fails BEFORE DELETE ON t FOR EACH ROW
+IF @fails > 0 THEN
+  SET @fails = @fails - 1;
+  SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'made by the test';
+END IF
+"""
+
+
+def fail(session, times):
+    with session.cursor() as cursor:
+        cursor.execute("SET @fails = %s", [times])
+
+
+@pytest.mark.parametrize("code", [1205, 1213, 1969, 3024])
+def test_errors_that_pass_are_retried_with_half_the_rows(table, session, monkeypatch, code):
+    monkeypatch.setattr(transaction, "LONGEST_WAIT", 0.01)
+    fill(table, [(key, 50) for key in range(1, 101)])
+    table.run(FAILING.format(code=code))
+    fail(session, 3)
+    job = deletion(session, pace=Pace(target=1000, duty=1))
+    done = job.write()
+    assert (done.changed, done.examined, job._db.retries) == (100, 100, 3)
+    assert table.value("SELECT COUNT(*) FROM t") == 0
+
+
+def test_it_gives_up_after_some_tries_and_says_where(table, session, monkeypatch):
+    monkeypatch.setattr(transaction, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(transaction, "TRIES", 3)
+    fill(table, [(key, 50) for key in range(1, 101)])
+    table.run(FAILING.format(code=1205))
+    fail(session, 100)
+    with pytest.raises(WalkError, match=r"DELETE on `t` after `id` None, try 3 of 3: .*made by the test"):
+        deletion(session).write()
+    assert table.value("SELECT COUNT(*) FROM t") == 100
+
+
+def test_other_errors_are_not_retried(table, session):
+    fill(table, [(1, 50)])
+    table.run(FAILING.format(code=1644))
+    fail(session, 1)
+    with pytest.raises(WalkError, match=r"try 1 of 8: .*made by the test"):
+        deletion(session).write()
+    assert table.value("SELECT COUNT(*) FROM t") == 1
+
+
+def test_a_statement_that_takes_too_long_is_ended_by_the_server(table, session, monkeypatch):
+    monkeypatch.setattr(transaction, "TRIES", 1)
+    fill(table, [(1, 50)])
+    with session.cursor() as cursor:
+        cursor.execute("SET max_statement_time = 0.2")
+    slow = Rows("`t`", "`id`", "`age` < 100 AND SLEEP(5) = 0", "DELETE FROM `t`")
+    began = time.monotonic()
+    with pytest.raises(WalkError, match="1969"):
+        deletion(session, slow).write()
+    assert time.monotonic() - began < 3
+
+
+def test_a_missing_right_is_a_table_error(iam, mariadb):
+    iam.run("INSERT INTO user (id, name, nickname, password, email) VALUES (1, 'a', 'a', '', '')")
+    with closing(mariadb.connect_as_watcher()) as connection:
+        set_up(connection)
+        rows = Rows("`user`", "`id`", "TRUE", "DELETE FROM `user`")
+        with pytest.raises(TableError, match=r"DELETE command denied.*grant the connection's account"):
+            Walk(Transactions(connection), rows).write()
+
+
+def test_progress_is_logged(table, session, monkeypatch, caplog):
+    monkeypatch.setattr(walk, "PROGRESS_EVERY", 0.0)
+    fill(table, [(1, 50), (2, 150)])
+    with caplog.at_level(logging.INFO):
+        deletion(session).write()
+    assert "event=progress table=`t` examined=2 changed=1 walked=100.0%" in caplog.text
+
+
+def test_duty_is_kept(table, session, monkeypatch):
+    naps = []
+    fill(table, [(1, 50)])
+    job = deletion(session, pace=Pace(target=0.1, duty=0.25))
+    monkeypatch.setattr(job._db, "nap", naps.append)
+    job.write()
+    assert naps[0] >= job.done.longest_chunk * 3

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs import arguments
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator, exempt_condition
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [(0, 0), (180, 180), ("180", 180), (" 7 ", 7), (36_500, 36_500)]
+)
+def test_days(value, number):
+    assert arguments.days("d", value) == number
+
+
+@pytest.mark.parametrize("value", [-1, "-1", 1.5, "1.5", "", "x", None, True, 36_501, "9" * 30, "٣", [1]])
+def test_other_days_are_refused_by_name_and_value(value):
+    with pytest.raises(JobArgumentError, match=r"older_than_days is .*; expected a whole number of days"):
+        arguments.days("older_than_days", value)
+
+
+@pytest.mark.parametrize(("value", "number"), [(0, 0), (1, 1), (0.5, 0.5), ("0.25", 0.25)])
+def test_share(value, number):
+    assert arguments.share("s", value) == number
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "50%", None, True, "nan", float("inf")])
+def test_other_shares_are_refused(value):
+    with pytest.raises(JobArgumentError, match="max_share is"):
+        arguments.share("max_share", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "truth"), [(True, True), (False, False), ("True", True), ("false", False), (" true ", True)]
+)
+def test_flag(value, truth):
+    assert arguments.flag("f", value) is truth
+
+
+@pytest.mark.parametrize("value", ["", "yes", 1, 0, None, "{{ x }}"])
+def test_other_flags_are_refused(value):
+    with pytest.raises(JobArgumentError, match="dry_run is"):
+        arguments.flag("dry_run", value)
+
+
+PURGE = {"task_id": "t", "table": "policy_audit", "age_column": "deletedAt", "older_than_days": 180}
+DISABLE = {"task_id": "t", "max_inactive_days": 180}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"older_than_days": -1}, "older_than_days is -1"),
+        ({"older_than_days": "-1"}, "older_than_days is '-1'"),
+        ({"older_than_days": None, "grace_days": -2}, "grace_days is -2"),
+        ({"older_than_days": None}, "expected one of them"),
+        ({"grace_days": 1}, "expected one of them"),
+        ({"table": "a; DROP TABLE user"}, "table is 'a; DROP TABLE user'"),
+        ({"table": "`user`"}, "table is"),
+        ({"age_column": "deletedAt) OR (1=1"}, "age_column is"),
+        ({"age_column": "{{ params.column }}"}, "age_column is"),
+        ({"age_unit": "days"}, "age_unit is 'days'"),
+        ({"age_timezone": "Mars/Olympus"}, "age_timezone is 'Mars/Olympus'"),
+        ({"pace": "slow"}, "pace is 'slow'; expected one of fast, polite"),
+        ({"dry_run": "maybe"}, "dry_run is 'maybe'"),
+    ],
+)
+def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
+    with pytest.raises(JobArgumentError, match="argument of the job") as refused:
+        PurgeRowsOperator(**{**PURGE, **change})
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_inactive_days": -180}, "max_inactive_days is -180"),
+        ({"max_share": 50}, "max_share is 50"),
+        ({"exempt_names": "svc-*"}, "exempt_names is 'svc-*'; expected a list"),
+        ({"exempt_names": ["svc-*", ""]}, "exempt_names is"),
+    ],
+)
+def test_the_same_for_users(change, message):
+    with pytest.raises(JobArgumentError) as refused:
+        DisableInactiveUsersOperator(**{**DISABLE, **change})
+    assert message in str(refused.value)
+
+
+def test_templates_wait_until_they_are_rendered():
+    PurgeRowsOperator(**{**PURGE, "older_than_days": "{{ params.days }}", "dry_run": "{{ params.dry_run }}"})
+    DisableInactiveUsersOperator(task_id="t", max_inactive_days="{{ var.value.d }}", max_share="{{ 1 }}")
+
+
+def test_no_name_and_no_connection_is_a_template():
+    fields = {*PurgeRowsOperator.template_fields, *DisableInactiveUsersOperator.template_fields}
+    assert fields == {"older_than_days", "grace_days", "max_inactive_days", "max_share", "is_dry_run"}
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("svc-*", "svc-%"),
+        ("svc_?", "svc|__"),
+        ("100%*", "100|%%"),
+        ("a|b*", "a||b%"),
+        ("back\\slash*", "back\\slash%"),
+    ],
+)
+def test_globs_become_like_patterns(name, pattern):
+    condition, values = exempt_condition([name])
+    assert "LIKE" in condition
+    assert list(values.values()) == [pattern]
+
+
+def test_a_name_without_wildcards_is_compared_as_it_is():
+    condition, values = exempt_condition(["root_%", "svc-*"])
+    assert condition == "`name` = %(exempt0)s OR `name` LIKE %(exempt1)s ESCAPE '|'"
+    assert values == {"exempt0": "root_%", "exempt1": "svc-%"}

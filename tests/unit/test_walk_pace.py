@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iam_watcher.jobs.pace import FIRST_SPAN, LEAST_ROWS, LEAST_SPAN, MOST_ROWS, PACES, ChunkSize, Pace
+
+
+@pytest.mark.parametrize(("target", "duty"), [(0, 1), (-0.1, 1), (0.1, 0), (0.1, 1.1)])
+def test_a_pace_that_cannot_be_is_refused(target, duty):
+    with pytest.raises(ValueError, match="expected a target over 0 s and a duty"):
+        Pace(target, duty)
+
+
+def test_polite_rests_as_long_as_it_works_and_fast_not_at_all():
+    assert PACES["polite"].rest(0.3) == pytest.approx(0.3)
+    assert PACES["fast"].rest(0.3) == 0
+
+
+def test_chunks_follow_the_target_on_a_steady_server():
+    size = ChunkSize(target=0.1)
+    for _ in range(10):
+        size.wrote(size.rows, size.rows / 50_000)
+    assert size.rows == pytest.approx(5_000, rel=0.01)
+
+
+@given(st.lists(st.tuples(st.floats(1e-6, 100), st.floats(0, 1))))
+def test_chunks_stay_in_bounds_and_change_by_two_at_most(measurements):
+    size = ChunkSize(target=0.1)
+    for seconds, fullness in measurements:
+        before = size.rows
+        size.wrote(max(1, int(size.rows * fullness)), seconds)
+        assert LEAST_ROWS <= size.rows <= MOST_ROWS
+        assert before // 2 <= size.rows <= before * 2
+
+
+def test_a_quick_small_chunk_says_nothing_about_a_full_one():
+    size = ChunkSize(target=0.1, rows=1_000)
+    size.wrote(3, 0.001)
+    assert size.rows == 1_000
+
+
+def test_a_slow_small_chunk_does():
+    size = ChunkSize(target=0.1, rows=1_000)
+    size.wrote(3, 0.5)
+    assert size.rows == 500
+
+
+def test_the_span_grows_while_reads_are_quick_and_find_little():
+    size = ChunkSize(target=0.1)
+    size.read(0.001, whole_span=True)
+    assert size.span == 2 * FIRST_SPAN
+    size.read(0.001, whole_span=False)
+    assert size.span == 2 * FIRST_SPAN
+    size.read(0.07, whole_span=True)
+    assert size.span == 2 * FIRST_SPAN
+    size.read(0.2, whole_span=True)
+    assert size.span == FIRST_SPAN
+
+
+def test_a_failure_halves_both_down_to_a_limit():
+    size = ChunkSize(target=0.1)
+    size.halve()
+    assert (size.rows, size.span) == (500, 5_000)
+    for _ in range(20):
+        size.halve()
+    assert (size.rows, size.span) == (LEAST_ROWS, LEAST_SPAN)
