@@ -92,3 +92,7 @@ class WalkError(JobError):
 
 class AnnouncementError(JobError):
     """A change could not be announced; the next run announces it."""
+
+
+class TickDropped(IamWatcherError):  # noqa: N818  a decision, not a fault
+    """The scheduler creates no run for this tick."""

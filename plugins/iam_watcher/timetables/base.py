@@ -1,0 +1,76 @@
+"""What both timetables share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.timetables.base import DagRunInfo, DataInterval, Timetable
+
+from iam_watcher.schedule import Cron, Schedule, parse
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow.models.dagrun import DagRun
+    from airflow.timetables.base import TimeRestriction
+
+
+class LastRun(DagRunInfo):
+    """The last automated run, with what a timetable has to know beyond its tick."""
+
+    dag_run: DagRun
+
+    @classmethod
+    def of(cls, info: DagRunInfo, dag_run: DagRun) -> LastRun:
+        """Add the run itself to what Airflow tells of it."""
+        last = cls(*info)
+        last.dag_run = dag_run
+        return last
+
+
+class ScheduleTimetable(Timetable):
+    """A timetable with a `Schedule` behind it."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.description = str(schedule)
+
+    @property
+    def summary(self) -> str:
+        """The spec, as the list of DAGs shows it."""
+        return str(self.schedule)
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what `deserialize` makes this timetable of."""
+        data = {"spec": str(self.schedule)}
+        if isinstance(self.schedule, Cron):
+            data["dst"] = self.schedule.dst
+        return data
+
+    @staticmethod
+    def stored_schedule(data: dict[str, Any]) -> Schedule:
+        """Return the schedule that `serialize` wrote."""
+        return parse(data["spec"], dst=data.get("dst", "robfig"))
+
+    def infer_manual_data_interval(self, *, run_after: pendulum.DateTime) -> DataInterval:
+        """Return the moment itself: these runs work on "now", not on a stretch of time."""
+        return DataInterval.exact(run_after)
+
+    def next_dagrun_info(
+        self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
+    ) -> DagRunInfo | None:
+        """Answer callers of Airflow's older interface, who know the last run by its data interval only."""
+        last = last_automated_data_interval and DagRunInfo.exact(last_automated_data_interval.end)
+        return self.next_dagrun_info_v2(last_dagrun_info=last, restriction=restriction)
+
+    def run_info_from_dag_run(self, *, dag_run: DagRun) -> DagRunInfo:
+        """Return the last automated run together with its state."""
+        return LastRun.of(super().run_info_from_dag_run(dag_run=dag_run), dag_run)
+
+    @staticmethod
+    def restricted(moment: datetime | None, restriction: TimeRestriction) -> DagRunInfo | None:
+        """Return the run at `moment`, or None if the DAG ends before it."""
+        if moment is None or (restriction.latest is not None and moment > restriction.latest):
+            return None
+        return DagRunInfo.exact(pendulum.instance(moment))

@@ -1,0 +1,101 @@
+"""What Airflow's own database tells about a DAG's past: which runs were going, and since when it is up.
+
+Only the scheduler and the dag-processor come here, with the session they are in; nothing is written.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+# Audit entries of an unpause. The one of the page for many DAGs at once names no DAG.
+_UNPAUSES = ("patch_dag", "patch_dags", "cli_dag_unpause")
+# A scheduler that comes to a tick later than this was as good as down.
+_SLOWEST = timedelta(minutes=5)
+
+
+class History:
+    """The past of one DAG."""
+
+    def __init__(self, session: Session, dag_id: str) -> None:
+        self._session = session
+        self._dag_id = dag_id
+
+    @classmethod
+    def of(cls, row: Any) -> History | None:
+        """Return the history of the DAG of a DagModel or DagRun, or None if it is in no session."""
+        from sqlalchemy.orm import object_session
+
+        session = object_session(row)
+        return None if session is None else cls(session, row.dag_id)
+
+    def going_at(self, tick: datetime) -> datetime | None:
+        """Return when the last of the runs that were going at `tick` ended; now, if one still is.
+
+        Manual runs count, backfills don't, as for `max_active_runs`. None: no run was going.
+        """
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.types import DagRunType
+        from sqlalchemy import func, or_, select
+
+        began = func.coalesce(DagRun.start_date, DagRun.queued_at)
+        ends = self._session.scalars(
+            select(DagRun.end_date).where(
+                DagRun.dag_id == self._dag_id,
+                DagRun.run_type != DagRunType.BACKFILL_JOB,
+                began < tick,
+                or_(DagRun.end_date.is_(None), DagRun.end_date > tick),
+            )
+        ).all()
+        if not ends:
+            return None
+        now = datetime.now(UTC)
+        return max(end or now for end in ends)
+
+    def has_automated_run(self) -> bool:
+        """Tell whether the schedule ever started a run."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.types import DagRunType
+        from sqlalchemy import select
+
+        return (
+            self._session.scalar(
+                select(DagRun.id)
+                .where(DagRun.dag_id == self._dag_id, DagRun.run_type == DagRunType.SCHEDULED)
+                .limit(1)
+            )
+            is not None
+        )
+
+    def was_up_at(self, moment: datetime) -> bool:
+        """Tell whether this process was running, and the DAG known and not paused, from `moment` on.
+
+        So a slow scheduler is told from one that wasn't there. Airflow keeps no time of the last unpause
+        but in its audit log; one that isn't in there goes unnoticed.
+        """
+        if datetime.now(UTC) - moment > _SLOWEST or moment < _process_start():
+            return False
+        from airflow.models.dag_version import DagVersion
+        from airflow.models.log import Log
+        from sqlalchemy import func, or_, select
+
+        unpaused = select(Log.id).where(
+            Log.event.in_(_UNPAUSES),
+            Log.dttm > moment,
+            or_(Log.dag_id == self._dag_id, Log.dag_id.is_(None)),
+        )
+        if self._session.scalar(unpaused.limit(1)) is not None:
+            return False
+        known = self._session.scalar(
+            select(func.min(DagVersion.created_at)).where(DagVersion.dag_id == self._dag_id)
+        )
+        return known is None or known <= moment
+
+
+def _process_start() -> datetime:
+    from psutil import Process  # type: ignore[import-untyped]
+
+    return datetime.fromtimestamp(Process().create_time(), UTC)

@@ -1,0 +1,141 @@
+"""Cron, fixed rate and once: a run at each tick, or the reason why not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.timetables.base import TimeRestriction
+
+from iam_watcher.errors import TickDropped
+from iam_watcher.timetables.base import LastRun, ScheduleTimetable
+from iam_watcher.timetables.history import History
+
+if TYPE_CHECKING:
+    from airflow.models.dag import DagModel
+    from airflow.timetables.base import DagRunInfo
+
+    from iam_watcher.schedule import Schedule
+
+Overlap = Literal["skip", "delay", "allow"]
+
+_LONGEST_GRACE = timedelta(hours=1)
+# A tick of a DAG without runs stays due for this long: the file may be parsed between the tick and the
+# moment at which the scheduler comes to it.
+_SETTLING = timedelta(minutes=1)
+_INSTANT = timedelta(microseconds=1)
+_ANY_TIME = TimeRestriction(earliest=None, latest=None, catchup=False)
+
+
+class TickTimetable(ScheduleTimetable):
+    """A run at each tick of a schedule.
+
+    Airflow keeps one tick per DAG (`DagModel.next_dagrun_create_after`): the next one when a run is
+    created, computed anew at every parse. When it is due and the DAG has room for a run, the scheduler
+    asks `next_run_info_from_dag_model`, which decides.
+    """
+
+    def __init__(
+        self, schedule: Schedule, *, overlap: Overlap = "skip", missed_grace: timedelta | None = None
+    ) -> None:
+        super().__init__(schedule)
+        self.overlap = overlap
+        self.missed_grace = missed_grace
+        self.periodic = schedule.kind != "at"
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what `deserialize` makes this timetable of."""
+        grace = None if self.missed_grace is None else self.missed_grace.total_seconds()
+        return {**super().serialize(), "overlap": self.overlap, "missed_grace": grace}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> TickTimetable:
+        """Make the timetable that `serialize` wrote."""
+        grace = data["missed_grace"]
+        return cls(
+            cls.stored_schedule(data),
+            overlap=data["overlap"],
+            missed_grace=None if grace is None else timedelta(seconds=grace),
+        )
+
+    def next_dagrun_info_v2(
+        self, *, last_dagrun_info: DagRunInfo | None, restriction: TimeRestriction
+    ) -> DagRunInfo | None:
+        """Return the run of the tick that is due, or else of the next one.
+
+        With `restriction.catchup` (the command line, backfills) simply the tick after the last run's.
+        """
+        now = datetime.now(UTC)
+        after: datetime | None = last_dagrun_info.run_after if last_dagrun_info else None
+        if restriction.catchup:
+            after = after or (restriction.earliest or now) - _INSTANT
+            return self.restricted(self.schedule.next(after), restriction)
+        if restriction.earliest is not None and restriction.earliest > now:
+            return self.restricted(self.schedule.next(restriction.earliest - _INSTANT), restriction)
+        due = self._due(last_dagrun_info, now)
+        return self.restricted(due or self.schedule.next(max(now, after or now)), restriction)
+
+    def next_run_info_from_dag_model(self, *, dag_model: DagModel) -> DagRunInfo | None:
+        """Return the run that the scheduler is about to create.
+
+        Raises:
+            TickDropped: there is none to create; `dag_model` has the next tick now.
+        """
+        info = super().next_run_info_from_dag_model(dag_model=dag_model)
+        history = History.of(dag_model)
+        now = datetime.now(UTC)
+        if info is None or history is None or info.run_after > now:
+            return info
+        tick = self.schedule.latest(after=info.run_after - _INSTANT, until=now) or info.run_after
+        reason = self._refusal(tick, history, now)
+        if reason is None:
+            return self.restricted(tick, _ANY_TIME)
+        following = self.restricted(self.schedule.next(now), _ANY_TIME)
+        dag_model.next_dagrun = following and following.logical_date
+        dag_model.next_dagrun_data_interval = following and following.data_interval
+        dag_model.next_dagrun_create_after = following and following.run_after
+        raise TickDropped(
+            f"the run of {dag_model.dag_id!r} at {tick.isoformat()}: {reason}; "
+            f"the next is at {following.run_after.isoformat() if following else 'no time'}"
+        )
+
+    def _due(self, last: DagRunInfo | None, now: datetime) -> datetime | None:
+        """Return the tick that has come and that the scheduler has still to decide about."""
+        if last is None:
+            return self.schedule.latest(after=now - _SETTLING, until=now)
+        if not isinstance(last, LastRun):
+            return None
+        tick = self.schedule.latest(after=last.run_after, until=now)
+        return None if tick is None or self._is_settled(tick, last, now) else tick
+
+    def _is_settled(self, tick: datetime, last: LastRun, now: datetime) -> bool:
+        """Tell whether nothing is left to decide about a tick that came after the last run's."""
+        history = History.of(last.dag_run)
+        if self.overlap == "skip" and history is not None and history.going_at(tick):
+            return True
+        dag_model = last.dag_run.dag_model
+        # The scheduler, or an earlier parse, has gone on to the tick after this one.
+        if dag_model.next_dagrun_create_after == self.schedule.next(now):
+            return True
+        return dag_model.is_paused and now - tick >= self._grace(tick)
+
+    def _refusal(self, tick: datetime, history: History, now: datetime) -> str | None:
+        """Return why a due tick gets no run, or None if it gets one."""
+        ended = history.going_at(tick)
+        if ended and self.overlap == "skip":
+            return "another run was going when it came"
+        # A run that had to wait for another could not start before that ended.
+        if history.was_up_at(ended or tick):
+            return None
+        if not history.has_automated_run():
+            return "it came before the DAG was unpaused, and a DAG without runs has missed nothing"
+        late = now - tick
+        if late < self._grace(tick):
+            return None
+        return f"it was missed, and {late} is too late to make up for it"
+
+    def _grace(self, tick: datetime) -> timedelta:
+        if self.missed_grace is not None:
+            return self.missed_grace
+        following = self.schedule.next(tick)
+        return min((following - tick) / 2, _LONGEST_GRACE) if following else _LONGEST_GRACE
