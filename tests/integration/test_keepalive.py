@@ -1,0 +1,201 @@
+"""The keepalive against a real Redis that is stopped, emptied and taken over."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from iam_watcher.errors import LockLost, LockUnavailable
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.keepalive import KeepAlive
+from iam_watcher.lock.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from redis import Redis as Client
+
+    from dev.servers import Redis
+
+TTL = 1.0
+DEADLINE = 15.0
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def wait_for_error(alive: KeepAlive) -> Exception:
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        try:
+            alive.check()
+        except (LockLost, LockUnavailable) as error:
+            return error
+        time.sleep(0.01)
+    raise AssertionError("the loss was never noticed")
+
+
+def lease_on(server: Redis, owner: str = "a/dag/run") -> Lease:
+    client = server.client(
+        socket_timeout=0.1,
+        socket_connect_timeout=0.1,
+        retry=Retry(NoBackoff(), 1),  # as the hook has it
+    )
+    return Lease(client, "clean", owner, ttl=TTL)
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepalive, "BEAT", 0.05)
+    monkeypatch.setattr(keepalive, "BUSY_TTL", 0.5)
+
+
+@pytest.fixture
+def alive(fast: None, redis_client: Client, redis_server: Redis) -> Iterator[KeepAlive]:
+    lease = lease_on(redis_server)
+    assert lease.acquire()
+    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    alive.start()
+    yield alive
+    alive.stop()
+
+
+def test_it_renews_for_longer_than_the_lease(alive: KeepAlive, redis_server: Redis) -> None:
+    other = lease_on(redis_server, "b")
+    until = time.monotonic() + 2 * TTL
+    while time.monotonic() < until:
+        assert not other.acquire()
+        alive.check()
+    assert other.holder().busy == ("purge/-1",)
+
+
+def test_stopping_it_takes_the_mark_off_and_leaves_the_lease(alive: KeepAlive, redis_server: Redis) -> None:
+    wait_for(lambda: alive.lease.holder().busy == ("purge/-1",))
+    alive.stop()
+    assert alive.lease.holder().busy == ()
+    assert alive.lease.holder().owner == "a/dag/run"
+
+
+def test_a_lock_that_another_took_is_lost_at_the_next_beat(alive: KeepAlive, redis_client: Client) -> None:
+    redis_client.set("clean", "x7Qy", px=60_000)
+    error = wait_for_error(alive)
+    assert isinstance(error, LockLost)
+    assert "another took it" in str(error)
+    assert redis_client.get("clean") == b"x7Qy"
+
+
+def test_a_redis_that_lost_everything_gets_the_lock_again(alive: KeepAlive, redis_client: Client) -> None:
+    redis_client.flushall()
+    wait_for(lambda: redis_client.get("clean") == b"a/dag/run")
+    alive.check()
+
+
+def test_a_redis_that_restarts_empty_gets_the_lock_again(alive: KeepAlive, redis_server: Redis) -> None:
+    redis_server.restart()
+    with redis_server.client() as client:
+        wait_for(lambda: client.get("clean") == b"a/dag/run")
+    alive.check()
+
+
+def test_redis_out_of_reach_for_less_than_the_lease_is_survived(
+    alive: KeepAlive, redis_server: Redis
+) -> None:
+    redis_server.pause()
+    wait_for(lambda: alive._last_error is not None)
+    redis_server.resume()
+    before = alive.lease._valid_until
+    wait_for(lambda: alive.lease._valid_until > before)
+    alive.check()
+
+
+def test_redis_out_of_reach_for_longer_is_a_redis_error(alive: KeepAlive, redis_server: Redis) -> None:
+    redis_server.pause()
+    try:
+        error = wait_for_error(alive)
+    finally:
+        redis_server.resume()
+    assert isinstance(error, LockUnavailable)
+    assert f"{redis_server.port} did not answer" in str(error)
+    assert redis_server.password not in str(error)
+
+
+def work(port: int, password: str, folder: Path, stops_itself: bool) -> None:
+    """A task's process: it holds the lease and writes down what happens to it."""
+    import redis
+
+    keepalive.BEAT, keepalive.BUSY_TTL, keepalive.KILL_AFTER = 0.05, 0.5, 0.5
+    signal.signal(signal.SIGTERM, lambda *_: (folder / "sigterm").touch())
+    lease = Lease(redis.Redis(port=port, password=password, socket_timeout=0.1), "clean", "a", ttl=TTL)
+    assert lease.acquire()
+    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=stops_itself)
+    alive.start()
+    (folder / "working").touch()
+    while True:
+        try:
+            if stops_itself:
+                alive.check()
+        except LockLost as error:
+            (folder / "lost").write_text(str(error))
+            return
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def process(redis_client: Client, redis_server: Redis, tmp_path: Path):
+    started = []
+
+    def start(*, stops_itself: bool) -> multiprocessing.Process:
+        target = (redis_server.port, redis_server.password, tmp_path, stops_itself)
+        process = multiprocessing.get_context("spawn").Process(target=work, args=target)
+        process.start()
+        started.append(process)
+        wait_for((tmp_path / "working").exists)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def test_a_job_that_was_stopped_past_its_lease_does_not_go_on(process, redis_client, tmp_path: Path) -> None:
+    """Though the key is free by then: someone may have had it between."""
+    worker = process(stops_itself=True)
+    os.kill(worker.pid, signal.SIGSTOP)
+    wait_for(lambda: redis_client.get("clean") is None)
+    os.kill(worker.pid, signal.SIGCONT)
+    worker.join(DEADLINE)
+    assert worker.exitcode == 0
+    assert "was not renewed for 1 s" in (tmp_path / "lost").read_text()
+    assert redis_client.get("clean") is None
+    assert not (tmp_path / "sigterm").exists()
+
+
+def test_any_other_task_gets_sigterm_and_then_ends(process, redis_client: Client, tmp_path: Path) -> None:
+    worker = process(stops_itself=False)
+    redis_client.set("clean", "x7Qy", px=60_000)
+    worker.join(DEADLINE)
+    assert worker.exitcode == 1
+    assert (tmp_path / "sigterm").exists()
+
+
+def test_a_task_that_is_killed_blocks_others_for_its_lease_only(process, redis_server: Redis) -> None:
+    worker = process(stops_itself=True)
+    worker.kill()
+    worker.join(DEADLINE)
+    killed = time.monotonic()
+    other = lease_on(redis_server, "b")
+    wait_for(other.acquire)
+    assert time.monotonic() - killed < DEADLINE
