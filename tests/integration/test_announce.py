@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from iam_watcher.errors import AnnouncementError
+from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+CHANNEL = "iam.cluster.notifications"
+
+
+@pytest.fixture
+def heard(redis_client):
+    """A function that returns what was published since the last call."""
+    with redis_client.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(CHANNEL)
+        while subscription.get_message(timeout=5) is not None:
+            pass
+
+        def messages():
+            # Our own message comes after everything that was published before it.
+            redis_client.publish(CHANNEL, "end")
+            found = []
+            while (data := subscription.get_message(timeout=5)["data"]) != b"end":
+                found.append(json.loads(data))
+            return found
+
+        yield messages
+
+
+@pytest.fixture
+def expired(iam):
+    iam.run("INSERT INTO user (name, nickname, password, email) VALUES ('u', 'u', '', '')")
+    iam.run(
+        "INSERT INTO secret (name, username, secretID, secretKey, expires)"
+        " SELECT seq, 'u', seq, '', 1 FROM seq_1_to_10"
+    )
+    return iam
+
+
+def purge(announce=SECRET_CHANGED, **options):
+    return PurgeRowsOperator(
+        task_id="purge",
+        table="secret",
+        age_column="expires",
+        age_unit="unix_seconds",
+        grace_days=0,
+        announce=announce,
+        **options,
+    )
+
+
+def test_deleted_secrets_are_announced_once(expired, perform, heard, redis_client):
+    perform(purge())
+    assert heard() == [{"command": "SecretChanged"}]
+    perform(purge())
+    assert heard() == []
+    assert redis_client.keys() == []
+
+
+def test_a_dry_run_announces_nothing(expired, perform, heard):
+    perform(purge(dry_run=True))
+    assert heard() == []
+
+
+def test_a_table_without_an_announcement_needs_no_redis(expired, perform, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", "redis://127.0.0.1:1")
+    assert perform(purge(announce=None))["changed"] == 10
+
+
+def test_nothing_is_deleted_that_could_not_be_announced(expired, perform, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", "redis://127.0.0.1:1")
+    with pytest.raises(
+        AnnouncementError, match=r"SecretChanged on iam\.cluster\.notifications through iam_redis"
+    ):
+        perform(purge())
+    assert expired.value("SELECT COUNT(*) FROM secret") == 10
+
+
+def test_what_failed_to_be_announced_is_announced_by_the_next_run(expired, perform, redis_client, heard):
+    redis_client.execute_command("ACL", "SETUSER", "default", "-publish")
+    try:
+        with pytest.raises(AnnouncementError, match="no permissions"):
+            perform(purge())
+    finally:
+        redis_client.execute_command("ACL", "SETUSER", "default", "+publish")
+    assert expired.value("SELECT COUNT(*) FROM secret") == 0
+    assert heard() == []
+    perform(purge())
+    assert heard() == [{"command": "SecretChanged"}]
+    assert redis_client.keys() == []
+
+
+def fail_after_a_mark():
+    with announcing(SECRET_CHANGED, "run") as mark:
+        mark()
+        raise ZeroDivisionError
+
+
+def test_work_that_fails_is_announced_all_the_same(redis_client, heard):
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_mark()
+    assert heard() == [{"command": "SecretChanged"}]
+    assert redis_client.keys() == []
+
+
+KILLED_AFTER_ITS_FIRST_COMMIT = """
+    import os, signal
+    from iam_watcher.jobs import pace, transaction
+    from iam_watcher.jobs.announce import SECRET_CHANGED
+    from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+    from iam_watcher.jobs.walk import Walk
+
+    write_keys = Walk._write_keys
+
+    def and_die(walk, keys):
+        write_keys(walk, keys)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Walk._write_keys = and_die
+
+    class TaskInstance:
+        id = "killed"
+
+    PurgeRowsOperator(
+        task_id="purge", table="secret", age_column="expires", age_unit="unix_seconds", grace_days=0,
+        announce=SECRET_CHANGED,
+    ).execute({"ti": TaskInstance()})
+"""
+
+
+def test_a_run_that_is_killed_after_a_commit_is_announced_by_the_next(expired, perform, heard):
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED_AFTER_ITS_FIRST_COMMIT)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert expired.value("SELECT COUNT(*) FROM secret") == 0
+    assert heard() == []
+    report = perform(purge())
+    assert report["changed"] == 0
+    assert heard() == [{"command": "SecretChanged"}]

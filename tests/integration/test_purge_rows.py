@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import logging
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+import time_machine
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from tests.integration.conftest import TaskInstance
+
+DAY = timedelta(days=1)
+NOW = "UTC_TIMESTAMP()"
+
+
+def purge_audit(days=180, **options):
+    return PurgeRowsOperator(
+        task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=days, **options
+    )
+
+
+def audit(iam, name, deleted_at, key=None):
+    key = key or iam.value("SELECT COALESCE(MAX(id), 0) + 1 FROM policy_audit")
+    iam.run(
+        f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (%s, %s, 'u', {deleted_at})",
+        [key, name],
+    )
+
+
+def names(iam, table="policy_audit"):
+    return set(iam.column(f"SELECT name FROM {table}"))
+
+
+def test_only_rows_beyond_the_days_go(iam, perform):
+    audit(iam, "old", f"{NOW} - INTERVAL 181 DAY")
+    audit(iam, "just-old", f"{NOW} - INTERVAL 180 DAY - INTERVAL 5 SECOND")
+    audit(iam, "just-not", f"{NOW} - INTERVAL 180 DAY + INTERVAL 60 SECOND")
+    audit(iam, "fresh", NOW)
+    audit(iam, "future", f"{NOW} + INTERVAL 1 DAY")
+    audit(iam, "zero", "DEFAULT")
+    report = perform(purge_audit())
+    assert names(iam) == {"just-not", "fresh", "future", "zero"}
+    assert {key: report[key] for key in ("examined", "matched", "changed", "skipped", "chunks")} == {
+        "examined": 6,
+        "matched": 2,
+        "changed": 2,
+        "skipped": {"zero_date": 1},
+        "chunks": 1,
+    }
+    now = datetime.fromisoformat(report["now"])
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=30)
+    assert datetime.fromisoformat(report["cut_off"]) == now - 180 * DAY
+    assert 0 < report["longest_chunk_seconds"] <= report["duration_seconds"]
+
+
+def test_a_second_run_changes_nothing(iam, perform):
+    audit(iam, "old", f"{NOW} - INTERVAL 181 DAY")
+    assert perform(purge_audit())["changed"] == 1
+    assert perform(purge_audit())["changed"] == 0
+
+
+def test_a_dry_run_says_what_would_go_and_writes_nothing(iam, perform):
+    for number in range(7):
+        audit(iam, f"old-{number}", f"{NOW} - INTERVAL 200 DAY")
+    report = perform(purge_audit(dry_run="True"))
+    assert len(names(iam)) == 7
+    assert (report["matched"], report["changed"], report["chunks"]) == (7, 0, 0)
+    assert [example["key"] for example in report["examples"]] == [1, 2, 3, 4, 5]
+    assert report["examples"][0]["age_days"] == 200.0
+    assert datetime.fromisoformat(report["examples"][0]["since"]).tzinfo == UTC
+
+
+def test_a_dry_run_needs_no_right_to_delete(iam, mariadb, perform):
+    audit(iam, "old", f"{NOW} - INTERVAL 200 DAY")
+    iam.run(f"REVOKE DELETE ON iam.policy_audit FROM '{mariadb.user}'@'{mariadb.host}'")
+    assert perform(purge_audit(dry_run=True))["matched"] == 1
+
+
+def test_a_missing_right_is_found_before_the_first_write_and_not_retried(iam, mariadb, perform):
+    iam.run(f"REVOKE DELETE ON iam.policy_audit FROM '{mariadb.user}'@'{mariadb.host}'")
+    ti = TaskInstance("run")
+    with pytest.raises(AirflowFailException, match=r"DELETE command denied.*grant"):
+        perform(purge_audit(), ti)
+    assert "DELETE command denied" in ti.xcom["return_value"]["error"]
+
+
+def test_zero_days_turn_it_off(iam, perform):
+    audit(iam, "old", f"{NOW} - INTERVAL 9999 DAY")
+    with pytest.raises(AirflowSkipException, match="policy_audit is left alone: older_than_days is 0"):
+        perform(purge_audit(days=0))
+    assert names(iam) == {"old"}
+
+
+@pytest.mark.parametrize("rendered", ["-1", -1, "", None, "1.5"])
+def test_a_rendered_value_that_is_no_number_of_days_fails_for_good(iam, perform, rendered):
+    audit(iam, "old", f"{NOW} - INTERVAL 9999 DAY")
+    operator = purge_audit(days="{{ params.days }}")
+    operator.older_than_days = rendered
+    if rendered is None:
+        operator.grace_days = None
+    with pytest.raises(AirflowFailException, match="expected a whole number of days"):
+        perform(operator)
+    assert names(iam) == {"old"}
+
+
+def test_clocks_that_differ_stop_it_before_the_first_write(iam, perform):
+    audit(iam, "old", f"{NOW} - INTERVAL 9999 DAY")
+    for offset in (-61, 61):
+        with (
+            time_machine.travel(datetime.now(UTC) + timedelta(seconds=offset), tick=True),
+            pytest.raises(AirflowFailException, match=r"clocks .* differ: database .*, worker .* 60 s"),
+        ):
+            perform(purge_audit())
+    assert names(iam) == {"old"}
+
+
+def test_clocks_that_differ_a_little_are_normal(iam, perform):
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=30), tick=True):
+        perform(purge_audit())
+
+
+def test_the_report_is_one_log_line(iam, perform, caplog):
+    with caplog.at_level(logging.INFO):
+        perform(purge_audit())
+    (line,) = [r.getMessage() for r in caplog.records if "event=report" in r.getMessage()]
+    assert "table=policy_audit dry_run=false" in line
+    assert "examined=0 matched=0 changed=0 skipped={}" in line
+
+
+# Unix seconds
+
+
+def purge_secrets(**options):
+    return PurgeRowsOperator(
+        **{
+            "task_id": "purge",
+            "table": "secret",
+            "age_column": "expires",
+            "age_unit": "unix_seconds",
+            "grace_days": 0,
+            **options,
+        }
+    )
+
+
+def secrets(iam, **expires):
+    iam.run("INSERT INTO user (name, nickname, password, email) VALUES ('u', 'u', '', '')")
+    for name, when in expires.items():
+        iam.run(
+            "INSERT INTO secret (name, username, secretID, secretKey, expires)"
+            f" VALUES (%s, 'u', %s, 'not-a-secret', {when})",
+            [name, name],
+        )
+
+
+def test_expired_secrets_go_and_those_that_never_expire_stay(iam, perform):
+    secrets(
+        iam,
+        expired="UNIX_TIMESTAMP() - 5",
+        long_expired=1,
+        living="UNIX_TIMESTAMP() + 60",
+        far=2**32 - 1,
+        never=0,
+        default="DEFAULT",
+    )
+    report = perform(purge_secrets())
+    assert names(iam, "secret") == {"living", "far", "never"}
+    assert report["skipped"] == {"never_expires": 1}
+    assert report["changed"] == 3
+
+
+def test_grace_keeps_them_a_while(iam, perform):
+    secrets(iam, expired="UNIX_TIMESTAMP() - 86400 * 6", long_expired="UNIX_TIMESTAMP() - 86400 * 8")
+    perform(purge_secrets(grace_days="7"))
+    assert names(iam, "secret") == {"expired"}
+
+
+def test_the_wrong_unit_is_refused_and_not_guessed(iam, perform):
+    with pytest.raises(AirflowFailException, match="'expires' of secret is int; expected date or datetime"):
+        perform(purge_secrets(age_unit="date"))
+    with pytest.raises(AirflowFailException, match="'deletedAt' of policy_audit is timestamp; expected big"):
+        perform(purge_audit(age_unit="unix_seconds"))
+
+
+# Tables of any shape
+
+
+def purge_scratch(**options):
+    arguments = {"task_id": "purge", "table": "t", "age_column": "age", "older_than_days": 10, **options}
+    return PurgeRowsOperator(mysql_conn_id="scratch", **arguments)
+
+
+def test_null_is_no_age(scratch, perform):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NULL)")
+    scratch.run("INSERT INTO t VALUES (1, NULL), (2, UTC_TIMESTAMP() - INTERVAL 11 DAY)")
+    assert perform(purge_scratch())["skipped"] == {"no_date": 1}
+    assert scratch.column("SELECT id FROM t") == [1]
+
+
+@pytest.mark.parametrize("age_type", ["datetime", "timestamp"])
+def test_a_datetime_is_in_the_time_zone_it_is_said_to_be_in(scratch, perform, age_type):
+    """Shanghai is 8 hours ahead: its wall clock shows a later time for the same moment."""
+    scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, age {age_type} NOT NULL)")
+    scratch.run(
+        "INSERT INTO t SELECT seq, UTC_TIMESTAMP() - INTERVAL 10 DAY"
+        " + INTERVAL (CAST(seq AS SIGNED) - 12) HOUR - INTERVAL 30 MINUTE FROM seq_1_to_24"
+    )
+    report = perform(purge_scratch(age_timezone="Asia/Shanghai"))
+    assert report["changed"] == {"datetime": 20, "timestamp": 12}[age_type]
+
+
+def test_a_date_is_over_only_when_its_day_is(scratch, perform):
+    today = datetime.now(UTC).date()
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL)")
+    days = [date(1000, 1, 1), *(today - day * DAY for day in (9, 10, 11))]
+    scratch.run_many("INSERT INTO t VALUES (%s, %s)", list(enumerate(days)))
+    scratch.run("INSERT INTO t VALUES (9, '0000-00-00')")
+    report = perform(purge_scratch())
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [1, 2, 9]
+    assert report["skipped"] == {"zero_date": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("CREATE TABLE t (a int, id int, age timestamp, PRIMARY KEY (a, id))", r"primary key \(a, id\)"),
+        (
+            "CREATE TABLE t (id varchar(9) PRIMARY KEY, age timestamp)",
+            "primary key id varchar; expected an int",
+        ),
+        ("CREATE TABLE t (id decimal(9) PRIMARY KEY, age timestamp)", "primary key id decimal"),
+        ("CREATE TABLE t (id int, age timestamp)", "t has no primary key"),
+        ("CREATE TABLE t (id int PRIMARY KEY, age timestamp) ENGINE=Aria", "engine Aria; expected an InnoDB"),
+        ("CREATE VIEW t AS SELECT 1 AS id, NOW() AS age", "t is a VIEW"),
+        ("CREATE TABLE T (id int PRIMARY KEY, age timestamp)", "there is no table 't' in database 'scratch'"),
+        ("CREATE TABLE t (id int PRIMARY KEY, Age timestamp)", "no column 'age'; it has id, Age"),
+        ("CREATE TABLE t (id int PRIMARY KEY, age varchar(20))", "is varchar; expected date or datetime"),
+    ],
+)
+def test_a_table_that_cannot_be_walked_is_refused_with_the_reason(scratch, perform, table, message):
+    scratch.run(table)
+    with pytest.raises(AirflowFailException, match=message):
+        perform(purge_scratch())
+
+
+def test_a_connection_without_a_database_says_so(mariadb, scratch, perform, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_SCRATCH", mariadb.airflow_admin_uri.removesuffix("/iam"))
+    with pytest.raises(AirflowFailException, match="a connection that names no database"):
+        perform(purge_scratch())
+
+
+def test_odd_names_in_a_table_do_no_harm(scratch, perform):
+    scratch.run("CREATE TABLE `select` (`ke``y%s` int PRIMARY KEY, `order` timestamp NOT NULL)")
+    scratch.run("INSERT INTO `select` VALUES (1, UTC_TIMESTAMP() - INTERVAL 11 DAY), (2, UTC_TIMESTAMP())")
+    assert perform(purge_scratch(table="select", age_column="order"))["changed"] == 1
+
+
+@pytest.mark.parametrize("sql_mode", ["", "TRADITIONAL", "ANSI,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES"])
+@pytest.mark.parametrize("time_zone", ["-05:00", "+00:00", "+08:00"])
+@pytest.mark.parametrize("isolation", ["REPEATABLE-READ", "SERIALIZABLE"])
+def test_the_servers_own_settings_change_nothing(iam, perform, sql_mode, time_zone, isolation):
+    settings = {"sql_mode": sql_mode, "time_zone": time_zone, "tx_isolation": isolation}
+    before = {name: iam.value(f"SELECT @@GLOBAL.{name}") for name in settings}
+    for age in range(60):
+        audit(iam, str(age), f"{NOW} - INTERVAL {age} HOUR - INTERVAL 30 MINUTE")
+    audit(iam, "zero", "DEFAULT")
+    try:
+        for name, value in settings.items():
+            iam.run(f"SET GLOBAL {name} = %s", [value])
+        report = perform(purge_audit(days=1))
+    finally:
+        for name, value in before.items():
+            iam.run(f"SET GLOBAL {name} = %s", [value])
+    assert names(iam) == {*map(str, range(24)), "zero"}
+    assert report["changed"] == 36
