@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _LOG_TAIL_LINES = 25
+_LEFTOVER_SECONDS = 10
 # Beside each log file: the pid and start time of the process that writes it, for `end_leftovers`.
 _NOTE = ".process"
 # Below the range from which the kernel takes the ports of outgoing connections (32768 and up), so none
@@ -104,27 +105,31 @@ def _process_table() -> list[_Entry]:
     return table
 
 
-def session_members(session: int) -> list[int]:
-    """Return the pids of a session's living processes, and of all their descendants.
+def _tree(session: int) -> set[_Entry]:
+    """Return a session's living processes and all their descendants.
 
     Descendants count because some of them begin a session of their own, as Airflow's BashOperator does.
     """
     table = _process_table()
-    found = {entry.pid for entry in table if entry.session == session}
-    while more := {entry.pid for entry in table if entry.parent in found} - found:
+    found = {entry for entry in table if entry.session == session}
+    while more := {entry for entry in table if entry.parent in {each.pid for each in found}} - found:
         found |= more
-    return sorted(found)
+    return found
 
 
-def end_session(session: int, seconds: float) -> None:
-    """End every process of a session: SIGTERM, and SIGKILL for those still there after `seconds`."""
-    pids = set(session_members(session))
+def session_members(session: int) -> list[int]:
+    """Return the pids of a session's living processes, and of all their descendants."""
+    return sorted(entry.pid for entry in _tree(session))
 
-    def left() -> set[int]:
-        # A descendant whose parent has ended is no descendant any more: remember it.
-        living = {entry.pid for entry in _process_table()}
-        pids.update(session_members(session))
-        return pids & living
+
+def _end(session: int, known: set[_Entry], seconds: float) -> None:
+    """End a session and the processes already known: SIGTERM, and SIGKILL for what stays."""
+    names = {(entry.pid, entry.started) for entry in known}
+
+    def left() -> list[int]:
+        # A descendant whose parent has ended can't be found as one any more: remember it.
+        names.update((entry.pid, entry.started) for entry in _tree(session))
+        return [entry.pid for entry in _process_table() if (entry.pid, entry.started) in names]
 
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in left():
@@ -132,7 +137,7 @@ def end_session(session: int, seconds: float) -> None:
                 os.kill(pid, number)
                 # A stopped process would not see SIGTERM before it is continued.
                 os.kill(pid, signal.SIGCONT)
-        if wait_until(lambda: not left(), seconds, pause=0.1):
+        if wait_until(lambda: not left(), seconds, pause=0.05):
             return
 
 
@@ -144,7 +149,7 @@ def end_leftovers(folder: Path) -> None:
             leader = [entry.started for entry in _process_table() if entry.pid == pid]
             # No leader, but members: its orphans. A leader of another time: a stranger with that pid.
             if leader in ([], [started]):
-                end_session(pid, seconds=10)
+                _end(pid, _tree(pid), _LEFTOVER_SECONDS)
         note.unlink()
 
 
@@ -265,10 +270,12 @@ class Process:
 
     def stop(self) -> None:
         """End the process and all that it started, and wait until they are gone."""
+        # Before its end: the orphans it leaves in sessions of their own could not be found after it.
+        known = _tree(self.pid)
         if self.running:
             self.terminate()
             self.wait(self._stop_seconds)
-        end_session(self.pid, self._stop_seconds)
+        _end(self.pid, known, self._stop_seconds)
         self._popen.wait(self._stop_seconds)
         self._note.unlink(missing_ok=True)
 

@@ -308,10 +308,14 @@ class Redis(Server):
         return f"redis://{account}{self.host}:{self.port}/?db=0"
 
     def client(self, **options: Any) -> RedisClient:
-        """Return a new redis-py client of database 0; `options` go to redis.Redis."""
+        """Return a new redis-py client of database 0, without retries; `options` go to redis.Redis."""
         from redis import Redis as Client
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
-        return Client(host=self.host, port=self.port, password=self.password or None, **options)
+        # redis-py's default tries for seconds before it tells that a server is away.
+        defaults = {"password": self.password or None, "retry": Retry(NoBackoff(), 0)}
+        return Client(host=self.host, port=self.port, **{**defaults, **options})
 
     def _command(self) -> list[str]:
         # In a file, not as arguments: every user of the machine can read those.

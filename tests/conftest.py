@@ -1,4 +1,3 @@
-# ruff: noqa: PLC0415  Airflow takes seconds to import: only the fixtures that need it do so
 """Private servers and a private Airflow for the tests, each started when the first test asks for it."""
 
 from __future__ import annotations
