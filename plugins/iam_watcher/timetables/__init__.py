@@ -19,15 +19,19 @@ from airflow.configuration import conf
 
 from iam_watcher.errors import InvalidSpec, WatcherError
 from iam_watcher.schedule import After, Dst, parse
+from iam_watcher.timetables import listener
 from iam_watcher.timetables.after import AfterTimetable
 from iam_watcher.timetables.ticks import Overlap, TickTimetable
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from airflow.timetables.base import Timetable
 
-__all__ = ["TIMETABLES", "AfterTimetable", "Overlap", "TickTimetable", "timetable"]
+__all__ = ["LISTENERS", "TIMETABLES", "AfterTimetable", "Overlap", "TickTimetable", "timetable"]
 
 TIMETABLES: list[type[Timetable]] = [TickTimetable, AfterTimetable]
+LISTENERS: list[ModuleType] = [listener]
 
 
 def timetable(
