@@ -4,6 +4,7 @@ Rows with the zero date have no known age and stay. 0 days is off.
 """
 
 from airflow.sdk import Param
+
 from iam_watcher import Watcher, settings
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 

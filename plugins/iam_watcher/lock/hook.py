@@ -41,7 +41,7 @@ class LockRedisHook(RedisHook):
         Raises:
             LockError: if the connection names two different databases.
         """
-        client: Any = super().get_conn()  # type: ignore[no-untyped-call]  the provider has no types here
+        client: Any = super().get_conn()  # type: ignore[no-untyped-call]
         kwargs = client.connection_pool.connection_kwargs
         kwargs.update(
             socket_timeout=self.timeout,

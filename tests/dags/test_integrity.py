@@ -1,0 +1,101 @@
+"""What must hold for every file in dags/, whoever adds one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+FILES = sorted((REPO / "dags").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def bag():
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(str(REPO / "dags"))
+
+
+def test_no_file_fails_to_import(bag) -> None:
+    assert bag.import_errors == {}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_file_gives_a_dag_of_its_name(bag, file: Path) -> None:
+    """Airflow skips a file without the word "airflow" and says nothing."""
+    assert bag.dags[file.stem].fileloc == str(file)
+
+
+@pytest.mark.parametrize("dag_id", [file.stem for file in FILES])
+def test_every_dag_survives_serialization(bag, dag_id: str) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = bag.dags[dag_id]
+    serialized = json.loads(json.dumps(DagSerialization.serialize_dag(dag)))
+    again = DagSerialization.deserialize_dag(serialized)
+    assert again.timetable.serialize() == dag.timetable.serialize()
+    assert set(again.task_dict) == set(dag.task_dict)
+
+
+@pytest.mark.parametrize("dag_id", [file.stem for file in FILES])
+def test_every_watcher_is_guarded(bag, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
+    assert (dag.max_active_runs, dag.catchup, dag.dagrun_timeout) == (1, False, None)
+    assert "iam-watcher" in dag.tags
+    assert dag.doc_md
+    assert "backfill" not in {run_type.value for run_type in dag.allowed_run_types}
+    acquire, release = dag.task_dict["acquire"], dag.task_dict["release"]
+    assert acquire.is_setup
+    assert release.is_teardown
+    assert not release.on_failure_fail_dagrun
+    for task in dag.tasks:
+        if task not in (acquire, release):
+            assert "acquire" in task.get_flat_relative_ids(upstream=True)
+            assert "release" in task.get_flat_relative_ids(upstream=False)
+            assert task._pre_execute_hook.__module__ == "iam_watcher.watcher"
+            assert task.retries == 2
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "key"),
+    [
+        ("disable_inactive_users", "task"),
+        ("clean_policy_audit", "clean"),
+        ("clean_expired_secrets", "cleansecret"),
+    ],
+)
+def test_the_three_of_iam_keep_the_originals_keys(bag, dag_id: str, key: str) -> None:
+    assert bag.dags[dag_id].lock.key == key
+
+
+@pytest.mark.parametrize("dag_id", [file.stem for file in FILES])
+def test_every_parameter_has_a_default(bag, dag_id: str) -> None:
+    bag.dags[dag_id].params.validate()
+
+
+def test_parsing_loads_no_client_and_no_web_framework() -> None:
+    program = (
+        "import sys; from airflow.dag_processing.dagbag import DagBag; "
+        f"bag = DagBag({str(REPO / 'dags')!r}); assert not bag.import_errors; "
+        "heavy = {'redis', 'MySQLdb', 'fastapi', 'airflow.providers.mysql.hooks'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPO / "plugins"
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_plugin_is_loaded_once_and_import_redis_is_the_real_one() -> None:
+    program = (
+        "import redis, airflow.plugins_manager as manager; "
+        "plugins, errors = manager._get_plugins(); "
+        "print([p.name for p in plugins].count('iam_watcher'), errors, redis.Redis.__module__); "
+        "import sys; print([m for m in ('lease', 'sensor', 'settings', 'plugin') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["1 {} redis.client", "[]"]

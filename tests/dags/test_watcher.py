@@ -1,0 +1,192 @@
+"""How a Watcher is built, and what it refuses while its file is parsed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, TaskGroup, task
+
+from iam_watcher import Lock, Watcher, watcher
+from iam_watcher.errors import InvalidSpec, WatcherError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = (
+    '"""An Airflow DAG of a test."""\nfrom airflow.providers.standard.operators.empty import EmptyOperator\n'
+)
+HEAD += "from iam_watcher import Watcher\n"
+
+
+def errors_of(tmp_path: Path, *files: str) -> str:
+    """Return what Airflow shows a person who put these files into dags/."""
+    for number, text in enumerate(files):
+        (tmp_path / f"file{number}.py").write_text(HEAD + text)
+    return "\n".join(DagBag(str(tmp_path)).import_errors.values())
+
+
+def test_the_lock_stands_around_any_shape_of_tasks() -> None:
+    with Watcher("shape", schedule=None) as dag:
+        first = EmptyOperator(task_id="first")
+        with TaskGroup("group"):
+            inner = EmptyOperator(task_id="inner")
+        EmptyOperator(task_id="alone")
+
+        @task
+        def mapped(x: int) -> int:
+            return x
+
+        first >> inner
+        mapped.expand(x=[1, 2])
+    assert dag.task_dict["acquire"].downstream_task_ids == {"first", "alone", "mapped", "release"}
+    assert dag.task_dict["release"].upstream_task_ids == {"group.inner", "alone", "mapped", "acquire"}
+
+
+def test_the_defaults_of_a_watcher() -> None:
+    with Watcher("defaults", schedule="@every 1d", tags=["mine"], default_args={"owner": "ops"}) as dag:
+        work = EmptyOperator(task_id="work")
+    assert dag.tags == {"mine", "iam-watcher"}
+    assert dag.doc_md == __doc__
+    assert dag.fileloc == __file__
+    assert (work.retries, work.retry_delay, work.owner) == (2, timedelta(seconds=10), "ops")
+    assert dag.lock == Lock()
+
+
+def test_an_argument_of_the_task_wins_over_the_defaults() -> None:
+    with Watcher("own", schedule=None, default_args={"retries": 1}):
+        assert EmptyOperator(task_id="inherits").retries == 1
+        assert EmptyOperator(task_id="own", retries=5).retries == 5
+
+
+def test_without_a_lock_there_is_no_guard() -> None:
+    with Watcher("free", schedule=None, lock=None) as dag:
+        work = EmptyOperator(task_id="work")
+    assert set(dag.task_dict) == {"work"}
+    assert work._pre_execute_hook is None
+
+
+def test_a_key_is_enough_of_a_lock() -> None:
+    with Watcher("keyed", schedule=None, lock="clean") as dag:
+        EmptyOperator(task_id="work")
+    assert dag.lock == Lock("clean")
+
+
+def test_the_decorator_makes_a_watcher_of_a_function() -> None:
+    @watcher(schedule="@every 5m", lock="mine")
+    def reconcile() -> None:
+        """Do it."""
+
+    assert isinstance(reconcile, Watcher)
+    assert reconcile.dag_id == "reconcile"
+    assert set(reconcile.task_dict) == {"acquire", "reconcile", "release"}
+    assert reconcile.doc_md == "Do it."
+    assert reconcile.fileloc == __file__
+
+
+def test_the_decorator_with_a_name() -> None:
+    @watcher("other_name", schedule=None)
+    def work() -> None: ...
+
+    assert work.dag_id == "other_name"
+    assert work.doc_md == __doc__
+
+
+def test_the_decorator_without_a_schedule() -> None:
+    with pytest.raises(WatcherError, match=r"write @watcher\(schedule=\.\.\.\)"):
+
+        @watcher
+        def work() -> None: ...
+
+
+def test_a_native_timetable_passes_through() -> None:
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    timetable = CronTriggerTimetable("0 4 * * *", timezone="UTC")
+    with Watcher("native", schedule=timetable) as dag:
+        EmptyOperator(task_id="work")
+    assert dag.timetable is timetable
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dagrun_timeout": timedelta(hours=1)}, "dagrun_timeout would skip the release.*execution_timeout"),
+        ({"catchup": True}, "catchup=True"),
+        ({"max_active_runs": 2}, "max_active_runs=2; expected 1"),
+        ({"overlap": "allow"}, "overlap='allow' needs max_active_runs of 2 or more, got 1"),
+        ({"schedule": None, "overlap": "delay"}, "belong to a schedule given as a text"),
+    ],
+)
+def test_arguments_that_contradict_a_watcher(arguments: dict, message: str) -> None:
+    with pytest.raises(WatcherError, match=message):
+        Watcher("refused", **{"schedule": "@every 1d", **arguments})
+
+
+@pytest.mark.parametrize("spec", ["@every 1x", "@every", "60 * * * *", "", "@every -1d", "nonsense"])
+def test_a_bad_schedule_is_an_import_error_that_names_it(tmp_path: Path, spec: str) -> None:
+    shown = errors_of(tmp_path, f'with Watcher("bad", schedule={spec!r}):\n    EmptyOperator(task_id="x")\n')
+    assert "The schedule is not valid" in shown
+    assert repr(spec) in shown
+
+
+def test_the_originals_own_spec_is_a_schedule_here() -> None:
+    """robfig/cron has no day unit: the original's jobs never ran, and nobody was told."""
+    with Watcher("daily", schedule="@every 1d") as dag:
+        EmptyOperator(task_id="work")
+    assert dag.timetable.summary
+
+
+def test_an_empty_body(tmp_path: Path) -> None:
+    assert "'empty' has no task" in errors_of(tmp_path, 'with Watcher("empty", schedule=None):\n    pass\n')
+
+
+def test_a_watcher_in_a_watcher(tmp_path: Path) -> None:
+    body = 'with Watcher("a", schedule=None):\n    with Watcher("b", schedule=None):\n        pass\n'
+    assert "'b' stands inside 'a'" in errors_of(tmp_path, body)
+
+
+def test_a_watcher_in_a_dag() -> None:
+    with DAG("outer", schedule=None), pytest.raises(WatcherError, match="'inner' stands inside 'outer'"):
+        Watcher("inner", schedule=None).__enter__()
+
+
+def test_an_id_that_is_used_twice_in_a_file(tmp_path: Path) -> None:
+    body = 'with Watcher("twin", schedule=None):\n    EmptyOperator(task_id="x")\n'
+    assert "'twin' is defined twice" in errors_of(tmp_path, body + body)
+
+
+def test_an_id_that_is_used_twice_in_the_folder(tmp_path: Path) -> None:
+    body = 'with Watcher("twin", schedule=None):\n    EmptyOperator(task_id="x")\n'
+    shown = errors_of(tmp_path, body, body)
+    assert "twin" in shown
+    assert "file0.py" in shown
+
+
+@pytest.mark.parametrize("task_id", ["acquire", "release"])
+def test_a_task_with_a_name_of_the_lock(task_id: str) -> None:
+    with pytest.raises(WatcherError, match=f"has a task '{task_id}'"), Watcher("taken", schedule=None):
+        EmptyOperator(task_id=task_id)
+
+
+def test_an_error_in_the_body_is_the_one_that_is_shown() -> None:
+    with pytest.raises(ZeroDivisionError), Watcher("broken", schedule=None):
+        1 / 0  # noqa: B018  the error
+
+
+def test_a_bad_spec_is_refused_before_anything_else() -> None:
+    with pytest.raises(InvalidSpec, match="30 2"):
+        Watcher("never", schedule="0 0 30 2 *")
+
+
+def test_the_tasks_own_pre_execute_still_runs() -> None:
+    def own(context) -> None: ...
+
+    with Watcher("own_hook", schedule=None):
+        work = BashOperator(task_id="work", bash_command="true", pre_execute=own)
+    assert work._pre_execute_hook is not own
+    assert own in [cell.cell_contents for cell in work._pre_execute_hook.__closure__]
