@@ -26,9 +26,10 @@ from iam_watcher.schedule.cron import Cron, Dst
 from iam_watcher.schedule.duration import BadDuration, parse_duration
 from iam_watcher.schedule.fields import KINDS, BadField
 from iam_watcher.schedule.fixed import After, At, Every
+from iam_watcher.schedule.words import describe
 from iam_watcher.schedule.zone import zone
 
-__all__ = ["After", "At", "Cron", "Dst", "Every", "InvalidSpec", "Kind", "Schedule", "parse"]
+__all__ = ["After", "At", "Cron", "Dst", "Every", "InvalidSpec", "Kind", "Schedule", "describe", "parse"]
 
 _DESCRIPTORS = {
     "@yearly": "0 0 0 1 1 *",

@@ -59,21 +59,27 @@ class Cron(Schedule):
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
         start = seconds(after)
         local = zone(self.timezone)
-        every_hour = self.hour.mask == HOUR.full
-        if self.dst == "robfig" or every_hour:
-            tick = _Search(self, local).run(start)
-        else:
+        if self.runs_once_when_repeated:
             tick = self._next_vixie(local, start)
+        else:
+            tick = _Search(self, local).run(start)
         return None if tick is None else datetime.fromtimestamp(tick, UTC).astimezone(after.tzinfo)
 
-    def matches_day(self, ordinal: int) -> bool:
-        """Tell whether the day of that proleptic Gregorian ordinal is one of this schedule's.
+    @property
+    def runs_once_when_repeated(self) -> bool:
+        """Whether a reading that the clock repeats is one tick, and one that it skips comes right after.
 
-        Day of month and day of week must both match if one of them is a star, else one is enough.
+        Vixie cron, too, runs a schedule of every hour by elapsed time.
         """
-        day = date.fromordinal(ordinal)
-        in_month = self.day_of_month.mask >> day.day & 1
-        in_week = self.day_of_week.mask >> ordinal % 7 & 1
+        return self.dst == "vixie" and self.hour.mask != HOUR.full
+
+    def matches_day(self, day: int, weekday: int) -> bool:
+        """Tell whether a day of the month that is that day of the week (Sunday is 0) is one of these.
+
+        Both must match if one of the two fields is a star, else one is enough.
+        """
+        in_month = self.day_of_month.mask >> day & 1
+        in_week = self.day_of_week.mask >> weekday & 1
         if self.day_of_month.star or self.day_of_week.star:
             return bool(in_month and in_week)
         return bool(in_month or in_week)
@@ -82,7 +88,6 @@ class Cron(Schedule):
         """Find the next reading of the wall clock, then the instant at which Vixie cron acts on it.
 
         A reading that a gap skips is acted on right after the gap, a repeated one the first time only.
-        Schedules of every hour don't come here: Vixie cron, too, runs those by elapsed time.
         """
         wall = start + local.span(start).offset
         while True:
@@ -92,8 +97,9 @@ class Cron(Schedule):
             tick = local.first_instant(reading)
             if tick > start:
                 return tick
-            # `start` is in the second pass of a repeated stretch: this reading has had its turn.
-            wall = reading
+            # `start` is in the second pass of a repeated stretch: it has had its turn, go on behind it.
+            span = local.span(tick)
+            wall = max(reading, span.end + span.offset - 1)
 
 
 class _Search:
@@ -113,7 +119,7 @@ class _Search:
         """Return the first tick after `start`, or None if none comes in this and the next five years."""
         tick = self._walk(start, steady=False)
         if tick is not None and tick <= start:
-            # The original goes back if a stretch of more than an hour is repeated.
+            # `Zone.instant` chose the first pass of a repeated stretch, and `start` is in the second.
             tick = self._walk(start, steady=True)
         return tick
 
@@ -153,21 +159,25 @@ class _Search:
         if not self._added:
             self._added = True
             self._instant = self._zone.instant((wall // DAY - day.day + 1) * DAY)
+        wall = self._wall()
+        day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
         while True:
-            wall = self._wall()
-            day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
-            first = date(day.year + day.month // 12, day.month % 12 + 1, 1)
-            self._set((first.toordinal() - _EPOCH_ORDINAL + day.day - 1) * DAY + wall % DAY)
-            month = self._date().month
-            if month == 1:
+            day = _first_of_next_month(day) + timedelta(days=day.day - 1)
+            wall = (day.toordinal() - _EPOCH_ORDINAL) * DAY + wall % DAY
+            self._set(wall)
+            if wall != self._wall():
+                # There is no such reading.
+                wall = self._wall()
+                day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
+            if day.month == 1:
                 return True
-            if months >> month & 1:
+            if months >> day.month & 1:
                 return False
 
     def _day(self) -> bool:
         matches = self._schedule.matches_day
         ordinal = self._wall() // DAY + _EPOCH_ORDINAL
-        if matches(ordinal):
+        if matches(date.fromordinal(ordinal).day, ordinal % 7):
             return False
         if not self._added:
             self._added = True
@@ -176,11 +186,8 @@ class _Search:
             wall = self._wall()
             days = 1
             if wall % DAY == 0:
-                ordinal = wall // DAY + _EPOCH_ORDINAL
-                while not (date.fromordinal(ordinal + days).day == 1 or matches(ordinal + days)):
-                    days += 1
-                if self._instant + days * DAY >= self._span.end:
-                    days = 1
+                # Midnights within one span are all there: go by the calendar.
+                days = min(self._days_off(wall), max(1, (self._span.end - 1 - self._instant) // DAY))
             self._set(wall + days * DAY)
             wall = self._wall()
             hour = wall % DAY // _HOUR
@@ -189,10 +196,21 @@ class _Search:
                 self._instant += (24 - hour if hour > _NOON else -hour) * _HOUR
                 wall = self._wall()
             ordinal = wall // DAY + _EPOCH_ORDINAL
-            if date.fromordinal(ordinal).day == 1:
+            day = date.fromordinal(ordinal).day
+            if day == 1:
                 return True
-            if matches(ordinal):
+            if matches(day, ordinal % 7):
                 return False
+
+    def _days_off(self, wall: int) -> int:
+        """Return how far the next matching day of the month is, or else the next month."""
+        ordinal = wall // DAY + _EPOCH_ORDINAL
+        today = date.fromordinal(ordinal)
+        rest = _first_of_next_month(today).toordinal() - ordinal
+        for days in range(1, rest):
+            if self._schedule.matches_day(today.day + days, (ordinal + days) % 7):
+                return days
+        return rest
 
     def _hour(self) -> bool:
         hours = self._schedule.hour.mask
@@ -246,6 +264,10 @@ class _Search:
         """Go that many steps of `size` seconds on, or a single one if the offset changes on the way."""
         instant = self._instant + steps * size
         self._instant = instant if instant < self._span.end else self._instant + size
+
+
+def _first_of_next_month(day: date) -> date:
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
 def _steps(mask: int, number: int, end: int) -> int:

@@ -34,9 +34,6 @@ class Field(NamedTuple):
     star: bool
     """A star or question mark without a step stood in it."""
 
-    def __contains__(self, number: object) -> bool:
-        return isinstance(number, int) and bool(self.mask >> number & 1)
-
 
 @dataclass(frozen=True)
 class FieldKind:
@@ -63,7 +60,7 @@ class FieldKind:
         star = False
         items = [item for item in text.split(",") if item]
         if not items:
-            raise BadField(text, f"{self._numbers()}, or a list of them")
+            raise BadField(text, f"{self._expected()}, or a list of them")
         for item in items:
             item_mask, item_star = self._range(item)
             mask |= item_mask
@@ -74,8 +71,21 @@ class FieldKind:
         """Return a short text that `parse` reads as `field`."""
         if field.star:
             return "*"
-        numbers = [number for number in range(self.low, self.high + 1) if field.mask >> number & 1]
-        return _progression(numbers, self) or ",".join(_runs(numbers))
+        return self._progression(field) or ",".join(self.runs(field))
+
+    def numbers(self, field: Field) -> list[int]:
+        """Return the numbers that `field` matches, in order."""
+        return [number for number in range(self.low, self.high + 1) if field.mask >> number & 1]
+
+    def runs(self, field: Field) -> list[str]:
+        """Return the numbers that `field` matches, neighbours as `9-17`."""
+        runs: list[list[int]] = []
+        for number in self.numbers(field):
+            if runs and number == runs[-1][-1] + 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
 
     def _range(self, item: str) -> tuple[int, bool]:
         bounds, *steps = item.split("/")
@@ -93,7 +103,7 @@ class FieldKind:
             start = self._number(first, item)
             end = self._number(rest[0], item) if rest else self.high if steps else start
         if start < self.low or end > self.high:
-            raise BadField(item, self._numbers())
+            raise BadField(item, self._expected())
         if start > end:
             raise BadField(item, "a range from the lower to the higher number")
         return sum(1 << number for number in range(start, end + 1, step)), star
@@ -103,7 +113,7 @@ class FieldKind:
             return self.low + self.names.index(text.lower())
         number = _integer(text)
         if number is None:
-            raise BadField(item, self._numbers())
+            raise BadField(item, self._expected())
         return number
 
     @staticmethod
@@ -113,7 +123,18 @@ class FieldKind:
             raise BadField(item, "a step of 1 or more after the slash")
         return step
 
-    def _numbers(self) -> str:
+    def _progression(self, field: Field) -> str:
+        """Return `*/step` or the like for three or more numbers with one distance above 1, else nothing."""
+        numbers = self.numbers(field)
+        steps = {later - earlier for earlier, later in pairwise(numbers)}
+        if len(numbers) < 3 or len(steps) != 1 or steps == {1}:  # noqa: PLR2004  two are shorter as a list
+            return ""
+        step = steps.pop()
+        if numbers[-1] + step <= self.high:
+            return f"{numbers[0]}-{numbers[-1]}/{step}"
+        return f"*/{step}" if numbers[0] == self.low else f"{numbers[0]}/{step}"
+
+    def _expected(self) -> str:
         names = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
         return f"a number of {self.low}-{self.high}{names}"
 
@@ -121,27 +142,6 @@ class FieldKind:
 def _integer(text: str) -> int | None:
     match = _INTEGER.fullmatch(text)
     return int(match[1]) if match else None
-
-
-def _progression(numbers: list[int], kind: FieldKind) -> str:
-    """Return `*/step` or the like for three or more numbers with one distance above 1, else nothing."""
-    steps = {later - earlier for earlier, later in pairwise(numbers)}
-    if len(numbers) < 3 or len(steps) != 1 or steps == {1}:  # noqa: PLR2004  two are shorter as a list
-        return ""
-    step = steps.pop()
-    if numbers[-1] + step <= kind.high:
-        return f"{numbers[0]}-{numbers[-1]}/{step}"
-    return f"*/{step}" if numbers[0] == kind.low else f"{numbers[0]}/{step}"
-
-
-def _runs(numbers: list[int]) -> list[str]:
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
 
 
 SECOND = FieldKind("second", 0, 59)

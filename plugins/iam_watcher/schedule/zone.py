@@ -7,7 +7,6 @@ changes, or earlier, where a block of the cache ends; so two ranges may have the
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
@@ -44,9 +43,10 @@ class Zone:
         spans = self._spans.get(block)
         if spans is None:
             spans = self._spans[block] = self._find(block * _BLOCK, (block + 1) * _BLOCK)
-        if len(spans) == 1:
-            return spans[0]
-        return spans[bisect_right(spans, instant, key=lambda span: span.start) - 1]
+        for span in spans:
+            if instant < span.end:
+                return span
+        raise AssertionError(f"the spans of a block cover it: {spans}, {instant}")
 
     def instant(self, wall: int) -> int:
         """Return the instant of a wall clock reading, as Go's `time.Date` chooses it.
@@ -54,7 +54,11 @@ class Zone:
         `wall` counts seconds as if the zone were UTC. Of the two instants of a repeated reading, and
         for a reading that a gap skips, the choice depends on the zone's side of Greenwich.
         """
-        return wall - self.span(wall - self.span(wall).offset).offset
+        span = self.span(wall)
+        instant = wall - span.offset
+        if span.start <= instant < span.end:
+            return instant
+        return wall - self.span(instant).offset
 
     def first_instant(self, wall: int) -> int:
         """Return the first instant of a reading, or the end of the gap that skips it."""

@@ -24,14 +24,12 @@ from iam_watcher.timetables.after import AfterTimetable
 from iam_watcher.timetables.ticks import Overlap, TickTimetable
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from airflow.timetables.base import Timetable
 
 __all__ = ["LISTENERS", "TIMETABLES", "AfterTimetable", "Overlap", "TickTimetable", "timetable"]
 
 TIMETABLES: list[type[Timetable]] = [TickTimetable, AfterTimetable]
-LISTENERS: list[ModuleType] = [listener]
+LISTENERS: list[object] = [listener]
 
 
 def timetable(

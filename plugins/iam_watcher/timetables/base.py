@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 from airflow.timetables.base import DagRunInfo, DataInterval, Timetable
 
-from iam_watcher.schedule import Cron, Schedule, parse
+from iam_watcher.schedule import Cron, Schedule, describe, parse
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,7 +34,7 @@ class ScheduleTimetable(Timetable):
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self.description = str(schedule)
+        self.description = describe(schedule)
 
     @property
     def summary(self) -> str:

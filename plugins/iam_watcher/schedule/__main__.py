@@ -1,0 +1,110 @@
+"""Print the next ticks of a spec: `python -m iam_watcher.schedule "0 30 2 * * *"`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from iam_watcher.schedule import Cron, InvalidSpec, Schedule, describe, parse
+from iam_watcher.schedule.base import seconds
+from iam_watcher.schedule.zone import Span, zone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_FORMAT = "%a %Y-%m-%d %H:%M:%S"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the preview; return 2 for a spec that isn't valid, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m iam_watcher.schedule",
+        description="Print the next ticks of a schedule, and what clock changes do to it.",
+    )
+    parser.add_argument("spec", help='such as "0 30 2 * * *", "@daily", "@every 1h30m"')
+    parser.add_argument("--timezone", default="UTC", help="of a cron spec without a prefix (default: UTC)")
+    parser.add_argument("--dst", default="robfig", choices=("robfig", "vixie"), help="(default: robfig)")
+    parser.add_argument("--count", type=int, default=5, help="how many ticks (default: 5)")
+    parser.add_argument("--after", type=_moment, help="an ISO 8601 time with its offset (default: now)")
+    options = parser.parse_args(arguments)
+    try:
+        schedule = parse(options.spec, timezone=options.timezone, dst=options.dst)
+    except InvalidSpec as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{schedule}: {describe(schedule)}\n")
+    for line in preview(schedule, options.after or datetime.now(UTC), options.count):
+        sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def preview(schedule: Schedule, after: datetime, count: int) -> Iterator[str]:
+    """Yield a line for each of the next ticks, and for each reading that a clock change skips.
+
+    For an `@after` schedule, as if runs took no time.
+    """
+    info = ZoneInfo(schedule.timezone if isinstance(schedule, Cron) else "UTC")
+    before = after.astimezone(UTC)
+    for _ in range(count):
+        tick = schedule.next(before)
+        if isinstance(schedule, Cron):
+            yield from _skipped(schedule, before, tick or before)
+        if tick is None:
+            yield "no further tick" if schedule.kind == "at" else "no tick in this and the next five years"
+            return
+        yield f"{_show(tick.astimezone(info))}{_repeated(schedule, tick.astimezone(info))}"
+        before = tick
+
+
+def _show(moment: datetime) -> str:
+    offset = moment.isoformat()[-6:]
+    return f"{moment:{_FORMAT}} {offset} {moment:%Z}"
+
+
+def _repeated(schedule: Schedule, tick: datetime) -> str:
+    """Tell that the clock shows the tick's reading twice."""
+    earlier, later = tick.replace(fold=0).utcoffset(), tick.replace(fold=1).utcoffset()
+    if earlier is None or later is None or later >= earlier:
+        return ""
+    passes = "second" if tick.fold else "first"
+    if isinstance(schedule, Cron) and schedule.runs_once_when_repeated:
+        return "  the clock shows this twice; runs the first time only"
+    return f"  the clock shows this twice; the {passes} time"
+
+
+def _skipped(cron: Cron, after: datetime, until: datetime) -> Iterator[str]:
+    """Yield a line for each gap in the clock, between two instants, that readings of `cron` fall into."""
+    readings = replace(cron, timezone="UTC")
+    for before, behind in _gaps(cron, seconds(after), seconds(until)):
+        start = datetime.fromtimestamp(behind.start + before.offset, UTC)
+        end = datetime.fromtimestamp(behind.start + behind.offset, UTC)
+        first = readings.next(start - timedelta(seconds=1))
+        if first is None or first >= end:
+            continue
+        more = readings.latest(after=first, until=end - timedelta(seconds=1))
+        span = f"{first:{_FORMAT}}" + (f" to {more:%H:%M:%S}" if more else "")
+        instead = "runs right after" if cron.runs_once_when_repeated else "does not run"
+        yield f"{span}  skipped: the clock goes from {start:%H:%M:%S} to {end:%H:%M:%S}; {instead}"
+
+
+def _gaps(cron: Cron, after: int, until: int) -> Iterator[tuple[Span, Span]]:
+    local = zone(cron.timezone)
+    span = local.span(after)
+    while span.end <= until:
+        behind = local.span(span.end)
+        if behind.offset > span.offset:
+            yield span, behind
+        span = behind
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

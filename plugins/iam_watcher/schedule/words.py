@@ -1,0 +1,127 @@
+"""Schedules in words, for people who don't read cron: "every day at 03:30:00 Asia/Shanghai"."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from iam_watcher.schedule.cron import Cron
+from iam_watcher.schedule.fields import (
+    DAY_OF_MONTH,
+    DAY_OF_WEEK,
+    HOUR,
+    MINUTE,
+    MONTH,
+    SECOND,
+    Field,
+    FieldKind,
+)
+from iam_watcher.schedule.fixed import After, At, Every
+
+if TYPE_CHECKING:
+    from iam_watcher.schedule.base import Schedule
+
+_WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+_LISTED_TIMES = 6
+
+
+def describe(schedule: Schedule) -> str:
+    """Return one line of English without a full stop."""
+    match schedule:
+        case Every(duration):
+            words = _duration(int(duration.total_seconds()))
+            return f"every {words.removeprefix('1 ') if words.count(' ') == 1 else words}"
+        case After(duration):
+            return f"{_duration(int(duration.total_seconds()))} after the last run ended"
+        case At(moment):
+            return f"once, at {moment.isoformat(sep=' ')}"
+        case Cron():
+            return _cron(schedule)
+    return str(schedule)
+
+
+def _duration(seconds: int) -> str:
+    parts = []
+    for unit, size in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count} {unit}{'s' if count > 1 else ''}")
+    return " ".join(parts)
+
+
+def _cron(cron: Cron) -> str:
+    times, frequent = _times(cron)
+    days = _days(cron)
+    months = "" if _is_full(cron.month, MONTH) else f"in {_and(_names(cron.month, MONTH, _MONTHS))}"
+    if frequent and not days and not months and _is_full(cron.hour, HOUR):
+        return times
+    parts = [times, days, months] if frequent else [days or "every day", months, times]
+    return f"{' '.join(part for part in parts if part)} {cron.timezone}"
+
+
+def _times(cron: Cron) -> tuple[str, bool]:
+    """Return the times of day, and whether they are a rhythm rather than a few points."""
+    seconds, minutes, hours = (
+        kind.numbers(field)
+        for field, kind in ((cron.second, SECOND), (cron.minute, MINUTE), (cron.hour, HOUR))
+    )
+    if len(seconds) * len(minutes) * len(hours) <= _LISTED_TIMES:
+        clocks = sorted(f"{h:02}:{m:02}:{s:02}" for h, m, s in product(hours, minutes, seconds))
+        return f"at {_and(clocks)}", False
+    during = "" if _is_full(cron.hour, HOUR) else f" in {_counted('hour', cron.hour, HOUR)}"
+    if _is_full(cron.minute, MINUTE) and (rhythm := _rhythm(seconds, 60, "second")):
+        return f"every {rhythm}{during}", True
+    if seconds == [0] and (rhythm := _rhythm(minutes, 60, "minute")):
+        return f"every {rhythm}{during}", True
+    if seconds == [0] and minutes == [0] and (rhythm := _rhythm(hours, 24, "hour")):
+        return f"every {rhythm}", True
+    second = "" if seconds == [0] else f"{_counted('second', cron.second, SECOND)} of "
+    minute = _counted("minute", cron.minute, MINUTE)
+    hour = "every hour" if _is_full(cron.hour, HOUR) else _counted("hour", cron.hour, HOUR)
+    return f"at {second}{minute} of {hour}", True
+
+
+def _rhythm(numbers: list[int], size: int, unit: str) -> str:
+    """Return `10 seconds` if the numbers are all of a step that divides the unit above, from zero on."""
+    step = numbers[1] if len(numbers) > 1 else size
+    if size % step or numbers != list(range(0, size, step)) or step == size:
+        return ""
+    return unit if step == 1 else f"{step} {unit}s"
+
+
+def _days(cron: Cron) -> str:
+    in_month = f"on {_counted('day', cron.day_of_month, DAY_OF_MONTH)} of the month"
+    in_week = f"on {_and(_names(cron.day_of_week, DAY_OF_WEEK, _WEEKDAYS))}"
+    either = not (cron.day_of_month.star or cron.day_of_week.star)
+    every_month_day = _is_full(cron.day_of_month, DAY_OF_MONTH)
+    every_week_day = _is_full(cron.day_of_week, DAY_OF_WEEK)
+    if either:
+        return "" if every_month_day or every_week_day else f"{in_month} or {in_week}"
+    return " and ".join(
+        text for text, every in ((in_month, every_month_day), (in_week, every_week_day)) if not every
+    )
+
+
+def _is_full(field: Field, kind: FieldKind) -> bool:
+    return field.mask == kind.full
+
+
+def _names(field: Field, kind: FieldKind, names: tuple[str, ...]) -> list[str]:
+    """Return the names of the numbers, neighbours as `Monday to Friday`."""
+    return [
+        " to ".join(names[int(number) - kind.low] for number in run.split("-")) for run in kind.runs(field)
+    ]
+
+
+def _counted(unit: str, field: Field, kind: FieldKind) -> str:
+    runs = kind.runs(field)
+    return f"{unit} {runs[0]}" if field.mask.bit_count() == 1 else f"{unit}s {_and(runs)}"
+
+
+def _and(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
