@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar, Literal
 
 Kind = Literal["cron", "every", "after", "at"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_DAY = 86_400
+
+
+def utc(moment: datetime) -> datetime:
+    """Return `moment` in UTC, as a plain datetime: arithmetic on pendulum's takes only its own durations.
+
+    Raises:
+        ValueError: `moment` has no time zone.
+    """
+    if moment.utcoffset() is None:
+        raise ValueError(f"{moment!r} has no time zone; give an aware datetime")
+    return datetime.combine(moment.date(), moment.timetz()).astimezone(UTC)
 
 
 def seconds(moment: datetime) -> int:
@@ -18,9 +29,9 @@ def seconds(moment: datetime) -> int:
     Raises:
         ValueError: `moment` has no time zone.
     """
-    if moment.utcoffset() is None:
-        raise ValueError(f"{moment!r} has no time zone; give an aware datetime")
-    return (moment - _EPOCH) // _SECOND
+    plain = utc(moment)
+    clock = plain.hour * 3_600 + plain.minute * 60 + plain.second
+    return (plain.toordinal() - _EPOCH_ORDINAL) * _DAY + clock
 
 
 class Schedule(ABC):
@@ -54,10 +65,10 @@ class Schedule(ABC):
         The number of calls of `next` grows with the logarithm of the time looked at, so that years of
         ticks a second apart cost no more than a few.
         """
-        low = self.next(after)
-        if low is None or low > until:
+        high = utc(until)
+        low = self.next(utc(after))
+        if low is None or low > high:
             return None
-        high = until
         # `low` is a tick; no tick is later than `high` and not later than `until`.
         while (following := self.next(low)) is not None and following <= high:
             middle = low + (high - low) / 2

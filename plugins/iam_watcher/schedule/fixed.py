@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from iam_watcher.errors import InvalidSpec
-from iam_watcher.schedule.base import Kind, Schedule, seconds
+from iam_watcher.schedule.base import Kind, Schedule, seconds, utc
 from iam_watcher.schedule.duration import format_duration
 
 _RFC3339 = re.compile(
@@ -55,7 +55,7 @@ class After(Schedule):
         return f"@after {format_duration(self.duration)}"
 
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
-        return (after.astimezone(UTC) + self.duration).astimezone(after.tzinfo)
+        return (utc(after) + self.duration).astimezone(after.tzinfo)
 
 
 @dataclass(frozen=True)
@@ -90,5 +90,4 @@ class At(Schedule):
         return f"@at {self.moment.isoformat().replace('+00:00', 'Z')}"
 
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
-        seconds(after)
-        return self.moment.astimezone(after.tzinfo) if self.moment > after else None
+        return self.moment.astimezone(after.tzinfo) if self.moment > utc(after) else None
