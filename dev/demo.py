@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sqlite3
 import sys
 import time
@@ -21,22 +22,19 @@ from dev.airflow import ROOT, Airflow
 from dev.expectations import differences, snapshot
 from dev.folder import fresh_folder
 from dev.processes import ProcessError, interruptible
-from dev.servers import MariaDB, Redis
+from dev.servers import SAMPLE_FILE, MariaDB, Redis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from redis.client import PubSub
 
-    from dev.processes import Process
-
-SAMPLE_FILE = ROOT / "include" / "sql" / "sample.sql"
 # IAM's authz-server reloads its secrets when it hears of a change here.
 NOTIFICATIONS = "iam.cluster.notifications"
 LOCKS = ("task", "clean", "cleansecret")
-_SHOWN_FAULTS = 10
+
+_HEADINGS = ("watcher", "examined", "changed", "skipped", "before → after", "time of the job", "with Airflow")
 _STARTED_TASK = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
-_SECONDS_PER_AIRFLOW_COMMAND = 300
+_RUN_SECONDS = 300
+_SHOWN_FAULTS = 10
 
 
 @dataclass(frozen=True)
@@ -58,70 +56,103 @@ SUBJECTS = (
 )
 
 
-_HEADINGS = ("watcher", "examined", "changed", "skipped", "before → after", "time of the job", "with Airflow")
+class Progress:
+    """Says what happens, with the seconds since the start; on a terminal also what is going on."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._began = time.monotonic()
+
+    def event(self, text: str) -> None:
+        """Print a line that stays."""
+        self._print(text, end="\n")
+
+    def state(self, text: str) -> None:
+        """Print, on a terminal only, a line that the next one replaces."""
+        if self._terminal:
+            self._print(text, end="")
+
+    def _print(self, text: str, end: str) -> None:
+        home = "\r\033[K" if self._terminal else ""
+        print(f"{home}{time.monotonic() - self._began:4.0f} s  {text}", end=end, flush=True)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one watcher did: by its own report, and by our count before and after."""
+class Run:
+    """One watcher, run by `airflow dags test` in an Airflow home of its own.
 
-    subject: Subject
-    report: dict[str, Any]
-    before: int
-    after: int
-    seconds: float
+    Three commands that store the same DAG files in one metadata database would be in each other's way.
+    """
+
+    def __init__(self, subject: Subject, home: Path, migrated: Path, mariadb: MariaDB, redis: Redis) -> None:
+        self.subject = subject
+        self._mariadb = mariadb
+        self.before = self.count()
+        self.seconds = 0.0
+        self.airflow = Airflow(home, deployment_id="demo")
+        self.airflow.connect(iam_mysql=mariadb.airflow_uri, iam_redis=redis.airflow_uri)
+        shutil.copyfile(migrated / "airflow.db", home / "airflow.db")
+        self._began = time.monotonic()
+        self._tasks: list[str] = []
+        self._process = self.airflow.spawn("dags-test", "dags", "test", subject.watcher)
+
+    def count(self) -> int:
+        """Return how many rows of the watcher's kind there are now."""
+        with closing(self._mariadb.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(self.subject.count)
+            return int(cursor.fetchone()[0])
+
+    def poll(self, progress: Progress) -> bool:
+        """Tell what is new; return whether the run goes on.
+
+        Raises:
+            ProcessError: It failed or takes too long; with the end of its log.
+        """
+        code = self._process.returncode
+        tasks = _STARTED_TASK.findall(self._process.log.read_text(errors="replace"))
+        for task in tasks[len(self._tasks) :]:
+            progress.event(f"{self.subject.watcher}: {task}")
+        self._tasks = tasks
+        if code:
+            raise self._process.failure(f"ended with exit code {code}")
+        self.seconds = time.monotonic() - self._began
+        if self.seconds > _RUN_SECONDS:
+            raise self._process.failure(f"is not done after {_RUN_SECONDS} s")
+        return code is None
+
+    def report(self) -> dict[str, Any]:
+        """Return the report that the job left as its XCom.
+
+        Raises:
+            ProcessError: It left none.
+        """
+        query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value'"
+        with closing(sqlite3.connect(self.airflow.home / "airflow.db")) as connection:
+            found = connection.execute(query, (self.subject.watcher, self.subject.job)).fetchone()
+        if found is None:
+            raise self._process.failure(f"left no report of its task {self.subject.job}")
+        report: dict[str, Any] = json.loads(found[0])
+        return report
 
     def cells(self) -> tuple[str, ...]:
         """Return its line of the final table."""
-        skipped = [f"{rows:,} {reason}" for reason, rows in self.report["skipped"].items() if rows]
+        report = self.report()
+        skipped = [f"{rows:,} {reason}" for reason, rows in report["skipped"].items() if rows]
         return (
             self.subject.watcher,
-            f"{self.report['examined']:,}",
-            f"{self.report['changed']:,}",
+            f"{report['examined']:,}",
+            f"{report['changed']:,}",
             ", ".join(skipped) or "none",
-            f"{self.before:,} → {self.after:,} {self.subject.what}",
-            f"{self.report['duration_seconds']:.2f} s",
+            f"{self.before:,} → {self.count():,} {self.subject.what}",
+            f"{report['duration_seconds']:.2f} s",
             f"{self.seconds:.0f} s",
         )
 
     def faults(self) -> list[str]:
         """Return in what the report and the database disagree."""
-        changed = self.before - self.after
-        if self.report["changed"] == changed:
+        reported, real = self.report()["changed"], self.before - self.count()
+        if reported == real:
             return []
-        return [f"{self.subject.watcher} reports {self.report['changed']} changed rows; there were {changed}"]
-
-
-class Steps:
-    """Says what is being done: a line that counts the seconds on a terminal, else a line per event."""
-
-    def __init__(self) -> None:
-        self._live = sys.stdout.isatty()
-        self._began = time.monotonic()
-        self._last = ""
-
-    def show(self, text: str, *, done: bool = False) -> None:
-        """Show a step's state; `done` ends its line."""
-        if self._live:
-            seconds = f"{time.monotonic() - self._began:4.0f} s"
-            print(f"\r\033[K{seconds}  {text}", end="\n" if done else "", flush=True)
-        elif text != self._last:
-            print(f"{time.monotonic() - self._began:4.0f} s  {text}", flush=True)
-        self._last = text
-
-    def wait(self, process: Process, state: Callable[[], str]) -> None:
-        """Show `state()` until the process has ended.
-
-        Raises:
-            ProcessError: It failed or took too long; with the end of its log.
-        """
-        deadline = time.monotonic() + _SECONDS_PER_AIRFLOW_COMMAND
-        while process.wait(0.5) is None:
-            self.show(state())
-            if time.monotonic() > deadline:
-                raise process.failure(f"is not done after {_SECONDS_PER_AIRFLOW_COMMAND} s")
-        if process.returncode:
-            raise process.failure(f"ended with exit code {process.returncode}")
+        return [f"{self.subject.watcher} reports {reported} changed rows, the database says {real}"]
 
 
 def main() -> int:
@@ -143,71 +174,45 @@ def main() -> int:
 
 
 def _demo(folder: Path) -> int:
-    steps = Steps()
+    progress = Progress()
     with ExitStack() as stack:
+        progress.event("starting a private MariaDB and a private Redis")
+        # The migration takes seconds of one core; the servers start beside it on the other.
         airflow = stack.enter_context(Airflow(folder / "airflow", deployment_id="demo"))
-        # Takes seconds of one core; the servers start beside it on the other.
         migration = airflow.spawn("db-migrate", "db", "migrate")
-        steps.show("starting a private MariaDB and a private Redis")
         mariadb = stack.enter_context(MariaDB(folder / "mariadb"))
         redis = stack.enter_context(Redis(folder / "redis"))
         mariadb.create_schema()
         mariadb.run_script(SAMPLE_FILE)
-        steps.show(f"MariaDB on port {mariadb.port} with sample rows, Redis on port {redis.port}", done=True)
-        airflow.connect(iam_mysql=mariadb.airflow_uri, iam_redis=redis.airflow_uri)
-        steps.wait(migration, lambda: "creating Airflow's metadata database (SQLite)")
-        steps.show("Airflow's metadata database (SQLite) is ready", done=True)
-
+        progress.event(f"MariaDB on port {mariadb.port} with sample rows, Redis on port {redis.port}")
+        progress.state("creating Airflow's metadata database (SQLite)")
+        airflow.finish(migration)
         heard = redis.client(decode_responses=True).pubsub()  # type: ignore[no-untyped-call]  # redis-py
         stack.callback(heard.close)
         heard.subscribe(NOTIFICATIONS)
+
         before = snapshot(mariadb)
-        outcomes = [_run(subject, airflow, mariadb, steps) for subject in SUBJECTS]
-        wrong = differences(before, snapshot(mariadb))
-        wrong += [sentence for outcome in outcomes for sentence in outcome.faults()]
-        wrong += _redis_faults(redis, heard)
-    _print_table(outcomes)
-    if wrong:
-        print(f"\nNot as include/sql/sample.sql expects ({len(wrong)}):", file=sys.stderr)
-        print("\n".join(f"  {sentence}" for sentence in wrong[:_SHOWN_FAULTS]), file=sys.stderr)
+        runs = []
+        progress.event("starting three watchers by `airflow dags test`")
+        for subject in SUBJECTS:
+            runs.append(Run(subject, folder / subject.watcher, airflow.home, mariadb, redis))
+            stack.enter_context(runs[-1].airflow)
+        while [run for run in runs if run.poll(progress)]:
+            progress.state(", ".join(f"{run.count():,} {run.subject.what}" for run in runs))
+            time.sleep(0.5)
+        progress.event("all three have ended; holding every row against what it expects")
+        table = [_HEADINGS, *(run.cells() for run in runs)]
+        faults = differences(before, snapshot(mariadb))
+        faults += [fault for run in runs for fault in run.faults()]
+        faults += _redis_faults(redis, heard)
+    print("\n" + _layout(table) + "\n")
+    if faults:
+        print(f"Not as include/sql/sample.sql expects ({len(faults)}):", file=sys.stderr)
+        print("\n".join(f"  {fault}" for fault in faults[:_SHOWN_FAULTS]), file=sys.stderr)
         return 1
-    print("\nThe database holds exactly what include/sql/sample.sql expects.")
-    print(f"Everything that was started has been stopped; logs and data are in {folder}")
+    print("The database holds exactly what include/sql/sample.sql expects.")
+    print(f"Everything that was started has been stopped. Logs and data: {folder}")
     return 0
-
-
-def _run(subject: Subject, airflow: Airflow, mariadb: MariaDB, steps: Steps) -> Outcome:
-    """Run one watcher by `airflow dags test`, showing how far it is."""
-    before = _count(mariadb, subject)
-    began = time.monotonic()
-    process = airflow.spawn(subject.watcher, "dags", "test", subject.watcher)
-
-    def state() -> str:
-        tasks = _STARTED_TASK.findall(process.log.read_text(errors="replace"))
-        task = f"task {tasks[-1]}" if tasks else "starting Airflow"
-        return f"{subject.watcher}: {task}, {_count(mariadb, subject):,} {subject.what}"
-
-    steps.wait(process, state)
-    seconds = time.monotonic() - began
-    steps.show(f"{subject.watcher} is done", done=True)
-    return Outcome(subject, _report(airflow, process, subject), before, _count(mariadb, subject), seconds)
-
-
-def _count(mariadb: MariaDB, subject: Subject) -> int:
-    with closing(mariadb.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(subject.count)
-        return int(cursor.fetchone()[0])
-
-
-def _report(airflow: Airflow, process: Process, subject: Subject) -> dict[str, Any]:
-    """Return the report that the job left as its XCom."""
-    query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value'"
-    with closing(sqlite3.connect(airflow.home / "airflow.db")) as connection:
-        found = connection.execute(query, (subject.watcher, subject.job)).fetchone()
-    if found is None:
-        raise process.failure(f"left no report of its task {subject.job}")
-    report: dict[str, Any] = json.loads(found[0])
-    return report
 
 
 def _redis_faults(redis: Redis, heard: PubSub) -> list[str]:
@@ -218,16 +223,14 @@ def _redis_faults(redis: Redis, heard: PubSub) -> list[str]:
     while message := heard.get_message(timeout=0.1):
         messages.append(str(message["data"]))
     if not any("SecretChanged" in text for text in messages):
-        faults.append(f"no SecretChanged on the channel {NOTIFICATIONS}, so IAM keeps the deleted secrets")
+        faults.append(f"no SecretChanged on the channel {NOTIFICATIONS}: IAM would keep the deleted secrets")
     return faults
 
 
-def _print_table(outcomes: list[Outcome]) -> None:
-    rows = [_HEADINGS, *(outcome.cells() for outcome in outcomes)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    print()
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _layout(table: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 if __name__ == "__main__":

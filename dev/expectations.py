@@ -25,7 +25,7 @@ def snapshot(server: MariaDB) -> Snapshot:
             columns = [column[0] for column in cursor.description]
             tables[table] = {}
             for values in cursor.fetchall():
-                texts = (None if value is None else str(value) for value in values)
+                texts = (value.decode() if isinstance(value, bytes) else value for value in values)
                 row = dict(zip(columns, texts, strict=True))
                 tables[table][row["id"]] = row
     return tables

@@ -14,9 +14,7 @@ from pathlib import Path
 from dev.airflow import ROOT, Airflow
 from dev.folder import fresh_folder
 from dev.processes import Process, ProcessError, interruptible
-from dev.servers import MariaDB, Redis
-
-SAMPLE_FILE = ROOT / "include" / "sql" / "sample.sql"
+from dev.servers import SAMPLE_FILE, MariaDB, Redis
 
 
 def main() -> int:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from redis import Redis as RedisClient
 
-SCHEMA_FILE = Path(__file__).parent.parent / "include" / "sql" / "schema.sql"
+_SQL = Path(__file__).parent.parent / "include" / "sql"
+SCHEMA_FILE = _SQL / "schema.sql"
+SAMPLE_FILE = _SQL / "sample.sql"
 
 WATCHER_GRANTS = {
     "user": "SELECT, UPDATE (`status`)",
