@@ -5,9 +5,10 @@ from contextlib import closing
 import pytest
 
 from dev.servers import MariaDB
+from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Rows, Walk
+from iam_watcher.jobs.walk import Walk
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from iam_watcher.errors import TableError, WalkError
 from iam_watcher.jobs import transaction, walk
 from iam_watcher.jobs.pace import ChunkSize, Pace
+from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
+from iam_watcher.jobs.tally import tally
 from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Rows, Walk
+from iam_watcher.jobs.walk import Walk
 
 OLD = Rows(
     table="`t`",
@@ -39,7 +41,7 @@ def fill(table, rows):
 def deletion(session, rows=OLD, *, limit=None, span=None, checkpoint=lambda: None, **options):
     job = Walk(Transactions(session, checkpoint), rows, **options)
     if limit:
-        job._size = ChunkSize(target=1e-9, rows=limit, span=span or limit)
+        job._size.__init__(target=1e-9, rows=limit, span=span or limit)
     return job
 
 
@@ -59,10 +61,11 @@ def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, se
     zero = sum(age == 0 for age in rows.values())
     none = sum(age is None for age in rows.values())
 
-    tally = deletion(session, limit=size[0], span=size[1]).tally({"all": "TRUE"}, age="`age`")
-    assert (tally.examined, tally.matched, tally.also["all"]) == (len(rows), len(matching), len(rows))
-    assert tally.skipped == {k: n for k, n in {"zero": zero, "none": none}.items() if n}
-    assert tally.examples == [(key, rows[key]) for key in sorted(matching)[:5]]
+    monkeypatch.setattr("iam_watcher.jobs.tally.ChunkSize", lambda _: ChunkSize(1e-9, *size))
+    counted = tally(Transactions(session), OLD, also={"all": "TRUE"}, age="`age`")
+    assert (counted.examined, counted.matched, counted.also["all"]) == (len(rows), len(matching), len(rows))
+    assert counted.skipped == {k: n for k, n in {"zero": zero, "none": none}.items() if n}
+    assert counted.examples == [(key, rows[key]) for key in sorted(matching)[:5]]
 
     done = deletion(session, limit=size[0], span=size[1]).write()
     assert set(table.column("SELECT id FROM t")) == rows.keys() - matching
@@ -81,7 +84,9 @@ def test_an_update_writes_the_matching_rows_only(table, session):
 
 
 def test_an_empty_table_is_walked_in_no_time(table, session):
-    assert deletion(session).write().position is None
+    job = deletion(session)
+    assert job.write().examined == 0
+    assert job.order.position is None
 
 
 @pytest.mark.parametrize("keys", [range(1, 11), range(1_000_000, 1_000_000_000, 99_999_999)])
@@ -131,7 +136,7 @@ def test_it_stops_between_two_transactions_and_what_is_done_is_counted(table, se
     with pytest.raises(InterruptedError):
         job.write()
     assert table.value("SELECT 100 - COUNT(*) FROM t") == job.done.changed > 0
-    assert job.done.position == table.value("SELECT MIN(id) - 1 FROM t")
+    assert job.order.position == table.value("SELECT MIN(id) - 1 FROM t")
 
 
 def test_no_transaction_is_open_at_a_checkpoint(table, session):
@@ -145,7 +150,7 @@ def test_no_transaction_is_open_at_a_checkpoint(table, session):
 
     fill(table, [(key, 50) for key in range(1, 101)])
     deletion(session, checkpoint=checkpoint, limit=10).write()
-    deletion(session, checkpoint=checkpoint, limit=10).tally()
+    tally(Transactions(session, checkpoint), OLD)
     assert len(seen) > 4
     assert set(seen) == {0}
 
@@ -196,7 +201,7 @@ def test_it_gives_up_after_some_tries_and_says_where(table, session, monkeypatch
     fill(table, [(key, 50) for key in range(1, 101)])
     table.run(FAILING.format(code=1205))
     fail(session, 100)
-    with pytest.raises(WalkError, match=r"DELETE on `t` after `id` None, try 3 of 3: .*made by the test"):
+    with pytest.raises(WalkError, match=r"DELETE on `t` after `id` 0, try 3 of 3: .*made by the test"):
         deletion(session).write()
     assert table.value("SELECT COUNT(*) FROM t") == 100
 
@@ -205,7 +210,7 @@ def test_other_errors_are_not_retried(table, session):
     fill(table, [(1, 50)])
     table.run(FAILING.format(code=1644))
     fail(session, 1)
-    with pytest.raises(WalkError, match=r"try 1 of 8: .*made by the test"):
+    with pytest.raises(WalkError, match=r"try 1 of 10: .*made by the test"):
         deletion(session).write()
     assert table.value("SELECT COUNT(*) FROM t") == 1
 
@@ -236,7 +241,8 @@ def test_progress_is_logged(table, session, monkeypatch, caplog):
     fill(table, [(1, 50), (2, 150)])
     with caplog.at_level(logging.INFO):
         deletion(session).write()
-    assert "event=progress table=`t` examined=2 changed=1 walked=100.0%" in caplog.text
+    assert "event=progress table=`t` examined=2 changed=1 rows_per_second=" in caplog.text
+    assert "walked=100.0% eta=0s" in caplog.text
 
 
 def test_duty_is_kept(table, session, monkeypatch):

@@ -17,6 +17,7 @@ from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.pace import PACES
 from iam_watcher.jobs.report import Report
 from iam_watcher.jobs.session import read_now, set_up
+from iam_watcher.jobs.tally import tally
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
 from iam_watcher.lock import keepalive
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.catalogue import Table
     from iam_watcher.jobs.pace import Pace
-    from iam_watcher.jobs.walk import Rows, Walked
+    from iam_watcher.jobs.rows import Rows, Walked
+    from iam_watcher.jobs.transaction import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -142,12 +144,9 @@ class TableJobOperator(BaseOperator):
         self._told_to_stop = True
 
     def _work(self, context: Context, report: Report) -> None:
-        from airflow.providers.mysql.hooks.mysql import MySqlHook
-
         began = time.monotonic()
-        with closing(cast("Any", MySqlHook(self.mysql_conn_id).get_conn())) as connection:
-            set_up(connection)
-            db = Transactions(connection, self._checkpoint)
+        connection = self._connect()
+        with closing(Transactions(connection, self._checkpoint, reconnect=self._connect)) as db:
             now = read_now(connection)
             plan = self.plan(read_table(db, self.table), now)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
@@ -174,13 +173,17 @@ class TableJobOperator(BaseOperator):
                 report.take(walk.done)
 
     def _tally(self, db: Transactions, plan: Plan, report: Report) -> Walked:
-        walk = Walk(db, plan.rows, pace=self._pace)
-        try:
-            walk.tally({"eligible": plan.eligible}, age=plan.age)
-        finally:
-            report.take(walk.done)
-        report.eligible = walk.done.also["eligible"]
-        return walk.done
+        counted = tally(db, plan.rows, also={"eligible": plan.eligible}, age=plan.age, pace=self._pace)
+        report.take(counted)
+        report.eligible = counted.also["eligible"]
+        return counted
+
+    def _connect(self) -> Connection:
+        from airflow.providers.mysql.hooks.mysql import MySqlHook
+
+        connection = cast("Connection", MySqlHook(self.mysql_conn_id).get_conn())
+        set_up(connection)
+        return connection
 
     def _brake(self, max_share: float, report: Report) -> None:
         if report.matched > max_share * (report.eligible or 0):

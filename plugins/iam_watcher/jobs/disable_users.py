@@ -9,7 +9,7 @@ from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.base import Plan, TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
-from iam_watcher.jobs.walk import Rows
+from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

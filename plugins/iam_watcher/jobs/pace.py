@@ -1,4 +1,4 @@
-"""How hard a walk works: the time one transaction should take, and chunk sizes that follow it."""
+"""How hard a walk works and when it is enough: times, chunk sizes that follow them, and caps."""
 
 from __future__ import annotations
 
@@ -61,3 +61,31 @@ class ChunkSize:
         """Take on less after a failure."""
         self.rows = max(self.rows // 2, LEAST_ROWS)
         self.span = max(self.span // 2, LEAST_SPAN)
+
+
+@dataclass(frozen=True)
+class Caps:
+    """When a walk has done enough, though there is more to do.
+
+    Attributes:
+        max_rows: to write; None for no cap.
+        seconds: to work; None for no cap. The transaction that is under way then is finished.
+    """
+
+    max_rows: int | None = None
+    seconds: float | None = None
+
+    def reached(self, rows: int, seconds: float) -> str | None:
+        """Return the name of the cap that is reached, or None."""
+        if self.max_rows is not None and rows >= self.max_rows:
+            return "max_rows"
+        if self.seconds is not None and seconds >= self.seconds:
+            return "time_budget"
+        return None
+
+    def left(self, wanted: int, rows: int) -> int:
+        """Return how many of the wanted rows may still be written after so many."""
+        return wanted if self.max_rows is None else min(wanted, self.max_rows - rows)
+
+
+NO_CAPS = Caps()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iam_watcher.jobs.walk import Walked
+    from iam_watcher.jobs.rows import Walked
 
 
 @dataclass
@@ -22,12 +22,16 @@ class Report:
         examined: rows that were looked at.
         matched: rows that were to be written.
         changed: rows that were written.
+        unconfirmed: rows whose commit got no answer, see `Walked`.
         skipped: reason → rows that were left.
         chunks: transactions that wrote.
         retries: transactions that were tried again.
         longest_chunk_seconds: the longest transaction that wrote.
         duration_seconds: of the whole job.
         eligible: rows that the brake takes `matched` as a share of; None without a brake.
+        stopped: "max_rows" or "time_budget" if that ended the run before the end of the table.
+        position: the key up to which everything is done, if the run did not come to the end.
+        began_after: the key behind which the run began, if it went on where another had stopped.
         examples: `{"key", "since", "age_days"}` of a few rows that a dry run found.
         error: why the job ended early; None if it did not.
     """
@@ -39,12 +43,16 @@ class Report:
     examined: int = 0
     matched: int = 0
     changed: int = 0
+    unconfirmed: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     chunks: int = 0
     retries: int = 0
     longest_chunk_seconds: float = 0.0
     duration_seconds: float = 0.0
     eligible: int | None = None
+    stopped: str | None = None
+    position: int | None = None
+    began_after: int | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
 
@@ -53,8 +61,10 @@ class Report:
         self.examined = walked.examined
         self.matched = walked.matched
         self.changed = walked.changed
+        self.unconfirmed = walked.unconfirmed
         self.skipped = dict(sorted(walked.skipped.items()))
         self.chunks = walked.chunks
+        self.stopped = walked.stopped
         self.longest_chunk_seconds = round(walked.longest_chunk, 3)
 
     def as_dict(self) -> dict[str, Any]:

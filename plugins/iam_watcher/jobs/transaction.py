@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -24,10 +24,13 @@ DEADLOCK = 1213
 STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL = 1969, 3024
 RETRIED = frozenset({LOCK_WAIT_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
 
+# The connection is gone, or the server is not there (again) yet.
+LOST = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
+
 # A right is missing: on the database, the table or a column, or a privilege.
 DENIED = frozenset({1044, 1142, 1143, 1227})
 
-TRIES = 8  # with 0.2 s to 5 s between: about 16 s, besides the time-outs themselves
+TRIES = 10  # with 0.2 s to 5 s between: about 26 s, besides the time-outs themselves
 LONGEST_WAIT = 5.0  # seconds between two tries
 LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
 
@@ -48,6 +51,9 @@ class Connection(Protocol):
     def rollback(self) -> None:
         """Roll back."""
 
+    def close(self) -> None:
+        """Close."""
+
 
 class Transactions:
     """Transactions on one connection, one after the other.
@@ -55,15 +61,26 @@ class Transactions:
     Args:
         connection: autocommit off, and the session as `jobs.session` sets it up.
         checkpoint: called before each transaction and while waiting; what it raises goes to the caller.
+        reconnect: returns a new connection for one that was lost, set up in the same way; without it a
+            lost connection is an error like any other.
 
     Attributes:
         retries: how often a transaction was tried again.
+        error: the base of the driver's errors.
     """
 
-    def __init__(self, connection: Connection, checkpoint: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        checkpoint: Callable[[], None] = lambda: None,
+        *,
+        reconnect: Callable[[], Connection] | None = None,
+    ) -> None:
         self.retries = 0
+        self.error = connection.Error
         self._connection = connection
         self._checkpoint = checkpoint
+        self._reconnect = reconnect
 
     def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
         """Return all rows of a query."""
@@ -81,6 +98,11 @@ class Transactions:
         """Commit what was done since the last commit."""
         self._connection.commit()
 
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(self.error):
+            self._connection.close()
+
     def run(self, work: Callable[[], Result], *, what: str, before_retry: Callable[[], None]) -> Result:
         """Return what `work` returns; it ends with its own commit and may be called several times.
 
@@ -93,16 +115,22 @@ class Transactions:
             TableError: the account lacks a right.
             WalkError: it failed TRIES times, or in a way that trying again can't mend.
         """
+        lost = False
         for tries in count(1):
             self._checkpoint()
             try:
+                if lost and self._reconnect:
+                    self.close()
+                    self._connection = self._reconnect()
                 return work()
-            except self._connection.Error as error:
+            except self.error as error:
                 code = error.args[0] if error.args else None
-                self._connection.rollback()
+                lost = code in LOST
+                with suppress(self.error):
+                    self._connection.rollback()
                 if code in DENIED:
                     raise TableError(f"{what}: {error}; grant the connection's account this right") from error
-                if code not in RETRIED or tries == TRIES:
+                if tries == TRIES or not (code in RETRIED or (lost and self._reconnect)):
                     raise WalkError(f"{what}, try {tries} of {TRIES}: {error}") from error
                 before_retry()
                 self.retries += 1

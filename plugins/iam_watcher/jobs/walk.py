@@ -1,4 +1,4 @@
-"""Walks a table along its integer key and deletes or updates the rows it is told to, in short transactions.
+"""Walks over a table and deletes or updates the rows it is told to, in short transactions.
 
 Behaviour:
 1. It reads the smallest and the largest key once. Rows that come later wait for the next walk.
@@ -7,8 +7,9 @@ Behaviour:
    between the two is left alone. Then it commits.
 3. `rows` and `span` follow the time that chunks take, so a transaction stays near `Pace.target` seconds.
 4. It can be stopped between two transactions, and nowhere else: see `Transactions`.
-5. A chunk that meets a lock wait time-out, a deadlock or a statement time-out is rolled back and tried
-   again with half the rows. Trying again is safe: the rows that are done don't match any more.
+5. A chunk that meets a lock wait time-out, a deadlock, a statement time-out or a lost connection is
+   tried again with half the rows. Trying again is safe: rows that are done don't match any more.
+6. A row that a foreign key protects is counted and left.
 
 It does not follow the order of ages and so never stops early: the order of the keys is another one.
 It knows nothing of Airflow.
@@ -18,276 +19,192 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from iam_watcher.jobs.pace import PACES, ChunkSize, Pace
+from iam_watcher.errors import WalkError
+from iam_watcher.jobs.order import KeyOrder
+from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
+from iam_watcher.jobs.rows import Rows, Walked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from iam_watcher.jobs.transaction import Transactions
 
 logger = logging.getLogger(__name__)
 
-# The keys to walk between.
-EDGES = "SELECT MIN({key}), MAX({key}) FROM {table}"
-
-# The next keys to write, and for rows that are only counted the reason why.
-PROBE = (
-    "SELECT {key}, {reason} FROM {table} FORCE INDEX (PRIMARY)"
-    " WHERE {key} > %(after)s AND {key} <= %(upto)s AND ({wanted}) ORDER BY {key} LIMIT %(limit)s"
-)
-
-# What a span of keys holds, without writing: one number for each condition.
-TALLY = (
-    "SELECT COUNT(*){sums} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} > %(after)s AND {key} <= %(upto)s"
-)
-
-# A few rows of a span that would be written.
-EXAMPLES = (
-    "SELECT {key}, {age} FROM {table} FORCE INDEX (PRIMARY)"
-    " WHERE {key} > %(after)s AND {key} <= %(upto)s AND ({predicate}) ORDER BY {key} LIMIT %(limit)s"
-)
-
-# Writes the keys of a probe that lie close together, by their range: the shortest statement.
+# Writes keys that lie close together, by their range: the shortest statement.
 WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicate})"
 
-# Writes the keys of a probe that lie far apart.
+# Writes keys that lie far apart.
 WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
 
-# How many rows this session has asked the storage engine for, by key order.
-READS = (
-    "SHOW SESSION STATUS WHERE Variable_name IN"
-    " ('Handler_read_first', 'Handler_read_key', 'Handler_read_next')"
-)
-
-MOST_EXAMPLES = 5
+ROW_IS_REFERENCED = 1451
 DENSE = 10  # a range is written as such if at least one key in so many is to be written
 PROGRESS_EVERY = 10.0  # seconds
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Which rows of a table are to be written, and how.
-
-    All text is SQL that the caller vouches for; values stand in it as `%(name)s`. The names after,
-    upto, limit, first and last belong to the walk.
-
-    Attributes:
-        table: quoted name.
-        key: quoted name of its primary key, one integer column.
-        predicate: the condition for a row to be written.
-        write: `DELETE FROM …` or `UPDATE … SET …`, without WHERE; a written row must not match
-            `predicate` any more.
-        values: of the placeholders.
-        left_out: reason → condition of the rows that are counted under that reason and not written.
-            No row may match two of them, or one of them and `predicate`.
-    """
-
-    table: str
-    key: str
-    predicate: str
-    write: str
-    values: Mapping[str, object] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Walked:
-    """What a walk has done or, as a tally, would do so far.
-
-    Attributes:
-        examined: rows that were looked at.
-        matched: rows that were to be written.
-        changed: rows that were written and committed.
-        skipped: reason → rows that were counted and not written; `changed_meanwhile` are rows that
-            did not match any more when they were to be written.
-        chunks: transactions that wrote.
-        longest_chunk: seconds of the longest of them, its probe included.
-        position: the key up to which everything is done; None before the first chunk.
-        also: name → rows that a tally was to count besides.
-        examples: key and age of a few rows that a tally found to match.
-    """
-
-    examined: int = 0
-    matched: int = 0
-    changed: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    chunks: int = 0
-    longest_chunk: float = 0.0
-    position: int | None = None
-    also: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[int, Any]] = field(default_factory=list)
+THROTTLE_EVERY = 1.0  # seconds between two questions to the throttle
 
 
 class Walk:
     """One walk over one table.
 
     Args:
-        transactions: on the database.
+        db: transactions on the database.
         rows: what to write.
         pace: how hard to work.
-        before_write: called before each statement that writes; what it raises ends the walk.
+        caps: when it is enough.
+        after: begin behind this key.
+        before_write: called before each transaction that writes; what it raises ends the walk.
+        passed: called with the key up to which everything is done, after each chunk.
+        throttle: says why the walk has to wait, or None if it may go on. It is asked once a second.
+        throttle_patience: seconds to wait for it.
 
     Attributes:
         done: what it has done so far, also after an error stopped it.
+        order: the order it goes by, with its position.
     """
 
     def __init__(
         self,
-        transactions: Transactions,
+        db: Transactions,
         rows: Rows,
         *,
         pace: Pace = PACES["fast"],
+        caps: Caps = NO_CAPS,
+        after: int | None = None,
         before_write: Callable[[], None] = lambda: None,
+        passed: Callable[[int], None] = lambda _: None,
+        throttle: Callable[[], str | None] = lambda: None,
+        throttle_patience: float = 600.0,
     ) -> None:
         self.done = Walked()
-        self._db = transactions
+        self._db = db
         self._rows = rows
         self._pace = pace
+        self._caps = caps
         self._before_write = before_write
+        self._passed = passed
+        self._throttle = throttle
+        self._throttle_patience = throttle_patience
         self._size = ChunkSize(pace.target)
-        self._progress_at = 0.0
+        self.order = KeyOrder(db, rows, self._size, after=after)
+        self._began = self._progress_at = self._throttle_at = time.monotonic()
 
     def write(self) -> Walked:
-        """Write every row that matches, and return what was done.
+        """Write every row that matches, or as many as the caps allow, and return what was done.
 
         Raises:
-            WalkError: a chunk failed too often, or in a way that trying again can't mend.
+            WalkError: a chunk failed too often, or in a way that trying again can't mend; or the throttle
+                held the walk for too long.
         """
-        self._each_chunk(self._write_chunk)
+        self._began = time.monotonic()
+        self._progress_at = self._began + PROGRESS_EVERY
+        self._run(self._begin)
+        while not self.order.finished:
+            self.done.stopped = self._caps.reached(self.done.changed, time.monotonic() - self._began)
+            if self.done.stopped:
+                break
+            self._wait_for_throttle()
+            began = time.monotonic()
+            self._run(self._chunk)
+            if self.order.position is not None:
+                self._passed(self.order.position)
+            self._log_progress()
+            self._db.nap(self._pace.rest(time.monotonic() - began))
         return self.done
 
-    def tally(self, also: Mapping[str, str] | None = None, *, age: str = "NULL") -> Walked:
-        """Count what `write` would do, without writing, and return it.
-
-        Args:
-            also: name → condition of rows to be counted besides, into `Walked.also`.
-            age: SQL for the age of a row, for the examples.
-
-        Raises:
-            WalkError: as `write`.
-        """
-        rows, done = self._rows, self.done
-        names = {"matched": rows.predicate, **rows.left_out, **(also or {})}
-        sums = [f", SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)" for condition in names.values()]
-        query = TALLY.format(sums="".join(sums), table=rows.table, key=rows.key)
-        example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, predicate=rows.predicate)
-
-        def count_chunk(after: int, end: int) -> int:
-            upto = min(after + self._size.span, end)
-            values = {**rows.values, "after": after, "upto": upto}
-            began = time.monotonic()
-            examined, *numbers = (int(number or 0) for number in self._db.read(query, values)[0])
-            self._size.read(time.monotonic() - began, whole_span=True)
-            counts = dict(zip(names, numbers, strict=True))
-            wanted = MOST_EXAMPLES - len(done.examples) if counts["matched"] else 0
-            examples = self._db.read(example, {**values, "limit": wanted}) if wanted else ()
-            self._db.commit()
-            done.examined += examined
-            done.matched += counts["matched"]
-            done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})
-            done.also.update({name: counts[name] for name in also or {}})
-            done.examples.extend(examples)
-            return upto
-
-        self._each_chunk(count_chunk)
-        return done
-
-    def _each_chunk(self, chunk: Callable[[int, int], int]) -> None:
-        """Call `chunk(after, end)`, which returns the key up to which it did everything, to the end."""
-        edges = self._run(self._edges)
-        if edges is None:
-            return
-        first, last = edges
-        self._progress_at = time.monotonic() + PROGRESS_EVERY
-        begin = after = first - 1
-        while after < last:
-            began = time.monotonic()
-            after = self._run(lambda after=after: chunk(after, last))  # type: ignore[misc]
-            self.done.position = after
-            self._log_progress((after - begin) / (last - begin))
-            self._db.nap(self._pace.rest(time.monotonic() - began))
-
-    def _edges(self) -> tuple[int, int] | None:
-        ((first, last),) = self._db.read(EDGES.format(table=self._rows.table, key=self._rows.key))
+    def _begin(self) -> None:
+        self.order.begin()
         self._db.commit()
-        return None if first is None else (first, last)
 
-    def _write_chunk(self, after: int, end: int) -> int:
-        db, size, done = self._db, self._size, self.done
-        limit, upto = size.rows, min(after + size.span, end)
+    def _chunk(self) -> None:
+        done = self.done
         began = time.monotonic()
-        reads = self._reads()
-        found = db.read(self._probe(), {**self._rows.values, "after": after, "upto": upto, "limit": limit})
-        full = len(found) == limit
-        size.read(time.monotonic() - began, whole_span=not full)
-        # The engine was also asked for the row after the last one, unless the limit came first.
-        examined = self._reads() - reads - (0 if full else 1)
-        keys = [key for key, reason in found if reason is None]
-        if keys:
-            changed = self._write_keys(keys)
+        found = self.order.find(self._caps.left(self._size.rows, done.changed))
+        changed = protected = 0
+        if found.keys:
+            changed, protected = self._write_keys(found.keys)
         else:
-            changed = 0
-            db.commit()
-        done.examined += max(examined, len(found))
+            self._db.commit()
+        self.order.passed(found.upto)
+        done.examined += found.examined
         # A row may begin to match between probe and write, so a range can change more than was found.
-        done.matched += max(len(keys), changed)
+        done.matched += max(len(found.keys), changed)
         done.changed += changed
-        done.skipped.update(reason for _, reason in found if reason is not None)
-        if changed < len(keys):
-            done.skipped["changed_meanwhile"] += len(keys) - changed
-        if keys:
+        done.skipped.update(found.left_out)
+        if protected:
+            done.skipped["foreign_key"] += protected
+        if (meanwhile := len(found.keys) - changed - protected) > 0:
+            done.skipped["changed_meanwhile"] += meanwhile
+        if found.keys:
             done.chunks += 1
             done.longest_chunk = max(done.longest_chunk, time.monotonic() - began)
-        return int(found[-1][0]) if full else upto
 
-    def _write_keys(self, keys: list[int]) -> int:
+    def _write_keys(self, keys: list[int]) -> tuple[int, int]:
+        """Write the rows of these keys and commit; return how many changed, and how many are protected."""
         self._before_write()
         began = time.monotonic()
+        changed, protected = self._change(keys)
+        try:
+            self._db.commit()
+        except self._db.error:
+            self.done.unconfirmed += changed
+            raise
+        self._size.wrote(len(keys), time.monotonic() - began)
+        return changed, protected
+
+    def _change(self, keys: list[int]) -> tuple[int, int]:
+        """Write these keys; if a foreign key protects a row among them, find it by halving."""
         rows, first, last = self._rows, keys[0], keys[-1]
         parts = {"write": rows.write, "key": rows.key, "predicate": rows.predicate}
-        if len(keys) * DENSE >= last - first + 1:
+        # A range may write rows that no probe has counted: too many, if rows are counted to a cap.
+        if len(keys) * DENSE >= last - first + 1 and self._caps.max_rows is None:
             query = WRITE_RANGE.format(**parts)
         else:
             query = WRITE_LIST.format(**parts, keys=",".join(map(str, keys)))
-        changed = self._db.change(query, {**rows.values, "first": first, "last": last})
-        self._db.commit()
-        self._size.wrote(len(keys), time.monotonic() - began)
-        return changed
+        try:
+            return self._db.change(query, {**rows.values, "first": first, "last": last}), 0
+        except self._db.error as error:
+            # The server has taken back this statement only, not the transaction.
+            if not error.args or error.args[0] != ROW_IS_REFERENCED:
+                raise
+            if len(keys) == 1:
+                return 0, 1
+            half = len(keys) // 2
+            left, right = self._change(keys[:half]), self._change(keys[half:])
+            return left[0] + right[0], left[1] + right[1]
 
-    def _probe(self) -> str:
-        rows = self._rows
-        cases = " ".join(f"WHEN {condition} THEN '{why}'" for why, condition in rows.left_out.items())
-        return PROBE.format(
-            table=rows.table,
-            key=rows.key,
-            reason=f"CASE {cases} END" if cases else "NULL",
-            wanted=" OR ".join(f"({condition})" for condition in (rows.predicate, *rows.left_out.values())),
-        )
-
-    def _reads(self) -> int:
-        return sum(int(value) for _, value in self._db.read(READS))
-
-    def _run(self, transaction: Callable[[], Result]) -> Result:
+    def _run(self, transaction: Callable[[], None]) -> None:
         verb = self._rows.write.split()[0]
-        what = f"{verb} on {self._rows.table} after {self._rows.key} {self.done.position}"
-        return self._db.run(transaction, what=what, before_retry=self._size.halve)
+        what = f"{verb} on {self._rows.table} after {self._rows.key} {self.order.position}"
+        self._db.run(transaction, what=what, before_retry=self._size.halve)
 
-    def _log_progress(self, share: float) -> None:
-        if time.monotonic() < self._progress_at:
+    def _wait_for_throttle(self) -> None:
+        began = tell_at = time.monotonic()
+        if began < self._throttle_at:
             return
-        self._progress_at = time.monotonic() + PROGRESS_EVERY
-        done = self.done
+        while why := self._throttle():
+            now = time.monotonic()
+            if now - began > self._throttle_patience:
+                raise WalkError(f"{self._rows.table} was held back for {now - began:.0f} s: {why}")
+            if now >= tell_at:
+                tell_at = now + PROGRESS_EVERY
+                logger.info("event=throttled table=%s waited=%.0f why=%r", self._rows.table, now - began, why)
+            self._db.nap(THROTTLE_EVERY)
+        self._throttle_at = time.monotonic() + THROTTLE_EVERY
+
+    def _log_progress(self) -> None:
+        now = time.monotonic()
+        if now < self._progress_at:
+            return
+        self._progress_at = now + PROGRESS_EVERY
+        done, share, elapsed = self.done, self.order.share, now - self._began
         logger.info(
-            "event=progress table=%s examined=%d changed=%d walked=%.1f%% rows_per_chunk=%d",
+            "event=progress table=%s examined=%d changed=%d rows_per_second=%.0f walked=%.1f%% eta=%ss",
             self._rows.table,
             done.examined,
             done.changed,
+            done.changed / max(elapsed, 1e-9),
             100 * share,
-            self._size.rows,
+            round(elapsed * (1 - share) / share) if share else "unknown",
         )

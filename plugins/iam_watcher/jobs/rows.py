@@ -1,0 +1,67 @@
+"""Which rows of a table a job writes and how; and what was done with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a table are to be written, and how.
+
+    All text is SQL that the caller vouches for; values stand in it as `%(name)s`. The names after,
+    upto, limit, first and last belong to the walk.
+
+    Attributes:
+        table: quoted name.
+        key: quoted name of its primary key, one integer column.
+        predicate: the condition for a row to be written.
+        write: `DELETE FROM …` or `UPDATE … SET …`, without WHERE; a written row must not match
+            `predicate` any more.
+        values: of the placeholders.
+        left_out: reason → condition of the rows that are counted under that reason and not written.
+            No row may match two of them, or one of them and `predicate`.
+    """
+
+    table: str
+    key: str
+    predicate: str
+    write: str
+    values: Mapping[str, object] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Walked:
+    """What a walk has done or, as a tally, would do so far.
+
+    Attributes:
+        examined: rows that were looked at.
+        matched: rows that were to be written.
+        changed: rows that were written and committed.
+        unconfirmed: rows that were written by a commit whose answer was lost with the connection. It
+            may have taken place or not; in the second case they were tried again, and are in `changed`.
+        skipped: reason → rows that were counted and not written. `changed_meanwhile`: they did not match
+            any more when they were to be written; `foreign_key`: other rows refer to them.
+        chunks: transactions that wrote.
+        longest_chunk: seconds of the longest of them, its probe included.
+        stopped: "max_rows" or "time_budget" if the walk ended there; None if it went to the end.
+        also: name → rows that a tally was to count besides.
+        examples: key and age of a few rows that a tally found to match.
+    """
+
+    examined: int = 0
+    matched: int = 0
+    changed: int = 0
+    unconfirmed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    chunks: int = 0
+    longest_chunk: float = 0.0
+    stopped: str | None = None
+    also: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[int, Any]] = field(default_factory=list)

@@ -1,0 +1,86 @@
+"""Counts what a walk would do, without writing: for a dry run, and for the brake."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from iam_watcher.jobs.order import KeyOrder
+from iam_watcher.jobs.pace import PACES, ChunkSize, Pace
+from iam_watcher.jobs.rows import Rows, Walked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from iam_watcher.jobs.transaction import Transactions
+
+# What a span of keys holds: one number for each condition.
+TALLY = (
+    "SELECT COUNT(*){sums} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} > %(after)s AND {key} <= %(upto)s"
+)
+
+# A few rows of a span that would be written.
+EXAMPLES = (
+    "SELECT {key}, {age} FROM {table} FORCE INDEX (PRIMARY)"
+    " WHERE {key} > %(after)s AND {key} <= %(upto)s AND ({predicate}) ORDER BY {key} LIMIT %(limit)s"
+)
+
+MOST_EXAMPLES = 5
+
+
+def tally(
+    db: Transactions,
+    rows: Rows,
+    *,
+    also: Mapping[str, str] | None = None,
+    age: str = "NULL",
+    pace: Pace = PACES["fast"],
+) -> Walked:
+    """Count the rows that match, those that are left out, and all, span by span.
+
+    Args:
+        db: where.
+        rows: what would be written.
+        also: name → condition of rows to be counted besides, into `Walked.also`.
+        age: SQL for the age of a row, for the examples.
+        pace: how hard to work.
+
+    Raises:
+        WalkError: as `Walk.write`.
+    """
+    also = also or {}
+    done, size = Walked(), ChunkSize(pace.target)
+    order = KeyOrder(db, rows, size)
+    names = {"matched": rows.predicate, **rows.left_out, **also}
+    sums = [f", SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)" for condition in names.values()]
+    query = TALLY.format(sums="".join(sums), table=rows.table, key=rows.key)
+    example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, predicate=rows.predicate)
+
+    def begin() -> None:
+        order.begin()
+        db.commit()
+
+    def chunk() -> None:
+        window = order.window()
+        values = {**rows.values, **window}
+        began = time.monotonic()
+        examined, *numbers = (int(number or 0) for number in db.read(query, values)[0])
+        size.read(time.monotonic() - began, whole_span=True)
+        counts = dict(zip(names, numbers, strict=True))
+        wanted = MOST_EXAMPLES - len(done.examples) if counts["matched"] else 0
+        examples = db.read(example, {**values, "limit": wanted}) if wanted else ()
+        db.commit()
+        order.passed(window["upto"])
+        done.examined += examined
+        done.matched += counts["matched"]
+        done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})
+        done.also.update({name: counts[name] for name in also})
+        done.examples.extend(examples)
+
+    what = f"count of {rows.table}"
+    db.run(begin, what=what, before_retry=size.halve)
+    while not order.finished:
+        began = time.monotonic()
+        db.run(chunk, what=f"{what} after {rows.key} {order.position}", before_retry=size.halve)
+        db.nap(pace.rest(time.monotonic() - began))
+    return done

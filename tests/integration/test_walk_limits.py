@@ -1,0 +1,246 @@
+"""What holds a walk back, interrupts it, or is none of its business."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from contextlib import closing, suppress
+
+import MySQLdb
+import pytest
+
+from dev.servers import MariaDB
+from iam_watcher.errors import WalkError
+from iam_watcher.jobs import transaction, walk
+from iam_watcher.jobs.pace import Caps, ChunkSize, Pace
+from iam_watcher.jobs.rows import Rows
+from iam_watcher.jobs.session import set_up
+from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.walk import Walk
+
+OLD = Rows("`t`", "`id`", "`age` < 100", "DELETE FROM `t`")
+
+
+@pytest.fixture
+def table(scratch):
+    """Keys 1 to 100, all to be deleted."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NOT NULL)")
+    scratch.run("INSERT INTO t SELECT seq, 50 FROM seq_1_to_100")
+    return scratch
+
+
+def count(table):
+    return table.value("SELECT COUNT(*) FROM t")
+
+
+@pytest.fixture
+def in_tens(monkeypatch):
+    """Chunks of ten rows."""
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 10)
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1e-9, rows=10, span=1000))
+
+
+@pytest.mark.parametrize(("cap", "changed"), [(1, 1), (10, 10), (25, 25), (99, 99), (100, 100), (101, 100)])
+def test_no_more_rows_than_the_cap_are_written(table, session, in_tens, cap, changed):
+    job = Walk(Transactions(session), OLD, caps=Caps(max_rows=cap))
+    assert job.write().changed == 100 - count(table) == changed
+    assert job.done.stopped == ("max_rows" if cap < 100 else None)
+    assert job.order.finished == (cap >= 100)
+
+
+def test_a_cap_holds_also_for_rows_that_only_match_after_the_probe(table, session):
+    """As a range, the write would take these along."""
+    table.run("UPDATE t SET age = 150 WHERE id % 2")
+
+    def everyone_matches():
+        table.run("UPDATE t SET age = 50")
+
+    job = Walk(Transactions(session), OLD, caps=Caps(max_rows=20), before_write=everyone_matches)
+    assert job.write().changed == 100 - count(table) == 20
+
+
+def test_the_next_walk_goes_on_behind_the_last(table, session, in_tens):
+    first = Walk(Transactions(session), OLD, caps=Caps(max_rows=30))
+    first.write()
+    assert first.order.position == 30
+    table.run("INSERT INTO t VALUES (5, 50)")
+    second = Walk(Transactions(session), OLD, after=first.order.position)
+    done = second.write()
+    assert (done.changed, done.examined) == (70, 70)
+    assert table.column("SELECT id FROM t") == [5]
+
+
+@pytest.mark.parametrize("after", [100, 2_000])
+def test_there_is_nothing_behind_the_end(table, session, after):
+    assert Walk(Transactions(session), OLD, after=after).write().examined == 0
+
+
+def test_a_time_budget_ends_it_between_two_chunks(table, session, in_tens, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(walk.time, "monotonic", lambda: float(next(clock)))
+    job = Walk(Transactions(session), OLD, caps=Caps(seconds=20))
+    done = job.write()
+    assert done.stopped == "time_budget"
+    assert 0 < done.changed == 100 - count(table) < 100
+
+
+def test_every_chunk_tells_how_far_it_came(table, session, in_tens):
+    positions = []
+    Walk(Transactions(session), OLD, passed=positions.append).write()
+    assert positions == sorted(positions)
+    assert positions[0] == 10
+    assert positions[-1] == 100
+
+
+def test_a_throttle_is_obeyed_and_its_reason_told(table, session, monkeypatch, caplog):
+    monkeypatch.setattr(walk, "THROTTLE_EVERY", 0.01)
+    reasons = iter(["replica is 90 s behind", "replica is 60 s behind", None])
+    seen = []
+
+    def throttle():
+        seen.append(count(table))
+        return next(reasons, None)
+
+    with caplog.at_level(logging.INFO):
+        Walk(Transactions(session), OLD, throttle=throttle).write()
+    assert seen[:3] == [100, 100, 100]
+    assert count(table) == 0
+    assert "event=throttled table=`t` waited=0 why='replica is 90 s behind'" in caplog.text
+
+
+def test_a_throttle_that_never_lets_go_is_an_error(table, session, monkeypatch):
+    monkeypatch.setattr(walk, "THROTTLE_EVERY", 0.01)
+    job = Walk(Transactions(session), OLD, throttle=lambda: "too busy", throttle_patience=0.05)
+    with pytest.raises(WalkError, match="`t` was held back for 0 s: too busy"):
+        job.write()
+    assert count(table) == 100
+
+
+def test_a_stop_is_heard_while_it_is_throttled(table, session):
+    def checkpoint():
+        if asked:
+            raise InterruptedError
+
+    asked = []
+    job = Walk(Transactions(session, checkpoint), OLD, throttle=lambda: asked.append(1) or "too busy")
+    with pytest.raises(InterruptedError):
+        job.write()
+
+
+# Lost connections
+
+
+@pytest.fixture
+def connect(mariadb, scratch, monkeypatch):
+    monkeypatch.setattr(transaction, "LONGEST_WAIT", 0.05)
+    opened = []
+
+    def connect():
+        opened.append(mariadb.connect("scratch"))
+        set_up(opened[-1])
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        with suppress(MySQLdb.Error):
+            connection.close()
+
+
+def kill(table, db):
+    """End the session at the server, and return when it is gone."""
+    session = db._connection.thread_id()
+    table.run(f"KILL {session}")
+    while table.value("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = %s", [session]):
+        pass
+
+
+def test_a_lost_connection_is_replaced_and_the_walk_goes_on(table, connect, in_tens):
+    """The server ends the session before one chunk's write, so the probe's answer is lost too."""
+    db = Transactions(connect(), reconnect=connect)
+    chunks = itertools.count(1)
+
+    def second_chunk_is_killed():
+        if next(chunks) == 2:
+            kill(table, db)
+
+    done = Walk(db, OLD, before_write=second_chunk_is_killed).write()
+    assert (done.changed, done.unconfirmed, db.retries) == (100, 0, 1)
+    assert count(table) == 0
+    with db._connection.cursor() as cursor:
+        cursor.execute("SELECT @@tx_isolation, @@time_zone")
+        assert cursor.fetchone() == ("READ-COMMITTED", "+00:00")
+
+
+def test_a_commit_without_an_answer_is_said_to_be_unconfirmed(table, connect, in_tens):
+    db = Transactions(connect(), reconnect=connect)
+    commit, commits = db.commit, itertools.count()
+
+    def killed_commit():
+        # The first commit ends the read of the edges, the second the first chunk.
+        if next(commits) == 1:
+            kill(table, db)
+        commit()
+
+    db.commit = killed_commit
+    done = Walk(db, OLD).write()
+    # This one did not take place: its rows were found again.
+    assert (done.unconfirmed, done.changed, count(table)) == (10, 100, 0)
+
+
+def test_the_lease_is_checked_before_a_new_connection(table, connect):
+    def checkpoint():
+        if db.retries:
+            raise InterruptedError
+
+    db = Transactions(connect(), checkpoint, reconnect=lambda: pytest.fail("connected without a lease"))
+    with pytest.raises(InterruptedError):
+        Walk(db, OLD, before_write=lambda: kill(table, db)).write()
+    assert count(table) == 100
+
+
+def test_a_server_that_restarts_is_waited_for(tmp_path):
+    with MariaDB(tmp_path) as server:
+        with closing(server.connect("")) as admin, admin.cursor() as cursor:
+            cursor.execute("CREATE DATABASE scratch")
+            cursor.execute("USE scratch")
+            cursor.execute("CREATE TABLE scratch.t (id int PRIMARY KEY, age int NOT NULL)")
+            cursor.execute("INSERT INTO scratch.t SELECT seq, 50 FROM seq_1_to_100")
+
+        def connect():
+            connection = server.connect("scratch", connect_timeout=5)
+            set_up(connection)
+            return connection
+
+        def restart():
+            if not db.retries:
+                server.crash()
+
+        def checkpoint():
+            # After a first try to reconnect has failed.
+            if db.retries == 2 and server._process is None:
+                server.start()
+
+        db = Transactions(connect(), checkpoint, reconnect=connect)
+        with closing(db):
+            done = Walk(db, OLD, before_write=restart).write()
+        assert done.changed == 100
+        assert db.retries >= 2
+
+
+# Foreign keys
+
+
+def test_rows_that_a_foreign_key_protects_are_counted_and_left(table, session, in_tens):
+    table.run("CREATE TABLE child (t_id int NOT NULL, FOREIGN KEY (t_id) REFERENCES t (id))")
+    table.run("INSERT INTO child VALUES (1), (5), (6), (55), (100), (100)")
+    done = Walk(Transactions(session), OLD, pace=Pace(target=1000, duty=1)).write()
+    assert table.column("SELECT id FROM t ORDER BY id") == [1, 5, 6, 55, 100]
+    assert (done.matched, done.changed, done.skipped) == (100, 95, {"foreign_key": 5})
+
+
+def test_a_trigger_may_remove_what_protects_a_row(table, session):
+    """So what a foreign key protects can't be told from the catalogue alone."""
+    table.run("CREATE TABLE child (t_id int NOT NULL, FOREIGN KEY (t_id) REFERENCES t (id))")
+    table.run("INSERT INTO child VALUES (1), (5)")
+    table.run("CREATE TRIGGER t_d BEFORE DELETE ON t FOR EACH ROW DELETE FROM child WHERE t_id = OLD.id")
+    assert Walk(Transactions(session), OLD).write().changed == 100
