@@ -194,6 +194,7 @@ class Airflow:
             raise process.failure(f"is not done after {_COMMAND_SECONDS} s")
         if code:
             raise process.failure(f"ended with exit code {code}")
+        process.stop()
         self.processes = {name: other for name, other in self.processes.items() if other is not process}
 
     def start(self, components: Iterable[str] = COMPONENTS) -> None:
