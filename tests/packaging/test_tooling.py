@@ -1,0 +1,52 @@
+"""The commands of this project, and the versions they install."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def _make(*arguments):
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_help_lists_every_target_with_a_line():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE)) - {"bootstrap"}
+    phony = set(re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE).group(1).split())
+    listed = dict(re.findall(r"^  (\S+) +(\S.+)$", _make("help"), re.MULTILINE))
+    assert listed.keys() == targets
+    assert phony == targets | {"bootstrap"}
+
+
+def test_make_alone_is_help():
+    assert _make() == _make("help")
+
+
+def test_every_target_that_needs_the_packages_installs_them_first():
+    for target in ("demo", "run", "test", "e2e", "check"):
+        assert _make("--dry-run", target).splitlines()[0] == "dev/bootstrap.sh", target
+
+
+def test_ci_runs_the_check_and_then_the_tests():
+    commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make")]
+    assert commands == ["make check", "make test"]
+
+
+def test_what_is_installed_is_what_is_pinned():
+    pinned = [
+        line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    ]
+    frozen = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "freeze", "--all"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert sorted(frozen, key=str.lower) == sorted(pinned, key=str.lower)
