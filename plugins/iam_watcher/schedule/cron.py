@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from iam_watcher.schedule.base import Kind, Schedule, seconds
 from iam_watcher.schedule.fields import HOUR, KINDS, Field
-from iam_watcher.schedule.zone import DAY, Zone, zone
+from iam_watcher.schedule.zone import DAY, FIRST, LAST, Zone, zone
 
 Dst = Literal["robfig", "vixie"]
 
@@ -57,7 +57,9 @@ class Cron(Schedule):
         return text if self.timezone == "UTC" else f"CRON_TZ={self.timezone} {text}"
 
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
-        start = seconds(after)
+        start = max(seconds(after), FIRST)
+        if start >= LAST:
+            return None
         local = zone(self.timezone)
         if self.runs_once_when_repeated:
             tick = self._next_vixie(local, start)

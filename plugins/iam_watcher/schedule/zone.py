@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 DAY = 86_400
 _BLOCK = 200 * DAY
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + 2 * DAY
-_LAST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) - 2 * DAY
+# What Python's calendar has, less two days for the offset.
+FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + 2 * DAY
+LAST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) - 2 * DAY
 
 
 class Span(NamedTuple):
@@ -33,7 +34,7 @@ class Zone:
     def __init__(self, name: str) -> None:
         self._info = ZoneInfo(name)
         self._spans: dict[int, list[Span]] = {}
-        self._always = Span(_FIRST, _LAST, 0) if name == "UTC" else None
+        self._always = Span(FIRST, LAST, 0) if name == "UTC" else None
 
     def span(self, instant: int) -> Span:
         """Return the span that `instant` is in."""
@@ -71,7 +72,7 @@ class Zone:
         return wall - early.offset
 
     def _offset(self, instant: int) -> int:
-        moment = datetime.fromtimestamp(min(max(instant, _FIRST), _LAST), self._info)
+        moment = datetime.fromtimestamp(min(max(instant, FIRST), LAST), self._info)
         return int((moment.utcoffset() or timedelta()).total_seconds())
 
     def _find(self, start: int, end: int) -> list[Span]:

@@ -102,7 +102,8 @@ class TickTimetable(ScheduleTimetable):
     def _due(self, last: DagRunInfo | None, now: datetime) -> datetime | None:
         """Return the tick that has come and that the scheduler has still to decide about."""
         if last is None:
-            return self.schedule.latest(after=now - _SETTLING, until=now)
+            tick = self.schedule.latest(after=now - _SETTLING, until=now)
+            return tick if tick and now - tick < _half_interval(self.schedule, tick) else None
         if not isinstance(last, LastRun):
             return None
         tick = self.schedule.latest(after=last.run_after, until=now)
@@ -137,5 +138,9 @@ class TickTimetable(ScheduleTimetable):
     def _grace(self, tick: datetime) -> timedelta:
         if self.missed_grace is not None:
             return self.missed_grace
-        following = self.schedule.next(tick)
-        return min((following - tick) / 2, _LONGEST_GRACE) if following else _LONGEST_GRACE
+        return min(_half_interval(self.schedule, tick), _LONGEST_GRACE)
+
+
+def _half_interval(schedule: Schedule, tick: datetime) -> timedelta:
+    following = schedule.next(tick)
+    return (following - tick) / 2 if following else timedelta.max

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iam_watcher.schedule.__main__ import main
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+NEW_YORK = ["--timezone", "America/New_York"]
+
+
+def lines(capsys, *arguments: str) -> list[str]:
+    assert main(arguments) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_skipped_time(capsys):
+    assert lines(capsys, "0 30 2 * * *", *NEW_YORK, "--count", "2", "--after", "2027-03-13T00:00:00Z") == [
+        "CRON_TZ=America/New_York 0 30 2 * * *: every day at 02:30:00 America/New_York",
+        "Sat 2027-03-13 02:30:00 -05:00 EST",
+        "Sun 2027-03-14 02:30:00  skipped: the clock goes from 02:00:00 to 03:00:00; does not run",
+        "Mon 2027-03-15 02:30:00 -04:00 EDT",
+    ]
+
+
+def test_a_skipped_time_as_vixie_cron(capsys):
+    arguments = ["0 */10 2 * * *", *NEW_YORK, "--dst", "vixie", "--count", "2"]
+    assert lines(capsys, *arguments, "--after", "2027-03-13T07:45:00Z")[1:] == [
+        "Sat 2027-03-13 02:50:00 -05:00 EST",
+        "Sun 2027-03-14 02:00:00 to 02:50:00  skipped: the clock goes from 02:00:00 to 03:00:00; "
+        "runs right after",
+        "Sun 2027-03-14 03:00:00 -04:00 EDT",
+    ]
+
+
+def test_a_doubled_time(capsys):
+    assert lines(capsys, "0 30 1 * * *", *NEW_YORK, "--count", "3", "--after", "2027-11-07T00:00:00Z")[
+        1:
+    ] == [
+        "Sun 2027-11-07 01:30:00 -04:00 EDT  the clock shows this twice; the first time",
+        "Sun 2027-11-07 01:30:00 -05:00 EST  the clock shows this twice; the second time",
+        "Mon 2027-11-08 01:30:00 -05:00 EST",
+    ]
+
+
+def test_a_doubled_time_as_vixie_cron(capsys):
+    arguments = ["0 30 1 * * *", *NEW_YORK, "--dst", "vixie", "--count", "2"]
+    assert lines(capsys, *arguments, "--after", "2027-11-07T00:00:00Z")[1:] == [
+        "Sun 2027-11-07 01:30:00 -04:00 EDT  the clock shows this twice; runs the first time only",
+        "Mon 2027-11-08 01:30:00 -05:00 EST",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "last"),
+    [
+        ("@every 1d", "Sun 2027-01-03 00:00:00 +00:00 UTC"),
+        ("@after 12h", "Sat 2027-01-02 00:00:00 +00:00 UTC"),
+        ("@at 2026-01-01T00:00:00Z", "no further tick"),
+        ("0 0 0 30 2 *", "no tick in this and the next five years"),
+    ],
+)
+def test_other_kinds(capsys, spec, last):
+    assert lines(capsys, spec, "--count", "2", "--after", "2027-01-01")[-1] == last
+
+
+def test_a_bad_spec(capsys):
+    assert main(["61 * * * *"]) == 2
+    assert "minute: '61'; expected a number of 0-59" in capsys.readouterr().err
+
+
+def test_as_a_command_without_airflow():
+    # The module that blocks the import proves that neither Airflow nor pendulum is needed.
+    block = "import sys; sys.modules['airflow'] = sys.modules['pendulum'] = None; import runpy; "
+    run = "sys.argv = ['schedule', '@daily']; runpy.run_module('iam_watcher.schedule', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", block + run],
+        env={**os.environ, "PYTHONPATH": str(PLUGINS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0 0 0 * * *: every day at 00:00:00 UTC\n")
+    assert len(done.stdout.splitlines()) == 6
