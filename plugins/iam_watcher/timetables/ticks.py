@@ -66,14 +66,15 @@ class TickTimetable(ScheduleTimetable):
         With `restriction.catchup` (the command line, backfills) simply the tick after the last run's.
         """
         now = datetime.now(UTC)
-        after: datetime | None = last_dagrun_info.run_after if last_dagrun_info else None
+        floor = [last_dagrun_info.run_after] if last_dagrun_info else []
+        if restriction.earliest is not None:
+            floor.append(restriction.earliest - _INSTANT)
         if restriction.catchup:
-            after = after or (restriction.earliest or now) - _INSTANT
-            return self.restricted(self.schedule.next(after), restriction)
-        if restriction.earliest is not None and restriction.earliest > now:
-            return self.restricted(self.schedule.next(restriction.earliest - _INSTANT), restriction)
+            return self.restricted(self.schedule.next(max(floor, default=now)), restriction)
         due = self._due(last_dagrun_info, now)
-        return self.restricted(due or self.schedule.next(max(now, after or now)), restriction)
+        if due is None or (restriction.earliest is not None and due < restriction.earliest):
+            due = self.schedule.next(max(now, *floor))
+        return self.restricted(due, restriction)
 
     def next_run_info_from_dag_model(self, *, dag_model: DagModel) -> DagRunInfo | None:
         """Return the run that the scheduler is about to create.
