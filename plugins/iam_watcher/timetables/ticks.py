@@ -73,7 +73,7 @@ class TickTimetable(ScheduleTimetable):
             return self.restricted(self.schedule.next(max(floor, default=now)), restriction)
         due = self._due(last_dagrun_info, now)
         if due is None or (restriction.earliest is not None and due < restriction.earliest):
-            due = self.schedule.next(max(now, *floor))
+            due = self.schedule.next(max([now, *floor]))
         return self.restricted(due, restriction)
 
     def next_run_info_from_dag_model(self, *, dag_model: DagModel) -> DagRunInfo | None:
