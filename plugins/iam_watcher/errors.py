@@ -21,6 +21,10 @@ class SettingsError(IamWatcherError):
     """The settings are not valid."""
 
 
+class InstalledTwice(IamWatcherError):  # noqa: N818  a state, named as one
+    """iam-watcher is here twice: in the plugins folder and as an installed package."""
+
+
 class WatcherError(IamWatcherError):
     """This Watcher can't be built."""
 
