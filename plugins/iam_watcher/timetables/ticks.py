@@ -112,12 +112,13 @@ class TickTimetable(ScheduleTimetable):
 
     def _is_settled(self, tick: datetime, last: LastRun, now: datetime) -> bool:
         """Tell whether nothing is left to decide about a tick that came after the last run's."""
+        dag_model = last.dag_run.dag_model
+        stored = dag_model.next_dagrun_create_after
+        if stored is None or stored > now:
+            # The scheduler or an earlier parse has gone on; or the file had another schedule until now.
+            return True
         history = History.of(last.dag_run)
         if self.overlap == "skip" and history is not None and history.going_at(tick):
-            return True
-        dag_model = last.dag_run.dag_model
-        # The scheduler, or an earlier parse, has gone on to the tick after this one.
-        if dag_model.next_dagrun_create_after == self.schedule.next(now):
             return True
         return dag_model.is_paused and now - tick >= self._grace(tick)
 
