@@ -11,140 +11,24 @@ import secrets
 import subprocess
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from dev.processes import Process, ProcessError, free_port, require, wait_until
+from dev.processes import ProcessError, require
+from dev.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from redis import Redis as RedisClient
 
 _SQL = Path(__file__).parent.parent / "include" / "sql"
 SCHEMA_FILE = _SQL / "schema.sql"
+GRANTS_FILE = _SQL / "grants.sql"
 SAMPLE_FILE = _SQL / "sample.sql"
-
-WATCHER_GRANTS = {
-    "user": "SELECT, UPDATE (`status`)",
-    "policy_audit": "SELECT, DELETE",
-    "secret": "SELECT, DELETE",
-}
-"""Table of the database `iam` -> all that the account of the watchers may do there."""
-
-_START_SECONDS = 30
-_START_TRIES = 3
-
-
-class Server:
-    """What both servers have in common; a context manager that starts and stops.
-
-    Args:
-        folder: Where its data, its log and its files are; created, with access for us only.
-        arguments: More arguments for the server's command line.
-        name: What messages and the log file call it.
-    """
-
-    host = "127.0.0.1"
-
-    def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str) -> None:
-        self.folder = folder.absolute()
-        self.name = name
-        self.password = secrets.token_urlsafe(24)
-        self.port = free_port()
-        self._arguments = list(arguments)
-        self._process: Process | None = None
-        self._port_is_known = False
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def process(self) -> Process:
-        """The running server process, for signals.
-
-        Raises:
-            ProcessError: The server is not started.
-        """
-        if self._process is None:
-            raise ProcessError(f"{self.name} is not started")
-        return self._process
-
-    def start(self) -> None:
-        """Start the server and wait until it answers a real client.
-
-        The first start moves to another port when someone took ours meanwhile; a later one keeps it.
-
-        Raises:
-            ProcessError: Its program is missing, or it did not come up; with the end of its log.
-        """
-        if self._process is not None:
-            raise ProcessError(f"{self.name} is already started")
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for tries_left in reversed(range(_START_TRIES)):
-            process = Process(self.name, self._command(), self.folder / f"{self.name}.log")
-            try:
-                if self._answers(process):
-                    self._process = process
-                    self._port_is_known = True
-                    return
-            except BaseException:
-                # Ctrl-C while we wait must not leave a server that nobody knows of.
-                process.stop()
-                raise
-            code = process.returncode
-            error = process.failure("did not answer" if code is None else f"ended with exit code {code}")
-            process.stop()
-            if self._port_is_known or not tries_left or "already in use" not in str(error):
-                raise error
-            self.port = free_port()
-
-    def stop(self) -> None:
-        """End the server and wait until it is gone; nothing happens if it is not started."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
-
-    def restart(self) -> None:
-        """Stop it and start it again on the same port; MariaDB keeps its data, Redis starts empty."""
-        self.stop()
-        self.start()
-
-    def crash(self) -> None:
-        """End it by SIGKILL; `start` brings it back on the same port."""
-        self.process.kill()
-        self.stop()
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open, nothing is answered until `resume`."""
-        self.process.pause()
-
-    def resume(self) -> None:
-        """Let it go on after `pause`."""
-        self.process.resume()
-
-    def _answers(self, process: Process) -> bool:
-        wait_until(lambda: not process.running or self._ready(), _START_SECONDS)
-        # A stranger's server on the same port would answer too, so ours must be the one alive.
-        return process.running and self._ready()
-
-    def _command(self) -> list[str]:
-        """Return the command, with everything prepared that it needs on disk."""
-        raise NotImplementedError
-
-    def _ready(self) -> bool:
-        """Return whether a real client gets an answer."""
-        raise NotImplementedError
 
 
 class MariaDB(Server):
-    """A private MariaDB with two accounts: `admin` (everything) and `iam_watcher` (`WATCHER_GRANTS`).
+    """A private MariaDB with two accounts: `admin` (everything) and `iam_watcher` (include/sql/grants.sql).
 
     Args:
         folder: Where its data, its log and its files are.
@@ -199,17 +83,11 @@ class MariaDB(Server):
             raise ProcessError(f"{script} failed: {done.stderr.strip()}")
 
     def create_schema(self) -> None:
-        """Drop the database `iam`, create it from include/sql/schema.sql, and grant `WATCHER_GRANTS`."""
+        """Drop the database `iam`, create it from include/sql/schema.sql, and load include/sql/grants.sql."""
         with closing(self.connect(database="")) as connection, connection.cursor() as cursor:
             cursor.execute("DROP DATABASE IF EXISTS iam")
         self.run_script(SCHEMA_FILE)
-        for table, rights in WATCHER_GRANTS.items():
-            self.grant(table, rights)
-
-    def grant(self, table: str, rights: str) -> None:
-        """Give the watchers' account rights (such as "SELECT, DELETE") on one table of `iam`."""
-        with closing(self.connect(database="")) as connection, connection.cursor() as cursor:
-            cursor.execute(f"GRANT {rights} ON iam.`{table}` TO '{self.user}'@'{self.host}'")
+        self.run_script(GRANTS_FILE)
 
     def _connect(self, user: str, password: str, database: str, options: dict[str, Any]) -> Any:
         import MySQLdb
@@ -268,12 +146,12 @@ class MariaDB(Server):
         """Write the statements that mariadbd runs before it accepts clients: one line each."""
         path = self.folder / "accounts.sql"
         path.touch(mode=0o600)
-        admin, watcher = (f"'{name}'@'{self.host}'" for name in (self.admin_user, self.user))
+        admin = f"'{self.admin_user}'@'{self.host}'"
         path.write_text(
             f"CREATE OR REPLACE USER {admin} IDENTIFIED BY '{self.admin_password}';\n"
             f"GRANT ALL ON *.* TO {admin} WITH GRANT OPTION;\n"
             # Not replaced at a restart, which would lose its grants.
-            f"CREATE USER IF NOT EXISTS {watcher} IDENTIFIED BY '{self.password}';\n"
+            f"CREATE USER IF NOT EXISTS {self.user} IDENTIFIED BY '{self.password}';\n"
         )
         return path
 

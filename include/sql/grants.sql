@@ -1,0 +1,7 @@
+-- All that the account of the watchers may do in IAM's database. Load it after schema.sql, as an admin.
+-- The account must exist:  CREATE USER iam_watcher IDENTIFIED BY '<password>';
+
+-- Only this column: no fault of ours can change a name, a password or the time of a login.
+GRANT SELECT, UPDATE (status) ON iam.user TO iam_watcher;
+GRANT SELECT, DELETE ON iam.policy_audit TO iam_watcher;
+GRANT SELECT, DELETE ON iam.secret TO iam_watcher;
