@@ -73,12 +73,12 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(iam, perform):
 
 def test_a_dry_run_needs_no_right_to_delete(iam, mariadb, perform):
     audit(iam, "old", f"{NOW} - INTERVAL 200 DAY")
-    iam.run(f"REVOKE DELETE ON iam.policy_audit FROM '{mariadb.user}'@'{mariadb.host}'")
+    iam.run(f"REVOKE DELETE ON iam.policy_audit FROM '{mariadb.user}'")
     assert perform(purge_audit(dry_run=True))["matched"] == 1
 
 
 def test_a_missing_right_is_found_before_the_first_write_and_not_retried(iam, mariadb, perform):
-    iam.run(f"REVOKE DELETE ON iam.policy_audit FROM '{mariadb.user}'@'{mariadb.host}'")
+    iam.run(f"REVOKE DELETE ON iam.policy_audit FROM '{mariadb.user}'")
     ti = TaskInstance("run")
     with pytest.raises(AirflowFailException, match=r"DELETE command denied.*grant"):
         perform(purge_audit(), ti)
@@ -219,6 +219,63 @@ def test_a_date_is_over_only_when_its_day_is(scratch, perform):
     report = perform(purge_scratch())
     assert scratch.column("SELECT id FROM t ORDER BY id") == [1, 2, 9]
     assert report["skipped"] == {"zero_date": 1}
+
+
+@pytest.fixture
+def states(scratch):
+    """Old rows in several states, and a young and an ageless one."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age datetime NULL, state varchar(9), tries int)")
+    old, young = "UTC_TIMESTAMP() - INTERVAL 20 DAY", "UTC_TIMESTAMP()"
+    scratch.run(
+        f"INSERT INTO t VALUES (1, {old}, 'done', 0), (2, {old}, 'open', 1), (3, {old}, NULL, 2),"
+        f" (4, {young}, 'done', 3), (5, NULL, 'done', 4), (6, NULL, 'open', 5), (7, {old}, '50%_', 6)"
+    )
+    return scratch
+
+
+@pytest.mark.parametrize(
+    ("where", "deleted", "ageless"),
+    [
+        ([], {1, 2, 3, 7}, 2),
+        ([("state", "=", "done")], {1}, 1),
+        ([("state", "<>", "done")], {2, 7}, 1),
+        ([("state", "in", ["done", "open"]), ("tries", "<", 1)], {1}, 0),
+        ([("state", "not in", ["done"])], {2, 7}, 1),
+        ([("state", "is", None)], {3}, 0),
+        ([("state", "is not", None)], {1, 2, 7}, 2),
+        ([("state", "like", "50%")], {7}, 0),
+        ([("state", "=", "x' OR '1'='1")], set(), 0),
+        ([("tries", ">=", 1), ("tries", "<=", 2)], {2, 3}, 0),
+    ],
+)
+def test_more_conditions_can_be_given(states, perform, where, deleted, ageless):
+    report = perform(purge_scratch(where=where))
+    assert set(range(1, 8)) - set(states.column("SELECT id FROM t")) == deleted
+    assert report["skipped"].get("no_date", 0) == ageless
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (("state", "=", 0), "'state' of t is varchar; where has 0"),
+        (("tries", "in", [1, "2 or so"]), "'tries' of t is int; where has '2 or so'"),
+        (("nothing", "=", 1), "t has no column 'nothing'"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_not_left_to_the_database(states, perform, condition, message):
+    with pytest.raises(AirflowFailException, match=message):
+        perform(purge_scratch(where=[condition]))
+    assert states.value("SELECT COUNT(*) FROM t") == 7
+
+
+def test_a_purge_has_a_brake_if_asked_for(states, perform):
+    with pytest.raises(
+        AirflowFailException, match=r"4 of 7 eligible rows of t match, more than max_share=0\.5"
+    ):
+        perform(purge_scratch(max_share="0.5"))
+    with pytest.raises(AirflowFailException, match="1 of 3 eligible rows of t match"):
+        perform(purge_scratch(max_share=0.3, where=[("state", "=", "done")]))
+    assert perform(purge_scratch(max_share=0.6))["changed"] == 4
 
 
 @pytest.mark.parametrize(

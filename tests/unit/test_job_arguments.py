@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from iam_watcher.errors import JobArgumentError
@@ -65,6 +67,18 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"age_timezone": "Mars/Olympus"}, "age_timezone is 'Mars/Olympus'"),
         ({"pace": "slow"}, "pace is 'slow'; expected one of fast, polite"),
         ({"dry_run": "maybe"}, "dry_run is 'maybe'"),
+        ({"max_rows": 0}, "max_rows is 0; expected a whole number of rows over 0"),
+        ({"time_budget": timedelta(0)}, "time_budget is 0:00:00; expected a duration over 0"),
+        ({"max_rows": "-5"}, "max_rows is '-5'"),
+        ({"max_share": 1.5}, "max_share is 1.5"),
+        ({"where": ["status = 1"]}, "where has 'status = 1'; expected (column, operator, value)"),
+        ({"where": [("status", "=")]}, "expected (column, operator, value)"),
+        ({"where": [("1=1 OR status", "=", 1)]}, "where is '1=1 OR status'; expected a plain name"),
+        ({"where": [("status", "= 1 OR 1", 1)]}, "where has the operator '= 1 OR 1'; expected one of"),
+        ({"where": [("status", "in", [])]}, "expected a list after in"),
+        ({"where": [("status", "in", "ab")]}, "expected a list after in"),
+        ({"where": [("status", "=", None)]}, "None after is"),
+        ({"where": [("status", "is", 1)]}, "None after is"),
     ],
 )
 def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
@@ -95,7 +109,14 @@ def test_templates_wait_until_they_are_rendered():
 
 def test_no_name_and_no_connection_is_a_template():
     fields = {*PurgeRowsOperator.template_fields, *DisableInactiveUsersOperator.template_fields}
-    assert fields == {"older_than_days", "grace_days", "max_inactive_days", "max_share", "is_dry_run"}
+    assert fields == {
+        "older_than_days",
+        "grace_days",
+        "max_inactive_days",
+        "max_share",
+        "is_dry_run",
+        "max_rows",
+    }
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,21 @@ def days(name: str, value: object) -> int:
     raise JobArgumentError(f"{name} is {value!r}; expected a whole number of days from 0 to {MOST_DAYS}")
 
 
+def row_count(name: str, value: object) -> int | None:
+    """Return a number of rows, also from a rendered template's text; None stands for no limit.
+
+    Raises:
+        JobArgumentError: it is not a whole number over 0.
+    """
+    if value is None or value == "None":
+        return None
+    text = str(value).strip()
+    is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
+    if is_number and re.fullmatch(r"[0-9]{1,18}", text) and int(text) > 0:
+        return int(text)
+    raise JobArgumentError(f"{name} is {value!r}; expected a whole number of rows over 0, or None")
+
+
 def share(name: str, value: object) -> float:
     """Return a share from 0 to 1, also from a rendered template's text.
 

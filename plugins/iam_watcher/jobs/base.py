@@ -6,18 +6,22 @@ import logging
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher.errors import BrakeError, ClockError, JobArgumentError, JobError, TableError
 from iam_watcher.jobs import arguments
+from iam_watcher.jobs.bookmark import Bookmark
 from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.pace import PACES
+from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps
 from iam_watcher.jobs.report import Report
-from iam_watcher.jobs.session import read_now, set_up
+from iam_watcher.jobs.session import read_now
 from iam_watcher.jobs.tally import tally
+from iam_watcher.jobs.throttle import Predicate, Throttle
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
 from iam_watcher.lock import keepalive
@@ -37,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 # Runs the checks of the account's rights and changes nothing.
 REHEARSAL = "{write} WHERE FALSE"
+
+NO_THROTTLE = Throttle()
 
 PERMANENT = (JobArgumentError, TableError, ClockError, BrakeError)
 """What a retry can't mend: it ends the task at once."""
@@ -69,10 +75,14 @@ class TableJobOperator(BaseOperator):
     :param table: name of the table, in the connection's database (schema).
     :param dry_run: count, show examples, write nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param max_rows: write at most so many rows in a run. (templated)
+    :param time_budget: begin no transaction after that long. The next run goes on where `max_rows` or
+        `time_budget` ended this one (it is kept in a Variable).
+    :param throttle: what holds the job back.
     :param mysql_conn_id: Airflow connection of the database.
     """
 
-    template_fields: Sequence[str] = ("is_dry_run",)
+    template_fields: Sequence[str] = ("is_dry_run", "max_rows")
 
     calls_checkpoint = True
     """For the keepalive: this task stops by itself when its lease is lost."""
@@ -83,6 +93,9 @@ class TableJobOperator(BaseOperator):
         table: str,
         dry_run: bool | str = False,
         pace: str | Pace = "fast",
+        max_rows: int | str | None = None,
+        time_budget: timedelta | None = None,
+        throttle: Throttle = NO_THROTTLE,
         mysql_conn_id: str = "iam_mysql",
         **kwargs: Any,
     ) -> None:
@@ -90,10 +103,16 @@ class TableJobOperator(BaseOperator):
         self.table = table
         self.is_dry_run = dry_run  # `dry_run` is a method of every operator
         self.pace = pace
+        self.max_rows = max_rows
+        self.time_budget = time_budget
+        self.throttle = throttle
         self.mysql_conn_id = mysql_conn_id
         self._told_to_stop = False
         arguments.identifier("table", table)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
+        arguments.check_literal(arguments.row_count, "max_rows", max_rows)
+        if time_budget is not None and time_budget <= timedelta(0):
+            raise JobArgumentError(f"time_budget is {time_budget}; expected a duration over 0, or None")
         if isinstance(pace, str) and pace not in PACES:
             raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace")
 
@@ -145,8 +164,9 @@ class TableJobOperator(BaseOperator):
 
     def _work(self, context: Context, report: Report) -> None:
         began = time.monotonic()
-        connection = self._connect()
-        with closing(Transactions(connection, self._checkpoint, reconnect=self._connect)) as db:
+        connection = _connect(self.mysql_conn_id)
+        reconnect = partial(_connect, self.mysql_conn_id)
+        with closing(Transactions(connection, self._checkpoint, reconnect=reconnect)) as db:
             now = read_now(connection)
             plan = self.plan(read_table(db, self.table), now)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
@@ -166,24 +186,39 @@ class TableJobOperator(BaseOperator):
             if plan.max_share is not None:
                 self._tally(db, plan, report)
                 self._brake(plan.max_share, report)
-            walk = Walk(db, plan.rows, pace=self._pace, before_write=before_write)
-            try:
-                walk.write()
-            finally:
-                report.take(walk.done)
+            caps = Caps(
+                arguments.row_count("max_rows", self.max_rows),
+                None if self.time_budget is None else self.time_budget.total_seconds(),
+            )
+            bookmark = Bookmark(context, self.table, for_next_run=caps != NO_CAPS)
+            report.began_after = bookmark.read()
+            with closing(Predicate(self.throttle, db, _connect)) as throttle:
+                walk = Walk(
+                    db,
+                    plan.rows,
+                    pace=self._pace,
+                    caps=caps,
+                    after=report.began_after,
+                    before_write=before_write,
+                    passed=bookmark.move,
+                    throttle=throttle,
+                    throttle_patience=self.throttle.patience.total_seconds(),
+                )
+                try:
+                    walk.write()
+                except BaseException:
+                    bookmark.save()
+                    raise
+                finally:
+                    report.take(walk.done)
+                    report.position = None if walk.order.finished else walk.order.position
+            bookmark.end(report.position)
 
     def _tally(self, db: Transactions, plan: Plan, report: Report) -> Walked:
         counted = tally(db, plan.rows, also={"eligible": plan.eligible}, age=plan.age, pace=self._pace)
         report.take(counted)
         report.eligible = counted.also["eligible"]
         return counted
-
-    def _connect(self) -> Connection:
-        from airflow.providers.mysql.hooks.mysql import MySqlHook
-
-        connection = cast("Connection", MySqlHook(self.mysql_conn_id).get_conn())
-        set_up(connection)
-        return connection
 
     def _brake(self, max_share: float, report: Report) -> None:
         if report.matched > max_share * (report.eligible or 0):
@@ -208,6 +243,12 @@ class TableJobOperator(BaseOperator):
         if self._told_to_stop:
             raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
         keepalive.checkpoint()
+
+
+def _connect(conn_id: str) -> Connection:
+    from iam_watcher.jobs.hook import connect
+
+    return connect(conn_id)
 
 
 def _example(key: int, since: datetime, now: datetime) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class Table:
         """Its name for an SQL text."""
         return _quoted(self.name)
 
-    def column(self, name: str, data_types: frozenset[str]) -> Column:
-        """Return a column of one of these types.
+    def column(self, name: str, data_types: frozenset[str] | None = None) -> Column:
+        """Return a column of one of these types, or of any.
 
         Raises:
             TableError: there is none of that name, or it has another type.
@@ -67,7 +67,7 @@ class Table:
         column = self.columns.get(name)
         if column is None:
             raise TableError(f"{self.name} has no column {name!r}; it has {', '.join(self.columns)}")
-        if column.data_type not in data_types:
+        if data_types is not None and column.data_type not in data_types:
             raise TableError(
                 f"column {name!r} of {self.name} is {column.data_type}; "
                 f"expected {' or '.join(sorted(data_types))}"

@@ -53,6 +53,10 @@ class DisableInactiveUsersOperator(TableJobOperator):
     :param table: name of the table.
     :param dry_run: count, show examples, disable nobody; the brake is not applied. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param max_rows: disable at most so many users in a run. (templated)
+    :param time_budget: begin no transaction after that long. The next run goes on where `max_rows` or
+        `time_budget` ended this one (it is kept in a Variable).
+    :param throttle: what holds the job back.
     :param mysql_conn_id: Airflow connection of the database.
     """
 

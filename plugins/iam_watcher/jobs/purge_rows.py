@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs import arguments
+from iam_watcher.jobs import arguments, conditions
 from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.base import Plan, TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.announce import Announcement
     from iam_watcher.jobs.catalogue import Column, Table
+    from iam_watcher.jobs.conditions import Condition
 
 DELETE = "DELETE FROM {table}"
 
@@ -54,13 +55,26 @@ class PurgeRowsOperator(TableJobOperator):
     :param age_unit: "date" for a TIMESTAMP, DATETIME or DATE column, "unix_seconds" for an integer one.
     :param age_timezone: the time zone that a DATETIME or DATE column is in. In the hour that a clock is
         set back, its values can mean two moments; the later is assumed for the cut-off only.
+    :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of
+        = <> < <= > >= like, in, not in (and a list), is, is not (and None).
+    :param max_share: brake: if more than this share (0 to 1) of the rows that meet `where` would be
+        deleted, none is, and the task fails without a retry; None for no brake. (templated)
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
     :param dry_run: count, show examples, delete nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param max_rows: delete at most so many rows in a run. (templated)
+    :param time_budget: begin no transaction after that long. The next run goes on where `max_rows` or
+        `time_budget` ended this one (it is kept in a Variable).
+    :param throttle: what holds the job back.
     :param mysql_conn_id: Airflow connection of the database.
     """
 
-    template_fields: Sequence[str] = ("older_than_days", "grace_days", *TableJobOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "older_than_days",
+        "grace_days",
+        "max_share",
+        *TableJobOperator.template_fields,
+    )
 
     def __init__(
         self,
@@ -71,6 +85,8 @@ class PurgeRowsOperator(TableJobOperator):
         grace_days: int | str | None = None,
         age_unit: AgeUnit = "date",
         age_timezone: str = "UTC",
+        where: Sequence[Condition] = (),
+        max_share: float | str | None = None,
         announce: Announcement | None = None,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +96,8 @@ class PurgeRowsOperator(TableJobOperator):
         self.grace_days = grace_days
         self.age_unit = age_unit
         self.age_timezone = age_timezone
+        self.where = where
+        self.max_share = max_share
         self.announce = announce
         arguments.identifier("age_column", age_column)
         arguments.check_literal(arguments.days, "older_than_days", older_than_days)
@@ -91,6 +109,8 @@ class PurgeRowsOperator(TableJobOperator):
         if age_unit not in ("date", "unix_seconds"):
             raise JobArgumentError(f"age_unit is {age_unit!r}; expected 'date' or 'unix_seconds'")
         _zone(age_timezone)
+        conditions.check(where)
+        arguments.check_literal(arguments.share, "max_share", max_share)
 
     def off_because(self) -> str | None:
         """Return why the job is off, or None if it is not."""
@@ -107,15 +127,19 @@ class PurgeRowsOperator(TableJobOperator):
         left_out = {"never_expires" if seconds and self.grace_days is not None else "zero_date": zero}
         if column.nullable:
             left_out["no_date"] = NO_DATE
+        where, values = conditions.as_sql(self.where, table)
         rows = Rows(
             table=table.quoted,
             key=table.key.quoted,
-            predicate=old.format(age=column.quoted),
+            predicate=f"{old.format(age=column.quoted)} AND {where}",
             write=DELETE.format(table=table.quoted),
-            values={"cut_off": self._in_column(cut_off, column)},
-            left_out={reason: text.format(age=column.quoted) for reason, text in left_out.items()},
+            values={"cut_off": self._in_column(cut_off, column), **values},
+            left_out={
+                reason: f"{text.format(age=column.quoted)} AND {where}" for reason, text in left_out.items()
+            },
         )
-        return Plan(rows, cut_off, age=column.quoted, moment=self._moment(column))
+        share = None if self.max_share in (None, "None") else arguments.share("max_share", self.max_share)
+        return Plan(rows, cut_off, column.quoted, self._moment(column), eligible=where, max_share=share)
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce what is deleted, if there is something to announce."""

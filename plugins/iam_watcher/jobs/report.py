@@ -22,8 +22,8 @@ class Report:
         examined: rows that were looked at.
         matched: rows that were to be written.
         changed: rows that were written.
-        unconfirmed: rows whose commit got no answer, see `Walked`.
         skipped: reason → rows that were left.
+        unconfirmed: rows whose commit got no answer, see `Walked`.
         chunks: transactions that wrote.
         retries: transactions that were tried again.
         longest_chunk_seconds: the longest transaction that wrote.
@@ -43,8 +43,8 @@ class Report:
     examined: int = 0
     matched: int = 0
     changed: int = 0
-    unconfirmed: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    unconfirmed: int = 0
     chunks: int = 0
     retries: int = 0
     longest_chunk_seconds: float = 0.0

@@ -1,0 +1,104 @@
+"""Holds a walk back while the database has other troubles: one predicate, asked about once a second.
+
+After the idea of gh-ost's throttlers: the walk asks "may I go on?" and is told why not.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from iam_watcher.errors import JobArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iam_watcher.jobs.transaction import Connection, Transactions
+
+THREADS_RUNNING = "SHOW GLOBAL STATUS LIKE 'Threads_running'"
+REPLICA_STATUS = "SHOW REPLICA STATUS"
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """When a walk has to wait.
+
+    Attributes:
+        max_threads_running: of the server, ours included; None for no limit.
+        replica_conn_ids: Airflow connections of replicas whose lag counts. Their accounts need the right
+            REPLICA MONITOR (MySQL: REPLICATION CLIENT).
+        max_replica_lag: a replica that is further behind, is not replicating, or can't be asked holds the
+            walk back.
+        patience: the job fails, and is retried, if it was held back for that long at a stretch.
+    """
+
+    max_threads_running: int | None = None
+    replica_conn_ids: tuple[str, ...] = ()
+    max_replica_lag: timedelta = timedelta(seconds=10)
+    patience: timedelta = timedelta(minutes=10)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.replica_conn_ids, str):
+            raise JobArgumentError(
+                f"replica_conn_ids is {self.replica_conn_ids!r}; expected a tuple of connection ids"
+            )
+
+
+class Predicate:
+    """The answer to "why not go on?", or None; a context manager that closes the replicas' connections.
+
+    Args:
+        throttle: the limits.
+        db: transactions on the server that is written to.
+        connect: returns a new connection for a replica's connection id.
+    """
+
+    def __init__(self, throttle: Throttle, db: Transactions, connect: Callable[[str], Connection]) -> None:
+        self._throttle = throttle
+        self._db = db
+        self._connect = connect
+        self._replicas: dict[str, Connection] = {}
+
+    def __call__(self) -> str | None:
+        """Return why the walk has to wait, or None."""
+        return self._threads() or next(filter(None, map(self._lag, self._throttle.replica_conn_ids)), None)
+
+    def close(self) -> None:
+        """Close the connections to the replicas."""
+        for conn_id in list(self._replicas):
+            self._forget(conn_id)
+
+    def _threads(self) -> str | None:
+        limit = self._throttle.max_threads_running
+        if limit is None:
+            return None
+        ((_, running),) = self._db.run(
+            lambda: self._db.read(THREADS_RUNNING), what="Threads_running", before_retry=lambda: None
+        )
+        return f"{running} threads are running, more than {limit}" if int(running) > limit else None
+
+    def _lag(self, conn_id: str) -> str | None:
+        try:
+            if conn_id not in self._replicas:
+                self._replicas[conn_id] = self._connect(conn_id)
+            with closing(self._replicas[conn_id].cursor()) as cursor:
+                cursor.execute(REPLICA_STATUS)
+                row, columns = cursor.fetchone(), [column[0] for column in cursor.description or ()]
+        except self._db.error as error:
+            self._forget(conn_id)
+            return f"replica {conn_id} can't be asked: {error}"
+        # Seconds_Behind_Master on MariaDB, Seconds_Behind_Source on MySQL; NULL while a thread is stopped.
+        status = dict(zip(columns, row or (), strict=False))
+        behind = next((value for name, value in status.items() if name.startswith("Seconds_Behind_")), None)
+        if behind is None:
+            return f"{conn_id} is not replicating"
+        limit = self._throttle.max_replica_lag.total_seconds()
+        return f"replica {conn_id} is {behind} s behind, more than {limit:g}" if behind > limit else None
+
+    def _forget(self, conn_id: str) -> None:
+        connection = self._replicas.pop(conn_id, None)
+        if connection is not None:
+            with suppress(self._db.error):
+                connection.close()

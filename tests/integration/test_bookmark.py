@@ -1,0 +1,110 @@
+"""Runs that stop halfway, inside a real Airflow: what the next try and the next run make of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import DAG
+
+from iam_watcher.jobs import bookmark, pace
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.walk import Walk
+
+
+@pytest.fixture
+def table(scratch, monkeypatch):
+    """1,000 rows, all to be deleted, in chunks of 100."""
+    monkeypatch.setattr(pace, "MOST_ROWS", 100)
+    monkeypatch.setattr("iam_watcher.jobs.walk.ChunkSize", lambda target: pace.ChunkSize(target, rows=100))
+    scratch.run("CREATE TABLE t (id bigint unsigned PRIMARY KEY, age timestamp NOT NULL)")
+    scratch.run("INSERT INTO t SELECT seq, UTC_TIMESTAMP() - INTERVAL 20 DAY FROM seq_1_to_1000")
+    return scratch
+
+
+def purging(**options):
+    with DAG("purging", schedule=None) as dag:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="t",
+            age_column="age",
+            older_than_days=10,
+            mysql_conn_id="scratch",
+            **options,
+        )
+    return dag
+
+
+def report(run):
+    (ti,) = run.get_task_instances()
+    return ti.xcom_pull(task_ids="purge")
+
+
+class Fails:
+    """Makes the walk fail at its n-th chunk, once, and counts the chunks."""
+
+    def __init__(self, monkeypatch, chunk):
+        self.chunks = 0
+        write_keys = Walk._write_keys
+
+        def write(walk, keys):
+            self.chunks += 1
+            if self.chunks == chunk:
+                raise ConnectionAbortedError("made by the test")
+            return write_keys(walk, keys)
+
+        monkeypatch.setattr(Walk, "_write_keys", write)
+
+
+def test_a_retry_goes_on_where_the_first_try_failed(table, run_dag, monkeypatch):
+    fails = Fails(monkeypatch, chunk=4)
+    run = run_dag(purging(retries=1, retry_delay=timedelta(0)))
+    assert run.state == "success"
+    assert report(run)["began_after"] == 300
+    assert (report(run)["changed"], report(run)["examined"]) == (700, 700)
+    assert table.value("SELECT COUNT(*) FROM t") == 0
+    assert fails.chunks == 11
+
+
+def test_a_failed_run_tells_what_it_did(table, run_dag, monkeypatch):
+    Fails(monkeypatch, chunk=4)
+    run = run_dag(purging())
+    assert run.state == "failed"
+    assert (report(run)["changed"], report(run)["position"]) == (300, 300)
+    assert report(run)["error"] == "ConnectionAbortedError: made by the test"
+    assert table.value("SELECT COUNT(*) FROM t") == 700
+
+
+def test_the_position_is_saved_while_it_walks(table, run_dag, monkeypatch):
+    """A worker that is killed has no time to save it."""
+    saved = []
+    monkeypatch.setattr(bookmark, "SAVE_EVERY", 0.0)
+    save = bookmark.Bookmark.save
+
+    def save_and_note(mark):
+        save(mark)
+        saved.append(int(mark._store.get(bookmark.KEY)["after"]))
+
+    monkeypatch.setattr(bookmark.Bookmark, "save", save_and_note)
+    assert run_dag(purging()).state == "success"
+    assert saved == list(range(100, 1001, 100))
+
+
+def test_the_next_run_goes_on_where_a_cap_ended_the_last(table, run_dag):
+    for begin, end in ((None, 400), (400, 800), (800, None), (None, None)):
+        done = report(run_dag(purging(max_rows="{{ 200 + 200 }}")))
+        assert (done["began_after"], done["position"]) == (begin, end)
+        assert done["stopped"] == ("max_rows" if end else None)
+    assert table.value("SELECT COUNT(*) FROM t") == 0
+
+
+def test_a_time_budget_that_is_over_at_once_leaves_all_to_the_next_run(table, run_dag):
+    done = report(run_dag(purging(time_budget=timedelta(microseconds=1))))
+    assert (done["changed"], done["stopped"], done["position"]) == (0, "time_budget", 0)
+    done = report(run_dag(purging(time_budget=timedelta(hours=1))))
+    assert (done["changed"], done["stopped"], done["began_after"]) == (1000, None, 0)
+
+
+def test_a_run_without_caps_begins_at_the_first_row(table, run_dag):
+    run_dag(purging(max_rows=400))
+    assert report(run_dag(purging()))["began_after"] is None

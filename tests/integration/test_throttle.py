@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+
+from dev.servers import MariaDB
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs.session import set_up
+from iam_watcher.jobs.throttle import Predicate, Throttle
+from iam_watcher.jobs.transaction import Transactions
+
+
+@pytest.fixture
+def why(session):
+    """A function that returns why a throttle holds back."""
+    connections = []
+
+    def why(throttle, servers=None):
+        def connect(name):
+            connection = servers[name].connect("")
+            set_up(connection)
+            return connection
+
+        connections.append(Predicate(throttle, Transactions(session), connect))
+        return connections[-1]()
+
+    yield why
+    for predicate in connections:
+        predicate.close()
+
+
+def test_nothing_holds_back_by_default(why):
+    assert why(Throttle()) is None
+
+
+def test_running_threads_hold_back(why):
+    assert why(Throttle(max_threads_running=10_000)) is None
+    assert "threads are running, more than 0" in why(Throttle(max_threads_running=0))
+
+
+def test_a_text_is_no_list_of_replicas():
+    with pytest.raises(JobArgumentError, match="replica_conn_ids is 'replica'"):
+        Throttle(replica_conn_ids="replica")
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory):
+    """A replica of a second server; both private."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("source", "replica")]
+    with (
+        MariaDB(folders[0], ["--log-bin=binlog", "--server-id=1"]) as source,
+        MariaDB(folders[1], ["--server-id=2"]) as replica,
+    ):
+        with closing(source.connect("")) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW MASTER STATUS")
+            file, position, *_ = cursor.fetchone()
+        with closing(replica.connect("")) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s,"
+                " MASTER_LOG_FILE=%s, MASTER_LOG_POS=%s",
+                [source.host, source.port, source.admin_user, source.admin_password, file, position],
+            )
+        yield replica
+
+
+def run(server, statement):
+    with closing(server.connect("")) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def test_a_replica_that_lags_stands_still_or_is_away_holds_back(why, replica, mariadb):
+    at_ease = Throttle(replica_conn_ids=("r",), max_replica_lag=timedelta(hours=1))
+    assert why(at_ease, {"r": mariadb}) == "r is not replicating"
+    assert why(at_ease, {"r": replica}) == "r is not replicating"
+    run(replica, "START SLAVE")
+    while why(at_ease, {"r": replica}) == "r is not replicating":
+        pass
+    assert why(at_ease, {"r": replica}) is None
+    # Even a replica without any lag is behind a limit below zero.
+    strict = Throttle(replica_conn_ids=("r",), max_replica_lag=timedelta(seconds=-1))
+    assert why(strict, {"r": replica}) == "replica r is 0 s behind, more than -1"
+    run(replica, "STOP SLAVE")
+    assert why(at_ease, {"r": replica}) == "r is not replicating"
+    replica.stop()
+    assert "replica r can't be asked: (200" in why(at_ease, {"r": replica})
+
+
+def test_a_job_waits_for_its_throttle_and_then_fails_to_be_retried(iam, perform):
+    from iam_watcher.errors import WalkError
+    from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+    iam.run("INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (1, '', '', '2001-01-01')")
+    job = PurgeRowsOperator(
+        task_id="purge",
+        table="policy_audit",
+        age_column="deletedAt",
+        older_than_days=1,
+        throttle=Throttle(max_threads_running=0, patience=timedelta(0)),
+    )
+    with pytest.raises(WalkError, match="threads are running, more than 0"):
+        perform(job)
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 1
