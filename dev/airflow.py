@@ -110,6 +110,8 @@ class Airflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self.password = secrets.token_urlsafe(12)
         self.processes: dict[str, Process] = {}
+        # Of components that were killed and started again: what they left may still be running.
+        self._replaced: list[Process] = []
         self._token = ""
         passwords = self.home / "passwords.json"
         passwords.touch(mode=0o600)
@@ -171,7 +173,10 @@ class Airflow:
         return done.stdout.decode(errors="replace")
 
     def spawn(self, name: str, *arguments: str) -> Process:
-        """Start `airflow <arguments>`, with its output in `<home>/<name>.log`; it ends with us."""
+        """Start `airflow <arguments>`, with its output in `<home>/<name>.log`; it ends with us.
+
+        One of that name that was killed is replaced; its orphans live on until `stop`.
+        """
         process = Process(
             f"airflow {name}",
             self.command(*arguments),
@@ -180,6 +185,8 @@ class Airflow:
             cwd=self.home,
             stop_seconds=_STOP_SECONDS,
         )
+        if name in self.processes:
+            self._replaced.append(self.processes[name])
         self.processes[name] = process
         return process
 
@@ -262,6 +269,7 @@ class Airflow:
         for process in self.processes.values():
             with suppress(ProcessLookupError):
                 process.terminate()
-        while self.processes:
-            _name, process = self.processes.popitem()
+        for process in [*self.processes.values(), *self._replaced]:
             process.stop()
+        self.processes.clear()
+        self._replaced.clear()

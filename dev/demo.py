@@ -78,9 +78,10 @@ class Progress:
 
 
 class Run:
-    """One watcher, run by `airflow dags test` in an Airflow home of its own.
+    """One watcher, run by `airflow dags test` in an Airflow of its own.
 
-    Three commands that store the same DAG files in one metadata database would be in each other's way.
+    Three commands that store the same DAG files in one metadata database would be in each other's way;
+    so these are three deployments, which share a Redis and a MariaDB.
     """
 
     def __init__(self, subject: Subject, home: Path, migrated: Path, mariadb: MariaDB, redis: Redis) -> None:
@@ -88,7 +89,7 @@ class Run:
         self._mariadb = mariadb
         self.before = self.count()
         self.seconds = 0.0
-        self.airflow = Airflow(home, deployment_id="demo")
+        self.airflow = Airflow(home, deployment_id=f"demo-{subject.watcher}")
         self.airflow.connect(iam_mysql=mariadb.airflow_uri, iam_redis=redis.airflow_uri)
         shutil.copyfile(migrated / "airflow.db", home / "airflow.db")
         self._began = time.monotonic()

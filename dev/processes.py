@@ -1,8 +1,7 @@
 """Child processes that this project starts for itself: how they begin, and how they surely end.
 
 Each process gets a session of its own, so a Ctrl-C in the terminal reaches only us and we end the
-children in our order. Whatever a child starts stays in its session, even when it makes process groups
-of its own or loses its parent (Airflow's do both), so stopping by session leaves nothing behind.
+children in our order, and ending the session leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dev.sessions import Entry, end, session_members, start_time, tree
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 _LOG_TAIL_LINES = 25
 _LEFTOVER_SECONDS = 10
@@ -57,16 +56,6 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(done: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:
-    """Ask `done` every `pause` seconds until it says yes or `seconds` are over; return its last answer."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(pause)
-    return True
-
-
 def require(binary: str, package: str) -> str:
     """Return the path of an installed binary (Debian keeps servers in /usr/sbin, off a user's PATH).
 
@@ -80,76 +69,12 @@ def require(binary: str, package: str) -> str:
     return found
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One line of the process table."""
-
-    pid: int
-    parent: int
-    session: int
-    # Clock ticks since boot: with the pid it names one process for ever, as pids are used again.
-    started: int
-
-
-def _process_table() -> list[_Entry]:
-    """Return all living processes; zombies don't count."""
-    table = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            with suppress(OSError):
-                # The command's name stands in parentheses and may hold blanks and parentheses itself.
-                fields = (path / "stat").read_text().rpartition(")")[2].split()
-                if fields[0] not in "ZX":
-                    pid, parent, session, started = path.name, fields[1], fields[3], fields[19]
-                    table.append(_Entry(int(pid), int(parent), int(session), int(started)))
-    return table
-
-
-def _tree(session: int) -> set[_Entry]:
-    """Return a session's living processes and all their descendants.
-
-    Descendants count because some of them begin a session of their own, as Airflow's BashOperator does.
-    """
-    table = _process_table()
-    found = {entry for entry in table if entry.session == session}
-    while more := {entry for entry in table if entry.parent in {each.pid for each in found}} - found:
-        found |= more
-    return found
-
-
-def session_members(session: int) -> list[int]:
-    """Return the pids of a session's living processes, and of all their descendants."""
-    return sorted(entry.pid for entry in _tree(session))
-
-
-def _end(session: int, known: set[_Entry], seconds: float) -> None:
-    """End a session and the processes already known: SIGTERM, and SIGKILL for what stays."""
-    names = {(entry.pid, entry.started) for entry in known}
-
-    def left() -> list[int]:
-        # A descendant whose parent has ended can't be found as one any more: remember it.
-        names.update((entry.pid, entry.started) for entry in _tree(session))
-        return [entry.pid for entry in _process_table() if (entry.pid, entry.started) in names]
-
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in left():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-                # A stopped process would not see SIGTERM before it is continued.
-                os.kill(pid, signal.SIGCONT)
-        if wait_until(lambda: not left(), seconds, pause=0.05):
-            return
-
-
 def end_leftovers(folder: Path) -> None:
     """End what an earlier run, itself killed, left running with its log below this folder."""
     for note in folder.rglob(f"*{_NOTE}"):
         with suppress(ValueError):
             pid, started = map(int, note.read_text().split())
-            leader = [entry.started for entry in _process_table() if entry.pid == pid]
-            # No leader, but members: its orphans. A leader of another time: a stranger with that pid.
-            if leader in ([], [started]):
-                _end(pid, _tree(pid), _LEFTOVER_SECONDS)
+            end(tree(pid, started), _LEFTOVER_SECONDS)
         note.unlink()
 
 
@@ -217,9 +142,12 @@ class Process:
                 cwd=cwd,
                 start_new_session=True,
             )
+        # Not waited for yet, so the kernel keeps its entry even if it has ended already.
+        self._started = start_time(self.pid)
         self._note = log.with_suffix(_NOTE)
-        started = [entry.started for entry in _process_table() if entry.pid == self.pid]
-        self._note.write_text(" ".join(map(str, [self.pid, *started])) + "\n")
+        self._note.write_text(f"{self.pid} {self._started}\n")
+        # What it started, as far as seen before its end.
+        self._known: set[Entry] = set()
 
     @property
     def pid(self) -> int:
@@ -254,11 +182,13 @@ class Process:
 
     def terminate(self) -> None:
         """Ask the process, and not its children, to end (SIGTERM), and don't wait for it."""
+        self._remember()
         self._popen.terminate()
         self.resume()
 
     def kill(self) -> None:
         """End the process alone by SIGKILL, as a crash does; its children live on as orphans."""
+        self._remember()
         self._popen.kill()
         self._popen.wait()
 
@@ -270,14 +200,17 @@ class Process:
 
     def stop(self) -> None:
         """End the process and all that it started, and wait until they are gone."""
-        # Before its end: the orphans it leaves in sessions of their own could not be found after it.
-        known = _tree(self.pid)
         if self.running:
             self.terminate()
             self.wait(self._stop_seconds)
-        _end(self.pid, known, self._stop_seconds)
+        self._remember()
+        end(self._known, self._stop_seconds)
         self._popen.wait(self._stop_seconds)
         self._note.unlink(missing_ok=True)
+
+    def _remember(self) -> None:
+        """Note what it has started: orphans in sessions of their own can't be found after its end."""
+        self._known |= tree(self.pid, self._started)
 
     def log_tail(self) -> str:
         """Return the last lines of its log."""

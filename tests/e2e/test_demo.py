@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.processes import listening, session_members
+from dev.processes import listening
+from dev.sessions import session_members
 
 
 @pytest.fixture

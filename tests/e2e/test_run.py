@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.processes import listening, session_members, wait_until
+from dev.processes import listening
+from dev.sessions import session_members, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 WATCHERS = {"disable_inactive_users", "clean_policy_audit", "clean_expired_secrets"}

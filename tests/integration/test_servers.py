@@ -21,10 +21,9 @@ from dev.processes import (
     interruptible,
     listening,
     require,
-    session_members,
-    wait_until,
 )
 from dev.servers import MariaDB, Redis
+from dev.sessions import session_members, wait_until
 
 
 def _listening_addresses(pid):
