@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from iam_watcher.timetables import Overlap
 
 TAG = "iam-watcher"
-RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+LOCK_DELAY = timedelta(seconds=5)
 # All of DagRunType but `backfill`: a job that works on "now" has no past to fill.
 RUN_TYPES = ("scheduled", "manual", "operator_triggered", "asset_triggered", "asset_materialization")
 
@@ -118,8 +119,14 @@ class Watcher(DAG):
             )
         for inner in work:
             _guard(inner)
-        acquire = RedisLockSensor(task_id=ACQUIRE_TASK_ID, lock=lock)
-        release = ReleaseLockOperator(task_id=RELEASE_TASK_ID)
+        retries = {
+            "retries": max(RETRIES["retries"], self.default_args["retries"]),
+            "retry_delay": LOCK_DELAY,
+        }
+        acquire = RedisLockSensor(
+            task_id=ACQUIRE_TASK_ID, lock=lock, per_tick=self.max_active_runs > 1, **retries
+        )
+        release = ReleaseLockOperator(task_id=RELEASE_TASK_ID, **retries)
         acquire.set_downstream(first)
         release.set_upstream(last)
         # Not on_failure_fail_dagrun: with it, Airflow judges the run by the teardown alone.

@@ -41,11 +41,13 @@ def make_lease(servers: list[Redis]) -> Iterator[Callable[..., Lease]]:
 
     with ExitStack() as stack:
 
-        def make(owner: str = "a/dag/run", key: str = "clean", *, ttl: float = TTL) -> Lease:
+        def make(
+            owner: str = "a/dag/run", key: str = "clean", *, ttl: float = TTL, **options: object
+        ) -> Lease:
             clients = [
                 stack.enter_context(server.client(socket_timeout=0.3, socket_connect_timeout=0.3))
                 for server in servers
             ]
-            return Lease(clients if len(clients) > 1 else clients[0], key, owner, ttl=ttl)
+            return Lease(clients if len(clients) > 1 else clients[0], key, owner, ttl=ttl, **options)
 
         yield make

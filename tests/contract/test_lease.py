@@ -203,6 +203,169 @@ def test_a_go_holder_is_not_taken_for_the_last_of_ours(make_lease: MakeLease, se
     assert make_lease("b").holder().deployment == "unknown (Go)"
 
 
+def test_a_deleted_key_is_gone_and_an_emptied_redis_has_forgotten(
+    make_lease: MakeLease, servers: list[Redis]
+) -> None:
+    """Only the second lets its holder take it again: in the first case someone wanted it free."""
+    lease = make_lease()
+    assert lease.acquire()
+    expire(servers)
+    assert lease.beat("", "") == "gone"
+    for server in servers:
+        with server.client() as client:
+            client.flushall()
+    assert lease.beat("", "") == "forgotten"
+
+
+def test_another_holder_in_between_is_not_forgotten(make_lease: MakeLease, servers: list[Redis]) -> None:
+    first, second = make_lease("a"), make_lease("b")
+    assert first.acquire()
+    expire(servers)
+    assert second.acquire()
+    assert second.release()
+    assert first.beat("", "") == "gone"
+
+
+def test_max_hold_ends_the_renewals(make_lease: MakeLease) -> None:
+    lease, retry, other = (make_lease(owner, ttl=0.3, max_hold=0.6) for owner in "aab")
+    assert lease.acquire()
+    deadline = time.monotonic() + 5
+    while (answer := lease.beat("", "")) == "renewed":
+        assert time.monotonic() < deadline
+    assert answer == "max_hold"
+    assert not retry.acquire()
+    assert retry.verdict == "max_hold"
+    while not other.acquire():
+        assert time.monotonic() < deadline
+
+
+def test_a_max_hold_below_the_ttl_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_hold 3: expected the ttl"):
+        Lease(object(), "clean", "a", ttl=5, max_hold=3)  # type: ignore[arg-type]
+
+
+def test_a_tick_that_is_done_is_not_done_again_by_another(make_lease: MakeLease) -> None:
+    first, second = make_lease("a", tick="t1"), make_lease("b", tick="t1")
+    assert first.acquire()
+    assert first.release(tick_done_for=60)
+    assert not second.acquire()
+    assert second.verdict == "done"
+    assert second.tick_done_by() == "a"
+    assert make_lease("a", tick="t1").acquire(), "its owner may do it again: a clear, a retry"
+    assert first.release()
+    assert make_lease("b", tick="t2").acquire()
+
+
+def test_a_tick_that_is_not_done_may_be_taken_over(make_lease: MakeLease) -> None:
+    first, second = make_lease("a", tick="t1"), make_lease("b", tick="t1")
+    assert first.acquire()
+    assert first.release()
+    assert second.tick_done_by() is None
+    assert second.acquire()
+
+
+def test_a_tick_is_done_even_if_its_lease_ran_out_before_the_release(
+    make_lease: MakeLease, servers: list[Redis]
+) -> None:
+    first, second = make_lease("a", tick="t1"), make_lease("b", tick="t1")
+    assert first.acquire()
+    expire(servers)
+    assert not first.release(tick_done_for=60)
+    assert not second.acquire()
+    assert second.verdict == "done"
+
+
+def test_a_done_tick_is_forgotten_after_its_time(make_lease: MakeLease) -> None:
+    first, second = make_lease("a", tick="t1"), make_lease("b", tick="t1")
+    assert first.acquire()
+    assert first.release(tick_done_for=0.1)
+    deadline = time.monotonic() + 5
+    while not second.acquire():
+        assert time.monotonic() < deadline
+
+
+def test_a_revoked_owner_stops_and_cannot_take_it_again(make_lease: MakeLease) -> None:
+    old, new = make_lease("a"), make_lease("b")
+    assert old.acquire()
+    assert old.enter("purge/-1", "try-1", busy_ttl=5)
+    assert make_lease("observer").revoke("a", "{}")
+    assert old.beat("purge/-1", "try-1", busy_ttl=5) == "revoked"
+    assert not make_lease("a").acquire()
+    assert new.acquire()
+    assert not old.acquire()
+    assert old.verdict == "revoked"
+    assert new.renew()
+
+
+def test_only_the_owner_that_was_meant_is_revoked(make_lease: MakeLease) -> None:
+    lease = make_lease("b")
+    assert lease.acquire()
+    assert not make_lease("observer").revoke("a", "{}")
+    assert lease.renew()
+
+
+def test_those_who_wait_get_it_in_turn(make_lease: MakeLease) -> None:
+    holder, first, second, stranger = (make_lease(owner) for owner in "abcd")
+    assert holder.acquire()
+    until = time.time() + 60
+    for waiter in (first, second):
+        assert not waiter.acquire()
+        waiter.queue(until)
+        time.sleep(0.002)  # their places in the line are a clock's milliseconds
+    assert holder.release()
+    for other in (second, stranger, holder):
+        assert not other.acquire()
+        assert other.verdict == "queued"
+    assert first.acquire()
+    assert first.release()
+    assert not stranger.acquire()
+    assert second.acquire()
+    assert second.release()
+    assert stranger.acquire()
+
+
+def test_who_leaves_the_line_holds_up_no_one(make_lease: MakeLease) -> None:
+    holder, first, second = (make_lease(owner) for owner in "abc")
+    assert holder.acquire()
+    first.queue(time.time() + 60)
+    time.sleep(0.002)
+    second.queue(time.time() + 60)
+    assert holder.release()
+    assert not second.acquire()
+    first.unqueue()
+    assert second.acquire()
+
+
+def test_a_waiter_past_its_deadline_holds_up_no_one(make_lease: MakeLease) -> None:
+    holder, late, other = (make_lease(owner) for owner in "abc")
+    assert holder.acquire()
+    late.queue(time.time() - 1)
+    assert holder.release()
+    assert other.acquire()
+
+
+def test_a_waiter_that_lets_its_turn_pass_makes_room(make_lease: MakeLease, servers: list[Redis]) -> None:
+    holder, dead, other = (make_lease(owner) for owner in "abc")
+    assert holder.acquire()
+    dead.queue(time.time() + 60)
+    assert holder.release()
+    assert not other.acquire()
+    for server in servers:  # as if its 15 s were over
+        with server.client() as client:
+            assert client.hget("{clean}:offer", "owner") == b"b"
+            client.hset("{clean}:offer", "until", 1)
+    assert other.acquire()
+
+
+def test_the_deadline_of_the_first_wait_stays(make_lease: MakeLease) -> None:
+    lease = make_lease()
+    first = time.time() + 60
+    assert lease.queue(first) == pytest.approx(first, abs=0.001)
+    assert make_lease().queue(first + 60) == pytest.approx(first, abs=0.001)
+    lease.unqueue()
+    assert lease.queue(first + 60) == pytest.approx(first + 60, abs=0.001)
+
+
 def count_overlaps(make: Callable[[str], Lease], rounds: int, inside: list[int], overlaps: list[int]) -> None:
     lease = make(threading.current_thread().name)
     for _ in range(rounds):

@@ -58,7 +58,7 @@ def test_success(run_dag, redis_client: Client) -> None:
     holder = xcom(run, "acquire", "holder")
     assert (holder["key"], holder["owner"], holder["deployment"]) == ("clean", seen["owner"], "test")
     assert holder["since"]
-    assert redis_client.keys() == []
+    assert redis_client.get("clean") is None
 
 
 def test_work_that_fails_is_a_failed_run_and_a_free_lock(run_dag, redis_client: Client) -> None:
@@ -66,7 +66,7 @@ def test_work_that_fails_is_a_failed_run_and_a_free_lock(run_dag, redis_client: 
         BashOperator(task_id="work", bash_command="exit 3")
     run = run_dag(dag)
     assert states(run) == {"acquire": "success", "work": "failed", "release": "success", "run": "failed"}
-    assert redis_client.keys() == []
+    assert redis_client.get("clean") is None
 
 
 def test_a_busy_lock_skips_and_names_the_holder(run_dag, redis_client: Client, caplog) -> None:
@@ -125,7 +125,7 @@ def test_a_deployment_without_a_proper_id_does_nothing(
     run = run_dag(dag)
     assert states(run)["acquire"] == "failed"
     assert states(run)["run"] == "failed"
-    assert redis_client.keys() == []
+    assert redis_client.get("clean") is None
     assert "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID" in caplog.text + capsys.readouterr().out
 
 
@@ -142,7 +142,7 @@ def test_mapped_and_parallel_tasks_each_work_under_the_lock(run_dag, redis_clien
         look()
     run = run_dag(dag)
     assert set(states(run).values()) == {"success"}
-    assert redis_client.keys() == []
+    assert redis_client.get("clean") is None
 
 
 def test_a_task_that_the_skip_does_not_reach_does_not_run_without_the_lock(
@@ -195,7 +195,7 @@ def test_release_goes_by_what_acquire_did_and_not_by_the_file(run_dag, redis_cli
 
         edit()
     assert states(run_dag(dag))["release"] == "success"
-    assert redis_client.keys() == []
+    assert redis_client.get("clean") is None
 
 
 def test_an_acquire_that_fails_after_it_got_the_lock_gives_it_back(
@@ -208,7 +208,59 @@ def test_an_acquire_that_fails_after_it_got_the_lock_gives_it_back(
     with Watcher("run_leak", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
         look()
     assert states(run_dag(dag))["acquire"] == "failed"
-    assert redis_client.keys() == []
+    assert redis_client.get("clean") is None
+
+
+def test_a_long_wait_is_left_to_the_triggerer(run_dag, redis_client: Client, caplog) -> None:
+    redis_client.set("clean", "x7Qy", px=3000)
+    with Watcher("run_defer", schedule=None, lock=Lock("clean", wait=timedelta(minutes=2))) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["look"] == "success"
+    assert "running trigger in line" in caplog.text
+    assert redis_client.zcard("{clean}:waiters") == 0
+
+
+def test_a_long_wait_ends_at_its_deadline(run_dag, redis_client: Client, monkeypatch) -> None:
+    redis_client.set("clean", "x7Qy", px=600_000)
+    monkeypatch.setattr("iam_watcher.lock.sensor.LONGEST_POLLING", 0.5)
+    with Watcher("run_deadline", schedule=None, lock=Lock("clean", wait=timedelta(seconds=2))) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "skipped"
+    assert xcom(run, "acquire", "holder")["owner"] == "x7Qy"
+    assert redis_client.zcard("{clean}:waiters") == 0
+
+
+def test_another_airflow_with_our_id_is_refused(
+    run_dag, redis_client: Client, monkeypatch, caplog, capsys
+) -> None:
+    with Watcher("run_twin", schedule=None, lock=BRIEF) as dag:
+        look()
+    assert states(run_dag(dag))["run"] == "success"
+    monkeypatch.setenv("AIRFLOW_VAR_IAM_WATCHER_FINGERPRINT", "of another metadata database")
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "failed"
+    assert next(ti for ti in run.get_task_instances() if ti.task_id == "acquire").try_number == 1
+    assert "another Airflow goes by the id 'test'" in caplog.text + capsys.readouterr().out
+    assert redis_client.get("clean") is None
+
+
+def test_a_quorum_of_three_does_without_one(run_dag, tmp_path, monkeypatch) -> None:
+    from contextlib import ExitStack
+
+    from dev.servers import Redis as Server
+
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Server(tmp_path / str(n), name=f"q{n}")) for n in range(3)]
+        for number, server in enumerate(servers):
+            monkeypatch.setenv(f"AIRFLOW_CONN_LOCK_{number}", server.airflow_uri)
+        servers[0].stop()
+        conn_ids = [f"lock_{number}" for number in range(3)]
+        lock = Lock("clean", redis_conn_id=conn_ids, wait=timedelta(0))
+        with Watcher("run_quorum", schedule=None, lock=lock) as dag:
+            look()
+        assert set(states(run_dag(dag)).values()) == {"success"}
 
 
 def test_the_default_key_is_the_watchers_own(run_dag, redis_client: Client) -> None:

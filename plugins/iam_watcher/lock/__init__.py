@@ -9,17 +9,21 @@ Behaviour:
 3. Work that can't renew stops: our own jobs between two statements, any other task by SIGTERM. What
    it was told is `LockLost`, or `LockUnavailable` if Redis was the reason.
 4. The lock is not freed while a live process of its run works, whatever a person clicks.
-5. Redis out of reach is an error, never "busy".
+5. Those who wait get it in the order in which they began to wait.
+6. A scheduled tick that one deployment did is not done again by another.
+7. Redis out of reach is an error, never "busy".
 
-What it is not: a queue, and not a fence. A process that is stopped for longer than its lease and then
-goes on may finish the statement it was in.
+What it is not: see docs/lock.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OnBusy = Literal["skip", "fail"]
 
@@ -32,10 +36,15 @@ class Lock:
 
     Args:
         key: its name in Redis; None: `iam-watcher:<dag_id>`.
-        redis_conn_id: the Airflow connection to Redis.
+        redis_conn_id: the Airflow connection to Redis, or several to independent servers, of which a
+            majority then decides (an odd number, 3 or more).
         lease: how long the lock outlives a holder that died (10 s or more).
         wait: how long `acquire` waits for a lock that is held by another.
         on_busy: after that, end the run as skipped (and green), or as failed.
+        once_per_tick: skip a scheduled tick that another deployment did already.
+        max_hold: how long one run may hold the lock in all; None: as long as it works.
+        fence: table jobs also take a lock inside the database, in the session that writes. Turn it off
+            where a proxy shares one session among several clients.
 
     Raises:
         ValueError: names the argument, its value and what was expected.
@@ -43,26 +52,42 @@ class Lock:
 
     key: str | None = None
     _: KW_ONLY
-    redis_conn_id: str = "iam_redis"
+    redis_conn_id: str | Sequence[str] = "iam_redis"
     lease: timedelta = timedelta(seconds=60)
     wait: timedelta = timedelta(seconds=5)
     on_busy: OnBusy = "skip"
+    once_per_tick: bool = True
+    max_hold: timedelta | None = None
+    fence: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what can't work, when the DAG file is parsed."""
-        for name in ("lease", "wait"):
+        for name in ("lease", "wait", "max_hold"):
             value = getattr(self, name)
-            if not isinstance(value, timedelta):
-                raise ValueError(f"Lock {name}={value!r}: expected a timedelta")  # noqa: TRY004  one kind of error for bad arguments
+            if not isinstance(value, timedelta) and not (name == "max_hold" and value is None):
+                raise ValueError(f"Lock {name}={value!r}: expected a timedelta")
         if self.lease < SHORTEST_LEASE:
             raise ValueError(f"Lock lease={self.lease!s}: expected {SHORTEST_LEASE!s} or more")
         if self.wait < timedelta(0):
             raise ValueError(f"Lock wait={self.wait!s}: expected 0 or more")
+        if self.max_hold is not None and self.max_hold < self.lease:
+            raise ValueError(f"Lock max_hold={self.max_hold!s}: expected the lease ({self.lease!s}) or more")
         if self.on_busy not in get_args(OnBusy):
             raise ValueError(f"Lock on_busy={self.on_busy!r}: expected 'skip' or 'fail'")
-        if not self.redis_conn_id:
-            raise ValueError("Lock redis_conn_id='': expected the id of an Airflow connection")
+        conn_ids = self.conn_ids
+        if not all(isinstance(name, str) and name for name in conn_ids) or len(conn_ids) % 2 == 0:
+            raise ValueError(
+                f"Lock redis_conn_id={self.redis_conn_id!r}: expected the id of an Airflow connection, or "
+                "an odd number of them"
+            )
+        if len(set(conn_ids)) < len(conn_ids):
+            raise ValueError(f"Lock redis_conn_id={self.redis_conn_id!r}: expected each connection once")
         if self.key is not None:
-            from iam_watcher.lock.lease import check_key
+            from iam_watcher.lock.holder import check_key
 
             check_key(self.key)
+
+    @property
+    def conn_ids(self) -> tuple[str, ...]:
+        """The Airflow connections, one or several."""
+        return (self.redis_conn_id,) if isinstance(self.redis_conn_id, str) else tuple(self.redis_conn_id)

@@ -5,39 +5,24 @@ The tasks after it read this from its XCom, not from the DAG file, which may hav
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow.sdk.configuration import conf
-
-from iam_watcher.errors import DeploymentIdError
+from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.tick import tick_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
+    from redis import Redis
 
     from iam_watcher.lock import Lock, OnBusy
 
 ACQUIRE_TASK_ID = "acquire"
 RELEASE_TASK_ID = "release"
-
-
-def deployment_id() -> str:
-    """Return `[iam_watcher] deployment_id`: what tells this Airflow from all others on the same Redis.
-
-    Raises:
-        DeploymentIdError: if it is empty or could not stand in an owner.
-    """
-    value: str = conf.get("iam_watcher", "deployment_id", fallback="")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise DeploymentIdError(
-            f"[iam_watcher] deployment_id is {value!r}; expected 1 to 64 letters, digits, '.', '_' or '-', "
-            "the same on all machines of this Airflow and different in any other that shares its Redis. "
-            "Set AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID"
-        )
-    return value
 
 
 @dataclass(frozen=True)
@@ -47,31 +32,50 @@ class Grant:
     Args:
         key: the lock's key.
         owner: `deployment/dag_id/run_id`.
-        redis_conn_id: the Airflow connection to Redis.
+        redis_conn_ids: the Airflow connections to Redis.
         ttl: the lease, in seconds.
         on_busy: what a task does that finds the lock held by another.
+        max_hold: how long it may be held in all, in seconds.
+        fence: whether table jobs take a lock in the database too.
+        tick: the name of the tick, if this run is for one that is to be done once.
+        tick_kept: seconds that the tick is remembered when it is done.
     """
 
     key: str
     owner: str
-    redis_conn_id: str
+    redis_conn_ids: Sequence[str]
     ttl: float
     on_busy: OnBusy
+    max_hold: float | None
+    fence: bool
+    tick: str
+    tick_kept: float
 
     @classmethod
-    def of(cls, lock: Lock, context: Context) -> Self:
+    def of(cls, lock: Lock, context: Context, *, per_tick: bool = False) -> Self:
         """Return what this run asks for.
+
+        Args:
+            lock: the Watcher's.
+            context: of the task.
+            per_tick: runs may go on beside each other; each has a key of its own.
 
         Raises:
             DeploymentIdError: see `deployment_id`.
         """
         run = context["dag_run"]
+        key = lock.key or f"iam-watcher:{run.dag_id}"
+        tick = tick_of(context) if lock.once_per_tick else None
         return cls(
-            key=lock.key or f"iam-watcher:{run.dag_id}",
+            key=f"{key}:{run.run_after.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if per_tick else key,
             owner=f"{deployment_id()}/{run.dag_id}/{run.run_id}",
-            redis_conn_id=lock.redis_conn_id,
+            redis_conn_ids=list(lock.conn_ids),
             ttl=lock.lease.total_seconds(),
             on_busy=lock.on_busy,
+            max_hold=None if lock.max_hold is None else lock.max_hold.total_seconds(),
+            fence=lock.fence,
+            tick="" if tick is None else tick.name,
+            tick_kept=0.0 if tick is None else tick.kept,
         )
 
     @classmethod
@@ -84,9 +88,19 @@ class Grant:
         """Return it as a JSON object."""
         return asdict(self)
 
-    def lease(self) -> Lease:
-        """Return the lease, on a new Redis client. Resolves a connection: call it in the main thread."""
+    def clients(self) -> list[Redis]:
+        """Return new Redis clients. Resolves connections: call it in the main thread."""
         from iam_watcher.lock.hook import redis_client
 
-        client = redis_client(self.redis_conn_id, lease=timedelta(seconds=self.ttl))
-        return Lease(client, self.key, self.owner, ttl=self.ttl)
+        return [redis_client(name, lease=timedelta(seconds=self.ttl)) for name in self.redis_conn_ids]
+
+    def lease(self, clients: Sequence[Redis] | None = None) -> Lease:
+        """Return the lease, on these clients or new ones."""
+        return Lease(
+            self.clients() if clients is None else clients,
+            self.key,
+            self.owner,
+            ttl=self.ttl,
+            max_hold=self.max_hold,
+            tick=self.tick,
+        )

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.redis.hooks.redis import RedisHook  # noqa: TID253  only run-time code imports this module
+from airflow.providers.redis.hooks.redis import RedisHook  # noqa: TID253  only run-time code imports this
 from redis.backoff import NoBackoff  # noqa: TID253  the same
-from redis.retry import Retry  # noqa: TID253  the same
+from redis.exceptions import RedisClusterException, RedisError  # noqa: TID253  the same
 
-from iam_watcher.errors import LockError
+from iam_watcher.errors import LockError, LockUnavailable
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from airflow.sdk import Connection
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
 
 TIMEOUT_SHARE = 10  # a hung server costs at most this part of the lease, so a renewal has several tries
 LONGEST_TIMEOUT = 5.0  # seconds
+PORT = 6379
+SENTINEL_PORT = 26379
 
 
 class LockRedisHook(RedisHook):
     """The provider's hook, plus what a lock can't do without.
 
-    The provider sets no socket time-outs, so a stopped Redis would hang a renewal for ever, and it
-    drops a database that stands in the connection's path (`redis://host/3`), so that two deployments
-    that mean the same lock could look in different databases.
+    The provider sets no socket time-outs, so a stopped Redis would hang a renewal for ever; it drops a
+    database that stands in the connection's path (`redis://host/3`), so that two deployments that mean
+    the same lock could look in different databases; and it does not know Sentinel. The connection's
+    extras are the provider's (`db`, `ssl…`, `cluster`, `startup_nodes`), and for Sentinel:
+    `sentinel_service` (the service's name) and `sentinels` (`host:port,host:port`; default: the
+    connection's own host and port).
 
     Args:
         redis_conn_id: the Airflow connection.
@@ -36,36 +43,33 @@ class LockRedisHook(RedisHook):
         self.timeout = timeout
 
     def get_conn(self) -> Any:
-        """Return a client; it connects at the first command.
+        """Return a client. One to a cluster or a Sentinel connects at once, any other at its first command.
 
         Raises:
-            LockError: if the connection names two different databases.
+            LockError: the connection says something that can't be meant.
+            LockUnavailable: the cluster can't be reached.
         """
-        client: Any = super().get_conn()  # type: ignore[no-untyped-call]
-        kwargs = client.connection_pool.connection_kwargs
-        kwargs.update(
-            socket_timeout=self.timeout,
-            socket_connect_timeout=self.timeout,
-            # One fresh connection for one that the server closed meanwhile; the caller does the rest.
-            retry=Retry(NoBackoff(), 1),
-            db=self._database(),
-        )
-        return client
+        import redis
+        from redis.retry import Retry
 
-    def _database(self) -> int:
         conn = self.get_connection(self.redis_conn_id)
-        path, extra = conn.schema or None, conn.extra_dejson.get("db")
-        if path is not None and extra is not None and str(path) != str(extra):
-            raise LockError(
-                f"connection {self.redis_conn_id!r} names database {path!r} in its path and {extra!r} in its "
-                "extra; expected one of them, or both the same"
+        # One fresh connection for one that the server closed meanwhile; the caller does the rest.
+        arguments = _arguments(conn, self.timeout) | {"retry": Retry(NoBackoff(), 1)}
+        if service := conn.extra_dejson.get("sentinel_service"):
+            sentinel: Any = redis.Sentinel(  # type: ignore[no-untyped-call]
+                _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments)
             )
-        value = str(path if extra is None else extra) if (path or extra) is not None else "0"
-        if not value.isdecimal():
-            raise LockError(
-                f"connection {self.redis_conn_id!r} names database {value!r}; expected a number, as 0"
+            return sentinel.master_for(service, **arguments)
+        if not conn.extra_dejson.get("cluster"):
+            return redis.Redis(host=str(conn.host), port=conn.port or PORT, **arguments)
+        self.startup_nodes = conn.extra_dejson.get("startup_nodes")
+        nodes = self._build_startup_nodes()
+        try:
+            return redis.RedisCluster(
+                host=conn.host, port=conn.port or PORT, startup_nodes=nodes, **_without_db(arguments)
             )
-        return int(value)
+        except (RedisError, RedisClusterException) as error:
+            raise LockUnavailable(f"{conn.host}:{conn.port or PORT}", self.redis_conn_id, error) from error
 
 
 def redis_client(conn_id: str, *, lease: timedelta) -> Redis:
@@ -73,3 +77,83 @@ def redis_client(conn_id: str, *, lease: timedelta) -> Redis:
     timeout = min(LONGEST_TIMEOUT, lease.total_seconds() / TIMEOUT_SHARE)
     client: Redis = LockRedisHook(conn_id, timeout=timeout).get_conn()
     return client
+
+
+async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedis:
+    """Return an asyncio client for the Airflow connection `conn_id`; see `LockRedisHook`.
+
+    Raises:
+        LockError: the connection says something that can't be meant.
+    """
+    from redis import asyncio
+    from redis.asyncio.retry import Retry
+
+    conn = await LockRedisHook.aget_connection(conn_id)
+    arguments = _arguments(conn, answer_within) | {"retry": Retry(NoBackoff(), 1)}
+    client: Any
+    if service := conn.extra_dejson.get("sentinel_service"):
+        sentinel: Any = asyncio.Sentinel(  # type: ignore[no-untyped-call]
+            _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments)
+        )
+        client = sentinel.master_for(service, **arguments)
+    elif conn.extra_dejson.get("cluster"):
+        client = asyncio.RedisCluster(host=conn.host, port=conn.port or PORT, **_without_db(arguments))
+    else:
+        client = asyncio.Redis(host=str(conn.host), port=conn.port or PORT, **arguments)
+    typed: AsyncRedis = client
+    return typed
+
+
+def _arguments(conn: Connection, timeout: float) -> dict[str, Any]:
+    extra = conn.extra_dejson
+    return {
+        "username": conn.login or None,
+        "password": conn.password or None,
+        "db": _database(conn),
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        **{name: _flag(value) for name, value in extra.items() if name == "ssl" or name.startswith("ssl_")},
+    }
+
+
+def _database(conn: Connection) -> int:
+    path, extra = conn.schema or None, conn.extra_dejson.get("db")
+    if path is not None and extra is not None and str(path) != str(extra):
+        raise LockError(
+            f"connection {conn.conn_id!r} names database {path!r} in its path and {extra!r} in its "
+            "extra; expected one of them, or both the same"
+        )
+    named = path if extra is None else extra
+    value = "0" if named is None else str(named)
+    if not value.isdecimal():
+        raise LockError(f"connection {conn.conn_id!r} names database {value!r}; expected a number, as 0")
+    if conn.extra_dejson.get("cluster") and value != "0":
+        raise LockError(f"connection {conn.conn_id!r} names database {value!r}; a Redis Cluster has only 0")
+    return int(value)
+
+
+def _sentinels(conn: Connection) -> list[tuple[str, int]]:
+    listed = conn.extra_dejson.get("sentinels") or f"{conn.host}:{conn.port or SENTINEL_PORT}"
+    nodes = []
+    for entry in str(listed).split(","):
+        host, _, port = entry.strip().rpartition(":") if ":" in entry else (entry.strip(), "", "")
+        if not host or not (port or str(SENTINEL_PORT)).isdecimal():
+            raise LockError(
+                f"connection {conn.conn_id!r}: sentinels={listed!r}; expected host:port,host:port"
+            )
+        nodes.append((host, int(port or SENTINEL_PORT)))
+    return nodes
+
+
+def _sentinel_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return how to talk to the Sentinels themselves: same time-outs and TLS, no account, no database."""
+    return {k: v for k, v in arguments.items() if k.startswith(("socket_", "ssl"))}
+
+
+def _without_db(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name != "db"}
+
+
+def _flag(value: Any) -> Any:
+    """Return the boolean that a URI's query spells, as `?ssl=true`; anything else as it is."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from iam_watcher.errors import LockBusy, LockError, LockLost, LockUnavailable
+from iam_watcher.errors import LockError, LockLost, LockUnavailable
 from iam_watcher.lock.grant import Grant
-from iam_watcher.lock.sensor import busy
+from iam_watcher.lock.sensor import refuse
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,6 +36,14 @@ BUSY_TTL = 6.0  # seconds: longer than the longest statement, which a server fin
 KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as Airflow's supervisor has it
 PREDECESSOR_GONE_WITHIN = 30.0  # seconds that a retry waits for the process it replaces
 PR_SET_PDEATHSIG = 1  # see prctl(2)
+
+LOST_BECAUSE = {
+    "foreign": "another took it",
+    "revoked": "it was released by force",
+    "max_hold": "it was held for max_hold",
+    "gone": "its key was deleted or ran out",
+    "forgotten": "Redis lost its keys, and it could not be had again",
+}
 
 
 class KeepAlive:
@@ -102,12 +110,11 @@ class KeepAlive:
 
     def _beat(self) -> None:
         answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
-        if answer == "gone" and self.lease.remaining > 0 and self.lease.acquire():
+        if answer == "forgotten" and self.lease.remaining > 0 and self.lease.acquire():
             # A Redis that lost its keys: ours again, and no one had it between.
             answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
         if answer != "renewed":
-            reason = {"revoked": "someone released it by force", "foreign": "another took it"}
-            raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {reason.get(answer, 'it is gone')}")
+            raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {LOST_BECAUSE[answer]}")
 
     def _end_process(self) -> None:
         """Stop a task that knows nothing of the lock: SIGTERM (so `on_kill`), then the end.
@@ -158,7 +165,7 @@ def guard(context: Context) -> None:
     _enter(lease, member, nonce)
     if not lease.acquire():
         lease.leave(member, nonce)
-        busy(LockBusy(lease.holder(), grant.key), grant)
+        refuse(lease, lease.holder(), grant)
     _current = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
     _current.start()
     for event in ("success", "failure", "retry", "skipped"):

@@ -3,19 +3,11 @@
 Plain redis-py, no Airflow. The lock itself is what redsync (and so the Go iam-watcher) uses: one
 string key, `SET key value NX PX`, compare-and-delete. Either side excludes the other. What redis-py's
 own Lock lacks is here: an owner that people can read and that a retry can have again, live-worker
-marks, revocation, and a quorum over several independent servers.
+marks, a fair queue, revocation, ticks that are done once, and a quorum over several servers.
 
-Keys, for a lock called `clean`:
-
-    clean           the owner, e.g. `prod/clean_policy_audit/scheduled__2026-01-01T00:00:00+00:00`
-    {clean}:info    hash: owner and the time it acquired (ms); a Go holder writes none
-    {clean}:busy    hash: one field per live work process -> `<expiry ms> <nonce>`
-    {clean}:revoked sorted set: owners that were forced out -> until when (ms)
-    {clean}:released  channel: one message per release
-
-With N servers every key is on each of them, and a majority decides (Redlock: S. Sanfilippo,
+With N independent servers every key is on each of them, and a majority decides (Redlock: S. Sanfilippo,
 "Distributed Locks with Redis"): what was won on a minority is given back, and the time it took plus
-an allowance for clock drift is taken off the lease.
+an allowance for clock drift is taken off the lease. The keys are listed in `scripts`.
 """
 
 from __future__ import annotations
@@ -23,73 +15,28 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from iam_watcher.errors import LockBusy, LockUnavailable
 from iam_watcher.lock import scripts
+from iam_watcher.lock.holder import Holder, check_key
 
 if TYPE_CHECKING:
     from redis import Redis
 
 DRIFT_FACTOR = 0.01  # of the ttl: how far two clocks may run apart while a lease lasts
 DRIFT_FLOOR = 0.002  # seconds: Redis expires keys in steps of a millisecond, rounded
-MAX_KEY_LENGTH = 200
 
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lock, as Redis tells it.
-
-    Args:
-        key: the lock's key.
-        owner: the key's value; what the Go iam-watcher writes is a random text.
-        since: when the owner acquired it, or None if it left no record (the Go side).
-        remaining: seconds until it expires unless renewed; None if it never does.
-        busy: the live work processes of the owner, as `task_id/map_index`.
-    """
-
-    key: str
-    owner: str
-    since: datetime | None = None
-    remaining: float | None = None
-    busy: tuple[str, ...] = ()
-
-    @property
-    def deployment(self) -> str:
-        """The deployment id in the owner, or `unknown (Go)`: only we leave a record."""
-        return self.owner.split("/", 1)[0] if self.since else "unknown (Go)"
-
-    def __str__(self) -> str:
-        if not self.since:
-            left = _seconds(self.remaining)
-            return f"{self.key!r} is held by unknown (Go), value {self.owner!r}, for {left} more"
-        work = f", at work: {', '.join(self.busy)}" if self.busy else ""
-        return (
-            f"{self.key!r} is held by {self.owner} since {self.since:%Y-%m-%d %H:%M:%S}Z, "
-            f"for {_seconds(self.remaining)} more{work}"
-        )
-
-
-def _seconds(value: float | None) -> str:
-    return "ever" if value is None else f"{value:.1f} s"
-
-
-def check_key(key: str) -> str:
-    """Return `key` if it can name a lock, else raise ValueError that says why not."""
-    if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable() or set(key) & set("{} "):
-        raise ValueError(
-            f"lock key {key!r}: expected 1 to {MAX_KEY_LENGTH} printable characters without spaces or braces"
-        )
-    return key
+OURS = frozenset({"acquired", "held"})
+FINAL = frozenset({"done", "revoked", "max_hold"})  # one server that knows this is enough
 
 
 class Lease:
     """One owner's claim to one key, over one Redis client or several independent ones.
 
-    Not for sharing between threads that acquire and release; `renew` and `beat` may run in a thread
-    of their own while others read `remaining`.
+    Not for sharing between threads that acquire and release; `beat` may run in a thread of its own
+    while others read `remaining`.
 
     Args:
         clients: a redis-py client, or several (their number should be odd). Give each a socket
@@ -97,12 +44,28 @@ class Lease:
         key: the lock's key, as the Go side would name it.
         owner: who we are; the same text again is the same owner, in any process.
         ttl: how long the lease lasts unless renewed, in seconds.
+        max_hold: how long it may be held in all, in seconds; None: as long as it is renewed.
+        tick: a name for the work to be done once, by whichever owner; `release` says when it is done.
+
+    Attributes:
+        verdict: the word of the last `acquire`: acquired, held (ours before), busy (another's),
+            queued (free, but the turn of another who waits), done (another did the tick), revoked
+            (this owner was forced out) or max_hold.
 
     Raises:
         ValueError: for a key, owner or ttl that can't be.
     """
 
-    def __init__(self, clients: Redis | Sequence[Redis], key: str, owner: str, *, ttl: float) -> None:
+    def __init__(
+        self,
+        clients: Redis | Sequence[Redis],
+        key: str,
+        owner: str,
+        *,
+        ttl: float,
+        max_hold: float | None = None,
+        tick: str = "",
+    ) -> None:
         self.clients: tuple[Redis, ...] = tuple(clients) if isinstance(clients, Iterable) else (clients,)
         if not self.clients:
             raise ValueError("a lease needs at least one Redis client")
@@ -110,10 +73,22 @@ class Lease:
             raise ValueError("a lease needs an owner: a text that no one else uses")
         if not ttl > DRIFT_FLOOR:
             raise ValueError(f"ttl {ttl!r}: expected a positive number of seconds")
+        if max_hold is not None and max_hold < ttl:
+            raise ValueError(f"max_hold {max_hold!r}: expected the ttl ({ttl!r} seconds) or more")
         self.key = check_key(key)
         self.owner = owner
         self.ttl = ttl
+        self.verdict = ""
+        self._max_hold = 0 if max_hold is None else _ms(max_hold)
+        self._keys = scripts.keys(key, tick)
+        self._channel = scripts.released_channel(key)
         self._valid_until = 0.0
+        self._errors: dict[int, Exception] = {}
+
+    @property
+    def quorum(self) -> int:
+        """How many servers must agree."""
+        return len(self.clients) // 2 + 1
 
     @property
     def remaining(self) -> float:
@@ -121,25 +96,33 @@ class Lease:
         return max(0.0, self._valid_until - time.monotonic())
 
     def acquire(self) -> bool:
-        """Take the key if it is free, or ours already; True if we hold it now.
+        """Take the key if it is free, or ours already; True if we hold it now. `verdict` says why not.
 
         Raises:
             LockUnavailable: too many servers can't be reached to know.
         """
         started = time.monotonic()
-        answers = self._ask(scripts.ACQUIRE, "", self.owner, self._ms(self.ttl))
-        if self._decide(answers, {"acquired", "held"}) and "revoked" not in answers.values():
+        answers = self._ask(scripts.ACQUIRE, self.owner, _ms(self.ttl), self._max_hold)
+        final = FINAL.intersection(answers.values())
+        if not final and self._agreed(answers, OURS):
             self._extend(started)
             if self.remaining > 0:
+                self.verdict = "acquired" if "acquired" in answers.values() else "held"
                 return True
-        self._give_back(answers)
-        self._check_reachable(answers, {"acquired", "held"})
+        errors = self._errors
+        if len(self.clients) > 1 and "acquired" in answers.values():
+            self._ask(scripts.GIVE_BACK, self.owner)  # A minority must not block the others for a ttl.
+        self._errors = errors
+        if not final:
+            self._check_reachable(answers, OURS)
+        refusals = [answer for answer in answers.values() if answer and answer not in OURS]
+        self.verdict = next(iter(final), None) or ("busy" if "busy" in refusals else "queued")
         return False
 
     def renew(self) -> bool:
         """Extend the lease to a full ttl from now; True if it is still ours.
 
-        A key that is gone (expired, or a Redis that lost everything) is not taken again: see `acquire`.
+        A key that is gone (expired, or a Redis that lost everything) is not taken again: see `beat`.
 
         Raises:
             LockUnavailable: too many servers can't be reached to know.
@@ -150,33 +133,41 @@ class Lease:
         """Renew the lease and, with a member, its mark as a live worker, in one step.
 
         Returns:
-            `renewed`, `gone` (no one holds the key), `foreign` or `revoked`.
+            renewed, foreign, revoked, max_hold, gone (no one holds the key), or forgotten: no one
+            holds it and Redis knows nothing of us. Only then may its owner `acquire` it in mid-work.
 
         Raises:
             LockUnavailable: too many servers can't be reached to know.
         """
         started = time.monotonic()
         answers = self._ask(
-            scripts.RENEW, "", self.owner, self._ms(self.ttl), member, nonce, self._ms(busy_ttl)
+            scripts.RENEW, self.owner, _ms(self.ttl), self._max_hold, member, nonce, _ms(busy_ttl)
         )
-        if "revoked" in answers.values():
-            return "revoked"
-        if self._decide(answers, {"renewed"}):
+        if final := FINAL.intersection(answers.values()):
+            return next(iter(final))
+        if self._agreed(answers, {"renewed"}):
             self._extend(started)
-            if "gone" in answers.values():  # A server of a quorum that restarted empty counts again.
-                self._ask(scripts.ACQUIRE, "", self.owner, self._ms(self.ttl))
+            if {"gone", "forgotten"}.intersection(answers.values()):
+                # A server of a quorum that restarted empty counts again.
+                self._ask(scripts.ACQUIRE, self.owner, _ms(self.ttl), self._max_hold)
             return "renewed"
         self._check_reachable(answers, {"renewed"})
+        if self._agreed(answers, {"renewed", "forgotten"}):
+            return "forgotten"
         return "foreign" if "foreign" in answers.values() else "gone"
 
-    def release(self) -> bool:
+    def release(self, *, tick_done_for: float = 0.0) -> bool:
         """Free the key if it is ours and no work of ours is alive; True if it was freed.
+
+        Args:
+            tick_done_for: seconds to remember that the tick is done, so that no one else does it again;
+                0: it is not done.
 
         Raises:
             LockUnavailable: too many servers can't be reached to know.
         """
-        answers = self._ask(scripts.RELEASE, "", self.owner)
-        freed = self._decide(answers, {"released"})
+        answers = self._ask(scripts.RELEASE, self.owner, self._channel, _ms(tick_done_for))
+        freed = self._agreed(answers, {"released"})
         if not freed:
             self._check_reachable(answers, {"released"})
         if "working" not in answers.values():
@@ -185,16 +176,36 @@ class Lease:
 
     def enter(self, member: str, nonce: str, *, busy_ttl: float) -> bool:
         """Mark `member` as at work for `busy_ttl` seconds; False while another process has that mark."""
-        answers = self._ask(scripts.ENTER, "", member, nonce, self._ms(busy_ttl))
-        entered = self._decide(answers, {"entered"})
+        answers = self._ask(scripts.ENTER, member, nonce, _ms(busy_ttl))
+        entered = self._agreed(answers, {"entered"})
         if not entered:
-            self._ask(scripts.LEAVE, "", member, nonce)
+            errors = self._errors
+            self.leave(member, nonce)
+            self._errors = errors
             self._check_reachable(answers, {"entered"})
         return entered
 
     def leave(self, member: str, nonce: str) -> None:
         """Take the mark off again, if it is this process's."""
-        self._ask(scripts.LEAVE, "", member, nonce)
+        self._ask(scripts.LEAVE, member, nonce)
+
+    def queue(self, deadline: float) -> float:
+        """Wait in line behind those who waited before us, until `deadline` (seconds since 1970).
+
+        Returns:
+            The deadline in force: that of this owner's first call, until `unqueue` or success.
+
+        Raises:
+            LockUnavailable: too many servers can't be reached.
+        """
+        answers = self._ask(scripts.QUEUE, self.owner, _ms(time.time()), _ms(deadline))
+        if len(self.clients) - len(self._errors) < self.quorum:
+            self._raise_unavailable()
+        return min(int(answer) for answer in answers.values() if answer) / 1000
+
+    def unqueue(self) -> None:
+        """Stop waiting in line."""
+        self._ask(scripts.UNQUEUE, self.owner, self._channel)
 
     def holder(self) -> Holder | None:
         """Tell who holds the key, or None if no one does.
@@ -202,10 +213,10 @@ class Lease:
         Raises:
             LockUnavailable: no server, or less than a majority, can be reached.
         """
-        answers = self._ask(scripts.INSPECT, [])
+        answers = self._ask(scripts.INSPECT)
         if len(self.clients) - len(self._errors) < self.quorum:
             self._raise_unavailable()
-        owners = Counter(_text(answer[0]) for answer in answers.values() if answer and answer[0])
+        owners = Counter(_text(answer[0]) for answer in answers.values() if answer)
         if not owners:
             return None
         owner, votes = owners.most_common(1)[0]
@@ -220,10 +231,28 @@ class Lease:
             busy=tuple(sorted(_text(member) for member in busy)),
         )
 
-    @property
-    def quorum(self) -> int:
-        """How many servers must agree."""
-        return len(self.clients) // 2 + 1
+    def tick_done_by(self) -> str | None:
+        """Return the owner that did the tick, or None."""
+        return next((_text(answer) for answer in self._ask(scripts.TICK).values() if answer), None)
+
+    def revoke(self, owner: str, record: str) -> bool:
+        """Free the key that `owner` holds, whatever it does, and keep it from taking it for two leases.
+
+        Args:
+            owner: as `holder` told it: a new holder meanwhile is left alone.
+            record: who did this, when and why, as JSON.
+
+        Returns:
+            True if it was freed.
+
+        Raises:
+            LockUnavailable: too many servers can't be reached to know.
+        """
+        answers = self._ask(scripts.REVOKE, owner, self._channel, record)
+        revoked = self._agreed(answers, {"revoked"})
+        if not revoked:
+            self._check_reachable(answers, {"revoked"})
+        return revoked
 
     def __enter__(self) -> Self:
         if not self.acquire():
@@ -233,25 +262,26 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _ask(self, script: str, unreachable: Any, *args: object) -> dict[int, Any]:
-        """Run a script on every server; an unreachable one answers `unreachable`, its error is kept."""
+    def _ask(self, script: str, *args: str | float) -> dict[int, Any]:
+        """Run a script on every server; one that can't be reached answers '' and its error is kept."""
         import redis
+        from redis.exceptions import RedisClusterException
 
-        self._errors: dict[int, Exception] = {}
+        self._errors = {}
         answers: dict[int, Any] = {}
         for number, client in enumerate(self.clients):
             try:
-                answer = client.register_script(script)(keys=scripts.keys(self.key), args=cast("Any", args))
+                answer = client.register_script(script)(keys=self._keys, args=args)
                 answers[number] = _text(answer) if isinstance(answer, bytes) else answer
-            except redis.RedisError as error:
+            except (redis.RedisError, RedisClusterException) as error:
                 self._errors[number] = error
-                answers[number] = unreachable
+                answers[number] = ""
         return answers
 
-    def _decide(self, answers: dict[int, Any], good: set[str]) -> bool:
+    def _agreed(self, answers: dict[int, Any], good: Iterable[str]) -> bool:
         return sum(answer in good for answer in answers.values()) >= self.quorum
 
-    def _check_reachable(self, answers: dict[int, Any], good: set[str]) -> None:
+    def _check_reachable(self, answers: dict[int, Any], good: Iterable[str]) -> None:
         """Raise LockUnavailable if the servers that can't be reached could have made a majority."""
         won = sum(answer in good for answer in answers.values())
         if self._errors and won + len(self._errors) >= self.quorum:
@@ -259,29 +289,22 @@ class Lease:
 
     def _raise_unavailable(self) -> None:
         number, error = next(iter(self._errors.items()))
-        raise LockUnavailable(_node(self.clients[number]), self.key, error) from error
-
-    def _give_back(self, answers: dict[int, Any]) -> None:
-        """Undo what a lost vote won, so that no minority of servers blocks the others for a ttl."""
-        if len(self.clients) > 1 and any(answer == "acquired" for answer in answers.values()):
-            errors = self._errors
-            self._ask(scripts.RELEASE, "", self.owner)
-            self._errors = errors
+        raise LockUnavailable(node(self.clients[number]), self.key, error) from error
 
     def _extend(self, started: float) -> None:
         self._valid_until = started + self.ttl * (1 - DRIFT_FACTOR) - DRIFT_FLOOR
 
-    @staticmethod
-    def _ms(seconds: float) -> int:
-        return round(seconds * 1000)
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _node(client: Redis) -> str:
+def node(client: Redis) -> str:
     """Name a server by host and port: never by its URL, which may hold a password."""
     pool = getattr(client, "connection_pool", None)
     kwargs = pool.connection_kwargs if pool is not None else {}
-    return f"{kwargs.get('host', kwargs.get('path', 'cluster'))}:{kwargs.get('port', '')}".rstrip(":")
+    return f"{kwargs.get('host', kwargs.get('path', 'the cluster'))}:{kwargs.get('port', '')}".rstrip(":")

@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from iam_watcher.lock import keepalive
-from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.grant import ACQUIRE_TASK_ID, RELEASE_TASK_ID, Grant
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,8 +39,9 @@ class ReleaseLockOperator(BaseOperator):
         if grant is None:
             raise AirflowSkipException("this run was not granted its lock: nothing to free")
         lease = grant.lease()
+        done_for = grant.tick_kept if grant.tick and _all_went_well(context) else 0.0
         deadline = time.monotonic() + PATIENCE
-        while not lease.release():
+        while not lease.release(tick_done_for=done_for):
             holder = lease.holder()
             if holder is None or holder.owner != grant.owner:
                 self.log.warning(
@@ -53,3 +54,11 @@ class ReleaseLockOperator(BaseOperator):
                 )
             time.sleep(POLL)
         self.log.info("lock released: key=%s owner=%s", grant.key, grant.owner)
+
+
+def _all_went_well(context: Context) -> bool:
+    """Return whether the tick is done: work succeeded, and none failed."""
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
+    work = {state for name, state in states.items() if name not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)}
+    return "success" in work and work <= {"success", "skipped", "removed"}

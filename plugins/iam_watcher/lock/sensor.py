@@ -7,54 +7,74 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from iam_watcher.errors import DeploymentIdError, LockBusy
+from iam_watcher.lock.deployment import claim
 from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.trigger import RedisLockTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from iam_watcher.lock import Lock
-    from iam_watcher.lock.lease import Holder, Lease
+    from iam_watcher.lock.holder import Holder
+    from iam_watcher.lock.lease import Lease
 
 POLL = (0.05, 0.25)  # seconds between two tries, at random so that waiters don't march in step
+LONGEST_POLLING = 10.0  # seconds; a longer wait costs no worker: the triggerer waits
 
 
 class RedisLockSensor(BaseSensorOperator):
     """Acquire a Redis lock for this DAG run, or wait for it.
 
+    It tries at once. A wait of over 10 s is deferred to the triggerer. Who waits stands in a line: the
+    lock is offered to the first for 15 s, then to the next. The deadline is that of the first try, across
+    deferrals and retries. `wait` stands in the lock, so a sensor's own `timeout` and `mode` have no part.
+
     It pushes the XCom `holder` (key, owner, deployment, since) of whoever holds the lock in the end,
     and returns the grant that the tasks after it work under.
 
     :param lock: which lock, how long to wait for it, and what to do when it stays busy.
+    :param per_tick: runs of this DAG may go on beside each other; each has a key of its own.
     """
 
     ui_color = "#e6d8f2"
 
-    def __init__(self, *, lock: Lock, **kwargs: Any) -> None:
+    def __init__(self, *, lock: Lock, per_tick: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lock = lock
+        self.per_tick = per_tick
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the grant.
 
+        Args:
+            context: of this task.
+            event: why the triggerer woke us, after a deferral. It is no proof: we try again.
+
         Raises:
-            AirflowSkipException: the lock stayed busy and `on_busy` is "skip".
-            AirflowFailException: it stayed busy and `on_busy` is "fail", or there is no deployment id.
+            AirflowSkipException: the lock stayed busy and `on_busy` is "skip", or the tick is done.
+            AirflowFailException: it stayed busy and `on_busy` is "fail", or the deployment has no id of
+                its own.
             LockUnavailable: Redis can't be asked.
+            TaskDeferred: the triggerer waits.
         """
+        if event:
+            self.log.info("woken: key=%s reason=%s", event["key"], event["reason"])
         try:
-            grant = Grant.of(self.lock, context)
+            grant = Grant.of(self.lock, context, per_tick=self.per_tick)
+            clients = grant.clients()
+            claim(clients)
         except DeploymentIdError as error:
             raise AirflowFailException(str(error)) from error
-        lease = grant.lease()
-        acquired = _acquire(lease, self.lock.wait.total_seconds())
+        lease = grant.lease(clients)
+        acquired = lease.acquire() or self._wait(lease, grant)
         try:
             holder = lease.holder()
-            context["ti"].xcom_push(key="holder", value=_as_xcom(holder))
+            context["ti"].xcom_push(key="holder", value=_as_xcom(grant.key, holder, lease))
             if not acquired:
-                busy(LockBusy(holder, grant.key), grant)
+                refuse(lease, holder, grant)
         except BaseException:
             if acquired:  # A setup that fails has no teardown.
                 lease.release()
@@ -62,30 +82,63 @@ class RedisLockSensor(BaseSensorOperator):
         self.log.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
         return grant.to_xcom()
 
+    def _wait(self, lease: Lease, grant: Grant) -> bool:
+        """Wait in line until the lock is ours or the deadline is over; True if it is ours."""
+        wait = self.lock.wait.total_seconds()
+        if lease.verdict not in ("busy", "queued") or not wait:
+            return False
+        deadline = lease.queue(time.time() + wait)
+        try:
+            if wait > LONGEST_POLLING and time.time() < deadline:
+                self.log.info("waiting: %s", lease.holder() or f"{grant.key!r}, behind others in line")
+                self.defer(
+                    trigger=RedisLockTrigger(
+                        key=grant.key,
+                        owner=grant.owner,
+                        redis_conn_id=grant.redis_conn_ids[0],
+                        deadline=deadline,
+                    ),
+                    method_name="execute",
+                )
+            while not lease.acquire():
+                pause = random.uniform(*POLL)  # noqa: S311  jitter, not a secret
+                if lease.verdict not in ("busy", "queued") or time.time() + pause > deadline:
+                    lease.unqueue()
+                    return False
+                time.sleep(pause)
+        except TaskDeferred:
+            raise
+        except BaseException:
+            lease.unqueue()
+            raise
+        return True
 
-def busy(error: LockBusy, grant: Grant) -> None:
-    """End the task as the lock's `on_busy` says.
+
+def refuse(lease: Lease, holder: Holder | None, grant: Grant) -> None:
+    """End the task as `on_busy` says, or as skipped if another did this tick already.
 
     Raises:
         AirflowSkipException: for "skip".
-        AirflowFailException: for "fail"; a retry would be the next run's business.
+        AirflowFailException: for "fail"; a retry would be the next run's business. Also for an owner
+            that was forced out or held the lock for too long.
     """
+    if lease.verdict == "done":
+        raise AirflowSkipException(f"{grant.tick} was already done by {lease.tick_done_by()}")
+    if lease.verdict == "revoked":
+        raise AirflowFailException(f"{grant.key!r} of {grant.owner} was released by force; see its history")
+    if lease.verdict == "max_hold":
+        raise AirflowFailException(
+            f"{grant.key!r} was held by {grant.owner} for max_hold={grant.max_hold:g} s"
+        )
+    error = LockBusy(holder, grant.key)
     if grant.on_busy == "skip":
         raise AirflowSkipException(str(error))
     raise AirflowFailException(str(error)) from error
 
 
-def _acquire(lease: Lease, wait: float) -> bool:
-    deadline = time.monotonic() + wait
-    while not lease.acquire():
-        pause = random.uniform(*POLL)  # noqa: S311  jitter, not a secret
-        if time.monotonic() + pause > deadline:
-            return False
-        time.sleep(pause)
-    return True
-
-
-def _as_xcom(holder: Holder | None) -> dict[str, Any] | None:
+def _as_xcom(key: str, holder: Holder | None, lease: Lease) -> dict[str, Any] | None:
+    if lease.verdict == "done" and (owner := lease.tick_done_by()):
+        return {"key": key, "owner": owner, "deployment": owner.split("/", 1)[0], "since": None}
     if holder is None:
         return None
     return {

@@ -1,0 +1,64 @@
+"""`python -m iam_watcher.lock`: list the locks, show one, free one by force."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from datetime import timedelta
+
+from iam_watcher.errors import IamWatcherError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says and return the exit status: 0, or 1 after an error."""
+    parser = argparse.ArgumentParser(prog="python -m iam_watcher.lock", description=__doc__)
+    parser.add_argument(
+        "--redis-conn-id",
+        action="append",
+        help="Airflow connection of the locks' Redis; several for a quorum (default: iam_redis)",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the locks that are held, of all that a Watcher used in the last day")
+    show = commands.add_parser("show", help="who holds a lock, and what was released by force before")
+    release = commands.add_parser("release", help="free a lock whoever holds it; the holder stops within 2 s")
+    for command in (show, release):
+        command.add_argument("key", help="the lock's key in Redis, as clean")
+    release.add_argument("--reason", required=True, help="why; it is written down")
+    release.add_argument("--by", default=getpass.getuser(), help="who does this (default: your account)")
+    given = parser.parse_args(arguments)
+    from redis import RedisError
+
+    try:
+        return _run(given)
+    except (IamWatcherError, ValueError, RedisError) as error:
+        print(error, file=sys.stderr)  # noqa: T201  a command line
+        return 1
+
+
+def _run(given: argparse.Namespace) -> int:
+    # As Airflow's own commands do: connections of the metadata database count, not only the environment's.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from iam_watcher.lock import force_release as force
+    from iam_watcher.lock.hook import redis_client
+
+    lease = timedelta(seconds=30)  # for its time-outs: 3 s
+    clients = [redis_client(name, lease=lease) for name in given.redis_conn_id or ["iam_redis"]]
+    lines: list[object]
+    if given.command == "list":
+        lines = list(force.holders(clients)) or ["no lock is held"]
+    elif given.command == "show":
+        lines = [force.holder(clients, given.key) or f"{given.key!r} is held by no one"]
+        lines += [
+            f"released by force at {past.at} by {past.by}: {past.reason} (holder: {past.owner})"
+            for past in force.history(clients, given.key)
+        ]
+    else:
+        lines = [f"freed; {force.force_release(clients, given.key, by=given.by, reason=given.reason)}"]
+    print(*lines, sep="\n")  # noqa: T201  a command line
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

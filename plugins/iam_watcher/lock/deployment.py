@@ -1,0 +1,90 @@
+"""Which Airflow this is, among all that share a Redis.
+
+The id comes from the configuration, so two deployments can be given the same one by mistake; each would
+then take the other's locks for its own. So every deployment also has a fingerprint, a random text in its
+own metadata database (an Airflow Variable), and Redis remembers which fingerprint goes by which id.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING
+
+from airflow.sdk import Variable
+from airflow.sdk.configuration import conf
+
+from iam_watcher.errors import DeploymentIdError, LockUnavailable
+from iam_watcher.lock.lease import Lease, node
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis import Redis
+
+FINGERPRINT = "iam_watcher_fingerprint"  # the Airflow Variable
+CLAIM_KEY = "iam-watcher:deployment:{id}"
+CLAIM_MS = 7 * 86_400_000  # a deployment that is gone gives its id back after so long
+
+# KEYS: claim. ARGV: fingerprint, ms. Returns 1 if the id is ours.
+CLAIM = """
+local claimed = redis.call('GET', KEYS[1])
+if claimed and claimed ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+
+def deployment_id() -> str:
+    """Return `[iam_watcher] deployment_id`: what tells this Airflow from all others on the same Redis.
+
+    Raises:
+        DeploymentIdError: if it is empty or could not stand in an owner.
+    """
+    value: str = conf.get("iam_watcher", "deployment_id", fallback="")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise DeploymentIdError(
+            f"[iam_watcher] deployment_id is {value!r}; expected 1 to 64 letters, digits, '.', '_' or '-', "
+            "the same on all machines of this Airflow and different in any other that shares its Redis. "
+            "Set AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID"
+        )
+    return value
+
+
+def claim(clients: Sequence[Redis]) -> None:
+    """Make sure that no other Airflow goes by our id on these servers.
+
+    Raises:
+        DeploymentIdError: one does.
+        LockUnavailable: a server can't be asked, and it is the only one.
+    """
+    import redis
+
+    name = deployment_id()
+    key = CLAIM_KEY.format(id=name)
+    fingerprint = _fingerprint(clients, name)
+    for client in clients:
+        try:
+            ours = client.register_script(CLAIM)(keys=[key], args=[fingerprint, CLAIM_MS])
+        except redis.RedisError as error:
+            if len(clients) == 1:
+                raise LockUnavailable(node(client), key, error) from error
+            continue  # The lock itself judges whether enough of several can be reached.
+        if not ours:
+            raise DeploymentIdError(
+                f"another Airflow goes by the id {name!r} on the Redis {node(client)}. Give one of them "
+                "another AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID. If this is the same one with a new metadata "
+                f"database, delete the key {key!r} in Redis"
+            )
+
+
+def _fingerprint(clients: Sequence[Redis], name: str) -> str:
+    if found := Variable.get(FINGERPRINT, default=None):
+        return str(found)
+    # Two tasks of a new deployment must not each make one.
+    with Lease(clients, f"iam-watcher:fingerprint:{name}", uuid.uuid4().hex, ttl=10):
+        if found := Variable.get(FINGERPRINT, default=None):
+            return str(found)
+        made = uuid.uuid4().hex
+        Variable.set(FINGERPRINT, made, description="Tells this Airflow from others on the same Redis.")
+        return made

@@ -1,0 +1,53 @@
+"""Who holds a lock, and what may name one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MAX_KEY_LENGTH = 200
+GO = "unknown (Go)"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock, as Redis tells it.
+
+    Args:
+        key: the lock's key.
+        owner: the key's value; what the Go iam-watcher writes is a random text.
+        since: when the owner acquired it, or None if it left no record (the Go side).
+        remaining: seconds until it expires unless renewed; None if it never does.
+        busy: the live work processes under the lock, as `task_id/map_index`.
+    """
+
+    key: str
+    owner: str
+    since: datetime | None = None
+    remaining: float | None = None
+    busy: tuple[str, ...] = ()
+
+    @property
+    def deployment(self) -> str:
+        """The deployment id in the owner, or `unknown (Go)`: only we leave a record."""
+        return self.owner.split("/", 1)[0] if self.since else GO
+
+    def __str__(self) -> str:
+        left = "ever" if self.remaining is None else f"{self.remaining:.1f} s"
+        if not self.since:
+            return f"{self.key!r} is held by {GO}, value {self.owner!r}, for {left} more"
+        work = f", at work: {', '.join(self.busy)}" if self.busy else ""
+        since = f"{self.since:%Y-%m-%d %H:%M:%S}Z"
+        return f"{self.key!r} is held by {self.owner} since {since}, for {left} more{work}"
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it can name a lock, else raise ValueError that says why not."""
+    if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable() or set(key) & set("{} "):
+        raise ValueError(
+            f"lock key {key!r}: expected 1 to {MAX_KEY_LENGTH} printable characters without spaces or braces"
+        )
+    return key

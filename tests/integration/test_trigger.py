@@ -1,0 +1,148 @@
+"""The trigger in an event loop of its own, on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam_watcher.lock import trigger as module
+from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.trigger import RedisLockTrigger
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+    from dev.servers import Redis
+
+WITHIN = 15.0
+
+
+def trigger(
+    owner: str, key: str = "clean", wait: float = 60.0, conn_id: str = "iam_redis"
+) -> RedisLockTrigger:
+    return RedisLockTrigger(key=key, owner=owner, redis_conn_id=conn_id, deadline=time.time() + wait)
+
+
+async def fired(waiter: RedisLockTrigger) -> dict:
+    return (await anext(aiter(waiter.run()))).payload
+
+
+async def until(what) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not await asyncio.to_thread(what):
+            await asyncio.sleep(0.01)
+
+
+def subscriptions(client: Client) -> int:
+    return client.pubsub_numpat()
+
+
+def test_another_triggerer_makes_the_same_of_it() -> None:
+    classpath, arguments = trigger("a").serialize()
+    assert classpath == "iam_watcher.lock.trigger.RedisLockTrigger"
+    assert RedisLockTrigger(**arguments).serialize() == (classpath, arguments)
+
+
+def test_the_release_wakes_the_first_in_line_and_no_one_else(redis_client: Client, monkeypatch) -> None:
+    monkeypatch.setattr(module, "POLL", 3600.0)
+    holder, first, second = (Lease(redis_client, "clean", owner, ttl=60) for owner in "abc")
+    assert holder.acquire()
+    for waiter in (first, second):
+        waiter.queue(time.time() + 60)
+        time.sleep(0.002)
+
+    async def scene() -> None:
+        waiting = {owner: asyncio.create_task(fired(trigger(owner))) for owner in "bc"}
+        await until(lambda: subscriptions(redis_client) == 1)
+        await asyncio.sleep(0.5)  # time enough to be woken wrongly
+        assert not any(task.done() for task in waiting.values())
+        assert await asyncio.to_thread(holder.release)
+        async with asyncio.timeout(WITHIN):
+            assert await waiting["b"] == {"key": "clean", "reason": "turn"}
+        assert not waiting["c"].done()
+        assert await asyncio.to_thread(first.acquire)
+        assert await asyncio.to_thread(first.release)
+        async with asyncio.timeout(WITHIN):
+            assert (await waiting["c"])["reason"] == "turn"
+
+    asyncio.run(scene())
+    assert subscriptions(redis_client) == 0
+
+
+@pytest.mark.parametrize("how", ["expired", "deleted by the Go side", "free before we listened"])
+def test_a_poll_finds_what_no_release_tells(redis_client: Client, monkeypatch, how: str) -> None:
+    monkeypatch.setattr(module, "POLL", 0.1)
+    if how != "free before we listened":
+        redis_client.set("clean", "x7Qy", px=300 if how == "expired" else 60_000)
+    Lease(redis_client, "clean", "b", ttl=60).queue(time.time() + 60)
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b")))
+        if how == "deleted by the Go side":
+            await until(lambda: subscriptions(redis_client) == 1)
+            assert not waiting.done()
+            redis_client.delete("clean")
+        async with asyncio.timeout(WITHIN):
+            assert (await waiting)["reason"] == "turn"
+
+    asyncio.run(scene())
+
+
+def test_it_fires_at_the_deadline(redis_client: Client) -> None:
+    redis_client.set("clean", "x7Qy")
+    Lease(redis_client, "clean", "b", ttl=60).queue(time.time() + 0.3)
+    assert asyncio.run(fired(trigger("b", wait=0.3))) == {"key": "clean", "reason": "deadline"}
+
+
+def test_many_triggers_share_one_subscription(redis_client: Client) -> None:
+    redis_client.set("clean", "x7Qy")
+    before = redis_client.info("clients")["connected_clients"]
+
+    async def scene() -> int:
+        waiting = [asyncio.create_task(fired(trigger(f"owner-{n}", f"lock-{n % 7}"))) for n in range(200)]
+        await until(lambda: subscriptions(redis_client) == 1)
+        await asyncio.sleep(0.3)
+        connected = redis_client.info("clients")["connected_clients"]
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        return connected
+
+    assert asyncio.run(scene()) <= before + 2
+
+
+def test_who_is_killed_by_a_person_leaves_the_line(redis_client: Client) -> None:
+    holder, first, second = (Lease(redis_client, "clean", owner, ttl=60) for owner in "abc")
+    assert holder.acquire()
+    first.queue(time.time() + 60)
+    time.sleep(0.002)
+    second.queue(time.time() + 60)
+    asyncio.run(trigger("b").on_kill())
+    assert holder.release()
+    assert second.acquire()
+
+
+def test_redis_restarts_while_triggers_wait(redis_client: Client, redis_server: Redis, monkeypatch) -> None:
+    monkeypatch.setattr(module, "POLL", 0.1)
+    monkeypatch.setattr(module, "RECONNECT", 0.05)
+    redis_client.set("clean", "x7Qy")
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b")))
+        await until(lambda: subscriptions(redis_client) == 1)
+        redis_server.restart()  # not in a thread: it would end with that thread
+        await until(lambda: subscriptions(redis_client) == 1)
+        assert not waiting.done()
+        await asyncio.to_thread(Lease(redis_client, "clean", "b", ttl=60).queue, time.time() + 60)
+        async with asyncio.timeout(WITHIN):
+            assert (await waiting)["reason"] == "turn"
+
+    asyncio.run(scene())
+
+
+def test_a_connection_that_does_not_exist_fails_at_once(redis_client: Client) -> None:
+    with pytest.raises(Exception, match="no_such_redis"):
+        asyncio.run(fired(trigger("b", conn_id="no_such_redis")))
