@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,12 @@ def test_as_a_command_without_airflow():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("0 0 0 * * *: every day at 00:00:00 UTC\n")
     assert len(done.stdout.splitlines()) == 6
+
+
+def test_the_page_shows_what_the_command_prints(capsys):
+    page = (PLUGINS.parent / "docs" / "schedules.md").read_text()
+    console = page.partition("```console\n")[2].partition("\n```")[0]
+    command, *printed = console.splitlines()
+    arguments = shlex.split(command.partition("iam_watcher.schedule ")[2])
+    assert lines(capsys, *arguments) == printed
+    assert len(printed) == 5

@@ -8,6 +8,7 @@ import pendulum
 import pytest
 import time_machine
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
+from airflow.timetables.trigger import CronTriggerTimetable
 
 from iam_watcher.errors import InvalidSpec, WatcherError
 from iam_watcher.timetables import LISTENERS, TIMETABLES, timetable
@@ -164,3 +165,19 @@ def test_the_listener_has_hooks():
     [listener] = LISTENERS
     assert callable(listener.on_dag_run_success)
     assert callable(listener.on_dag_run_failed)
+
+
+@pytest.mark.parametrize(
+    ("spec", "answers"),
+    [
+        ("0 10 3 * * *", {"2027-03-11T03:10:00+00:00": "2027-04-03T10:00:00+00:00"}),
+        ("*/10 * * * * *", {"2027-03-10T12:00:10+00:00": "2027-03-10T12:00:01+00:00"}),
+        ("30 3 * * 1-5", {"2027-03-11T03:30:00+00:00": "2027-03-11T03:30:00+00:00"}),
+    ],
+)
+def test_airflows_own_cron_has_the_seconds_last(spec, answers):
+    """What docs/schedules.md calls the trap."""
+    [(here, there)] = answers.items()
+    theirs = CronTriggerTimetable(spec, timezone="UTC")
+    assert timetable(spec).schedule.next(NOW).isoformat() == here
+    assert theirs._get_next(pendulum.instance(NOW)).isoformat() == there

@@ -47,6 +47,8 @@ class History:
                 DagRun.dag_id == self._dag_id,
                 DagRun.run_type != DagRunType.BACKFILL_JOB,
                 began < tick,
+                # A manual run may be queued for later.
+                DagRun.run_after < tick,
                 or_(DagRun.end_date.is_(None), DagRun.end_date > tick),
             )
         ).all()
