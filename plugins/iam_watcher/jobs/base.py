@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from iam_watcher.jobs.catalogue import Table
+    from iam_watcher.jobs.index_order import AgeIndex
     from iam_watcher.jobs.pace import Pace
     from iam_watcher.jobs.rows import Rows, Walked
     from iam_watcher.jobs.transaction import Connection
@@ -59,6 +60,7 @@ class Plan:
         moment: turns a value of `age` into an aware datetime.
         eligible: the condition for the rows that the brake takes the matching ones as a share of.
         max_share: the brake; None for none.
+        index: to go by where few rows match.
     """
 
     rows: Rows
@@ -67,6 +69,7 @@ class Plan:
     moment: Callable[[Any], datetime]
     eligible: str = "TRUE"
     max_share: float | None = None
+    index: AgeIndex | None = None
 
 
 class TableJobOperator(BaseOperator):
@@ -199,6 +202,7 @@ class TableJobOperator(BaseOperator):
                     pace=self._pace,
                     caps=caps,
                     after=report.began_after,
+                    index=plan.index,
                     before_write=before_write,
                     passed=bookmark.move,
                     throttle=throttle,
@@ -211,6 +215,7 @@ class TableJobOperator(BaseOperator):
                     raise
                 finally:
                     report.take(walk.done)
+                    report.order = walk.order.name
                     report.position = None if walk.order.finished else walk.order.position
             bookmark.end(report.position)
 

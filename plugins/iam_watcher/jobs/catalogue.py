@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.transaction import Transactions
 
 TABLE = (
-    "SELECT DATABASE(), TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.TABLES"
+    "SELECT TABLE_ROWS, TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.TABLES"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
 )
 
@@ -26,6 +26,13 @@ KEY = (
     "SELECT COLUMN_NAME FROM information_schema.STATISTICS"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME = 'PRIMARY'"
     " ORDER BY SEQ_IN_INDEX"
+)
+
+# Indexes on one whole column, which hold the rows in the order of that column and then of the key.
+INDEXES = (
+    "SELECT MIN(COLUMN_NAME), INDEX_NAME FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME <> 'PRIMARY'"
+    " GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL AND MIN(INDEX_TYPE) = 'BTREE'"
 )
 
 INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
@@ -47,11 +54,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a single-column integer primary key."""
+    """A table with a single-column integer primary key.
+
+    Attributes:
+        name: as it stands in the catalogue.
+        key: the column of its primary key.
+        columns: by name.
+        indexes: name of a column → quoted name of an index on it alone.
+        rows: how many there are, as the catalogue estimates.
+    """
 
     name: str
     key: Column
     columns: Mapping[str, Column]
+    indexes: Mapping[str, str]
+    rows: int
 
     @property
     def quoted(self) -> str:
@@ -86,13 +103,14 @@ def read_table(db: Transactions, name: str) -> Table:
         ((database,),) = db.read("SELECT DATABASE()")
         where = f"database {database!r}" if database else "a connection that names no database (schema)"
         raise TableError(f"there is no table {name!r} in {where}, or its account may not see it")
-    _, _, table_type, engine = found[0]
+    rows, _, table_type, engine = found[0]
     if (table_type, engine) != ("BASE TABLE", "InnoDB"):
         raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table")
     columns = {
         row[0]: Column(row[0], row[1].lower(), bool(row[2])) for row in db.read(COLUMNS, {"table": name})
     }
     keys = [row[0] for row in db.read(KEY, {"table": name})]
+    indexes = {column: _quoted(index) for column, index in db.read(INDEXES, {"table": name})}
     db.commit()
     if len(keys) != 1:
         has = f"has the primary key ({', '.join(keys)})" if keys else "has no primary key"
@@ -100,7 +118,7 @@ def read_table(db: Transactions, name: str) -> Table:
     key = columns[keys[0]]
     if key.data_type not in INTEGERS:
         raise TableError(f"{name} has the primary key {key.name} {key.data_type}; expected an integer column")
-    return Table(name, key, columns)
+    return Table(name, key, columns, indexes, int(rows))
 
 
 def _quoted(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from iam_watcher.jobs.pace import ChunkSize
@@ -29,12 +29,39 @@ READS = (
 
 @dataclass(frozen=True)
 class Found:
-    """What a probe found: keys to write, reasons of rows that are only counted, and how far it came."""
+    """What a probe found: keys to write, sorted; reasons of rows that are only counted; how far it came."""
 
     keys: list[int]
     left_out: list[str]
     examined: int
-    upto: int
+    upto: Any
+
+
+class Order(Protocol):
+    """An order in which a walk comes to the rows."""
+
+    name: str
+
+    @property
+    def position(self) -> int | None:
+        """The key up to which everything is done, if this order goes by the key."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to find."""
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1."""
+
+    def begin(self) -> None:
+        """Read where to begin and to end; once, in a transaction of its own."""
+
+    def find(self, limit: int) -> Found:
+        """Return at most `limit` of the next rows."""
+
+    def passed(self, found: Found) -> None:
+        """Go on behind what was found: it is written and committed."""
 
 
 class KeyOrder:
@@ -49,6 +76,8 @@ class KeyOrder:
     Attributes:
         position: the key up to which everything is done; None before `begin` and in an empty table.
     """
+
+    name = "key"
 
     def __init__(self, db: Transactions, rows: Rows, size: ChunkSize, *, after: int | None = None) -> None:
         self.position = after
@@ -100,9 +129,9 @@ class KeyOrder:
             upto=found[-1][0] if full else window["upto"],
         )
 
-    def passed(self, upto: int) -> None:
-        """Go on behind this key."""
-        self.position = upto
+    def passed(self, found: Found) -> None:
+        """Go on behind what was found."""
+        self.position = found.upto
 
     def _probe(self) -> str:
         rows = self._rows

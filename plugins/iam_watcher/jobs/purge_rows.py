@@ -11,6 +11,7 @@ from iam_watcher.jobs import arguments, conditions
 from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.base import Plan, TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
+from iam_watcher.jobs.index_order import AgeIndex
 from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
@@ -139,7 +140,17 @@ class PurgeRowsOperator(TableJobOperator):
             },
         )
         share = None if self.max_share in (None, "None") else arguments.share("max_share", self.max_share)
-        return Plan(rows, cut_off, column.quoted, self._moment(column), eligible=where, max_share=share)
+        index = table.indexes.get(column.name)
+        return Plan(
+            rows,
+            cut_off,
+            column.quoted,
+            self._moment(column),
+            eligible=where,
+            max_share=share,
+            # With other conditions the index alone can't tell which rows match.
+            index=AgeIndex(index, column.quoted, table.rows) if index and not self.where else None,
+        )
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce what is deleted, if there is something to announce."""

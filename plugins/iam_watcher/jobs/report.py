@@ -28,6 +28,7 @@ class Report:
         retries: transactions that were tried again.
         longest_chunk_seconds: the longest transaction that wrote.
         duration_seconds: of the whole job.
+        order: "key" or "index": what the walk went by.
         eligible: rows that the brake takes `matched` as a share of; None without a brake.
         stopped: "max_rows" or "time_budget" if that ended the run before the end of the table.
         position: the key up to which everything is done, if the run did not come to the end.
@@ -49,6 +50,7 @@ class Report:
     retries: int = 0
     longest_chunk_seconds: float = 0.0
     duration_seconds: float = 0.0
+    order: str = "key"
     eligible: int | None = None
     stopped: str | None = None
     position: int | None = None

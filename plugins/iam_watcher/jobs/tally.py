@@ -70,7 +70,7 @@ def tally(
         wanted = MOST_EXAMPLES - len(done.examples) if counts["matched"] else 0
         examples = db.read(example, {**values, "limit": wanted}) if wanted else ()
         db.commit()
-        order.passed(window["upto"])
+        order.position = window["upto"]
         done.examined += examined
         done.matched += counts["matched"]
         done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})

@@ -1,7 +1,7 @@
 """Walks over a table and deletes or updates the rows it is told to, in short transactions.
 
 Behaviour:
-1. It reads the smallest and the largest key once. Rows that come later wait for the next walk.
+1. It reads the smallest and the largest key once. Rows beyond them wait for the next walk.
 2. A chunk begins with a probe: a read without locks that finds at most `rows` keys to write within the
    next `span` keys. Then one statement writes them and repeats the condition, so a row that changed
    between the two is left alone. Then it commits.
@@ -11,8 +11,8 @@ Behaviour:
    tried again with half the rows. Trying again is safe: rows that are done don't match any more.
 6. A row that a foreign key protects is counted and left.
 
-It does not follow the order of ages and so never stops early: the order of the keys is another one.
-It knows nothing of Airflow.
+It goes along the primary key to the end, because the order of the keys is not the order of the ages; or
+by an index on the age, where there is one and few rows match. It knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import WalkError
+from iam_watcher.jobs.index_order import IndexOrder
 from iam_watcher.jobs.order import KeyOrder
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
 from iam_watcher.jobs.rows import Rows, Walked
@@ -29,6 +30,8 @@ from iam_watcher.jobs.rows import Rows, Walked
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iam_watcher.jobs.index_order import AgeIndex
+    from iam_watcher.jobs.order import Order
     from iam_watcher.jobs.transaction import Transactions
 
 logger = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ class Walk:
         pace: how hard to work.
         caps: when it is enough.
         after: begin behind this key.
+        index: to go by where few rows match; not if the walk begins behind a key.
         before_write: called before each transaction that writes; what it raises ends the walk.
         passed: called with the key up to which everything is done, after each chunk.
         throttle: says why the walk has to wait, or None if it may go on. It is asked once a second.
@@ -72,6 +76,7 @@ class Walk:
         pace: Pace = PACES["fast"],
         caps: Caps = NO_CAPS,
         after: int | None = None,
+        index: AgeIndex | None = None,
         before_write: Callable[[], None] = lambda: None,
         passed: Callable[[int], None] = lambda _: None,
         throttle: Callable[[], str | None] = lambda: None,
@@ -87,7 +92,8 @@ class Walk:
         self._throttle = throttle
         self._throttle_patience = throttle_patience
         self._size = ChunkSize(pace.target)
-        self.order = KeyOrder(db, rows, self._size, after=after)
+        self._index = index if after is None else None
+        self.order: Order = KeyOrder(db, rows, self._size, after=after)
         self._began = self._progress_at = self._throttle_at = time.monotonic()
 
     def write(self) -> Walked:
@@ -114,6 +120,13 @@ class Walk:
         return self.done
 
     def _begin(self) -> None:
+        if self._index is not None:
+            by_index = IndexOrder(self._db, self._rows, self._index)
+            by_index.begin()
+            if by_index.few:
+                self.order = by_index
+                self._db.commit()
+                return
         self.order.begin()
         self._db.commit()
 
@@ -126,7 +139,7 @@ class Walk:
             changed, protected = self._write_keys(found.keys)
         else:
             self._db.commit()
-        self.order.passed(found.upto)
+        self.order.passed(found)
         done.examined += found.examined
         # A row may begin to match between probe and write, so a range can change more than was found.
         done.matched += max(len(found.keys), changed)

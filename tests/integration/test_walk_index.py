@@ -1,0 +1,121 @@
+"""The walk by an index on the age column."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iam_watcher.jobs import walk
+from iam_watcher.jobs.index_order import AgeIndex
+from iam_watcher.jobs.pace import ChunkSize
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.rows import Rows
+from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.walk import Walk
+
+OLD = Rows(
+    table="`t`",
+    key="`id`",
+    predicate="`age` < %(cut_off)s AND `age` > 0",
+    write="DELETE FROM `t`",
+    values={"cut_off": 100},
+    left_out={"zero": "`age` = 0", "none": "`age` IS NULL"},
+)
+INDEX = AgeIndex("`by_age`", "`age`", table_rows=1_000_000)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.dictionaries(st.integers(1, 400), st.one_of(st.none(), st.integers(0, 110)), max_size=80),
+    limit=st.integers(1, 20),
+)
+def test_exactly_the_matching_rows_go(monkeypatch, scratch, session, rows, limit):
+    """Many rows share an age, and chunks end in the middle of an age."""
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=limit))
+    scratch.run("CREATE OR REPLACE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age))")
+    rows = {key: age and age // 20 * 20 for key, age in rows.items()}
+    scratch.run_many("INSERT INTO t VALUES (%s, %s)", list(rows.items()))
+    matching = {key for key, age in rows.items() if age is not None and 0 < age < 100}
+    job = Walk(Transactions(session), OLD, index=INDEX)
+    done = job.write()
+    assert job.order.name == "index"
+    assert set(scratch.column("SELECT id FROM t")) == rows.keys() - matching
+    assert (done.matched, done.changed) == (len(matching), len(matching))
+    assert done.skipped["zero"] == sum(age == 0 for age in rows.values())
+    assert done.skipped["none"] == sum(age is None for age in rows.values())
+
+
+def test_protected_rows_are_passed_by(scratch, session, monkeypatch):
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=3))
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age))")
+    scratch.run("INSERT INTO t SELECT seq, 50 FROM seq_1_to_20")
+    scratch.run("CREATE TABLE child (t_id int NOT NULL, FOREIGN KEY (t_id) REFERENCES t (id))")
+    scratch.run("INSERT INTO child VALUES (1), (2), (3), (4), (11)")
+    done = Walk(Transactions(session), OLD, index=INDEX).write()
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [1, 2, 3, 4, 11]
+    assert (done.changed, done.skipped) == (15, {"foreign_key": 5})
+
+
+def purge(perform, **options):
+    return perform(
+        PurgeRowsOperator(
+            **{
+                "task_id": "purge",
+                "table": "t",
+                "age_column": "age",
+                "older_than_days": 10,
+                "mysql_conn_id": "scratch",
+                **options,
+            }
+        )
+    )
+
+
+@pytest.fixture
+def table(scratch):
+    """A function that creates 1,000 rows of which some are old, one zero-dated, with this index."""
+
+    def table(index, old):
+        scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, age datetime NOT NULL, state int{index})")
+        scratch.run(
+            "INSERT INTO t SELECT seq,"
+            " UTC_TIMESTAMP() - INTERVAL IF(seq % 1000 < %s, 20, 1) DAY, 0 FROM seq_1_to_999".replace(
+                "seq % 1000", "seq MOD 1000"
+            ),
+            [old],
+        )
+        scratch.run("INSERT INTO t VALUES (1000, '0000-00-00', 0)")
+        scratch.run("ANALYZE TABLE t")
+        return scratch
+
+    return table
+
+
+def test_a_job_goes_by_the_index_when_few_rows_are_old(table, perform):
+    scratch = table(", KEY (age)", old=50)
+    report = purge(perform)
+    assert report["order"] == "index"
+    assert (report["examined"], report["changed"], report["skipped"]) == (50, 49, {"zero_date": 1})
+    assert scratch.value("SELECT COUNT(*) FROM t") == 951
+
+
+@pytest.mark.parametrize(
+    ("index", "old", "options"),
+    [
+        (", KEY (age)", 500, {}),
+        (", KEY (age, state)", 50, {}),
+        (", KEY (state, age)", 50, {}),
+        (", KEY (age) IGNORED", 50, {}),
+        ("", 50, {}),
+        (", KEY (age)", 50, {"where": [("state", "=", 0)]}),
+    ],
+)
+def test_else_it_goes_by_the_key(table, perform, index, old, options):
+    scratch = table(index, old)
+    report = purge(perform, **options)
+    assert report["order"] == "key"
+    assert (report["examined"], report["changed"], report["skipped"]) == (1000, old - 1, {"zero_date": 1})
+    assert scratch.value("SELECT COUNT(*) FROM t") == 1001 - old
