@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from dev.airflow import ROOT, environment
@@ -237,4 +239,18 @@ def test_in_a_clean_environment(wheel, tmp_path):
     added = set(_pip("--python", str(python), "freeze").splitlines()) - before
     pinned = (ROOT / "constraints-cluster.txt").read_text().splitlines()
     assert added == {line for line in pinned if "==" in line}
-    assert "worker" in clean.airflow("celery", "--help").stdout
+    _check_what_the_cluster_asks_of_celery(clean)
+
+
+def _check_what_the_cluster_asks_of_celery(clean):
+    """Its command, its options and its health check exist in the provider."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+    worker = compose["services"]["worker"]
+    clean.airflow(*worker["command"], "--help")
+    described = clean.airflow("config", "list", "--section", "celery", "--include-descriptions").stdout
+    for name in worker["environment"]:
+        if name.startswith("AIRFLOW__CELERY__"):
+            assert f"# Variable: {name}\n" in described
+    check = shlex.split(worker["healthcheck"]["test"][1].partition("--destination")[0])
+    assert check[0] == "celery"
+    clean.run("-m", *check, "--help")
