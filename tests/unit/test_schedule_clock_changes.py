@@ -86,7 +86,7 @@ def test_our_spans_end_where_the_offset_changes():
             assert local.span(at).offset == offset(change, ZoneInfo(name)).total_seconds()
 
 
-@pytest.mark.parametrize(("hour", "minute"), [(0, 0), (1, 30), (2, 30), (12, 0)])
+@pytest.mark.parametrize(("hour", "minute"), [(0, 0), (1, 30), (2, 30)])
 def test_robfig_runs_at_each_instant_that_shows_the_reading(hour, minute):
     for name in CHANGING:
         if name in NOT_ON_THE_HOUR:
@@ -101,7 +101,7 @@ def test_robfig_runs_at_each_instant_that_shows_the_reading(hour, minute):
             assert found == [tick for tick in expected if start < tick <= end], (name, change)
 
 
-@pytest.mark.parametrize(("hour", "minute"), [(0, 0), (1, 30), (2, 30), (12, 0)])
+@pytest.mark.parametrize(("hour", "minute"), [(0, 0), (1, 30), (2, 30)])
 def test_vixie_runs_once_for_each_reading(hour, minute):
     for name in CHANGING:
         info = ZoneInfo(name)
@@ -118,7 +118,7 @@ def test_vixie_runs_once_for_each_reading(hour, minute):
 def test_a_schedule_of_every_hour_goes_by_elapsed_time(dst):
     for name in CHANGING:
         for change in changes(name):
-            found = ticks("*/20 * * * *", name, change - A_DAY / 4, change + A_DAY / 4, dst)
+            found = ticks("*/20 * * * *", name, change - A_DAY / 12, change + A_DAY / 12, dst)
             assert {late - early for early, late in pairwise(found)} <= {
                 timedelta(minutes=20),
                 # Where the change isn't by a whole number of twenty minutes.

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iam_watcher.schedule import Every, parse
@@ -15,6 +15,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+@settings(deadline=None)
 @given(moments, st.integers(1, 10**9))
 def test_every_ticks_at_multiples_since_the_epoch(moment, seconds):
     schedule = Every(timedelta(seconds=seconds))

@@ -4,7 +4,7 @@ import pickle
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iam_watcher.schedule import Cron, Every, InvalidSpec, parse
@@ -262,6 +262,7 @@ def field_texts(kind):
 SPECS = st.tuples(*(field_texts(kind) for kind in KINDS)).map(" ".join)
 
 
+@settings(deadline=None)
 @given(SPECS)
 def test_canonical_specs_mean_the_same(spec):
     schedule = parse(spec)
@@ -270,12 +271,14 @@ def test_canonical_specs_mean_the_same(spec):
     assert str(parse(str(schedule))) == str(schedule)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**9))
 def test_canonical_durations_mean_the_same(seconds):
     schedule = Every(timedelta(seconds=seconds))
     assert parse(str(schedule)) == schedule
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_a_schedule_or_an_error_that_quotes_it(text):
     for spec in (text, f"@every {text}", f"@at {text}", f"TZ={text}", f"{text} * * * *"):
