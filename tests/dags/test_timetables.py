@@ -288,6 +288,13 @@ def test_once(deployment):
     assert deployment.next == ""
 
 
+def test_a_moment_that_passed_while_paused_is_over(deployment):
+    deployment.store("@at 2027-03-10T09:00:00Z")
+    deployment.unpaused("09:00:05")
+    assert deployment.scheduler_comes("09:00:06") == []
+    assert deployment.next == ""
+
+
 def test_a_parse_takes_no_tick_from_a_slow_scheduler(deployment):
     deployment.store("@hourly", missed_grace=timedelta(0))
     deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")
@@ -383,6 +390,23 @@ def test_the_end_of_a_run_gives_the_next_one_at_once(deployment, spec, following
         run.update_state(session=deployment.session)
     assert run.state == state
     assert deployment.next == following
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_a_person_who_ends_a_run_gives_the_next_one_too(deployment, state):
+    from airflow.api_fastapi.core_api.datamodels.dag_run import DagRunMutableStates
+    from airflow.api_fastapi.core_api.services.public.dag_run import patch_dag_run_state
+
+    deployment.store("@after 5m")
+    deployment.run("scheduled", "08:00:00", "08:00:02", None)
+    with time_machine.travel(at("08:20:00"), tick=False):
+        patch_dag_run_state(
+            dag=deployment.serialized,
+            dag_run=_only_run(deployment),
+            state=DagRunMutableStates(state),
+            session=deployment.session,
+        )
+    assert deployment.next == "08:25:00"
 
 
 def _only_run(deployment):
