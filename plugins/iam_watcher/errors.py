@@ -100,3 +100,7 @@ class AnnouncementError(JobError):
 
 class TickDropped(IamWatcherError):  # noqa: N818  a decision, not a fault
     """The scheduler creates no run for this tick."""
+
+
+class FenceTaken(JobError):  # noqa: N818  a state, named as one
+    """Another session writes under the same lock."""

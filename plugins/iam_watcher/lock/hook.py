@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.redis.hooks.redis import RedisHook  # noqa: TID253  only run-time code imports this
 from redis.backoff import NoBackoff  # noqa: TID253  the same
@@ -82,26 +82,32 @@ def redis_client(conn_id: str, *, lease: timedelta) -> Redis:
 async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedis:
     """Return an asyncio client for the Airflow connection `conn_id`; see `LockRedisHook`.
 
+    One to a cluster or a Sentinel connects at once, any other at its first command.
+
     Raises:
         LockError: the connection says something that can't be meant.
+        RedisError, RedisClusterException: the cluster or the Sentinels can't be reached.
     """
     from redis import asyncio
     from redis.asyncio.retry import Retry
 
     conn = await LockRedisHook.aget_connection(conn_id)
     arguments = _arguments(conn, answer_within) | {"retry": Retry(NoBackoff(), 1)}
-    client: Any
+    where: dict[str, Any] = {"host": str(conn.host), "port": conn.port or PORT}
+    if conn.extra_dejson.get("cluster"):
+        cluster: Any = asyncio.RedisCluster(**where, **_without_db(arguments))
+        return cast("AsyncRedis", await cluster.initialize())  # a subscription needs to know its nodes
     if service := conn.extra_dejson.get("sentinel_service"):
+        # Asked anew for each client: after a failover the old one's connections break.
         sentinel: Any = asyncio.Sentinel(  # type: ignore[no-untyped-call]
             _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments)
         )
-        client = sentinel.master_for(service, **arguments)
-    elif conn.extra_dejson.get("cluster"):
-        client = asyncio.RedisCluster(host=conn.host, port=conn.port or PORT, **_without_db(arguments))
-    else:
-        client = asyncio.Redis(host=str(conn.host), port=conn.port or PORT, **arguments)
-    typed: AsyncRedis = client
-    return typed
+        try:
+            where["host"], where["port"] = await sentinel.discover_master(service)
+        finally:
+            for each in sentinel.sentinels:
+                await each.aclose()
+    return asyncio.Redis(**where, **arguments)
 
 
 def _arguments(conn: Connection, timeout: float) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class KeepAlive:
         self._stops_itself = stops_itself
         self._lost: LockError | None = None
         self._last_error: LockUnavailable | None = None
+        self._beating = threading.Lock()  # a Lease is for one thread at a time
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keepalive-{lease.key}", daemon=True)
 
@@ -94,6 +95,16 @@ class KeepAlive:
         if self._lost is not None:
             raise self._lost
 
+    def verify(self) -> None:
+        """Ask Redis now, and return if the lease is ours.
+
+        Raises:
+            LockLost: it is not.
+            LockUnavailable: Redis can't be asked.
+        """
+        self.check()
+        self._beat()
+
     def _run(self) -> None:
         while not self._ended.wait(BEAT):
             try:
@@ -109,10 +120,11 @@ class KeepAlive:
                 return
 
     def _beat(self) -> None:
-        answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
-        if answer == "forgotten" and self.lease.remaining > 0 and self.lease.acquire():
-            # A Redis that lost its keys: ours again, and no one had it between.
+        with self._beating:
             answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
+            if answer == "forgotten" and self.lease.remaining > 0 and self.lease.acquire():
+                # A Redis that lost its keys: ours again, and no one had it between.
+                answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
         if answer != "renewed":
             raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {LOST_BECAUSE[answer]}")
 
@@ -129,6 +141,7 @@ class KeepAlive:
 
 
 _current: KeepAlive | None = None
+_grant: Grant | None = None
 
 
 def checkpoint() -> None:
@@ -143,6 +156,17 @@ def checkpoint() -> None:
         _current.check()
 
 
+def verify() -> None:
+    """Return if Redis says at this moment that the running task may go on; else as `checkpoint`."""
+    if _current is not None:
+        _current.verify()
+
+
+def current_grant() -> Grant | None:
+    """Return what the running task works under, or None in a task without a lock."""
+    return _grant
+
+
 def guard(context: Context) -> None:
     """Let the task begin only under the lock that `acquire` was granted, and keep that lock alive.
 
@@ -153,7 +177,7 @@ def guard(context: Context) -> None:
         AirflowException: a process of this very task is still alive; a retry comes later.
         LockUnavailable: Redis can't be asked.
     """
-    global _current  # noqa: PLW0603  one task at a time in a process
+    global _current, _grant  # noqa: PLW0603  one task at a time in a process
     stop()
     grant = Grant.pull(context)
     if grant is None:
@@ -167,6 +191,7 @@ def guard(context: Context) -> None:
         lease.leave(member, nonce)
         refuse(lease, lease.holder(), grant)
     _current = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
+    _grant = grant
     _current.start()
     for event in ("success", "failure", "retry", "skipped"):
         name = f"on_{event}_callback"
@@ -175,10 +200,10 @@ def guard(context: Context) -> None:
 
 def stop() -> None:
     """Stop the keepalive of this process, if there is one."""
-    global _current  # noqa: PLW0603  one task at a time in a process
+    global _current, _grant  # noqa: PLW0603  one task at a time in a process
     if _current is not None:
         _current.stop()
-        _current = None
+        _current = _grant = None
 
 
 def _stop_after(context: Context) -> None:  # noqa: ARG001  a callback's signature

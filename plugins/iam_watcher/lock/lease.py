@@ -306,5 +306,9 @@ def _text(value: bytes | str) -> str:
 def node(client: Redis) -> str:
     """Name a server by host and port: never by its URL, which may hold a password."""
     pool = getattr(client, "connection_pool", None)
-    kwargs = pool.connection_kwargs if pool is not None else {}
-    return f"{kwargs.get('host', kwargs.get('path', 'the cluster'))}:{kwargs.get('port', '')}".rstrip(":")
+    if pool is None:
+        return "the Redis Cluster"
+    if service := getattr(pool, "service_name", None):
+        return f"Sentinel's service {service!r}"
+    kwargs = pool.connection_kwargs
+    return f"{kwargs.get('host', kwargs.get('path'))}:{kwargs.get('port', '')}".rstrip(":")

@@ -100,21 +100,22 @@ class _Watch:
                 await asyncio.wait({listener})  # It closes its connections.
 
     async def _listen(self) -> None:
-        from redis.exceptions import RedisError
+        from redis.exceptions import RedisClusterException, RedisError
 
         while True:
-            client = await _client(self._conn_id)
             try:
-                async with client.pubsub() as subscription:
-                    await subscription.psubscribe(scripts.released_channel("*"))
-                    self._next_poll = 0.0
-                    while True:
-                        await self._hear(client, subscription)
-            except RedisError:
+                client = await _client(self._conn_id)
+                try:
+                    async with client.pubsub() as subscription:
+                        await subscription.psubscribe(scripts.released_channel("*"))
+                        self._next_poll = 0.0
+                        while True:
+                            await self._hear(client, subscription)
+                finally:
+                    await client.aclose()
+            except (RedisError, RedisClusterException):
                 # Not the end: the sensor, woken at its deadline, reports a Redis that stays away.
                 await asyncio.sleep(RECONNECT)
-            finally:
-                await client.aclose()
 
     async def _hear(self, client: Redis, subscription: Any) -> None:
         pause = min(0.2, max(0.0, self._next_poll - time.monotonic()))

@@ -1,0 +1,165 @@
+"""TLS, Sentinel and Cluster, by the extras of the Airflow connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import pytest
+from redis import Redis as Client
+from redis.sentinel import SentinelConnectionPool
+
+from dev.processes import Process, free_port, require
+from dev.servers import Redis
+from dev.sessions import wait_until
+from iam_watcher.errors import LockError, LockUnavailable
+from iam_watcher.lock.hook import redis_client
+from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.trigger import RedisLockTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LEASE = timedelta(seconds=60)
+
+
+def connection(monkeypatch: pytest.MonkeyPatch, port: int, password: str = "", **extras: object) -> None:
+    account = f":{password}@" if password else ""
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://{account}127.0.0.1:{port}/?{urlencode(extras)}")
+
+
+def holds_what_a_lock_promises() -> None:
+    """Acquire, refuse, wait in line, be woken, release: by the clients that the connection gives."""
+    first, second = (Lease(redis_client("iam_redis", lease=LEASE), "clean", owner, ttl=60) for owner in "ab")
+    assert first.acquire()
+    assert not second.acquire()
+    assert first.renew()
+    deadline = second.queue(time.time() + 30)
+
+    async def scene() -> str:
+        trigger = RedisLockTrigger(key="clean", owner="b", redis_conn_id="iam_redis", deadline=deadline)
+        woken = asyncio.create_task(anext(aiter(trigger.run())))
+        await asyncio.sleep(0.5)
+        assert not woken.done()
+        assert await asyncio.to_thread(first.release)
+        return (await woken).payload["reason"]
+
+    assert asyncio.run(scene()) == "turn"
+    assert second.acquire()
+    assert second.release()
+    for lease in (first, second):
+        close(lease)
+
+
+def close(lease: Lease) -> None:
+    (client,) = lease.clients
+    client.close()
+    if isinstance(client, Client) and isinstance(client.connection_pool, SentinelConnectionPool):
+        for each in client.connection_pool.sentinel_manager.sentinels:
+            each.close()
+
+
+@contextmanager
+def sentinel(folder: Path, master: Redis) -> Iterator[int]:
+    """A Sentinel that watches one master, and its port."""
+    folder.mkdir()
+    port = free_port()
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"bind 127.0.0.1\nport {port}\ndir {folder}\n"
+        f"sentinel monitor iam 127.0.0.1 {master.port} 1\nsentinel auth-pass iam {master.password}\n"
+    )
+    command = [require("redis-server", "redis-server"), str(config), "--sentinel"]
+    process = Process("sentinel", command, folder / "sentinel.log")
+    try:
+        assert wait_until(lambda: "+monitor" in (folder / "sentinel.log").read_text(), 15)
+        yield port
+    finally:
+        process.stop()
+
+
+def certificate(folder: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 that signs itself, in one file."""
+    from ipaddress import IPv4Address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "redis.pem"
+    plain = serialization.NoEncryption()
+    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(text + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem, tls_port = certificate(tmp_path), free_port()
+    options = ["--tls-port", str(tls_port), "--tls-auth-clients", "no"]
+    for name in ("--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"):
+        options += [name, str(pem)]
+    with Redis(tmp_path / "redis", options) as server:
+        connection(monkeypatch, tls_port, server.password, ssl="true", ssl_ca_certs=str(pem))
+        holds_what_a_lock_promises()
+        connection(monkeypatch, tls_port, server.password, ssl="true")
+        with pytest.raises(LockUnavailable, match="certificate"):
+            Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60).acquire()
+
+
+def test_sentinel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Redis(tmp_path / "redis") as master, sentinel(tmp_path / "sentinel", master) as port:
+        connection(monkeypatch, port, master.password, sentinel_service="iam")
+        holds_what_a_lock_promises()
+        closed = free_port()
+        sentinels = f"127.0.0.1:{closed},127.0.0.1:{port}"
+        connection(monkeypatch, closed, master.password, sentinel_service="iam", sentinels=sentinels)
+        holds_what_a_lock_promises()
+        connection(monkeypatch, port, master.password, sentinel_service="other")
+        with pytest.raises(LockUnavailable, match="other"):
+            Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60).acquire()
+
+
+@pytest.mark.parametrize("sentinels", ["host:port", ":1", "a:1,b:x"])
+def test_sentinels_that_cannot_be_meant(sentinels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection(monkeypatch, 1, sentinel_service="iam", sentinels=sentinels)
+    with pytest.raises(LockError, match="expected host:port,host:port"):
+        redis_client("iam_redis", lease=LEASE)
+
+
+def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Redis(tmp_path, ["--cluster-enabled", "yes"]) as server, server.client() as admin:
+        admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        assert wait_until(lambda: admin.cluster("INFO")["cluster_state"] == "ok", 15)
+        connection(monkeypatch, server.port, server.password, cluster="true")
+        holds_what_a_lock_promises()
+
+
+def test_a_cluster_that_is_away_is_an_error_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    connection(monkeypatch, port, cluster="true")
+    with pytest.raises(LockUnavailable, match=rf"127\.0\.0\.1:{port}"):
+        redis_client("iam_redis", lease=LEASE)
+
+
+def test_a_cluster_has_no_second_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection(monkeypatch, 1, cluster="true", db=3)
+    with pytest.raises(LockError, match="has only 0"):
+        redis_client("iam_redis", lease=LEASE)
