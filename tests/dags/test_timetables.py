@@ -392,6 +392,17 @@ def test_the_end_of_a_run_gives_the_next_one_at_once(deployment, spec, following
     assert deployment.next == following
 
 
+def test_the_start_of_a_manual_run_closes_the_door(deployment):
+    # Airflow counts it at the next parse only, and the scheduler would come to each tick meanwhile.
+    deployment.store("@hourly")
+    deployment.run("manual", "08:59:00", "08:59:01", None)
+    run = _only_run(deployment)
+    run.dag = deployment.serialized
+    assert not deployment.model.exceeds_max_non_backfill
+    run.notify_dagrun_state_changed(msg="started")
+    assert deployment.model.exceeds_max_non_backfill
+
+
 @pytest.mark.parametrize("state", ["success", "failed"])
 def test_a_person_who_ends_a_run_gives_the_next_one_too(deployment, state):
     from airflow.api_fastapi.core_api.datamodels.dag_run import DagRunMutableStates

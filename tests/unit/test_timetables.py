@@ -163,8 +163,8 @@ def test_the_older_interface_answers_too():
 
 def test_the_listener_has_hooks():
     [listener] = LISTENERS
-    assert callable(listener.on_dag_run_success)
-    assert callable(listener.on_dag_run_failed)
+    for hook in ("on_dag_run_running", "on_dag_run_success", "on_dag_run_failed"):
+        assert callable(getattr(listener, hook))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
-"""Computes the next run when a run ends: Airflow itself does so only when it creates one or parses the file.
+"""Keeps what Airflow stores of the next run true when a run starts and when it ends.
 
-So a tick that came while the run was going is settled at once, and the interval after completion counts
-from the completion, however short it is. Without this listener both happen at the next parse, or when
-the scheduler comes to the tick. It runs in the scheduler (and in the API server, when a person sets the
-state of a run), within the transaction that ends the run.
+Airflow itself computes the next run only when it creates one and when it parses the file, and counts
+a manual run against `max_active_runs` no sooner. With this listener a tick that came while a run was
+going is settled at the run's end, and the interval after completion counts from the completion,
+however short it is. Without it both happen at the next parse, or when the scheduler comes to the tick.
+
+It is called in the scheduler (and in the API server, when a person sets the state of a run), within the
+transaction that starts or ends the run.
 """
 
 from __future__ import annotations
@@ -15,7 +18,20 @@ from airflow.listeners import hookimpl
 from iam_watcher.timetables.base import ScheduleTimetable
 
 if TYPE_CHECKING:
+    from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
+    from sqlalchemy.orm import Session
+
+
+@hookimpl
+def on_dag_run_running(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  pluggy passes by name
+    """Keep the scheduler from ticks for which there is no room."""
+    if found := _session_and_model(dag_run):
+        session, dag_model = found
+        runs = type(dag_run).active_runs_of_dags(
+            dag_ids=[dag_run.dag_id], exclude_backfill=True, session=session
+        )
+        dag_model.exceeds_max_non_backfill = runs.get(dag_run.dag_id, 0) >= (dag_model.max_active_runs or 0)
 
 
 @hookimpl
@@ -31,23 +47,31 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  plugg
 
 
 def _compute_next_run(dag_run: DagRun) -> None:
-    from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
     from airflow.utils.types import DagRunType
     from sqlalchemy import select
+
+    if found := _session_and_model(dag_run):
+        session, dag_model = found
+        last = session.scalar(
+            select(DagRun)
+            .where(DagRun.dag_id == dag_run.dag_id, DagRun.run_type == DagRunType.SCHEDULED)
+            .order_by(DagRun.logical_date.desc())
+            .limit(1)
+        )
+        if last is not None:
+            dag_model.calculate_dagrun_date_fields(dag_run.get_dag(), reference_run=last)
+
+
+def _session_and_model(dag_run: DagRun) -> tuple[Session, DagModel] | None:
+    """Return what to work with, or None if the run isn't of a schedule of ours."""
+    from airflow.models.dag import DagModel
     from sqlalchemy.orm import object_session
 
-    dag, session = dag_run.dag, object_session(dag_run)
-    if dag is None or session is None or not isinstance(dag.timetable, ScheduleTimetable):
-        return
+    session = object_session(dag_run)
+    if session is None or dag_run.dag is None:
+        return None
+    if not isinstance(dag_run.dag.timetable, ScheduleTimetable):
+        return None
     dag_model = session.get(DagModel, dag_run.dag_id)
-    if dag_model is None:
-        return
-    last = session.scalar(
-        select(DagRun)
-        .where(DagRun.dag_id == dag_run.dag_id, DagRun.run_type == DagRunType.SCHEDULED)
-        .order_by(DagRun.logical_date.desc())
-        .limit(1)
-    )
-    if last is not None:
-        dag_model.calculate_dagrun_date_fields(dag, reference_run=last)
+    return (session, dag_model) if dag_model else None

@@ -131,7 +131,7 @@ class TickTimetable(ScheduleTimetable):
         if history.was_up_at(ended or tick):
             return None
         if not history.has_automated_run():
-            return "it came before the DAG was unpaused, and a DAG without runs has missed nothing"
+            return "it came before the DAG was there or unpaused, and what has no run yet has missed nothing"
         late = now - tick
         if late < self._grace(tick):
             return None
