@@ -247,9 +247,9 @@ def _check_what_the_cluster_asks_of_celery(clean):
     compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
     worker = compose["services"]["worker"]
     clean.airflow(*worker["command"], "--help")
-    described = clean.airflow("config", "list", "--section", "celery", "--include-descriptions").stdout
+    described = clean.airflow("config", "list", "--include-descriptions").stdout
     for name in worker["environment"]:
-        if name.startswith("AIRFLOW__CELERY__"):
+        if name.startswith("AIRFLOW__CELERY"):
             assert f"# Variable: {name}\n" in described
     check = shlex.split(worker["healthcheck"]["test"][1].partition("--destination")[0])
     assert check[0] == "celery"
