@@ -38,7 +38,7 @@ def test_only_the_inactive_are_disabled(iam, perform):
     user(iam, "admin", admin=1)
     user(iam, "super-admin", admin=255)
     user(iam, "other-state", status=2)
-    report = perform(disable())
+    report = perform(disable(max_share=0.4))
     assert enabled(iam) == {"active", "never-new", "zero-login", "zero-creation", "admin", "super-admin"}
     assert iam.value("SELECT status FROM user WHERE name = 'other-state'") == 2
     assert (report["examined"], report["matched"], report["changed"]) == (9, 2, 2)

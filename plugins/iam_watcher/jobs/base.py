@@ -186,7 +186,7 @@ class TableJobOperator(BaseOperator):
     def _write(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
         self._rehearse(db, plan.rows)
         with self.writing(context) as before_write:
-            if plan.max_share is not None:
+            if plan.max_share is not None and plan.max_share < 1:
                 self._tally(db, plan, report)
                 self._brake(plan.max_share, report)
             caps = Caps(

@@ -1,0 +1,75 @@
+"""How a job stops when it is told to: between two transactions, soon, and with a report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from iam_watcher.errors import JobError, LockLost
+from iam_watcher.jobs.pace import Pace
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.lock import keepalive
+from tests.integration.conftest import TaskInstance
+
+
+@pytest.fixture
+def purge(iam):
+    """A job with 5,000 rows before it that would take about a minute."""
+    iam.run(
+        "INSERT INTO policy_audit (id, name, username, deletedAt)"
+        " SELECT seq, '', '', '2001-01-01' FROM seq_1_to_5000"
+    )
+    return PurgeRowsOperator(
+        task_id="purge",
+        table="policy_audit",
+        age_column="deletedAt",
+        older_than_days=1,
+        pace=Pace(target=0.001, duty=0.01),
+    )
+
+
+def wait_for_a_first_chunk(iam):
+    while iam.value("SELECT COUNT(*) FROM policy_audit") == 5000:
+        pass
+
+
+def test_on_kill_ends_it_within_a_second(iam, purge, perform, mariadb):
+    killed = []
+
+    def kill():
+        with closing(mariadb.connect()) as connection:
+            wait_for_a_first_chunk(type(iam)(connection))
+        killed.append(time.monotonic())
+        purge.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ti = TaskInstance("run")
+    with pytest.raises(JobError, match="purge was told to stop; what it did until then is done"):
+        perform(purge, ti)
+    assert time.monotonic() - killed[0] < 1
+    killer.join()
+    done = ti.xcom["return_value"]["changed"]
+    assert 0 < done == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")
+
+
+def test_a_lost_lease_ends_it(iam, purge, perform, monkeypatch):
+    """The keepalive says so at the checkpoint between two transactions."""
+
+    def checkpoint():
+        if iam.value("SELECT COUNT(*) FROM policy_audit") < 5000:
+            raise LockLost("another took it")
+
+    monkeypatch.setattr(keepalive, "checkpoint", checkpoint)
+    ti = TaskInstance("run")
+    with pytest.raises(LockLost):
+        perform(purge, ti)
+    report = ti.xcom["return_value"]
+    assert (report["chunks"], report["error"]) == (
+        1,
+        "LockLost: The lease was lost while its work was going on: another took it",
+    )
+    assert report["changed"] == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")
