@@ -6,6 +6,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 python := .venv/bin/python
+# A terminal that can't show an arrow gets a question mark instead of an error.
+export PYTHONIOENCODING := :replace
 
 help: ## List these targets
 	@echo "make <target>:"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NOTIFICATIONS = "iam.cluster.notifications"
 LOCKS = ("task", "clean", "cleansecret")
 
-_HEADINGS = ("watcher", "examined", "changed", "skipped", "before → after", "time of the job", "with Airflow")
+_HEADINGS = ("watcher", "examined", "changed", "skipped", "before → after", "job", "with Airflow")
 _STARTED_TASK = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
 _RUN_SECONDS = 300
 _SHOWN_FAULTS = 10
