@@ -22,7 +22,7 @@ run: bootstrap ## Run a whole Airflow with the watchers on private servers, unti
 	@exec $(python) -m dev.run
 
 test: bootstrap ## Run the tests, without the long ones
-	@exec $(python) -m pytest -m "not e2e"
+	@exec $(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
 
 e2e: bootstrap ## Run the long tests, which need a whole Airflow
 	@exec $(python) -m pytest -m e2e
