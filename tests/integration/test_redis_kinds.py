@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -17,15 +18,16 @@ from dev.processes import Process, free_port, require
 from dev.servers import Redis
 from dev.sessions import wait_until
 from iam_watcher.errors import LockError, LockUnavailable
+from iam_watcher.lock.force_release import force_release, holders
 from iam_watcher.lock.hook import redis_client
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.trigger import RedisLockTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LEASE = timedelta(seconds=60)
+REPO = Path(__file__).parents[2]
 
 
 def connection(monkeypatch: pytest.MonkeyPatch, port: int, password: str = "", **extras: object) -> None:
@@ -163,3 +165,23 @@ def test_a_cluster_has_no_second_database(monkeypatch: pytest.MonkeyPatch) -> No
     connection(monkeypatch, 1, cluster="true", db=3)
     with pytest.raises(LockError, match="has only 0"):
         redis_client("iam_redis", lease=LEASE)
+
+
+def test_the_acl_user_of_the_docs_may_do_what_it_needs_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPO / "docs" / "lock.md").read_text()
+    (rule,) = [line for line in page.splitlines() if line.startswith("ACL SETUSER")]
+    with Redis(tmp_path) as server, server.client() as admin:
+        admin.execute_command(*rule.split())
+        address = f"watcher:password@127.0.0.1:{server.port}/?db=0"
+        monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://{address}")
+        holds_what_a_lock_promises()
+        clients = [redis_client("iam_redis", lease=LEASE)]
+        assert Lease(clients, "clean", "a", ttl=60).acquire()
+        assert [holder.owner for holder in holders(clients)] == ["a"]
+        assert force_release(clients, "clean", by="test", reason="test").owner == "a"
+        assert Lease(clients, "iam-watcher:any_dag", "a", ttl=60).acquire()
+        with pytest.raises(LockUnavailable, match="NoPermission"):
+            Lease(clients, "someone-elses", "a", ttl=60).acquire()
+        clients[0].close()

@@ -1,0 +1,79 @@
+"""The command line for locks, as a person types it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam_watcher.errors import LockError
+from iam_watcher.lock.force_release import force_release, history
+from iam_watcher.lock.lease import Lease
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+REPO = Path(__file__).parents[2]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "iam_watcher.lock", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPO / "plugins",
+    )
+
+
+def test_list_show_and_release(redis_client: Client) -> None:
+    lease = Lease(redis_client, "clean", "prod/dag/run", ttl=60)
+    assert lease.acquire()
+    listed = command("list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "\n'clean' is held by prod/dag/run since " in f"\n{listed.stdout}"
+    freed = command("release", "clean", "--reason", "its worker is gone", "--by", "ops")
+    assert (freed.returncode, freed.stderr) == (0, "")
+    assert "freed; 'clean' is held by prod/dag/run" in freed.stdout
+    assert lease.beat("", "") == "revoked"
+    shown = command("show", "clean").stdout
+    assert "'clean' is held by no one\nreleased by force at " in shown
+    assert "by ops: its worker is gone (holder: prod/dag/run)" in shown
+    assert command("list").stdout.endswith("no lock is held\n")
+
+
+def test_a_lock_of_the_go_side_can_be_freed_too(redis_client: Client) -> None:
+    redis_client.set("clean", "x7Qy", px=60_000)
+    assert "unknown (Go)" in command("release", "clean", "--reason", "it crashed").stdout
+    assert redis_client.get("clean") is None
+
+
+def test_there_is_nothing_to_free(redis_client: Client) -> None:
+    done = command("release", "clean", "--reason", "a typo")
+    assert done.returncode == 1
+    assert "'clean' is held by no one" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_connection_that_does_not_exist() -> None:
+    done = command("--redis-conn-id", "nowhere", "list")
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(("by", "reason"), [("", "why"), ("who", " ")])
+def test_who_and_why_must_be_said(redis_client: Client, by: str, reason: str) -> None:
+    assert Lease(redis_client, "clean", "a", ttl=60).acquire()
+    with pytest.raises(LockError, match="expected who frees 'clean' and why"):
+        force_release([redis_client], "clean", by=by, reason=reason)
+    assert redis_client.get("clean") == b"a"
+
+
+def test_what_was_freed_is_remembered_newest_first(redis_client: Client) -> None:
+    for number in range(3):
+        assert Lease(redis_client, "clean", f"owner-{number}", ttl=60).acquire()
+        force_release([redis_client], "clean", by="ops", reason=str(number))
+    assert [past.reason for past in history([redis_client], "clean")] == ["2", "1", "0"]
