@@ -221,6 +221,14 @@ def test_allow_waits_for_room_without_losing_the_tick(deployment):
     assert deployment.scheduler_comes("09:40:01") == ["09:00:00"]
 
 
+def test_a_run_that_is_still_going_does_not_make_a_missed_tick_a_late_one(deployment):
+    deployment.store("@hourly", overlap="allow")
+    deployment.run("scheduled", "08:00:00", "08:00:02", None)
+    deployment.due("09:00:00")
+    deployment.up_since("09:40:00")
+    assert deployment.scheduler_comes("09:40:01") == []
+
+
 # Ticks every hour, down from 09:00 until a moment.
 @pytest.mark.parametrize(
     ("up", "grace", "made_up"),

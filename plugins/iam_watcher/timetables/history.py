@@ -32,30 +32,25 @@ class History:
         session = object_session(row)
         return None if session is None else cls(session, row.dag_id)
 
-    def going_at(self, tick: datetime) -> datetime | None:
-        """Return when the last of the runs that were going at `tick` ended; now, if one still is.
+    def going_at(self, tick: datetime) -> list[datetime | None]:
+        """Return the ends of the runs that were going at `tick`; None for one that still is.
 
-        Manual runs count, backfills don't, as for `max_active_runs`. None: no run was going.
+        Manual runs count, backfills don't, as for `max_active_runs`.
         """
         from airflow.models.dagrun import DagRun
         from airflow.utils.types import DagRunType
         from sqlalchemy import func, or_, select
 
         began = func.coalesce(DagRun.start_date, DagRun.queued_at)
-        ends = self._session.scalars(
-            select(DagRun.end_date).where(
-                DagRun.dag_id == self._dag_id,
-                DagRun.run_type != DagRunType.BACKFILL_JOB,
-                began < tick,
-                # A manual run may be queued for later.
-                DagRun.run_after < tick,
-                or_(DagRun.end_date.is_(None), DagRun.end_date > tick),
-            )
-        ).all()
-        if not ends:
-            return None
-        now = datetime.now(UTC)
-        return max(end or now for end in ends)
+        going = select(DagRun.end_date).where(
+            DagRun.dag_id == self._dag_id,
+            DagRun.run_type != DagRunType.BACKFILL_JOB,
+            began < tick,
+            # A manual run may be queued for later.
+            DagRun.run_after < tick,
+            or_(DagRun.end_date.is_(None), DagRun.end_date > tick),
+        )
+        return list(self._session.scalars(going))
 
     def has_automated_run(self) -> bool:
         """Tell whether the schedule ever started a run."""

@@ -124,11 +124,12 @@ class TickTimetable(ScheduleTimetable):
 
     def _refusal(self, tick: datetime, history: History, now: datetime) -> str | None:
         """Return why a due tick gets no run, or None if it gets one."""
-        ended = history.going_at(tick)
-        if ended and self.overlap == "skip":
+        going = history.going_at(tick)
+        if going and self.overlap == "skip":
             return "another run was going when it came"
-        # A run that had to wait for another could not start before that ended.
-        if history.was_up_at(ended or tick):
+        # Had it to wait for others, it could not start before they ended.
+        startable = max((end for end in going if end), default=tick)
+        if history.was_up_at(startable):
             return None
         if not history.has_automated_run():
             return "it came before the DAG was there or unpaused, and what has no run yet has missed nothing"
