@@ -150,7 +150,7 @@ def test_no_transaction_is_open_at_a_checkpoint(table, session, monkeypatch):
 
     # Some chunks write, some find nothing to write.
     monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 10)
-    fill(table, [(key, 50 if key % 30 < 15 else 150) for key in range(1, 101)])
+    fill(table, [(key, 50 if key <= 50 else 150) for key in range(1, 101)])
     deletion(session, checkpoint=checkpoint, limit=10, span=10).write()
     tally(Transactions(session, checkpoint), OLD)
     assert len(seen) > 4
