@@ -28,7 +28,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fence(lease: float = 60.0, verify=lambda: None) -> Fence:
-    return Fence(NAME, lease=lease, verify=verify)
+    return Fence("clean", lease=lease, verify=verify)
 
 
 @contextmanager

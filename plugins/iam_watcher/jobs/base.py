@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from iam_watcher.errors import BrakeError, ClockError, JobArgumentError, JobError, TableError
+from iam_watcher.errors import (
+    BrakeError,
+    ClockError,
+    FenceTaken,
+    JobArgumentError,
+    JobError,
+    LockError,
+    TableError,
+)
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.bookmark import Bookmark
 from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.jobs.fence import Fence
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps
 from iam_watcher.jobs.report import Report
 from iam_watcher.jobs.session import read_now
@@ -45,8 +54,8 @@ REHEARSAL = "{write} WHERE FALSE"
 
 NO_THROTTLE = Throttle()
 
-PERMANENT = (JobArgumentError, TableError, ClockError, BrakeError)
-"""What a retry can't mend: it ends the task at once."""
+PERMANENT = (JobArgumentError, TableError, ClockError, BrakeError, LockError)
+"""What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,11 @@ class TableJobOperator(BaseOperator):
                 raise
             finally:
                 logger.info("%s", report.as_line())
+        except FenceTaken as error:
+            grant = keepalive.current_grant()
+            if grant is not None and grant.on_busy == "skip":
+                raise AirflowSkipException(str(error)) from error
+            raise AirflowFailException(str(error)) from error
         except PERMANENT as error:
             raise AirflowFailException(str(error)) from error
         return report.as_dict()
@@ -167,8 +181,9 @@ class TableJobOperator(BaseOperator):
 
     def _work(self, context: Context, report: Report) -> None:
         began = time.monotonic()
-        connection = _connect(self.mysql_conn_id)
-        reconnect = partial(_connect, self.mysql_conn_id)
+        fence = None if report.dry_run else _fence()
+        connection = _connect(self.mysql_conn_id, fence)
+        reconnect = partial(_reconnect, self.mysql_conn_id, fence)
         with closing(Transactions(connection, self._checkpoint, reconnect=reconnect)) as db:
             now = read_now(connection)
             plan = self.plan(read_table(db, self.table), now)
@@ -250,10 +265,30 @@ class TableJobOperator(BaseOperator):
         keepalive.checkpoint()
 
 
-def _connect(conn_id: str) -> Connection:
+def _fence() -> Fence | None:
+    grant = keepalive.current_grant()
+    if grant is None or not grant.fence:
+        return None
+    return Fence(grant.key, lease=grant.ttl, verify=keepalive.verify)
+
+
+def _connect(conn_id: str, fence: Fence | None = None) -> Connection:
     from iam_watcher.jobs.hook import connect
 
-    return connect(conn_id)
+    connection = connect(conn_id)
+    if fence is not None:
+        try:
+            fence.take(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _reconnect(conn_id: str, fence: Fence | None) -> Connection:
+    """Connect again in mid-work: whoever ended our session may have taken over."""
+    keepalive.verify()
+    return _connect(conn_id, fence)
 
 
 def _example(key: int, since: datetime, now: datetime) -> dict[str, Any]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DATABASE = "SELECT DATABASE()"
+
 # A session that is silent for longer than the lease is ended by the server, and its fence with it.
 SILENCE = "SET SESSION wait_timeout = %(seconds)s"
 
@@ -55,13 +57,13 @@ class Fence:
     """Takes the fence in a session that is going to write.
 
     Args:
-        name: see `fence_name`.
+        key: of the lock that the session writes under.
         lease: seconds of silence after which the server ends the session.
         verify: raises if the lease is not ours at this moment; asked before another session is ended.
     """
 
-    def __init__(self, name: str, *, lease: float, verify: Callable[[], None]) -> None:
-        self.name = name
+    def __init__(self, key: str, *, lease: float, verify: Callable[[], None]) -> None:
+        self.key = key
         self._lease = lease
         self._verify = verify
 
@@ -72,24 +74,18 @@ class Fence:
             FenceTaken: another session has it, and this account may not end it.
             LockError: what `verify` raises.
         """
+        name = fence_name(_ask(connection, DATABASE, {})[0], self.key)
         _ask(connection, SILENCE, {"seconds": max(1, int(self._lease))})
-        if self._taken_within(connection):
+        if _taken_within(connection, name):
             return
         self._verify()
-        other, user, host, command, seconds = _ask(connection, WHO, {"name": self.name})
+        other, user, host, command, seconds = _ask(connection, WHO, {"name": name})
         if other is not None:
             who = f"connection {other} of {user}@{host}, command {command} for {seconds} s"
             self._end(connection, int(other), who)
-            logger.warning("event=fence_freed name=%s ended=%r", self.name, who)
-        if not self._taken_within(connection):
-            raise FenceTaken(f"{self.name}: {other} was ended, but another session has it now")
-
-    def _taken_within(self, connection: Connection) -> bool:
-        for _ in range(TRIES):
-            (taken,) = _ask(connection, TAKE, {"name": self.name})
-            if taken == 1:
-                return True
-        return False
+            logger.warning("event=fence_freed lock=%s ended=%r", self.key, who)
+        if not _taken_within(connection, name):
+            raise FenceTaken(f"{self.key!r}: connection {other} was ended, but another has it now")
 
     def _end(self, connection: Connection, other: int, who: str) -> None:
         try:
@@ -98,11 +94,19 @@ class Fence:
             code = error.args[0] if error.args else None
             if code in DENIED:
                 raise FenceTaken(
-                    f"{self.name}: {who} has it and outlived its lease, and this account may not end it "
+                    f"{self.key!r}: {who} has it and outlived its lease, and this account may not end it "
                     f"({error}); end it yourself, or use the same account everywhere"
                 ) from error
             if code != GONE:
                 raise
+
+
+def _taken_within(connection: Connection, name: str) -> bool:
+    for _ in range(TRIES):
+        (taken,) = _ask(connection, TAKE, {"name": name})
+        if taken == 1:
+            return True
+    return False
 
 
 def _ask(connection: Connection, statement: str, values: dict[str, object]) -> Any:

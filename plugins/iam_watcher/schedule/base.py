@@ -18,6 +18,8 @@ def utc(moment: datetime) -> datetime:
     Raises:
         ValueError: `moment` has no time zone.
     """
+    if type(moment) is datetime and moment.tzinfo is UTC:
+        return moment
     if moment.utcoffset() is None:
         raise ValueError(f"{moment!r} has no time zone; give an aware datetime")
     return datetime.combine(moment.date(), moment.timetz()).astimezone(UTC)

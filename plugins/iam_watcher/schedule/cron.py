@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar, Literal
 
 from iam_watcher.schedule.base import Kind, Schedule, seconds
@@ -52,7 +52,7 @@ class Cron(Schedule):
             tick = self._next_vixie(local, start)
         else:
             tick = Search(self, local).run(start)
-        return None if tick is None else datetime.fromtimestamp(tick, UTC).astimezone(after.tzinfo)
+        return None if tick is None else datetime.fromtimestamp(tick, after.tzinfo)
 
     @property
     def runs_once_when_repeated(self) -> bool:
@@ -61,6 +61,11 @@ class Cron(Schedule):
         Vixie cron, too, runs a schedule of every hour by elapsed time.
         """
         return self.dst == "vixie" and self.hour.mask != HOUR.full
+
+    @property
+    def is_every_day(self) -> bool:
+        """Whether both day fields are a star: then every day matches."""
+        return self.day_of_month.star and self.day_of_week.star
 
     def matches_day(self, day: int, weekday: int) -> bool:
         """Tell whether a day of the month that is that day of the week (Sunday is 0) is one of these.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from iam_watcher.errors import InvalidSpec
@@ -35,7 +35,7 @@ class Every(Schedule):
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
         size = int(self.duration.total_seconds())
         tick = (seconds(after) // size + 1) * size
-        return datetime.fromtimestamp(tick, UTC).astimezone(after.tzinfo)
+        return datetime.fromtimestamp(tick, after.tzinfo)
 
 
 @dataclass(frozen=True)

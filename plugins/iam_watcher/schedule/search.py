@@ -13,10 +13,12 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from iam_watcher.schedule.zone import DAY, Zone
+from iam_watcher.schedule.fields import MONTH
+from iam_watcher.schedule.zone import DAY
 
 if TYPE_CHECKING:
     from iam_watcher.schedule.cron import Cron
+    from iam_watcher.schedule.zone import Zone
 
 _HOUR = 3_600
 _MINUTE = 60
@@ -53,10 +55,12 @@ class Search:
         # Once a field has moved, all smaller ones stand at their lowest value.
         self._added = False
         self._steady = steady
-        limit = min(self._date().year + _YEARS, _LAST_YEAR)
-        while self._date().year <= limit:
+        year = self._date().year
+        limit = min(year + _YEARS, _LAST_YEAR)
+        while year <= limit:
             if not (self._month() or self._day() or self._hour() or self._minute() or self._second()):
                 return self._instant
+            year = self._date().year
         return None
 
     def _wall(self) -> int:
@@ -76,6 +80,8 @@ class Search:
 
     def _month(self) -> bool:
         months = self._schedule.month.mask
+        if months == MONTH.full:
+            return False
         wall = self._wall()
         day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
         if months >> day.month & 1:
@@ -99,6 +105,8 @@ class Search:
                 return False
 
     def _day(self) -> bool:
+        if self._schedule.is_every_day:
+            return False
         matches = self._schedule.matches_day
         ordinal = self._wall() // DAY + _EPOCH_ORDINAL
         if matches(date.fromordinal(ordinal).day, ordinal % 7):

@@ -1,0 +1,156 @@
+"""A table job under a Watcher's lock: its fence, and what it does when someone else has taken over."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam_watcher import Lock, Watcher
+from iam_watcher.errors import LockLost
+from iam_watcher.jobs import fence as module
+from iam_watcher.jobs.fence import Fence, fence_name
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+    from dev.servers import MariaDB
+
+BRIEF = Lock("clean", wait=timedelta(0))
+ROWS = 12_000
+
+
+@pytest.fixture
+def old_rows(iam_schema: MariaDB) -> MariaDB:
+    with closing(iam_schema.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO policy_audit (id, name, username, policyShadow, extendShadow, deletedAt)"
+            f" SELECT seq, 'old', 'someone', '{{}}', '{{}}', NOW() - INTERVAL 400 DAY FROM seq_1_to_{ROWS}"
+        )
+    return iam_schema
+
+
+def left(server: MariaDB) -> int:
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM policy_audit")
+        return cursor.fetchone()[0]
+
+
+def watcher_of(dag_id: str, job: type[PurgeRowsOperator] = PurgeRowsOperator, lock: Lock = BRIEF) -> Watcher:
+    with Watcher(dag_id, schedule=None, lock=lock) as dag:
+        job(task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=180)
+    return dag
+
+
+def state(run, task_id: str = "purge") -> str:
+    (ti,) = [ti for ti in run.get_task_instances() if ti.task_id == task_id]
+    return str(ti.state)
+
+
+def tries(run, task_id: str = "purge") -> int:
+    (ti,) = [ti for ti in run.get_task_instances() if ti.task_id == task_id]
+    return ti.try_number
+
+
+def in_mid_work(monkeypatch: pytest.MonkeyPatch, what) -> None:
+    """Call `what` once, between the first chunk and the second."""
+    from iam_watcher.jobs.walk import Walk
+
+    original, calls = Walk._chunk, []
+
+    def chunk(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            what()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Walk, "_chunk", chunk)
+
+
+def holder_of_fence(server: MariaDB) -> int | None:
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT IS_USED_LOCK(%s)", (fence_name("iam", "clean"),))
+        return cursor.fetchone()[0]
+
+
+def test_it_writes_behind_its_fence(run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch) -> None:
+    seen = []
+    in_mid_work(monkeypatch, lambda: seen.append(holder_of_fence(old_rows)))
+    assert state(run_dag(watcher_of("fence_taken"))) == "success"
+    assert seen != [None]
+    assert len(seen) == 1
+    assert left(old_rows) == 0
+    assert holder_of_fence(old_rows) is None
+
+
+def test_without_a_fence_where_a_proxy_shares_sessions(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
+) -> None:
+    seen = []
+    in_mid_work(monkeypatch, lambda: seen.append(holder_of_fence(old_rows)))
+    lock = Lock("clean", wait=timedelta(0), fence=False)
+    assert state(run_dag(watcher_of("fence_off", lock=lock))) == "success"
+    assert seen == [None]
+
+
+def test_a_session_that_is_ended_is_replaced_and_the_job_goes_on(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
+) -> None:
+    def end_session() -> None:
+        with closing(old_rows.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
+
+    in_mid_work(monkeypatch, end_session)
+    assert state(run_dag(watcher_of("fence_killed"))) == "success"
+    assert left(old_rows) == 0
+
+
+def test_whose_session_was_ended_by_a_new_holder_stops_as_lost(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
+) -> None:
+    rows = []
+
+    def take_over() -> None:
+        redis_client.set("clean", "x7Qy", px=60_000)
+        with closing(old_rows.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
+        rows.append(left(old_rows))
+
+    in_mid_work(monkeypatch, take_over)
+    run = run_dag(watcher_of("fence_lost"))
+    assert (state(run), tries(run)) == ("failed", 1)
+    assert left(old_rows) == rows[0] > 0
+    assert redis_client.get("clean") == b"x7Qy"
+
+
+@pytest.mark.parametrize(("on_busy", "expected"), [("skip", "skipped"), ("fail", "failed")])
+def test_a_fence_that_another_account_has_ends_as_on_busy_says(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch, on_busy: str, expected: str
+) -> None:
+    monkeypatch.setattr(module, "TRIES", 1)
+    lock = Lock("clean", wait=timedelta(0), on_busy=on_busy)
+    with closing(old_rows.connect(autocommit=False)) as connection:
+        Fence("clean", lease=60, verify=lambda: None).take(connection)
+        run = run_dag(watcher_of(f"fence_foreign_{on_busy}", lock=lock))
+    assert (state(run), tries(run)) == (expected, 1)
+    assert left(old_rows) == ROWS
+
+
+def test_a_lost_lock_fails_the_job_without_a_retry(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
+) -> None:
+    from iam_watcher.lock import keepalive
+
+    def lose() -> None:
+        redis_client.set("clean", "x7Qy", px=60_000)
+        with pytest.raises(LockLost, match="another took it"):
+            keepalive.verify()
+        keepalive._current.lease._valid_until = 0.0  # as if the lease were over
+
+    in_mid_work(monkeypatch, lose)
+    run = run_dag(watcher_of("fence_lost_lease"))
+    assert (state(run), tries(run)) == ("failed", 1)
+    assert 0 < left(old_rows) < ROWS
