@@ -6,6 +6,7 @@ import ast
 import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -302,6 +303,28 @@ class TestPaths:
         assert "*" in ignore
         assert copied == allowed
         assert all((ROOT / name).is_file() for name in copied)
+
+    def test_pip_needs_no_more_than_what_the_image_copies(self, tmp_path):
+        lines = (ROOT / "Dockerfile").read_text().splitlines()
+        for name in [line for line in lines if line.startswith("COPY ")][-1].split()[1:-1]:
+            shutil.copy(ROOT / name, tmp_path)
+        # The Dockerfile's command; everything is installed here already, so nothing is downloaded.
+        options = [
+            "--dry-run",
+            "--no-index",
+            "--no-build-isolation",
+            "--constraint",
+            "constraints-cluster.txt",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, "--only-deps", "."],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Would install" not in done.stdout
 
     def test_nothing_is_open_to_other_machines(self, services):
         ports = [port for service in services.values() for port in service.get("ports", [])]

@@ -247,7 +247,7 @@ def _check_what_the_cluster_asks_of_celery(clean):
     compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
     worker = compose["services"]["worker"]
     clean.airflow(*worker["command"], "--help")
-    described = clean.airflow("config", "list", "--include-descriptions").stdout
+    described = clean.airflow("config", "list", "--include-env-vars").stdout
     for name in worker["environment"]:
         if name.startswith("AIRFLOW__CELERY"):
             assert f"# Variable: {name}\n" in described
