@@ -39,14 +39,11 @@ class History:
         """
         from airflow.models.dagrun import DagRun
         from airflow.utils.types import DagRunType
-        from sqlalchemy import func, or_, select
+        from sqlalchemy import or_, select
 
-        began = func.coalesce(DagRun.start_date, DagRun.queued_at)
         going = select(DagRun.end_date).where(
             DagRun.dag_id == self._dag_id,
             DagRun.run_type != DagRunType.BACKFILL_JOB,
-            began < tick,
-            # A manual run may be queued for later.
             DagRun.run_after < tick,
             or_(DagRun.end_date.is_(None), DagRun.end_date > tick),
         )
