@@ -1,0 +1,145 @@
+"""Airflow DAGs for the tests of the lock: work that goes on until it is told to end, and is written down.
+
+There are two kinds: `table_*` deletes rows of a table whose trigger writes down every step (a job behind
+the fence), `any_*` is a function that writes its own steps down (any other operator). Tests find both in
+the database `lock_rows`, see conftest.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from contextlib import closing
+from datetime import timedelta
+
+from airflow.sdk import task
+from iam_watcher import Lock, Watcher
+from iam_watcher.jobs.pace import Pace
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+LEASE = timedelta(seconds=10)
+TICK = "@every 30s"
+PAUSE = 0.2  # seconds between two steps
+
+
+class Record:
+    """A connection to the tests' database, on which a work process writes down what it does."""
+
+    def __init__(self, context):
+        import MySQLdb
+
+        self.connection = MySQLdb.connect(**json.loads(os.environ["LOCK_ROWS"]), autocommit=True)
+        self.dag_id = context["ti"].dag_id
+        self.deployment = os.environ["AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID"]
+        self.writer = self._run(
+            "INSERT INTO writer (dag_id, deployment, run_id, try, pid) VALUES (%s, %s, %s, %s, %s)",
+            (self.dag_id, self.deployment, context["ti"].run_id, context["ti"].try_number, os.getpid()),
+        ).lastrowid
+
+    def _run(self, query, values):
+        cursor = self.connection.cursor()
+        cursor.execute(query, values)
+        return cursor
+
+    def close(self):
+        self.connection.close()
+
+    def step(self):
+        self._run("INSERT INTO step (writer) VALUES (%s)", (self.writer,))
+
+    def end(self):
+        self._run("UPDATE writer SET ended = SYSDATE(6) WHERE id = %s", (self.writer,))
+
+    def order(self):
+        """Return what the test tells this deployment's work: `end`, `raise` or nothing."""
+        query = "SELECT what FROM told WHERE dag_id = %s AND deployment = %s"
+        return (self._run(query, (self.dag_id, self.deployment)).fetchone() or [""])[0]
+
+
+@task
+def work(**context):
+    with closing(Record(context)) as record:
+        record.step()
+        while (order := record.order()) != "end":
+            if order == "raise":
+                raise RuntimeError("as the test told")
+            time.sleep(PAUSE)
+            record.step()
+        record.end()
+
+
+class Slow(Pace):
+    """Chunks of a hundred rows, the fewest, with a pause after each until the test says `end`."""
+
+    record: Record
+
+    def rest(self, worked):
+        return 0 if Slow.record.order() == "end" else PAUSE
+
+
+class RecordedPurge(PurgeRowsOperator):
+    """The job as it is; its statements also tell the table's trigger which process they come from."""
+
+    def execute(self, context):
+        with closing(Record(context)) as record:
+            self.writer, Slow.record = record.writer, record
+            report = super().execute(context)
+            record.end()
+        return report
+
+    def plan(self, table, now):
+        plan = super().plan(table, now)
+        rows = dataclasses.replace(
+            plan.rows,
+            predicate=f"({plan.rows.predicate}) AND (@writer := %(writer)s) > 0",
+            values={**plan.rows.values, "writer": self.writer},
+        )
+        return dataclasses.replace(plan, rows=rows)
+
+
+def watch(dag_id, *, schedule=None, wait=10, retries=2):
+    with Watcher(
+        dag_id,
+        schedule=schedule,
+        lock=Lock(dag_id, lease=LEASE, wait=timedelta(seconds=wait)),
+        is_paused_upon_creation=schedule is not None,
+        default_args={"retries": retries, "retry_delay": timedelta(seconds=2)},
+    ):
+        if dag_id.startswith("table_"):
+            RecordedPurge(
+                task_id="work",
+                table=f"{dag_id}_rows",
+                age_column="deletedAt",
+                older_than_days=1,
+                pace=Slow(target=0.0001, duty=1),
+                mysql_conn_id="lock_rows",
+            )
+        else:
+            work.override(task_id="work")()
+
+
+watch("any_same_tick", schedule=TICK)
+watch("any_go", wait=1)
+watch("any_killed")
+watch("any_marked")
+watch("table_stopped")
+watch("any_forced")
+watch("table_forced")
+watch("any_raises", schedule=TICK, retries=0)
+watch("any_supervisor")
+watch("table_supervisor")
+watch("any_scheduler")
+watch("table_scheduler")
+watch("any_wait", wait=120)
+watch("table_marked")
+watch("any_cleared")
+watch("table_cleared")
+watch("any_paused")
+watch("any_paused_lost")
+watch("any_emptied")
+watch("table_emptied")
+watch("any_redis_gone")
+watch("table_redis_gone")
+watch("any_clocks", schedule=TICK)
