@@ -263,6 +263,44 @@ def test_a_quorum_of_three_does_without_one(run_dag, tmp_path, monkeypatch) -> N
         assert set(states(run_dag(dag)).values()) == {"success"}
 
 
+def test_a_sensor_that_is_stopped_does_not_take_the_lock_any_more(
+    run_dag, redis_client: Client, redis_server: Redis, monkeypatch
+) -> None:
+    """As by "mark failed": its process goes on for some seconds after that."""
+    redis_client.set("clean", "x7Qy", px=60_000)
+    original = RedisLockSensor._check_wanted
+
+    def stop_and_free(self) -> None:
+        self.on_kill()
+        with redis_server.client() as client:
+            client.delete("clean")
+        original(self)
+
+    monkeypatch.setattr(RedisLockSensor, "_check_wanted", stop_and_free)
+    with Watcher("run_stopped", schedule=None, lock=Lock("clean", wait=timedelta(seconds=8))) as dag:
+        look()
+    assert states(run_dag(dag))["acquire"] == "failed"
+    assert redis_client.get("clean") is None
+    assert redis_client.zcard("{clean}:waiters") == 0
+
+
+def test_a_sensor_that_is_stopped_as_it_takes_the_lock_gives_it_back(
+    run_dag, redis_client: Client, monkeypatch
+) -> None:
+    original = RedisLockSensor._check_wanted
+
+    def stop(self) -> None:
+        assert redis_client.get("clean") is not None
+        self.on_kill()
+        original(self)
+
+    monkeypatch.setattr(RedisLockSensor, "_check_wanted", stop)
+    with Watcher("run_stopped_late", schedule=None, lock=BRIEF) as dag:
+        look()
+    assert states(run_dag(dag))["acquire"] == "failed"
+    assert redis_client.get("clean") is None
+
+
 def test_the_default_key_is_the_watchers_own(run_dag, redis_client: Client) -> None:
     with Watcher("run_default_key", schedule=None) as dag:
         look()

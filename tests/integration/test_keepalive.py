@@ -109,6 +109,14 @@ def test_a_redis_that_restarts_empty_gets_the_lock_again(alive: KeepAlive, redis
     alive.check()
 
 
+def test_an_error_that_no_one_thought_of_counts_as_lost(alive: KeepAlive, monkeypatch) -> None:
+    def fail(*_, **__):
+        raise RuntimeError("no one thought of this")
+
+    monkeypatch.setattr(alive.lease, "beat", fail)
+    assert "no one thought of this" in str(wait_for_error(alive))
+
+
 def test_redis_out_of_reach_for_less_than_the_lease_is_survived(
     alive: KeepAlive, redis_server: Redis
 ) -> None:

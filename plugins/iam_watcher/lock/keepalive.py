@@ -114,6 +114,8 @@ class KeepAlive:
                 self._last_error = error  # The next beat asks again, for as long as the lease lasts.
             except LockError as error:
                 self._lost = error
+            except Exception as error:  # noqa: BLE001  whatever it is, no one renews any more
+                self._lost = LockLost(f"{self.lease.key!r} can't be renewed: {error!r}")
             if self._lost is not None or self.lease.remaining <= 0:
                 if not self._stops_itself and not self._ended.is_set():
                     self._end_process()

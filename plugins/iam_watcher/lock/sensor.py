@@ -45,6 +45,7 @@ class RedisLockSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.lock = lock
         self.per_tick = per_tick
+        self._told_to_stop = False
 
     def execute(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the grant.
@@ -71,6 +72,7 @@ class RedisLockSensor(BaseSensorOperator):
         lease = grant.lease(clients)
         acquired = lease.acquire() or self._wait(lease, grant)
         try:
+            self._check_wanted()
             holder = lease.holder()
             context["ti"].xcom_push(key="holder", value=_as_xcom(grant.key, holder, lease))
             if not acquired:
@@ -81,6 +83,14 @@ class RedisLockSensor(BaseSensorOperator):
             raise
         self.log.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
         return grant.to_xcom()
+
+    def on_kill(self) -> None:
+        """Stop waiting; what was acquired in this moment is given back."""
+        self._told_to_stop = True
+
+    def _check_wanted(self) -> None:
+        if self._told_to_stop:
+            raise AirflowFailException("this task was told to stop")
 
     def _wait(self, lease: Lease, grant: Grant) -> bool:
         """Wait in line until the lock is ours or the deadline is over; True if it is ours."""
@@ -101,6 +111,7 @@ class RedisLockSensor(BaseSensorOperator):
                     method_name="execute",
                 )
             while not lease.acquire():
+                self._check_wanted()
                 pause = random.uniform(*POLL)  # noqa: S311  jitter, not a secret
                 if lease.verdict not in ("busy", "queued") or time.time() + pause > deadline:
                     lease.unqueue()
