@@ -7,33 +7,21 @@ import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
-from iam_watcher.errors import (
-    BrakeError,
-    ClockError,
-    FenceTaken,
-    JobArgumentError,
-    JobError,
-    LockError,
-    TableError,
-)
+from iam_watcher.errors import BrakeError, JobArgumentError
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.bookmark import Bookmark
 from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.fence import Fence
+from iam_watcher.jobs.operator import DatabaseOperator, connect
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps
 from iam_watcher.jobs.report import Report
 from iam_watcher.jobs.session import read_now
 from iam_watcher.jobs.tally import tally
 from iam_watcher.jobs.throttle import Predicate, Throttle
-from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
-from iam_watcher.lock import keepalive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +33,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.index_order import AgeIndex
     from iam_watcher.jobs.pace import Pace
     from iam_watcher.jobs.rows import Rows, Walked
-    from iam_watcher.jobs.transaction import Connection
+    from iam_watcher.jobs.transaction import Transactions
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +41,6 @@ logger = logging.getLogger(__name__)
 REHEARSAL = "{write} WHERE FALSE"
 
 NO_THROTTLE = Throttle()
-
-PERMANENT = (JobArgumentError, TableError, ClockError, BrakeError, LockError)
-"""What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +66,7 @@ class Plan:
     index: AgeIndex | None = None
 
 
-class TableJobOperator(BaseOperator):
+class TableJobOperator(DatabaseOperator):
     """Writes the rows of a table that a `Plan` names, in short transactions.
 
     :param table: name of the table, in the connection's database (schema).
@@ -96,9 +81,6 @@ class TableJobOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("is_dry_run", "max_rows")
 
-    calls_checkpoint = True
-    """For the keepalive: this task stops by itself when its lease is lost."""
-
     def __init__(
         self,
         *,
@@ -108,7 +90,6 @@ class TableJobOperator(BaseOperator):
         max_rows: int | str | None = None,
         time_budget: timedelta | None = None,
         throttle: Throttle = NO_THROTTLE,
-        mysql_conn_id: str = "iam_mysql",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -118,8 +99,6 @@ class TableJobOperator(BaseOperator):
         self.max_rows = max_rows
         self.time_budget = time_budget
         self.throttle = throttle
-        self.mysql_conn_id = mysql_conn_id
-        self._told_to_stop = False
         arguments.identifier("table", table)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
         arguments.check_literal(arguments.row_count, "max_rows", max_rows)
@@ -148,43 +127,28 @@ class TableJobOperator(BaseOperator):
         """Return a context around all writes; its value is called before each of them."""
         return nullcontext(lambda: None)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> dict[str, Any]:
         """Do the job and return its `Report` as a dictionary.
 
         If it ends early, the report of what was done is in the XCom all the same.
         """
+        dry_run = arguments.flag("dry_run", self.is_dry_run)
+        if reason := self.off_because():
+            raise AirflowSkipException(f"{self.table} is left alone: {reason}")
+        report = Report(self.table, dry_run)
         try:
-            dry_run = arguments.flag("dry_run", self.is_dry_run)
-            if reason := self.off_because():
-                raise AirflowSkipException(f"{self.table} is left alone: {reason}")
-            report = Report(self.table, dry_run)
-            try:
-                self._work(context, report)
-            except BaseException as error:
-                report.error = f"{type(error).__name__}: {error}"
-                context["ti"].xcom_push(key="return_value", value=report.as_dict())
-                raise
-            finally:
-                logger.info("%s", report.as_line())
-        except FenceTaken as error:
-            grant = keepalive.current_grant()
-            if grant is not None and grant.on_busy == "skip":
-                raise AirflowSkipException(str(error)) from error
-            raise AirflowFailException(str(error)) from error
-        except PERMANENT as error:
-            raise AirflowFailException(str(error)) from error
+            self._work(context, report)
+        except BaseException as error:
+            report.error = f"{type(error).__name__}: {error}"
+            context["ti"].xcom_push(key="return_value", value=report.as_dict())
+            raise
+        finally:
+            logger.info("%s", report.as_line())
         return report.as_dict()
-
-    def on_kill(self) -> None:
-        """Stop before the next transaction."""
-        self._told_to_stop = True
 
     def _work(self, context: Context, report: Report) -> None:
         began = time.monotonic()
-        fence = None if report.dry_run else _fence()
-        connection = _connect(self.mysql_conn_id, fence)
-        reconnect = partial(_reconnect, self.mysql_conn_id, fence)
-        with closing(Transactions(connection, self._checkpoint, reconnect=reconnect)) as db:
+        with self.transactions(fenced=not report.dry_run) as (connection, db):
             now = read_now(connection)
             plan = self.plan(read_table(db, self.table), now)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
@@ -210,7 +174,7 @@ class TableJobOperator(BaseOperator):
             )
             bookmark = Bookmark(context, self.table, for_next_run=caps != NO_CAPS)
             report.began_after = bookmark.read()
-            with closing(Predicate(self.throttle, db, _connect)) as throttle:
+            with closing(Predicate(self.throttle, db, connect)) as throttle:
                 walk = Walk(
                     db,
                     plan.rows,
@@ -258,37 +222,6 @@ class TableJobOperator(BaseOperator):
     @property
     def _pace(self) -> Pace:
         return PACES[self.pace] if isinstance(self.pace, str) else self.pace
-
-    def _checkpoint(self) -> None:
-        if self._told_to_stop:
-            raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
-        keepalive.checkpoint()
-
-
-def _fence() -> Fence | None:
-    grant = keepalive.current_grant()
-    if grant is None or not grant.fence:
-        return None
-    return Fence(grant.key, lease=grant.ttl, verify=keepalive.verify)
-
-
-def _connect(conn_id: str, fence: Fence | None = None) -> Connection:
-    from iam_watcher.jobs.hook import connect
-
-    connection = connect(conn_id)
-    if fence is not None:
-        try:
-            fence.take(connection)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
-
-
-def _reconnect(conn_id: str, fence: Fence | None) -> Connection:
-    """Connect again in mid-work: whoever ended our session may have taken over."""
-    keepalive.verify()
-    return _connect(conn_id, fence)
 
 
 def _example(key: int, since: datetime, now: datetime) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""What every operator that writes to a database does: connection, fence, stopping, and how it fails."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from iam_watcher.errors import (
+    BrakeError,
+    ClockError,
+    FenceTaken,
+    JobArgumentError,
+    JobError,
+    LockError,
+    TableError,
+)
+from iam_watcher.jobs.fence import Fence
+from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.lock import keepalive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import Context
+
+    from iam_watcher.jobs.transaction import Connection
+
+PERMANENT = (JobArgumentError, TableError, ClockError, BrakeError, LockError)
+"""What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
+
+
+class DatabaseOperator(BaseOperator):
+    """Works on a database in short transactions, and stops between two of them.
+
+    :param mysql_conn_id: Airflow connection of the database.
+    """
+
+    calls_checkpoint = True
+    """For the keepalive: this task stops by itself when its lease is lost."""
+
+    def __init__(self, *, mysql_conn_id: str = "iam_mysql", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mysql_conn_id = mysql_conn_id
+        self._told_to_stop = False
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Do the work and return the report of it."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do the work; fail without a retry where that can't help."""
+        try:
+            return self.perform(context)
+        except FenceTaken as error:
+            grant = keepalive.current_grant()
+            if grant is not None and grant.on_busy == "skip":
+                raise AirflowSkipException(str(error)) from error
+            raise AirflowFailException(str(error)) from error
+        except PERMANENT as error:
+            raise AirflowFailException(str(error)) from error
+
+    def on_kill(self) -> None:
+        """Stop before the next transaction."""
+        self._told_to_stop = True
+
+    @contextmanager
+    def transactions(self, *, fenced: bool) -> Iterator[tuple[Connection, Transactions]]:
+        """Connect, behind the fence of the lock if `fenced`; yield the connection and its transactions."""
+        fence = _fence() if fenced else None
+        connection = connect(self.mysql_conn_id, fence)
+        reconnect = partial(_reconnect, self.mysql_conn_id, fence)
+        with closing(Transactions(connection, self._checkpoint, reconnect=reconnect)) as db:
+            yield connection, db
+
+    def _checkpoint(self) -> None:
+        if self._told_to_stop:
+            raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
+        keepalive.checkpoint()
+
+
+def connect(conn_id: str, fence: Fence | None = None) -> Connection:
+    """Return a new connection that is set up for a job, with the fence taken."""
+    from iam_watcher.jobs.hook import connect as connect_by_hook
+
+    connection = connect_by_hook(conn_id)
+    if fence is not None:
+        try:
+            fence.take(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _fence() -> Fence | None:
+    grant = keepalive.current_grant()
+    if grant is None or not grant.fence:
+        return None
+    return Fence(grant.key, lease=grant.ttl, verify=keepalive.verify)
+
+
+def _reconnect(conn_id: str, fence: Fence | None) -> Connection:
+    """Connect again in mid-work: whoever ended our session may have taken over."""
+    keepalive.verify()
+    return connect(conn_id, fence)
