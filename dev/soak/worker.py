@@ -1,0 +1,216 @@
+"""One process of the soak. It does what the tasks of a Watcher do, with the same lock, in one process:
+
+wait in line (`acquire`), mark itself as at work and take the lock (`guard`), work step by step while the
+keepalive renews, take the mark off, free the lock (`release`). Times are shorter than Airflow's, by the
+same factor: more happens in a minute, and a busy machine has less patience.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from dev.soak.witness import Event, Witness, now
+from iam_watcher.errors import LockError, LockUnavailable
+from iam_watcher.jobs.fence import Fence
+from iam_watcher.lock import SHORTEST_LEASE, keepalive
+from iam_watcher.lock.hook import TIMEOUT_SHARE
+from iam_watcher.lock.keepalive import PR_SET_PDEATHSIG, KeepAlive
+from iam_watcher.lock.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from redis import Redis as Client
+
+    from dev.servers import MariaDB, Redis
+
+SCALE = 0.3
+LEASE = SHORTEST_LEASE.total_seconds() * SCALE  # seconds, as all of these
+BEAT = keepalive.BEAT * SCALE
+BUSY_TTL = keepalive.BUSY_TTL * SCALE
+TIMEOUT = LEASE / TIMEOUT_SHARE
+
+WAIT = 60.0  # as `Lock(wait=…)`
+POLL = (0.02, 0.1)
+PREDECESSOR_GONE_WITHIN = 10.0
+RELEASED_WITHIN = 10.0
+STEPS = (5, 30)
+STEP = (0.005, 0.04)
+LONG_HOLD = 0.05  # of all holds: long enough to need renewals
+WORK_TABLE = "soak.step"
+MEMBER = "work/-1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the processes meet.
+
+    Args:
+        redis: the lock's.
+        mariadb: of the fenced keys.
+        witness: the path of the witness's file.
+        plain: keys that only the lease guards.
+        fenced: keys that the fence guards too.
+    """
+
+    redis: Redis
+    mariadb: MariaDB
+    witness: Path
+    plain: tuple[str, ...]
+    fenced: tuple[str, ...]
+
+    def client(self) -> Client:
+        """Return a client as the lock's hook makes them."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return self.redis.client(
+            socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 1)
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a process does under a lock, and does again if it was killed: the same owner."""
+
+    key: str
+    owner: str
+
+
+def work(place: Place, seed: int, retried: Run | None, *, only_once: bool = False) -> None:
+    """Run one process: work for ever, or do one run again and end.
+
+    Args:
+        place: where.
+        seed: of its own random numbers.
+        retried: the run of a process that it replaces.
+        only_once: end after that run.
+    """
+    keepalive.BEAT, keepalive.BUSY_TTL = BEAT, BUSY_TTL
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The controller's own handlers were inherited by the fork.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    worker = _Worker(place, random.Random(seed))  # noqa: S311  a repeatable run, not a secret
+    if retried:
+        worker.do(retried, again=True)
+    while not only_once:
+        worker.do(worker.new_run(), again=False)
+
+
+class _Worker:
+    def __init__(self, place: Place, rng: random.Random) -> None:
+        self._place, self._rng = place, rng
+        self._client = place.client()
+        self._witness = Witness(place.witness)
+        self._numbers = count()
+
+    def new_run(self) -> Run:
+        number = next(self._numbers)
+        return Run(
+            self._rng.choice((*self._place.plain, *self._place.fenced)), f"soak/{os.getpid()}/run-{number}"
+        )
+
+    def do(self, run: Run, *, again: bool) -> None:
+        hold = f"{run.owner}{'-again' if again else ''}@{os.getpid()}"
+        lease = Lease(self._client, run.key, run.owner, ttl=LEASE)
+        since = None if again else self._tell("wait", run, hold)
+        got = 0.0 if again else self._wait(lease)
+        if got is None:
+            self._tell("gave_up", run, hold)
+            return
+        try:
+            if not self._enter(lease, hold):
+                return
+            if not lease.acquire():
+                lease.leave(MEMBER, hold)
+                return
+        except LockUnavailable:
+            return
+        held_since = got if got and lease.verdict == "held" else now()
+        self._tell("begin", run, hold, at=held_since, since=since)
+        alive = KeepAlive(lease, MEMBER, hold, stops_itself=True)
+        alive.start()
+        try:
+            self._work(run, hold, alive)
+        except LockError:
+            pass  # The lease was lost: what a job does then is to stop.
+        finally:
+            self._tell("end", run, hold)
+            alive.stop()
+        self._release(lease, run)
+
+    def _wait(self, lease: Lease) -> float | None:
+        """Wait in line; return when the lock became ours, or None."""
+        deadline = time.time() + WAIT
+        while time.time() < deadline:
+            # Redis out of reach fails the task `acquire`, and its retry goes on waiting.
+            with suppress(LockUnavailable):
+                if lease.acquire():
+                    return now()
+                lease.queue(deadline)
+            time.sleep(self._rng.uniform(*POLL))
+        return None
+
+    def _enter(self, lease: Lease, hold: str) -> bool:
+        deadline = now() + PREDECESSOR_GONE_WITHIN
+        while not lease.enter(MEMBER, hold, busy_ttl=BUSY_TTL):
+            if now() > deadline:
+                return False
+            time.sleep(self._rng.uniform(*POLL))
+        return True
+
+    def _work(self, run: Run, hold: str, alive: KeepAlive) -> None:
+        if run.key in self._place.plain:
+            for _ in self._steps():
+                checked = now()
+                alive.check()
+                self._tell("step", run, hold, at=checked)
+            return
+        import MySQLdb
+
+        insert = f"INSERT INTO {WORK_TABLE} (lock_key, hold) VALUES (%s, %s)"
+        # A session that was ended from outside: the job fails, as it should.
+        with (
+            suppress(MySQLdb.OperationalError),
+            closing(self._place.mariadb.connect_as_watcher("soak", autocommit=False)) as session,
+        ):
+            Fence(run.key, lease=LEASE, verify=alive.verify).take(session)
+            for _ in self._steps():
+                alive.check()
+                with closing(session.cursor()) as cursor:
+                    cursor.execute(insert, (run.key, hold))
+                session.commit()
+
+    def _steps(self) -> Iterator[None]:
+        long_hold = self._rng.random() < LONG_HOLD
+        until = now() + self._rng.uniform(1.2, 2.0) * LEASE
+        steps = self._rng.randint(*STEPS)
+        while steps or (long_hold and now() < until):
+            steps = max(0, steps - 1)
+            yield
+            time.sleep(self._rng.uniform(*STEP))
+
+    def _release(self, lease: Lease, run: Run) -> None:
+        deadline = now() + RELEASED_WITHIN
+        # Redis out of reach: the lease runs out by itself.
+        with suppress(LockUnavailable):
+            while not lease.release() and now() < deadline:
+                holder = lease.holder()
+                if holder is None or holder.owner != run.owner:
+                    return
+                time.sleep(self._rng.uniform(*POLL))
+
+    def _tell(self, what: str, run: Run, hold: str, *, at: float | None = None, **more: Any) -> float:
+        at = now() if at is None else at
+        self._witness.tell(Event(what, at, run.key, hold, run.owner, os.getpid(), **more))
+        return at
