@@ -166,6 +166,17 @@ def test_a_dead_workers_mark_runs_out(make_lease: MakeLease) -> None:
         assert time.monotonic() < deadline
 
 
+def test_a_beat_leaves_the_mark_of_a_later_process_alone(make_lease: MakeLease) -> None:
+    first, retry = make_lease("a"), make_lease("a")
+    assert first.acquire()
+    assert first.enter("purge/-1", "try-1", busy_ttl=0.1)
+    deadline = time.monotonic() + 5
+    while not retry.enter("purge/-1", "try-2", busy_ttl=5):
+        assert time.monotonic() < deadline
+    assert first.beat("purge/-1", "try-1", busy_ttl=5) == "replaced"
+    assert retry.beat("purge/-1", "try-2", busy_ttl=5) == "renewed"
+
+
 def test_a_beat_renews_lease_and_mark(make_lease: MakeLease, servers: list[Redis]) -> None:
     lease = make_lease()
     assert lease.acquire()

@@ -191,6 +191,28 @@ def test_a_job_that_was_stopped_past_its_lease_does_not_go_on(process, redis_cli
     assert not (tmp_path / "sigterm").exists()
 
 
+@pytest.mark.parametrize("meanwhile", ["its lock is freed", "a retry begins"])
+def test_a_job_that_was_stopped_past_its_mark_asks_first(
+    redis_client: Client, redis_server: Redis, monkeypatch, meanwhile: str
+) -> None:
+    """The lease lasts still, but release and retries wait only for marks that are fresh."""
+    monkeypatch.setattr(keepalive, "BUSY_TTL", 0.2)
+    lease = lease_on(redis_server)
+    assert lease.acquire()
+    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)  # not started: its thread stands still
+    alive.check()
+    again = lease_on(redis_server)
+    if meanwhile == "its lock is freed":
+        wait_for(again.release)
+    else:
+        wait_for(lambda: again.enter("purge/-1", "try-2", busy_ttl=60))
+    assert lease.remaining > 0
+    reason = "key was deleted" if meanwhile == "its lock is freed" else "later try of this task took over"
+    for _ in range(2):
+        with pytest.raises(LockLost, match=reason):
+            alive.check()
+
+
 def test_any_other_task_gets_sigterm_and_then_ends(process, redis_client: Client, tmp_path: Path) -> None:
     worker = process(stops_itself=False)
     redis_client.set("clean", "x7Qy", px=60_000)

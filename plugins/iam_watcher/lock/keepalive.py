@@ -41,6 +41,7 @@ LOST_BECAUSE = {
     "foreign": "another took it",
     "revoked": "it was released by force",
     "max_hold": "it was held for max_hold",
+    "replaced": "a later try of this task took over",
     "gone": "its key was deleted or ran out",
     "forgotten": "Redis lost its keys, and it could not be had again",
 }
@@ -62,6 +63,7 @@ class KeepAlive:
         self._stops_itself = stops_itself
         self._lost: LockError | None = None
         self._last_error: LockUnavailable | None = None
+        self._marked_until = 0.0  # by our clock: until then, no release and no retry passes our mark
         self._beating = threading.Lock()  # a Lease is for one thread at a time
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keepalive-{lease.key}", daemon=True)
@@ -81,12 +83,19 @@ class KeepAlive:
     def check(self) -> None:
         """Return if the lease is ours at this moment.
 
-        Judged by this process's clock and not by the thread: after SIGSTOP both wake up at once.
+        Judged by this process's clock and not by the thread: after SIGSTOP both wake up at once. If the
+        mark may have run out, the lock may have been freed or a retry begun, so Redis is asked first.
 
         Raises:
             LockLost: it is not.
             LockUnavailable: it is not, because Redis could not be asked for too long.
         """
+        self._check_lease()
+        if time.monotonic() >= self._marked_until:
+            self._renew()
+            self._check_lease()
+
+    def _check_lease(self) -> None:
         if self._lost is None and self.lease.remaining <= 0:
             self._lost = self._last_error or LockLost(
                 f"{self.lease.key!r} was not renewed for {self.lease.ttl:g} s; "
@@ -102,32 +111,38 @@ class KeepAlive:
             LockLost: it is not.
             LockUnavailable: Redis can't be asked.
         """
-        self.check()
+        self._check_lease()
         self._beat()
 
     def _run(self) -> None:
         while not self._ended.wait(BEAT):
-            try:
-                self.check()
-                self._beat()
-            except LockUnavailable as error:
-                self._last_error = error  # The next beat asks again, for as long as the lease lasts.
-            except LockError as error:
-                self._lost = error
-            except Exception as error:  # noqa: BLE001  whatever it is, no one renews any more
-                self._lost = LockLost(f"{self.lease.key!r} can't be renewed: {error!r}")
+            self._renew()
             if self._lost is not None or self.lease.remaining <= 0:
                 if not self._stops_itself and not self._ended.is_set():
                     self._end_process()
                 return
 
+    def _renew(self) -> None:
+        try:
+            self._check_lease()
+            self._beat()
+        except LockUnavailable as error:
+            self._last_error = error  # The next beat asks again, for as long as the lease lasts.
+        except LockError as error:
+            self._lost = error
+        except Exception as error:  # noqa: BLE001  whatever it is, no one renews any more
+            self._lost = LockLost(f"{self.lease.key!r} can't be renewed: {error!r}")
+
     def _beat(self) -> None:
         with self._beating:
+            started = time.monotonic()
             answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
             if answer == "forgotten" and self.lease.remaining > 0 and self.lease.acquire():
                 # A Redis that lost its keys: ours again, and no one had it between.
                 answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
-        if answer != "renewed":
+        if answer == "renewed":
+            self._marked_until = started + BUSY_TTL
+        else:
             raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {LOST_BECAUSE[answer]}")
 
     def _end_process(self) -> None:

@@ -133,8 +133,9 @@ class Lease:
         """Renew the lease and, with a member, its mark as a live worker, in one step.
 
         Returns:
-            renewed, foreign, revoked, max_hold, gone (no one holds the key), or forgotten: no one
-            holds it and Redis knows nothing of us. Only then may its owner `acquire` it in mid-work.
+            renewed, foreign, revoked, max_hold, replaced (another live process has the member's mark),
+            gone (no one holds the key), or forgotten: no one holds it and Redis knows nothing of us.
+            Only then may its owner `acquire` it in mid-work.
 
         Raises:
             LockUnavailable: too many servers can't be reached to know.
@@ -154,7 +155,7 @@ class Lease:
         self._check_reachable(answers, {"renewed"})
         if self._agreed(answers, {"renewed", "forgotten"}):
             return "forgotten"
-        return "foreign" if "foreign" in answers.values() else "gone"
+        return next((word for word in ("replaced", "foreign") if word in answers.values()), "gone")
 
     def release(self, *, tick_done_for: float = 0.0) -> bool:
         """Free the key if it is ours and no work of ours is alive; True if it was freed.

@@ -64,6 +64,16 @@ local function mark(member, nonce, ms)
 end
 """
 
+# Whether another nonce that is alive has the member's mark.
+_OCCUPIED = """
+local function occupied(member, nonce)
+  local found = redis.call('HGET', KEYS[3], member)
+  if not found then return false end
+  local expiry, other = string.match(found, '^(%d+) (.*)$')
+  return other ~= nonce and tonumber(expiry) > now
+end
+"""
+
 # Drops waiters that let their deadline or their turn pass, and returns the one whose turn it is now.
 _TURN = f"""
 local function turn()
@@ -113,13 +123,14 @@ return owner and 'held' or 'acquired'
 
 # ARGV: owner, ttl ms, max hold ms or 0, member or '', nonce, busy ms.
 # Returns renewed | foreign | revoked | max_hold | gone (no one holds it, but this Redis knows of us) |
-# forgotten (this Redis knows nothing of us: it lost its keys).
-RENEW = f"""{_NOW}{_REVOKED}{_MARK}
+# forgotten (this Redis knows nothing of us: it lost its keys) | replaced (a live worker has our mark).
+RENEW = f"""{_NOW}{_REVOKED}{_MARK}{_OCCUPIED}
 local owner = redis.call('GET', KEYS[1])
 local info = redis.call('HMGET', KEYS[2], 'owner', 'since')
 if not owner then return info[1] and 'gone' or 'forgotten' end
 if owner ~= ARGV[1] then return 'foreign' end
 if ARGV[3] ~= '0' and info[1] == owner and now - info[2] >= tonumber(ARGV[3]) then return 'max_hold' end
+if ARGV[4] ~= '' and occupied(ARGV[4], ARGV[5]) then return 'replaced' end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], math.max({KEPT}, 2 * ARGV[2]))
 if ARGV[4] ~= '' then mark(ARGV[4], ARGV[5], ARGV[6]) end
@@ -147,12 +158,8 @@ return 'given back'
 """
 
 # ARGV: member, nonce, busy ms. Returns entered | occupied (by another nonce that is alive).
-ENTER = f"""{_NOW}{_MARK}
-local found = redis.call('HGET', KEYS[3], ARGV[1])
-if found then
-  local expiry, nonce = string.match(found, '^(%d+) (.*)$')
-  if nonce ~= ARGV[2] and tonumber(expiry) > now then return 'occupied' end
-end
+ENTER = f"""{_NOW}{_MARK}{_OCCUPIED}
+if occupied(ARGV[1], ARGV[2]) then return 'occupied' end
 mark(ARGV[1], ARGV[2], ARGV[3])
 return 'entered'
 """
