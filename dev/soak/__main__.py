@@ -16,7 +16,6 @@ import secrets
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dev.airflow import ROOT, environment
@@ -25,6 +24,8 @@ from dev.processes import ProcessError, interruptible
 from dev.servers import MariaDB, Redis
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dev.soak.faults import Faults
     from dev.soak.witness import Witness
     from dev.soak.worker import Place

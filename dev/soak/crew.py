@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from dev.soak.worker import Run, work
 
 if TYPE_CHECKING:
     import random
+    import signal
 
     from dev.soak.witness import Event
     from dev.soak.worker import Place

@@ -191,7 +191,9 @@ def _judge_waits(
     for event in events:
         if event.what == "gave_up":
             waits.append((started[event.hold], event.at, event.hold))
-            found.starved.append(f"{event.key}: {event.hold} waited {event.at - started[event.hold]:.1f} s in vain")
+            found.starved.append(
+                f"{event.key}: {event.hold} waited {event.at - started[event.hold]:.1f} s in vain"
+            )
     for since, until, hold in waits:
         overtaken = sum(since < later and at < until for later, at, _ in from_line)
         found.most_overtaken = max(found.most_overtaken, overtaken)

@@ -1,6 +1,6 @@
-"""One process of the soak. It does what the tasks of a Watcher do, with the same lock, in one process:
+"""One process of the soak, which does what the tasks of a Watcher do, with the same lock.
 
-wait in line (`acquire`), mark itself as at work and take the lock (`guard`), work step by step while the
+That is: wait in line (`acquire`), mark itself as at work and take the lock (`guard`), work step by step while the
 keepalive renews, take the mark off, free the lock (`release`). Times are shorter than Airflow's, by the
 same factor: more happens in a minute, and a busy machine has less patience.
 """
