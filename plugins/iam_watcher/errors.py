@@ -104,3 +104,11 @@ class TickDropped(IamWatcherError):  # noqa: N818  a decision, not a fault
 
 class FenceTaken(JobError):  # noqa: N818  a state, named as one
     """Another session writes under the same lock."""
+
+
+class ArchiveError(JobError):
+    """The archive can't be used."""
+
+
+class ArchiveDamaged(ArchiveError):  # noqa: N818  a state, named as one
+    """The archive is not what was written."""

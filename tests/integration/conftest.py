@@ -46,8 +46,12 @@ class Database:
 class TaskInstance:
     """What a job needs of Airflow's task instance."""
 
-    def __init__(self, run: str) -> None:
-        self.id = run
+    dag_id, task_id, map_index = "dag", "task", -1
+
+    def __init__(self, run: str, try_number: int = 1) -> None:
+        self.id = f"{run}, try {try_number}"
+        self.run_id = run
+        self.try_number = try_number
         self.xcom: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MOST_DAYS = 36_500
 _IDENTIFIER = re.compile(r"[\w$]{1,64}")
+_LOCATION = re.compile(r"[a-z][a-z0-9+.-]*://[^?#]*[^/?#]/*")
 
 
 def days(name: str, value: object) -> int:
@@ -81,6 +82,32 @@ def identifier(name: str, value: object) -> str:
             f"{name} is {value!r}; expected a plain name of up to 64 letters, digits, _ or $"
         )
     return value
+
+
+def location(name: str, value: object) -> str | None:
+    """Return the URL of a place for archives, also from a rendered template's text; None stands for none.
+
+    Raises:
+        JobArgumentError: it has no scheme, or a `..` in it.
+    """
+    if value is None or value == "None":
+        return None
+    if isinstance(value, str) and _LOCATION.fullmatch(value) and ".." not in value.split("/"):
+        return value.rstrip("/")
+    raise JobArgumentError(
+        f"{name} is {value!r}; expected a URL such as 's3://connection@bucket/folder' or 'file:///folder'"
+    )
+
+
+def names(name: str, value: object) -> list[str]:
+    """Return a list of names, also from a rendered template's list.
+
+    Raises:
+        JobArgumentError: it is something else.
+    """
+    if isinstance(value, (list, tuple)) and all(isinstance(one, str) and one for one in value):
+        return list(value)
+    raise JobArgumentError(f"{name} is {value!r}; expected a list of names")
 
 
 def check_literal(check: Callable[[str, object], Any], name: str, value: object) -> None:

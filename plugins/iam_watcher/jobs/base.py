@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from iam_watcher.errors import BrakeError, JobArgumentError
+from iam_watcher.errors import ArchiveError, BrakeError, JobArgumentError
 from iam_watcher.jobs import arguments
+from iam_watcher.jobs.archive import Archive, run_folder
 from iam_watcher.jobs.bookmark import Bookmark
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.operator import DatabaseOperator, connect
@@ -24,7 +25,7 @@ from iam_watcher.jobs.throttle import Predicate, Throttle
 from iam_watcher.jobs.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from airflow.sdk import Context
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.catalogue import Table
     from iam_watcher.jobs.index_order import AgeIndex
     from iam_watcher.jobs.pace import Pace
-    from iam_watcher.jobs.rows import Rows, Walked
+    from iam_watcher.jobs.rows import Recorder, Rows, Walked
     from iam_watcher.jobs.transaction import Transactions
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Plan:
     """What a job is going to do in one run.
 
     Attributes:
+        table: of the rows.
         rows: to be written.
         cut_off: for the report.
         age: SQL for the moment a row's age counts from.
@@ -57,6 +59,7 @@ class Plan:
         index: to go by where few rows match.
     """
 
+    table: Table
     rows: Rows
     cut_off: datetime
     age: str
@@ -127,6 +130,22 @@ class TableJobOperator(DatabaseOperator):
         """Return a context around all writes; its value is called before each of them."""
         return nullcontext(lambda: None)
 
+    def archive_location(self) -> str | None:
+        """Return the URL below which is written down what is changed, or None.
+
+        Raises:
+            JobArgumentError: a rendered value is not valid.
+        """
+        return None
+
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
+        """Return what writes the changes down in an archive."""
+        raise NotImplementedError
+
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return the facts of the manifest that only the job knows; `kind` is one of them."""
+        raise NotImplementedError
+
     def perform(self, context: Context) -> dict[str, Any]:
         """Do the job and return its `Report` as a dictionary.
 
@@ -164,7 +183,7 @@ class TableJobOperator(DatabaseOperator):
 
     def _write(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
         self._rehearse(db, plan.rows)
-        with self.writing(context) as before_write:
+        with self.writing(context) as before_write, self._recording(db, plan, report, context) as recorder:
             if plan.max_share is not None and plan.max_share < 1:
                 self._tally(db, plan, report)
                 self._brake(plan.max_share, report)
@@ -183,6 +202,7 @@ class TableJobOperator(DatabaseOperator):
                     after=report.began_after,
                     index=plan.index,
                     before_write=before_write,
+                    recorder=recorder,
                     passed=bookmark.move,
                     throttle=throttle,
                     throttle_patience=self.throttle.patience.total_seconds(),
@@ -197,6 +217,35 @@ class TableJobOperator(DatabaseOperator):
                     report.order = walk.order.name
                     report.position = None if walk.order.finished else walk.order.position
             bookmark.end(report.position)
+
+    @contextmanager
+    def _recording(
+        self, db: Transactions, plan: Plan, report: Report, context: Context
+    ) -> Iterator[Recorder | None]:
+        location = self.archive_location()
+        if location is None:
+            yield None
+            return
+        ti = context["ti"]
+        facts = {
+            **self.archive_facts(plan),
+            "table": plan.table.name,
+            "key": plan.table.key.name,
+            "now": report.now,
+            "cut_off": report.cut_off,
+            **{name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "try_number")},
+        }
+        archive = Archive(run_folder(location, plan.table.name, context), facts)
+        try:
+            yield self.recorder(db, plan, archive)
+        except BaseException:
+            # The error that ended the walk is the one to be told.
+            with suppress(ArchiveError):
+                report.archive = archive.url()
+                archive.close()
+            raise
+        report.archive = archive.url()
+        archive.close()
 
     def _tally(self, db: Transactions, plan: Plan, report: Report) -> Walked:
         counted = tally(db, plan.rows, also={"eligible": plan.eligible}, age=plan.age, pace=self._pace)

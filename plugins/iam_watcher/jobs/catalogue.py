@@ -18,8 +18,10 @@ TABLE = (
 )
 
 COLUMNS = (
-    "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES' FROM information_schema.COLUMNS"
-    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
+    "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES', COALESCE(GENERATION_EXPRESSION, '') <> '',"
+    " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%'"
+    " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
+    " ORDER BY ORDINAL_POSITION"
 )
 
 KEY = (
@@ -40,11 +42,21 @@ INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, its data type in lower case, and whether it can be NULL."""
+    """A column.
+
+    Attributes:
+        name: of the column.
+        data_type: in lower case.
+        nullable: whether it can be NULL.
+        generated: whether the server computes it from others.
+        has_default: whether the server has a value for it in a new row that names none.
+    """
 
     name: str
     data_type: str
     nullable: bool
+    generated: bool = False
+    has_default: bool = False
 
     @property
     def quoted(self) -> str:
@@ -107,7 +119,8 @@ def read_table(db: Transactions, name: str) -> Table:
     if (table_type, engine) != ("BASE TABLE", "InnoDB"):
         raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table")
     columns = {
-        row[0]: Column(row[0], row[1].lower(), bool(row[2])) for row in db.read(COLUMNS, {"table": name})
+        column: Column(column, data_type.lower(), *map(bool, facts))
+        for column, data_type, *facts in db.read(COLUMNS, {"table": name})
     }
     keys = [row[0] for row in db.read(KEY, {"table": name})]
     indexes = {column: _quoted(index) for column, index in db.read(INDEXES, {"table": name})}

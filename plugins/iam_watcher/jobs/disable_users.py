@@ -116,7 +116,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             },
         )
         share = arguments.share("max_share", self.max_share)
-        return Plan(rows, cut_off, LAST_SEEN, _utc, eligible=eligible, max_share=share)
+        return Plan(table, rows, cut_off, LAST_SEEN, _utc, eligible=eligible, max_share=share)
 
 
 def exempt_condition(names: Sequence[str]) -> tuple[str, dict[str, str]]:

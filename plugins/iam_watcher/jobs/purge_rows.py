@@ -12,6 +12,7 @@ from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.base import Plan, TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
 from iam_watcher.jobs.index_order import AgeIndex
+from iam_watcher.jobs.row_archive import KIND, REDACTED, RowArchive, kept_columns
 from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from iam_watcher.jobs.announce import Announcement
+    from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.conditions import Condition
+    from iam_watcher.jobs.rows import Recorder
+    from iam_watcher.jobs.transaction import Transactions
 
 DELETE = "DELETE FROM {table}"
 
@@ -61,6 +65,9 @@ class PurgeRowsOperator(TableJobOperator):
     :param max_share: brake: if more than this share (0 to 1) of the rows that meet `where` would be
         deleted, none is, and the task fails without a retry; None for no brake. (templated)
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
+    :param archive: URL below which the rows are put before they are deleted, such as
+        "s3://connection@bucket/iam"; the report names the run's folder. None for no archive. (templated)
+    :param redact: names of columns that are left out of the archive.
     :param dry_run: count, show examples, delete nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
     :param max_rows: delete at most so many rows in a run. (templated)
@@ -74,6 +81,7 @@ class PurgeRowsOperator(TableJobOperator):
         "older_than_days",
         "grace_days",
         "max_share",
+        "archive",
         *TableJobOperator.template_fields,
     )
 
@@ -89,6 +97,8 @@ class PurgeRowsOperator(TableJobOperator):
         where: Sequence[Condition] = (),
         max_share: float | str | None = None,
         announce: Announcement | None = None,
+        archive: str | None = None,
+        redact: Sequence[str] = REDACTED,
         **kwargs: Any,
     ) -> None:
         super().__init__(table=table, **kwargs)
@@ -100,6 +110,8 @@ class PurgeRowsOperator(TableJobOperator):
         self.where = where
         self.max_share = max_share
         self.announce = announce
+        self.archive = archive
+        self.redact = redact
         arguments.identifier("age_column", age_column)
         arguments.check_literal(arguments.days, "older_than_days", older_than_days)
         arguments.check_literal(arguments.days, "grace_days", grace_days)
@@ -112,6 +124,8 @@ class PurgeRowsOperator(TableJobOperator):
         _zone(age_timezone)
         conditions.check(where)
         arguments.check_literal(arguments.share, "max_share", max_share)
+        arguments.check_literal(arguments.location, "archive", archive)
+        arguments.names("redact", redact)
 
     def off_because(self) -> str | None:
         """Return why the job is off, or None if it is not."""
@@ -128,6 +142,8 @@ class PurgeRowsOperator(TableJobOperator):
         left_out = {"never_expires" if seconds and self.grace_days is not None else "zero_date": zero}
         if column.nullable:
             left_out["no_date"] = NO_DATE
+        if self.archive_location() is not None:
+            kept_columns(table, self.redact)
         where, values = conditions.as_sql(self.where, table)
         rows = Rows(
             table=table.quoted,
@@ -142,6 +158,7 @@ class PurgeRowsOperator(TableJobOperator):
         share = None if self.max_share in (None, "None") else arguments.share("max_share", self.max_share)
         index = table.indexes.get(column.name)
         return Plan(
+            table,
             rows,
             cut_off,
             column.quoted,
@@ -157,6 +174,21 @@ class PurgeRowsOperator(TableJobOperator):
         if self.announce is None:
             return super().writing(context)
         return announcing(self.announce, run=str(context["ti"].id))
+
+    def archive_location(self) -> str | None:
+        """Return where deleted rows go."""
+        return arguments.location("archive", self.archive)
+
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return what a restore needs to know."""
+        columns = kept_columns(plan.table, self.redact)
+        kept = {column.name: column.data_type for column in columns}
+        redacted = [c.name for c in plan.table.columns.values() if c.name not in kept and not c.generated]
+        return {"kind": KIND, "columns": kept, "redacted": redacted}
+
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
+        """Return what archives the rows."""
+        return RowArchive(db, plan.rows, plan.table, kept_columns(plan.table, self.redact), archive)
 
     def _days(self) -> int:
         if self.older_than_days is not None:

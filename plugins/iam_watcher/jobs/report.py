@@ -34,6 +34,7 @@ class Report:
         position: the key up to which everything is done, if the run did not come to the end.
         began_after: the key behind which the run began, if it went on where another had stopped.
         examples: `{"key", "since", "age_days"}` of a few rows that a dry run found.
+        archive: URL of the folder with what this run wrote down; None if it wrote nothing down.
         error: why the job ended early; None if it did not.
     """
 
@@ -56,6 +57,7 @@ class Report:
     position: int | None = None
     began_after: int | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
+    archive: str | None = None
     error: str | None = None
 
     def take(self, walked: Walked) -> None:

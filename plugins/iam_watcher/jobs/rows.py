@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,19 @@ class Rows:
     write: str
     values: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+class Recorder(Protocol):
+    """Writes down what a walk changes; both methods are called within the transaction that changes it."""
+
+    def lock(self, keys: Sequence[int]) -> list[int]:
+        """Lock the rows of these keys that still match, and return their keys, sorted."""
+
+    def keep(self, keys: Sequence[int]) -> None:
+        """Make durable what is known of these rows; they were locked, then written, and are to be committed.
+
+        May be called again for the same rows, if the transaction was tried again.
+        """
 
 
 @dataclass

@@ -10,6 +10,7 @@ Behaviour:
 5. A chunk that meets a lock wait time-out, a deadlock, a statement time-out or a lost connection is
    tried again with half the rows. Trying again is safe: rows that are done don't match any more.
 6. A row that a foreign key protects is counted and left.
+7. With a recorder it reads the rows under lock, writes just these, and hands them over before it commits.
 
 It goes along the primary key to the end, because the order of the keys is not the order of the ages; or
 by an index on the age, where there is one and few rows match. It knows nothing of Airflow.
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.index_order import AgeIndex
     from iam_watcher.jobs.order import Order
+    from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Walk:
         after: begin behind this key.
         index: to go by where few rows match; not if the walk begins behind a key.
         before_write: called before each transaction that writes; what it raises ends the walk.
+        recorder: writes down what is changed, before it is committed.
         passed: called with the key up to which everything is done, after each chunk.
         throttle: says why the walk has to wait, or None if it may go on. It is asked once a second.
         throttle_patience: seconds to wait for it.
@@ -78,6 +81,7 @@ class Walk:
         after: int | None = None,
         index: AgeIndex | None = None,
         before_write: Callable[[], None] = lambda: None,
+        recorder: Recorder | None = None,
         passed: Callable[[int], None] = lambda _: None,
         throttle: Callable[[], str | None] = lambda: None,
         throttle_patience: float = 600.0,
@@ -88,6 +92,7 @@ class Walk:
         self._pace = pace
         self._caps = caps
         self._before_write = before_write
+        self._recorder = recorder
         self._passed = passed
         self._throttle = throttle
         self._throttle_patience = throttle_patience
@@ -157,32 +162,50 @@ class Walk:
         """Write the rows of these keys and commit; return how many changed, and how many are protected."""
         self._before_write()
         began = time.monotonic()
-        changed, protected = self._change(keys)
+        if self._recorder is None:
+            changed, protected = self._change(keys)
+        else:
+            changed, protected = self._change_and_record(keys, self._recorder)
         try:
             self._db.commit()
         except self._db.error:
             self.done.unconfirmed += changed
             raise
         self._size.wrote(len(keys), time.monotonic() - began)
+        return changed, len(protected)
+
+    def _change_and_record(self, keys: list[int], recorder: Recorder) -> tuple[int, list[int]]:
+        """Lock and write these keys, and have the rows that were written recorded."""
+        locked = recorder.lock(keys)
+        changed, protected = self._change(locked) if locked else (0, [])
+        if kept := [key for key in locked if key not in set(protected)]:
+            recorder.keep(kept)
         return changed, protected
 
-    def _change(self, keys: list[int]) -> tuple[int, int]:
-        """Write these keys; if a foreign key protects a row among them, find it by halving."""
+    def _change(self, keys: list[int]) -> tuple[int, list[int]]:
+        """Write these keys; if a foreign key protects a row among them, find it by halving.
+
+        Returns:
+            How many rows changed, and the keys of those that are protected.
+        """
         rows, first, last = self._rows, keys[0], keys[-1]
         parts = {"write": rows.write, "key": rows.key, "predicate": rows.predicate}
-        # A range may write rows that no probe has counted: too many, if rows are counted to a cap.
-        if len(keys) * DENSE >= last - first + 1 and self._caps.max_rows is None:
+        # A range with gaps may write rows that no probe has found: too many, if rows are counted to a
+        # cap, and unseen, if they are recorded.
+        exact = self._caps.max_rows is not None or self._recorder is not None
+        span = last - first + 1
+        if len(keys) == span or (len(keys) * DENSE >= span and not exact):
             query = WRITE_RANGE.format(**parts)
         else:
             query = WRITE_LIST.format(**parts, keys=",".join(map(str, keys)))
         try:
-            return self._db.change(query, {**rows.values, "first": first, "last": last}), 0
+            return self._db.change(query, {**rows.values, "first": first, "last": last}), []
         except self._db.error as error:
             # The server has taken back this statement only, not the transaction.
             if not error.args or error.args[0] != ROW_IS_REFERENCED:
                 raise
             if len(keys) == 1:
-                return 0, 1
+                return 0, keys
             half = len(keys) // 2
             left, right = self._change(keys[:half]), self._change(keys[half:])
             return left[0] + right[0], left[1] + right[1]

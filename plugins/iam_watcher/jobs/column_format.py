@@ -1,0 +1,80 @@
+"""How a column's values stand in JSON: as they came out of the database, so they can go back in.
+
+The driver would not do: it reads a zero date as NULL, and text in the character set of the connection.
+So the server itself turns values into text, and text into bytes of UTF-8.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.errors import TableError
+from iam_watcher.jobs.catalogue import INTEGERS
+from iam_watcher.jobs.conditions import TEXTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iam_watcher.jobs.catalogue import Column
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write values down.
+
+    Attributes:
+        name: in a manifest.
+        types: the data types that are written so.
+        select: SQL that reads a {column}.
+        insert: SQL that writes a {value}, a placeholder.
+        to_json: turns what `select` gives into a JSON value.
+        from_json: turns that into what `insert` takes.
+    """
+
+    name: str
+    types: frozenset[str]
+    select: str
+    insert: str
+    to_json: Callable[[Any], Any]
+    from_json: Callable[[Any], Any]
+
+
+FORMATS = (
+    Format("number", INTEGERS | {"double", "year"}, "{column}", "{value}", lambda v: v, lambda v: v),
+    # The server shows a FLOAT with six digits; as a DOUBLE it shows all it has.
+    Format("number", frozenset({"float"}), "{column} + 0e0", "{value}", lambda v: v, lambda v: v),
+    Format("number", frozenset({"bit"}), "{column} + 0", "{value}", lambda v: v, lambda v: v),
+    Format(
+        "text",
+        TEXTS | {"json", "decimal", "date", "time", "datetime", "timestamp"} | {"uuid", "inet4", "inet6"},
+        "CAST(CONVERT({column} USING utf8mb4) AS BINARY)",
+        "CONVERT({value} USING utf8mb4)",
+        lambda value: value.decode(),
+        lambda value: value.encode(),
+    ),
+    Format(
+        "base64",
+        frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}),
+        "CAST({column} AS BINARY)",
+        "{value}",
+        lambda value: base64.b64encode(value).decode(),
+        base64.b64decode,
+    ),
+)
+
+
+def format_of(column: Column, table: str) -> Format:
+    """Return how a column's values are written down.
+
+    Raises:
+        TableError: that is not known for its type.
+    """
+    for form in FORMATS:
+        if column.data_type in form.types:
+            return form
+    raise TableError(
+        f"column {column.name!r} of {table} is {column.data_type}, which an archive can't keep; "
+        "name it in redact to leave it out"
+    )

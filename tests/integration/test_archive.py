@@ -1,0 +1,391 @@
+"""Rows that are archived before they are deleted: all of them, as they were, durable before the commit."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import random
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from fsspec.implementations.memory import MemoryFileSystem
+
+import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
+from iam_watcher.errors import ArchiveDamaged, ArchiveError
+from iam_watcher.jobs import archive
+from iam_watcher.jobs.pace import Pace
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.storage import Folder
+from iam_watcher.jobs.walk import Walk
+from tests.integration.conftest import TaskInstance
+
+OLD = "UTC_TIMESTAMP() - INTERVAL 365 DAY"
+YOUNG = "UTC_TIMESTAMP()"
+UNHURRIED = Pace(target=0.002, duty=0.5)
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.integration.test_archive"])
+
+
+def purge(location, **options):
+    return PurgeRowsOperator(
+        **{
+            "task_id": "purge",
+            "table": "policy_audit",
+            "age_column": "deletedAt",
+            "older_than_days": 180,
+            "archive": str(location),
+            **options,
+        }
+    )
+
+
+def fill(iam, rows, age=OLD):
+    iam.run(
+        "INSERT INTO policy_audit (id, instanceID, name, username, policyShadow, deletedAt)"
+        f" SELECT seq * 3, CONCAT('i-', seq), 'n', 'u', '{{}}', {age} FROM seq_1_to_{rows}"
+    )
+
+
+def kept(url):
+    """Return the archived rows by key; of a row in two parts the newer."""
+    rows = {}
+    for written in archive.find(url, kind="rows"):
+        for part in written.newest_first():
+            for row in part:
+                rows.setdefault(row["id"], row)
+    return rows
+
+
+@pytest.fixture
+def location(tmp_path):
+    return f"file://{tmp_path}/archive"
+
+
+@pytest.fixture
+def object_store():
+    """An object store in memory."""
+    from airflow.sdk.io.store import attach
+
+    store = MemoryFileSystem()
+    attach("memory", fs=store)
+    yield "memory://bucket/iam"
+    store.rm("/", recursive=True)
+
+
+def test_deleted_rows_are_in_the_archive_and_no_others(iam, perform, location):
+    fill(iam, 2500)
+    iam.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (4, 'young', 'u', {YOUNG})")
+    report = perform(purge(location))
+    assert report["changed"] == 2500
+    rows = kept(report["archive"])
+    assert sorted(rows) == [3 * number for number in range(1, 2501)]
+    assert rows[3]["instanceID"] == "i-1"
+    assert rows[3]["extendShadow"] is None
+
+
+def test_the_manifest_says_what_this_is(iam, perform, location):
+    fill(iam, 10)
+    report = perform(purge(location), TaskInstance("manual__2026-01-01T00:00:00+00:00"))
+    assert report["archive"].startswith(f"{location}/policy_audit/dag/manual__2026-01-01T00_00_00_00_00-")
+    (folder,) = Path(report["archive"].removeprefix("file://")).iterdir()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (part,) = manifest["parts"]
+    data = (folder / part["name"]).read_bytes()
+    assert len(data) == part["bytes"]
+    assert len(gzip.decompress(data).splitlines()) == part["rows"] == manifest["rows"] == 10
+    expected = {
+        "format": 1,
+        "kind": "rows",
+        "table": "policy_audit",
+        "key": "id",
+        "complete": True,
+        "redacted": [],
+        "cut_off": report["cut_off"],
+        "run_id": "manual__2026-01-01T00:00:00+00:00",
+        "try_number": 1,
+    }
+    assert {name: manifest[name] for name in expected} == expected
+    assert manifest["columns"]["deletedAt"] == "timestamp"
+
+
+def test_files_are_for_their_owner_only(iam, perform, location):
+    fill(iam, 10)
+    report = perform(purge(location))
+    top = Path(location.removeprefix("file://"))
+    for path in [top, *top.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert len(list(Path(report["archive"].removeprefix("file://")).rglob("*.*"))) == 2
+
+
+def test_an_object_store_will_do(iam, perform, object_store):
+    fill(iam, 1500)
+    report = perform(purge(object_store))
+    assert len(kept(report["archive"])) == 1500
+
+
+def test_a_run_without_old_rows_leaves_nothing(iam, perform, location):
+    fill(iam, 10, age=YOUNG)
+    assert perform(purge(location))["archive"] is None
+    assert not Path(location.removeprefix("file://")).exists()
+
+
+def test_a_dry_run_writes_nothing(iam, perform, location):
+    fill(iam, 10)
+    assert perform(purge(location, dry_run=True))["archive"] is None
+    assert not Path(location.removeprefix("file://")).exists()
+
+
+def test_secret_columns_are_left_out(iam, perform, location):
+    iam.run("INSERT INTO user (name, nickname, password, email) VALUES ('u', 'u', '', '')")
+    iam.run(
+        "INSERT INTO secret (name, username, secretID, secretKey, expires)"
+        " VALUES ('s', 'u', 'id', 'not-a-secret', 1)"
+    )
+    options = {"table": "secret", "age_column": "expires", "age_unit": "unix_seconds"}
+    report = perform(purge(location, **options))
+    (row,) = kept(report["archive"]).values()
+    assert row["secretID"] == "id"
+    assert "secretKey" not in row
+    (written,) = archive.find(report["archive"], kind="rows")
+    assert written.manifest["redacted"] == ["secretKey"]
+    for path in Path(location.removeprefix("file://")).rglob("*.gz"):
+        assert b"not-a-secret" not in gzip.decompress(path.read_bytes())
+
+
+def test_columns_to_leave_out_can_be_chosen(iam, perform, location):
+    fill(iam, 1)
+    (row,) = kept(perform(purge(location, redact=["POLICYSHADOW", "absent"]))["archive"]).values()
+    assert "policyShadow" not in row
+    fill(iam, 1)
+    with pytest.raises(AirflowFailException, match="redact names 'id', the primary key"):
+        perform(purge(location, redact=["id"]))
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 1
+
+
+def test_a_column_that_cannot_be_kept_is_refused_before_the_first_write(scratch, perform, location):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, place point NULL)")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', NULL)")
+    options = {"table": "t", "age_column": "age", "mysql_conn_id": "scratch"}
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match="column 'place' of t is point"):
+            perform(purge(location, **options, dry_run=dry_run))
+    assert perform(purge(location, **options, redact=["place"]))["changed"] == 1
+
+
+def test_a_value_that_the_server_would_cut_is_no_null(scratch, perform, location):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, long_one longtext NULL)")
+    before = scratch.value("SELECT @@GLOBAL.max_allowed_packet")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', REPEAT('x', 4096))")
+    try:
+        scratch.run("SET GLOBAL max_allowed_packet = 2048")
+        with pytest.raises(ArchiveError, match="key 1 of `t` has a value over the server's max_allowed"):
+            perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    finally:
+        scratch.run("SET GLOBAL max_allowed_packet = %s", [before])
+    assert scratch.value("SELECT LENGTH(long_one) FROM t") == 4096
+
+
+def test_a_protected_row_is_not_in_the_archive(scratch, perform, location):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
+    scratch.run("CREATE TABLE child (id int PRIMARY KEY REFERENCES t (id))")
+    scratch.run("INSERT INTO t SELECT seq, '2001-01-01' FROM seq_1_to_50")
+    scratch.run("INSERT INTO child VALUES (7), (8), (50)")
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    assert report["skipped"] == {"foreign_key": 3}
+    assert set(range(1, 51)) - set(kept(report["archive"])) == {7, 8, 50}
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [7, 8, 50]
+
+
+def test_a_row_that_comes_between_lock_and_delete_stays(iam, mariadb, perform, location, monkeypatch):
+    """The range of keys is dense enough to be deleted as a range; but that row is not in the archive."""
+    fill(iam, 100)
+    change = Walk._change
+
+    def late_row_first(walk, keys):
+        if not iam.rows("SELECT 1 FROM policy_audit WHERE id = 4"):
+            iam.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (4, 'l', 'u', {OLD})")
+        return change(walk, keys)
+
+    monkeypatch.setattr(Walk, "_change", late_row_first)
+    report = perform(purge(location))
+    assert iam.column("SELECT id FROM policy_audit") == [4]
+    assert 4 not in kept(report["archive"])
+
+
+def test_a_row_that_changes_before_the_lock_is_left(iam, perform, location, monkeypatch):
+    fill(iam, 100)
+    write_keys = Walk._write_keys
+
+    def touch_first(walk, keys):
+        iam.run(f"UPDATE policy_audit SET deletedAt = {YOUNG} WHERE id = 30")
+        return write_keys(walk, keys)
+
+    monkeypatch.setattr(Walk, "_write_keys", touch_first)
+    report = perform(purge(location))
+    assert report["skipped"] == {"changed_meanwhile": 1}
+    assert 30 not in kept(report["archive"])
+    assert iam.column("SELECT id FROM policy_audit") == [30]
+
+
+def test_an_archive_that_cannot_be_written_keeps_the_rows(iam, perform, tmp_path):
+    fill(iam, 100)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArchiveError, match=r"can't write file://.*manifest\.json"):
+        perform(purge(f"file://{tmp_path}/file/archive"))
+    with pytest.raises(ArchiveError, match="nosuch"):
+        perform(purge("nosuch://bucket/archive"))
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 100
+
+
+def test_a_disk_that_fills_in_mid_run_keeps_the_rows_that_are_not_written(
+    iam, perform, location, monkeypatch
+):
+    fill(iam, 3000)
+    write = Folder.write
+
+    def until_full(folder, name, data):
+        if name.startswith("part-000002"):
+            raise ArchiveError("No space left on device")
+        write(folder, name, data)
+
+    monkeypatch.setattr(Folder, "write", until_full)
+    ti = TaskInstance("run")
+    with pytest.raises(ArchiveError, match="No space left"):
+        perform(purge(location), ti)
+    report = ti.xcom["return_value"]
+    left = set(iam.column("SELECT id FROM policy_audit"))
+    assert 0 < report["changed"] == 3000 - len(left)
+    monkeypatch.undo()
+    perform(purge(location), TaskInstance("run", try_number=2))
+    rows = kept(report["archive"])
+    assert sorted(rows) == [3 * number for number in range(1, 3001)]
+
+
+@pytest.mark.parametrize("location", ["s3", "/var/archive", "file://", "file:///a/../b", "s3://b/a?x=1", ""])
+def test_a_location_that_is_no_url_is_refused(location):
+    with pytest.raises(ValueError, match="expected a URL such as"):
+        purge(location)
+
+
+# Reading
+
+
+@pytest.fixture
+def archived(iam, perform, location):
+    fill(iam, 1500)
+    url = perform(purge(location, pace=UNHURRIED))["archive"]
+    (folder,) = Path(url.removeprefix("file://")).iterdir()
+    return url, folder
+
+
+def test_a_damaged_part_is_found(archived):
+    url, folder = archived
+    part = min(folder.glob("part-*"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(ArchiveDamaged, match="has the SHA-256"):
+        archive.verify(archive.find(url, kind="rows"))
+
+
+def test_a_missing_part_is_found(archived):
+    url, folder = archived
+    parts = sorted(folder.glob("part-*"))
+    assert len(parts) > 1
+    parts[-1].unlink()
+    with pytest.raises(ArchiveDamaged, match="expected 1 to"):
+        archive.find(url, kind="rows")
+
+
+def test_a_folder_without_an_archive_is_an_error(archived, tmp_path):
+    url, folder = archived
+    assert archive.verify(archive.find(f"{url}/{folder.name}", kind="rows")) == 1500
+    with pytest.raises(ArchiveError, match=r"has no manifest\.json"):
+        archive.find(f"file://{tmp_path}/nowhere", kind="rows")
+    with pytest.raises(ArchiveDamaged, match="has 'rows'; expected 'report'"):
+        archive.find(url, kind="report")
+    (folder / "manifest.json").write_text("[]")
+    with pytest.raises(ArchiveDamaged, match="not one of ours"):
+        archive.find(url, kind="rows")
+
+
+# kill -9
+
+
+def work(location, moment, ready):
+    """Delete rows; with a moment to stop at, tell when it is reached and wait to be killed."""
+    waiting = {"between archive and commit": ("keep", True), "between commit and commit": ("_chunk", False)}
+
+    def stop():
+        ready.send(moment)
+        ready.recv()
+
+    if moment in waiting:
+        from iam_watcher.jobs.row_archive import RowArchive
+
+        kind = RowArchive if moment == "between archive and commit" else Walk
+        name = waiting[moment][0]
+        original = getattr(kind, name)
+        calls = iter(range(1_000_000))
+
+        def and_stop(self, *arguments):
+            original(self, *arguments)
+            if next(calls) == 1:
+                stop()
+
+        setattr(kind, name, and_stop)
+    else:
+        ready.send(moment)
+    purge(location, pace=UNHURRIED).execute({"ti": TaskInstance("killed")})
+
+
+def run_url(location):
+    (run,) = Path(location.removeprefix("file://"), "policy_audit", "dag").iterdir()
+    return f"file://{run}"
+
+
+def kill(location, moment):
+    ours, theirs = FORKS.Pipe()
+    worker = FORKS.Process(target=work, args=(location, moment, theirs))
+    worker.start()
+    ours.recv()
+    if moment == "any":
+        worker.join(random.uniform(0.01, 0.3))
+    worker.kill()
+    worker.join()
+
+
+@pytest.fixture(autouse=True)
+def _path_for_forks(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+
+def test_a_kill_between_archive_and_commit_loses_no_row(iam, perform, location):
+    fill(iam, 3000)
+    kill(location, "between archive and commit")
+    left = set(iam.column("SELECT id FROM policy_audit"))
+    url = run_url(location)
+    before = kept(url)
+    assert len(before) + len(left) > 3000, "the last part is in the archive and in the table"
+    report = perform(purge(location), TaskInstance("killed", try_number=2))
+    assert report["archive"] == url
+    assert sorted(kept(url)) == [3 * number for number in range(1, 3001)]
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
+
+
+def test_kills_at_any_moment_lose_no_row(iam, perform, location):
+    rows = 6000
+    fill(iam, rows)
+    for moment in ["between commit and commit", *["any"] * 8]:
+        kill(location, moment)
+        left = set(iam.column("SELECT id FROM policy_audit"))
+        if Path(location.removeprefix("file://")).exists():
+            url = run_url(location)
+            assert left | set(kept(url)) == {3 * number for number in range(1, rows + 1)}
+    perform(purge(location), TaskInstance("killed", try_number=99))
+    assert sorted(kept(url)) == [3 * number for number in range(1, rows + 1)]
