@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import shutil
 import time
 from contextlib import closing, contextmanager
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from dev.servers import MariaDB
 
+logger = logging.getLogger(__name__)
+
 DAGS = Path(__file__).parent / "dags"
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
 PATIENCE = 120.0  # seconds for anything to happen; a busy machine is slow
@@ -31,18 +33,24 @@ PATIENCE = 120.0  # seconds for anything to happen; a busy machine is slow
 RECORD = (
     "CREATE DATABASE lock_rows",
     "USE lock_rows",
-    "CREATE TABLE writer (id INT AUTO_INCREMENT PRIMARY KEY, dag_id VARCHAR(99), deployment VARCHAR(9),"
-    " run_id VARCHAR(99), try INT, pid INT, began TIMESTAMP(6) DEFAULT SYSDATE(6), ended TIMESTAMP(6) NULL)",
+    (
+        "CREATE TABLE writer (id INT AUTO_INCREMENT PRIMARY KEY, dag_id VARCHAR(99), deployment VARCHAR(9),"
+        " run_id VARCHAR(99), try INT, pid INT, ended TIMESTAMP(6) NULL)"
+    ),
     "CREATE TABLE step (id INT AUTO_INCREMENT PRIMARY KEY, writer INT, at TIMESTAMP(6) DEFAULT SYSDATE(6))",
-    "CREATE TABLE told (dag_id VARCHAR(99), deployment VARCHAR(9), what VARCHAR(9),"
-    " PRIMARY KEY (dag_id, deployment))",
+    (
+        "CREATE TABLE told (dag_id VARCHAR(99), deployment VARCHAR(9), what VARCHAR(9),"
+        " PRIMARY KEY (dag_id, deployment))"
+    ),
 )
 # Every chunk of a hundred rows is one step. It is in the very transaction that deletes the rows.
 TABLE = (
     "CREATE TABLE {table} (id INT UNSIGNED PRIMARY KEY, deletedAt TIMESTAMP NOT NULL)",
     "INSERT INTO {table} SELECT seq, '2020-01-01' FROM seq_1_to_30000",
-    "CREATE TRIGGER {table} AFTER DELETE ON {table} FOR EACH ROW"
-    " INSERT INTO step (writer) SELECT @writer FROM DUAL WHERE MOD(OLD.id, 100) = 0",
+    (
+        "CREATE TRIGGER {table} AFTER DELETE ON {table} FOR EACH ROW"
+        " INSERT INTO step (writer) SELECT @writer FROM DUAL WHERE MOD(OLD.id, 100) = 0"
+    ),
 )
 
 
@@ -166,24 +174,33 @@ class Record:
         for name in names or ("a", "b"):
             self._rows("REPLACE INTO told VALUES (%s, %s, %s)", dag_id, name, what)
 
+    def tell_all(self, what: str) -> None:
+        for (dag_id,) in self._rows("SELECT DISTINCT dag_id FROM writer"):
+            self.tell(dag_id, what)
+
     def make_table(self, dag_id: str) -> None:
         for statement in TABLE:
             self._rows(statement.format(table=f"{dag_id}_rows"))
 
     def writers(self, dag_id: str) -> list[Writer]:
-        query = "SELECT id, deployment, run_id, try, pid, ended IS NOT NULL FROM writer WHERE dag_id = %s ORDER BY id"
+        query = (
+            "SELECT id, deployment, run_id, try, pid, ended IS NOT NULL FROM writer"
+            " WHERE dag_id = %s ORDER BY id"
+        )
         return [Writer(*row) for row in self._rows(query, dag_id)]
 
-    def writer(self, run: Run, attempt: int = 1, steps: int = 2) -> Writer:
-        """Wait until this try of the run's work has done so many steps."""
+    def writer(self, run: Run, *, after: Writer | None = None, steps: int = 2) -> Writer:
+        """Wait until the latest process of the run's work, after another one, has done so many steps."""
 
         def found() -> Writer | None:
-            for writer in self.writers(run.dag_id):
-                if (writer.deployment, writer.run_id, writer.attempt) == (run.airflow.name, run.id, attempt):
+            for writer in reversed(self.writers(run.dag_id)):
+                if after is not None and writer.id <= after.id:
+                    break
+                if (writer.deployment, writer.run_id) == (run.airflow.name, run.id):
                     return writer if len(self.steps_of(writer)) >= steps else None
             return None
 
-        result: Writer = until(found, f"{steps} steps of try {attempt} of {run.owner}")
+        result: Writer = until(found, f"{steps} steps of {run.owner}, after {after}")
         return result
 
     def steps(self, dag_id: str) -> list[Step]:
@@ -236,11 +253,12 @@ def _deployment(folder: Path, name: str, mariadb: MariaDB, redis: Redis) -> Depl
         },
         dags_folders=(DAGS,),
         options={
-            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / name}/airflow.db?timeout=60",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+            # With 10, a scheduler that a busy machine holds up takes itself for dead.
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
@@ -272,9 +290,11 @@ def _pair(folder: Path, mariadb: MariaDB) -> Iterator[Pair]:
             airflow.wait_healthy()
             until(airflow.ready, f"the DAGs of {airflow.name}")
         yield Pair(a, b, redis, record)
+        # Airflow's end waits for work.
+        record.tell_all("end")
 
 
-@pytest.fixture(name="until")
+@pytest.fixture(scope="session", name="until")
 def _until() -> Callable[..., Any]:
     return until
 
@@ -287,24 +307,24 @@ def pair(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB) -> Iterator
 
 
 @pytest.fixture
-def ended_by_a_person(pair: Pair) -> Callable[[str, str], tuple[Run, Writer]]:
-    """A function that marks or clears working work, checks when its lock is freed, and to whom it goes."""
+def ended_by_a_person(pair: Pair) -> Callable[[Run, str], None]:
+    """A function that marks failed or clears what works, and checks when the lock is freed, and for whom."""
 
-    def end(dag_id: str, how: str) -> tuple[Run, Writer]:
-        run = pair.a.trigger(dag_id)
+    def end(run: Run, how: str) -> None:
+        dag_id = run.dag_id
         first = pair.record.writer(run)
         other = pair.b.trigger(dag_id)
+        other.wait("running", "acquire")
         getattr(run, how)()
         ended = time.time()
         until(lambda: pair.value(dag_id) != run.owner, f"{dag_id} is never freed")
         freed = time.time()
         last = pair.record.last_step(first)
-        print(f"last step after {last - ended:.1f} s, released after {freed - ended:.1f} s")
+        logger.info("row=%s last_step=%.1fs released=%.1fs", how, last - ended, freed - ended)
         pair.record.tell(dag_id, "end")
         other.wait("success")
         pair.record.assert_one_at_a_time(dag_id)
         assert pair.record.last_step(first) == last < freed
         assert freed - ended <= 15
-        return run, first
 
     return end

@@ -15,12 +15,12 @@ from contextlib import closing
 from datetime import timedelta
 
 from airflow.sdk import task
+
 from iam_watcher import Lock, Watcher
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 
-LEASE = timedelta(seconds=10)
-TICK = "@every 30s"
+TICK = "@every 20s"
 PAUSE = 0.2  # seconds between two steps
 
 
@@ -99,11 +99,11 @@ class RecordedPurge(PurgeRowsOperator):
         return dataclasses.replace(plan, rows=rows)
 
 
-def watch(dag_id, *, schedule=None, wait=10, retries=2):
+def watch(dag_id, *, schedule=None, lease=10, wait=10, retries=2):
     with Watcher(
         dag_id,
         schedule=schedule,
-        lock=Lock(dag_id, lease=LEASE, wait=timedelta(seconds=wait)),
+        lock=Lock(dag_id, lease=timedelta(seconds=lease), wait=timedelta(seconds=wait)),
         is_paused_upon_creation=schedule is not None,
         default_args={"retries": retries, "retry_delay": timedelta(seconds=2)},
     ):
@@ -120,26 +120,26 @@ def watch(dag_id, *, schedule=None, wait=10, retries=2):
             work.override(task_id="work")()
 
 
-watch("any_same_tick", schedule=TICK)
+watch("any_same_tick", schedule=TICK, wait=1)
 watch("any_go", wait=1)
-watch("any_killed")
-watch("any_marked")
+watch("any_killed", lease=60)
+# Their lease is so long that it can't be what frees them.
+watch("any_marked", lease=60)
+watch("table_marked", lease=60)
+watch("any_cleared", lease=60)
+watch("any_raises", lease=60, schedule=TICK, retries=0)
 watch("table_stopped")
 watch("any_forced")
 watch("table_forced")
-watch("any_raises", schedule=TICK, retries=0)
 watch("any_supervisor")
 watch("table_supervisor")
 watch("any_scheduler")
 watch("table_scheduler")
-watch("any_wait", wait=120)
-watch("table_marked")
-watch("any_cleared")
-watch("table_cleared")
+watch("any_triggerer", wait=120)
 watch("any_paused")
 watch("any_paused_lost")
 watch("any_emptied")
 watch("table_emptied")
 watch("any_redis_gone")
 watch("table_redis_gone")
-watch("any_clocks", schedule=TICK)
+watch("any_clocks", schedule=TICK, wait=1)
