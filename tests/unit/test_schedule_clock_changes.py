@@ -150,3 +150,6 @@ def test_a_second_pass_is_left_behind_at_once():
     schedule = parse("* * 1 * * *", timezone="America/New_York", dst="vixie")
     second_pass = datetime(2027, 11, 7, 6, 0, 0, tzinfo=UTC)
     assert schedule.next(second_pass) == datetime(2027, 11, 8, 6, 0, 0, tzinfo=UTC)
+    # But not what comes right behind it.
+    schedule = parse("0 1 1,2 * * *", timezone="America/New_York", dst="vixie")
+    assert schedule.next(second_pass) == datetime(2027, 11, 7, 7, 1, 0, tzinfo=UTC)
