@@ -172,15 +172,21 @@ redis.call('HDEL', KEYS[3], ARGV[1])
 return 'left'
 """
 
-# ARGV: owner, waits since ms, deadline ms. Returns the deadline in force: that of the first call.
-QUEUE = f"""{_NOW}
-redis.call('ZADD', KEYS[5], 'NX', ARGV[2], ARGV[1])
-redis.call('HSETNX', KEYS[6], ARGV[1], ARGV[3])
-local deadline = redis.call('HGET', KEYS[6], ARGV[1])
-for _, key in ipairs({{KEYS[5], KEYS[6]}}) do
-  redis.call('PEXPIRE', key, math.max({KEPT}, redis.call('PTTL', key), deadline - now + {KEPT}))
+_STAND = f"""
+local function stand(owner, since, deadline)
+  redis.call('ZADD', KEYS[5], 'NX', since, owner)
+  redis.call('HSETNX', KEYS[6], owner, deadline)
+  deadline = redis.call('HGET', KEYS[6], owner)
+  for _, key in ipairs({{KEYS[5], KEYS[6]}}) do
+    redis.call('PEXPIRE', key, math.max({KEPT}, redis.call('PTTL', key), deadline - now + {KEPT}))
+  end
+  return deadline
 end
-return deadline
+"""
+
+# ARGV: owner, waits since ms, deadline ms. Returns the deadline in force: that of the first call.
+QUEUE = f"""{_NOW}{_STAND}
+return stand(ARGV[1], ARGV[2], ARGV[3])
 """
 
 # ARGV: owner, channel. Takes a waiter out of the queue; if it was its turn, the next one is told.
@@ -194,8 +200,12 @@ end
 return 'left'
 """
 
-# Returns whose turn it is if the lock is free, else ''. What a waiter asks now and then.
-TURN = f"""{_NOW}{_TURN}
+# ARGV: owner, waits since ms, deadline ms, for each of those who wait. Gives them the place in line back
+# that a Redis which lost its keys has forgotten. Returns whose turn it is if the lock is free, else ''.
+TURN = f"""{_NOW}{_TURN}{_STAND}
+for i = 1, #ARGV, 3 do
+  if not redis.call('ZSCORE', KEYS[5], ARGV[i]) then stand(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
+end
 if redis.call('EXISTS', KEYS[1]) == 1 then return '' end
 return turn() or ''
 """

@@ -117,6 +117,7 @@ class RedisLockSensor(BaseSensorOperator):
                     lease.unqueue()
                     return False
                 time.sleep(pause)
+                lease.queue(deadline)  # A Redis that lost its keys has forgotten our place.
         except TaskDeferred:
             raise
         except BaseException:

@@ -1,7 +1,8 @@
 """RedisLockTrigger: waits in the triggerer until it is a sensor's turn. It observes; the sensor acquires.
 
 All triggers of a process share one subscription to the channels on which releases are told, and one slow
-poll for what no release tells: keys that expired, and those that the Go side deleted.
+poll for what no release tells: keys that expired, those that the Go side deleted, and a line that a Redis
+has lost.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class RedisLockTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Leave the line, so that the next one is not kept waiting for a task that a person ended."""
+        _Watch.of(self.redis_conn_id).forget(self.key, self.owner)
         client = await _client(self.redis_conn_id)
         try:
             script = client.register_script(scripts.UNQUEUE)
@@ -76,12 +78,14 @@ class _Watch:
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
         self._turns: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._places: dict[str, dict[str, tuple[int, int]]] = {}  # key -> owner -> since, deadline in ms
         self._listener: asyncio.Task[None] | None = None
         self._next_poll = 0.0
 
     async def wait(self, key: str, owner: str, deadline: float) -> bool:
         """Return True when it is the owner's turn, False when the deadline is over."""
         turn = self._turns[key, owner] = asyncio.get_running_loop().create_future()
+        self._places.setdefault(key, {})[owner] = round(time.time() * 1000), round(deadline * 1000)
         self._next_poll = 0.0  # What happened before we listened is found by a poll.
         if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen())
@@ -93,11 +97,19 @@ class _Watch:
                 listener.result()  # raises what ended it
             return turn.done()
         finally:
-            del self._turns[key, owner]
+            self.forget(key, owner)
             if not self._turns and self._listener is listener:
                 self._listener = None
                 listener.cancel()
                 await asyncio.wait({listener})  # It closes its connections.
+
+    def forget(self, key: str, owner: str) -> None:
+        """Don't wait for this owner's turn any more."""
+        self._turns.pop((key, owner), None)
+        places = self._places.get(key, {})
+        places.pop(owner, None)
+        if not places:
+            self._places.pop(key, None)
 
     async def _listen(self) -> None:
         from redis.exceptions import RedisClusterException, RedisError
@@ -125,13 +137,17 @@ class _Watch:
             self._wake(key, _text(message["data"]))
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + POLL
-            locks = sorted({key for key, _ in self._turns})
-            async with client.pipeline(transaction=False) as pipeline:
-                for key in locks:
-                    names = scripts.keys(key)
-                    pipeline.eval(scripts.TURN, len(names), *names)
-                for key, owner in zip(locks, await pipeline.execute(), strict=True):
-                    self._wake(key, _text(owner))
+            await self._poll(client)
+
+    async def _poll(self, client: Redis) -> None:
+        waiting = {key: list(owners.items()) for key, owners in self._places.items()}
+        async with client.pipeline(transaction=False) as pipeline:
+            for key, owners in waiting.items():
+                names = scripts.keys(key)
+                places = [text for owner, place in owners for text in (owner, *place)]
+                pipeline.eval(scripts.TURN, len(names), *names, *places)
+            for key, owner in zip(waiting, await pipeline.execute(), strict=True):
+                self._wake(key, _text(owner))
 
     def _wake(self, key: str, owner: str) -> None:
         turn = self._turns.get((key, owner))
