@@ -69,18 +69,18 @@ def _soak(redis: Redis, mariadb: MariaDB, folder: Path, seconds: float, seed: in
         for statement in TABLE:
             cursor.execute(statement)
     place = Place(redis, mariadb, folder / "witness.jsonl", PLAIN, FENCED)
-    witness = Witness(place.witness)
     rng = random.Random(seed)  # noqa: S311  a repeatable run, not a secret
     print(f"soak: {seconds:g} s, seed {seed}, {PROCESSES} processes, lease {LEASE:g} s")
     started = time.monotonic()
-    crew = Crew(place, rng, PROCESSES)
-    try:
-        faults = Faults(place, crew, witness, rng)
-        while (spent := time.monotonic() - started) < seconds:
-            print(f"{spent:6.1f} {faults.inject()}", flush=True)
-    finally:
-        crew.end()
-    return _report(place, witness, faults, crew.failures)
+    with closing(Witness(place.witness)) as witness:
+        crew = Crew(place, rng, PROCESSES)
+        try:
+            faults = Faults(place, crew, witness, rng)
+            while (spent := time.monotonic() - started) < seconds:
+                print(f"{spent:6.1f} {faults.inject()}", flush=True)
+        finally:
+            crew.end()
+        return _report(place, witness, faults, crew.failures)
 
 
 def _report(place: Place, witness: Witness, faults: Faults, failures: list[str]) -> int:

@@ -51,7 +51,7 @@ class Faults:
         self.not_settled: list[str] = []
         self._crash: Event | None = None
         self._kinds: tuple[tuple[int, Callable[[], str]], ...] = (
-            (5, self._holder_killed),
+            (8, self._holder_killed),
             (1, self._waiter_killed),
             (3, self._holder_stopped),
             (2, self._holder_stopped_and_retried),

@@ -73,6 +73,11 @@ class Witness:
         self._rest = b""
         self.events: list[Event] = []
 
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+        self._reader.close()
+
     def tell(self, event: Event) -> None:
         """Append an event; one write, so that lines of several processes stay whole and in order."""
         os.write(self._descriptor, json.dumps(asdict(event)).encode() + b"\n")

@@ -1,8 +1,8 @@
 """One process of the soak, which does what the tasks of a Watcher do, with the same lock.
 
-That is: wait in line (`acquire`), mark itself as at work and take the lock (`guard`), work step by step while the
-keepalive renews, take the mark off, free the lock (`release`). Times are shorter than Airflow's, by the
-same factor: more happens in a minute, and a busy machine has less patience.
+That is: wait in line (`acquire`), mark itself as at work and take the lock (`guard`), work step by step
+while the keepalive renews, take the mark off, free the lock (`release`). The lease, its renewals and marks
+are shorter than a Watcher's shortest, by one factor, so that more happens in a minute.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ POLL = (0.02, 0.1)
 PREDECESSOR_GONE_WITHIN = 10.0
 RELEASED_WITHIN = 10.0
 STEPS = (5, 30)
-STEP = (0.005, 0.04)
+STEP = (0.002, 0.02)  # seconds from a check to the end of its step, and from there to the next check
 LONG_HOLD = 0.05  # of all holds: long enough to need renewals
 WORK_TABLE = "soak.step"
 MEMBER = "work/-1"
@@ -174,6 +174,7 @@ class _Worker:
             for _ in self._steps():
                 checked = now()
                 alive.check()
+                self._take_time()
                 self._tell("step", run, hold, at=checked)
             return
         import MySQLdb
@@ -187,6 +188,7 @@ class _Worker:
             Fence(run.key, lease=LEASE, verify=alive.verify).take(session)
             for _ in self._steps():
                 alive.check()
+                self._take_time()
                 with closing(session.cursor()) as cursor:
                     cursor.execute(insert, (run.key, hold))
                 session.commit()
@@ -198,7 +200,10 @@ class _Worker:
         while steps or (long_hold and now() < until):
             steps = max(0, steps - 1)
             yield
-            time.sleep(self._rng.uniform(*STEP))
+            self._take_time()
+
+    def _take_time(self) -> None:
+        time.sleep(self._rng.uniform(*STEP))
 
     def _release(self, lease: Lease, run: Run) -> None:
         deadline = now() + RELEASED_WITHIN
