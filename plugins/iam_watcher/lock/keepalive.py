@@ -203,10 +203,7 @@ def guard(context: Context) -> None:
     task, ti = context["task"], context["ti"]
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
     lease = grant.lease()
-    _enter(lease, member, nonce)
-    if not lease.acquire():
-        lease.leave(member, nonce)
-        refuse(lease, lease.holder(), grant)
+    _take(lease, grant, member, nonce)
     _current = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
     _grant = grant
     _current.start()
@@ -225,6 +222,17 @@ def stop() -> None:
 
 def _stop_after(context: Context) -> None:  # noqa: ARG001  a callback's signature
     stop()
+
+
+def _take(lease: Lease, grant: Grant, member: str, nonce: str) -> None:
+    """Take the lock again and become the one live process of this task, or raise as `guard` says."""
+    # Another holder's tasks have marks of the same names: only the lock tells whose they are.
+    if not lease.acquire():
+        refuse(lease, lease.holder(), grant)
+    _enter(lease, member, nonce)
+    if not lease.acquire():  # Nobody renewed it meanwhile.
+        lease.leave(member, nonce)
+        refuse(lease, lease.holder(), grant)
 
 
 def _enter(lease: Lease, member: str, nonce: str) -> None:

@@ -1,0 +1,63 @@
+"""What a task finds that begins under a lock: its own run's, another's, or one that was freed early."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.lease import Lease
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+TASK = "work/-1"
+
+
+def grant_of(owner: str, on_busy: str) -> Grant:
+    return Grant(
+        key="clean",
+        owner=owner,
+        redis_conn_ids=["iam_redis"],
+        ttl=60,
+        on_busy=on_busy,
+        max_hold=None,
+        fence=True,
+        tick="",
+        tick_kept=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("on_busy", "error"), [("skip", AirflowSkipException), ("fail", AirflowFailException)]
+)
+def test_another_run_at_work_in_a_task_of_the_same_name(redis_client: Client, on_busy, error) -> None:
+    """Its mark is no predecessor's: there is nothing to wait for."""
+    holder = Lease(redis_client, "clean", "a/dag/run", ttl=60)
+    assert holder.acquire()
+    assert holder.enter(TASK, "a's try", busy_ttl=60)
+    grant = grant_of("b/dag/run", on_busy)
+    lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
+    began = time.monotonic()
+    with pytest.raises(error, match="held by a/dag/run"):
+        keepalive._take(lease, grant, TASK, "b's try")
+    assert time.monotonic() - began < keepalive.PREDECESSOR_GONE_WITHIN / 2
+    assert holder.holder().busy == (TASK,)
+
+
+def test_the_last_process_of_a_holder_that_was_forced_out(redis_client: Client) -> None:
+    holder = Lease(redis_client, "clean", "a/dag/run", ttl=60)
+    assert holder.acquire()
+    assert holder.enter(TASK, "a's try", busy_ttl=1)
+    assert holder.revoke(holder.owner, "{}")
+    grant = grant_of("b/dag/run", "skip")
+    lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
+    began = time.monotonic()
+    keepalive._take(lease, grant, TASK, "b's try")
+    assert time.monotonic() - began > 0.5
+    assert lease.holder().owner == grant.owner
+    assert lease.holder().busy == (TASK,)
