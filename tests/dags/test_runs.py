@@ -301,6 +301,14 @@ def test_a_sensor_that_is_stopped_as_it_takes_the_lock_gives_it_back(
     assert redis_client.get("clean") is None
 
 
+def test_runs_beside_each_other_have_a_key_for_each_tick(run_dag, redis_client: Client) -> None:
+    with Watcher("run_allow", schedule="@every 1d", overlap="allow", max_active_runs=2, lock=BRIEF) as dag:
+        look()
+    run = run_dag(dag)
+    assert xcom(run, "acquire", "holder")["key"] == f"clean:{run.run_after:%Y-%m-%dT%H:%M:%S.%f}Z"
+    assert set(states(run).values()) == {"success"}
+
+
 def test_the_default_key_is_the_watchers_own(run_dag, redis_client: Client) -> None:
     with Watcher("run_default_key", schedule=None) as dag:
         look()
