@@ -12,10 +12,12 @@ an allowance for clock drift is taken off the lease. The keys are listed in `scr
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from iam_watcher.errors import LockBusy, LockUnavailable
@@ -80,7 +82,7 @@ class Lease:
         self.ttl = ttl
         self.verdict = ""
         self._max_hold = 0 if max_hold is None else _ms(max_hold)
-        self._keys = scripts.keys(key, tick)
+        self._keys = [name.encode() for name in scripts.keys(key, tick)]
         self._channel = scripts.released_channel(key)
         self._valid_until = 0.0
         self._errors: dict[int, Exception] = {}
@@ -272,7 +274,7 @@ class Lease:
         answers: dict[int, Any] = {}
         for number, client in enumerate(self.clients):
             try:
-                answer = client.register_script(script)(keys=self._keys, args=args)
+                answer = _run(client, script, self._keys, args)
                 answers[number] = _text(answer) if isinstance(answer, bytes) else answer
             except (redis.RedisError, RedisClusterException) as error:
                 self._errors[number] = error
@@ -294,6 +296,21 @@ class Lease:
 
     def _extend(self, started: float) -> None:
         self._valid_until = started + self.ttl * (1 - DRIFT_FACTOR) - DRIFT_FLOOR
+
+
+def _run(client: Redis, script: str, keys: Sequence[bytes], args: Sequence[str | float]) -> Any:
+    # By hand: a Script of redis-py hashes its text each time that one is made.
+    from redis.exceptions import NoScriptError
+
+    try:
+        return client.evalsha(_sha(script), len(keys), *keys, *args)
+    except NoScriptError:
+        return client.eval(script, len(keys), *keys, *args)
+
+
+@cache
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _ms(seconds: float) -> int:

@@ -112,11 +112,16 @@ else
 end
 -- The first write of all: a Redis that is full refuses it, and lets a script go on that has written.
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('DEL', KEYS[7])
-redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('HDEL', KEYS[6], ARGV[1])
-if not owner or info[1] ~= owner then redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'since', now) end
-redis.call('HSET', KEYS[2], 'ttl', ARGV[2])
+if redis.call('EXISTS', KEYS[5], KEYS[6]) > 0 then
+  redis.call('DEL', KEYS[7])
+  redis.call('ZREM', KEYS[5], ARGV[1])
+  redis.call('HDEL', KEYS[6], ARGV[1])
+end
+if owner and info[1] == owner then
+  redis.call('HSET', KEYS[2], 'ttl', ARGV[2])
+else
+  redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'since', now, 'ttl', ARGV[2])
+end
 redis.call('PEXPIRE', KEYS[2], math.max({KEPT}, 2 * ARGV[2]))
 return owner and 'held' or 'acquired'
 """
