@@ -5,3 +5,6 @@
 GRANT SELECT, UPDATE (status) ON iam.user TO iam_watcher;
 GRANT SELECT, DELETE ON iam.policy_audit TO iam_watcher;
 GRANT SELECT, DELETE ON iam.secret TO iam_watcher;
+
+-- The way back from a purge, restore_archive. Without it, leave this out.
+GRANT INSERT ON iam.policy_audit TO iam_watcher;

@@ -43,6 +43,17 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "/opt/airflow/include/iam-watcher.yaml",
                         "default": "",
                     },
+                    "archive": {
+                        "description": (
+                            "URL below which the disabling of users writes down whom it disables, and where "
+                            "the ways back look: an object store, or a folder that all workers share. "
+                            "Empty: nothing is written down.\n"
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://connection@bucket/iam",
+                        "default": "",
+                    },
                 },
             }
         },

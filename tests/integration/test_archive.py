@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
 import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
-from iam_watcher.errors import ArchiveDamaged, ArchiveError
+from iam_watcher.errors import ArchiveDamaged, ArchiveError, JobArgumentError
 from iam_watcher.jobs import archive
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -305,7 +305,7 @@ def test_a_missing_part_is_found(archived):
 def test_a_folder_without_an_archive_is_an_error(archived, tmp_path):
     url, folder = archived
     assert archive.verify(archive.find(f"{url}/{folder.name}", kind="rows")) == 1500
-    with pytest.raises(ArchiveError, match=r"has no manifest\.json"):
+    with pytest.raises(JobArgumentError, match=r"has no manifest\.json"):
         archive.find(f"file://{tmp_path}/nowhere", kind="rows")
     with pytest.raises(ArchiveDamaged, match="has 'rows'; expected 'report'"):
         archive.find(url, kind="report")
@@ -353,6 +353,7 @@ def kill(location, moment):
     ours, theirs = FORKS.Pipe()
     worker = FORKS.Process(target=work, args=(location, moment, theirs))
     worker.start()
+    theirs.close()
     ours.recv()
     if moment == "any":
         worker.join(random.uniform(0.01, 0.3))
@@ -361,7 +362,7 @@ def kill(location, moment):
 
 
 @pytest.fixture(autouse=True)
-def _path_for_forks(monkeypatch):
+def path_for_forks(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
 

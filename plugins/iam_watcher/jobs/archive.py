@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.errors import ArchiveDamaged, ArchiveError
+from iam_watcher.errors import ArchiveDamaged, JobArgumentError
+from iam_watcher.jobs import arguments
 from iam_watcher.jobs.storage import Folder
 
 if TYPE_CHECKING:
@@ -45,7 +46,23 @@ def configured_location() -> str | None:
     """Return `[iam_watcher] archive`, the location of reports and archives, or None if it is empty."""
     from airflow.sdk.configuration import conf
 
-    return conf.get("iam_watcher", "archive", fallback="") or None
+    value = conf.get("iam_watcher", "archive", fallback="") or None
+    return arguments.location("[iam_watcher] archive", value)
+
+
+def location_or_configured(value: object) -> str:
+    """Return an operator's location or, if it has none, the configured one.
+
+    Raises:
+        JobArgumentError: there is neither.
+    """
+    location = arguments.location("archive", value) or configured_location()
+    if location is None:
+        raise JobArgumentError(
+            "archive is None, and [iam_watcher] archive is empty; set one of them to a URL such as "
+            "'s3://connection@bucket/folder'"
+        )
+    return location
 
 
 def run_folder(location: str, table: str, context: Context) -> Folder:
@@ -65,7 +82,7 @@ class Archive:
 
     Args:
         run: the folder of the run.
-        facts: of the manifest: `kind`, `table` and what else a reader needs to know.
+        facts: of the manifest: `kind`, `table`, `now` (the database's) and what else a reader needs.
 
     Attributes:
         rows: how many were written.
@@ -130,9 +147,9 @@ class Written:
         return bool(self.manifest["complete"])
 
     @property
-    def rows(self) -> int:
-        """How many rows the parts hold."""
-        return sum(int(_part(name)[2]) for name in self.parts)
+    def began(self) -> datetime:
+        """The database's time when the try began."""
+        return datetime.fromisoformat(self.manifest["now"])
 
     def read(self, part: str) -> list[Row]:
         """Return the rows of a part.
@@ -164,21 +181,24 @@ def find(url: str, *, kind: str) -> list[Written]:
         kind: that is expected.
 
     Raises:
+        JobArgumentError: there is nothing.
         ArchiveDamaged: parts are missing, or a manifest is not one of ours.
-        ArchiveError: there is nothing, or it can't be read.
+        ArchiveError: it can't be read.
     """
     folder = Folder(url)
     names = folder.names()
-    tries = [folder] if MANIFEST in names else [folder / name for name in reversed(names)]
+    tries = [folder] if MANIFEST in names else [folder / name for name in names]
     found = [_find(one, one.names()) for one in tries if MANIFEST in one.names()]
     if not found:
-        raise ArchiveError(f"{url} has no {MANIFEST}, nor has a folder in it; expected the folder of a run")
+        raise JobArgumentError(
+            f"{url} has no {MANIFEST}, nor has a folder in it; expected the folder that a report names"
+        )
     for written in found:
         if written.manifest.get("kind") != kind:
             raise ArchiveDamaged(
                 f"{written.folder.url} has {written.manifest.get('kind')!r}; expected {kind!r}"
             )
-    return found
+    return sorted(found, key=lambda written: written.began, reverse=True)
 
 
 def verify(found: Iterable[Written]) -> int:
@@ -195,6 +215,7 @@ def _find(folder: Folder, names: Sequence[str]) -> Written:
         manifest = json.loads(folder.read(MANIFEST))
         if manifest["format"] != FORMAT:
             raise ArchiveDamaged(f"{folder.url} has the format {manifest['format']!r}; expected {FORMAT}")
+        datetime.fromisoformat(manifest["now"])
         listed = [part["name"] for part in manifest["parts"]] if manifest["complete"] else None
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveDamaged(f"{folder.url}/{MANIFEST} is not one of ours: {error!r}") from error

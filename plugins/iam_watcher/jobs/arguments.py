@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import JobArgumentError
@@ -99,12 +101,28 @@ def location(name: str, value: object) -> str | None:
     )
 
 
+def below(name: str, value: object, location: str) -> str:
+    """Return the URL of a folder below a location, given as a URL or as what comes behind the location.
+
+    Raises:
+        JobArgumentError: it lies elsewhere.
+    """
+    text = str(value).strip().strip("/")
+    relative = text.removeprefix(f"{location}/")
+    if text not in {"", "None"} and "://" not in relative and ".." not in relative.split("/"):
+        return f"{location}/{relative}"
+    raise JobArgumentError(f"{name} is {value!r}; expected a folder below {location}")
+
+
 def names(name: str, value: object) -> list[str]:
-    """Return a list of names, also from a rendered template's list.
+    """Return a list of names, also from a rendered template's list or the text of one.
 
     Raises:
         JobArgumentError: it is something else.
     """
+    if isinstance(value, str) and value.strip().startswith("["):
+        with suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value.strip())
     if isinstance(value, (list, tuple)) and all(isinstance(one, str) and one for one in value):
         return list(value)
     raise JobArgumentError(f"{name} is {value!r}; expected a list of names")

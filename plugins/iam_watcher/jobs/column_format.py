@@ -71,10 +71,15 @@ def format_of(column: Column, table: str) -> Format:
     Raises:
         TableError: that is not known for its type.
     """
-    for form in FORMATS:
-        if column.data_type in form.types:
-            return form
-    raise TableError(
-        f"column {column.name!r} of {table} is {column.data_type}, which an archive can't keep; "
-        "name it in redact to leave it out"
-    )
+    form = format_of_type(column.data_type)
+    if form is None:
+        raise TableError(
+            f"column {column.name!r} of {table} is {column.data_type}, which an archive can't keep; "
+            "name it in redact to leave it out"
+        )
+    return form
+
+
+def format_of_type(data_type: str) -> Format | None:
+    """Return how values of a data type are written down, or None if that is not known."""
+    return next((form for form in FORMATS if data_type in form.types), None)

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher.errors import (
+    ArchiveDamaged,
     BrakeError,
     ClockError,
     FenceTaken,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.transaction import Connection
 
-PERMANENT = (JobArgumentError, TableError, ClockError, BrakeError, LockError)
+PERMANENT = (ArchiveDamaged, JobArgumentError, TableError, ClockError, BrakeError, LockError)
 """What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
 
 

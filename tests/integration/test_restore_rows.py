@@ -1,0 +1,294 @@
+"""Archived rows that are put back: as they were, and only where none is."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from tests.integration.conftest import TaskInstance
+from tests.integration.test_archive import UNHURRIED, fill, kill, location, path_for_forks, purge, run_url
+
+__all__ = ["location", "path_for_forks"]
+
+# Every type that is kept, with values that a careless way would change.
+TYPES = {
+    "tiny": ("tinyint", [-128, 127, 0]),
+    "big": ("bigint unsigned", [2**64 - 1, 0]),
+    "exact": ("decimal(38,10)", ["12345678901234567890.1234567890", "-0.0000000001", "1.1000000000"]),
+    "single": ("float", ["1.1754942e-38", "16777217", "0.1", "-3.4028233e38"]),
+    "double_": ("double", ["1.7976931348623157e308", "0.1", "2.2250738585072014e-308", "-0.30000000000004"]),
+    "bits": ("bit(64)", [2**64 - 1, 5]),
+    "year_": ("year", ["0000", 1901, 2155]),
+    "day": ("date", ["0000-00-00", "1000-01-01", "9999-12-31"]),
+    "span": ("time(6)", ["-838:59:59.999999", "838:59:59.999999", "00:00:00.000001"]),
+    "moment": ("datetime(6)", ["0000-00-00 00:00:00.000000", "2026-03-29 02:30:00.123456"]),
+    "stamp": ("timestamp(6) NULL", ["0000-00-00 00:00:00", "1970-01-01 00:00:01.000001"]),
+    "text8": ("varchar(99) CHARACTER SET utf8mb4", ["😀 é \u2028 \x00 \\ ' \" %s %(a)s", "trailing ", ""]),
+    "latin": ("varchar(99) CHARACTER SET latin1", ["é€ÿ", "null", "NULL"]),
+    "wide": ("longtext CHARACTER SET utf16", ["𐐷\n\r\t", "x" * 100_000]),
+    "choice": ("enum('a','ä,b','c''d')", ["ä,b", "c'd"]),
+    "flags": ("set('x','y','z')", ["x,z", ""]),
+    "raw": ("varbinary(300)", [bytes(range(256)), b"", b"\xff\x00"]),
+    "fixed": ("binary(4)", [b"\x00\x01", b"\xff"]),
+    "large": ("longblob", [b"\x80" * 70_000, b"%s"]),
+    "doc": ("json", ['{"ä": [1, "😀"]}', "null"]),
+    "uid": ("uuid", ["123e4567-e89b-12d3-a456-426655440000"]),
+    "address": ("inet6", ["2001:db8::ff00:42:8329"]),
+}  # fmt: skip
+
+
+def restore(location, path, **options):
+    return RestoreRowsOperator(
+        **{"task_id": "restore", "archive": location, "path": path, "tables": ["policy_audit"], **options}
+    )
+
+
+def restore_scratch(location, path, **options):
+    return restore(location, path, tables=["t"], mysql_conn_id="scratch", **options)
+
+
+def everything(database, table):
+    """Return all rows, compared by the server's own bytes."""
+    columns = [f"`{name}`" for name in database.column(f"SHOW COLUMNS FROM {table}")]
+    values = [f"HEX({column} + 0e0)" if column == "`single`" else f"HEX({column})" for column in columns]
+    return database.rows(f"SELECT {', '.join(values)} FROM {table} ORDER BY id")
+
+
+def test_every_type_makes_the_round_trip(scratch, perform, location):
+    scratch.connection.set_character_set("utf8mb4")
+    scratch.run("SET sql_mode = 'STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'")
+    columns = ", ".join(f"`{name}` {kind}" for name, (kind, _) in TYPES.items())
+    scratch.run(
+        f"CREATE TABLE t (id bigint PRIMARY KEY AUTO_INCREMENT, age date NOT NULL, {columns},"
+        " twice bigint AS (tiny * 2) STORED, changed timestamp NULL ON UPDATE CURRENT_TIMESTAMP)"
+    )
+    scratch.run("INSERT INTO t (id, age) VALUES (0, '2001-01-01')")
+    for name, (_, values) in TYPES.items():
+        for value in values:
+            scratch.run(f"INSERT INTO t (age, `{name}`) VALUES ('2001-01-01', %s)", [value])
+    before = everything(scratch, "t")
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch", redact=[]))
+    assert scratch.value("SELECT COUNT(*) FROM t") == 0
+    assert report["changed"] == len(before)
+    restored = perform(restore_scratch(location, report["archive"]))
+    assert everything(scratch, "t") == before
+    assert (restored["rows"], restored["restored"], restored["skipped"]) == (len(before), len(before), {})
+
+
+@pytest.mark.parametrize("time_zone", ["-05:00", "+08:00"])
+def test_iams_rows_come_back_as_they_were(iam, perform, location, time_zone):
+    fill(iam, 2500)
+    iam.run("UPDATE policy_audit SET extendShadow = 'ä', createdAt = '0000-00-00' WHERE id % 2")
+    before = everything(iam, "policy_audit")
+    was = iam.value("SELECT @@GLOBAL.time_zone")
+    try:
+        url = perform(purge(location))["archive"]
+        iam.run("SET GLOBAL time_zone = %s", [time_zone])
+        report = perform(restore(location, url))
+    finally:
+        iam.run("SET GLOBAL time_zone = %s", [was])
+    assert everything(iam, "policy_audit") == before
+    assert report["lost"] == []
+    assert report["complete"] is True
+
+
+def test_a_second_restore_changes_nothing(iam, perform, location):
+    fill(iam, 1200)
+    url = perform(purge(location))["archive"]
+    perform(restore(location, url))
+    iam.run("UPDATE policy_audit SET name = 'changed since' WHERE id = 3")
+    iam.run("DELETE FROM policy_audit WHERE id = 6")
+    report = perform(restore(location, url))
+    assert (report["restored"], report["skipped"]) == (1, {"exists": 1199})
+    assert iam.value("SELECT name FROM policy_audit WHERE id = 3") == "changed since"
+
+
+def test_a_dry_run_verifies_and_writes_nothing(iam, mariadb, perform, location):
+    fill(iam, 100)
+    url = perform(purge(location))["archive"]
+    fill(iam, 10)
+    iam.run(f"REVOKE INSERT ON iam.policy_audit FROM '{mariadb.user}'")
+    report = perform(restore(location, url, dry_run="True"))
+    assert (report["rows"], report["restored"], report["skipped"]) == (100, 90, {"exists": 10})
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 10
+
+
+def test_a_damaged_archive_restores_nothing(iam, perform, location):
+    fill(iam, 2500)
+    url = perform(purge(location, pace=UNHURRIED))["archive"]
+    part = min(Path(url.removeprefix("file://")).glob("*/part-*"))
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(AirflowFailException, match=r"is not what was written.* has the SHA-256"):
+        perform(restore(location, url))
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
+
+
+def test_rows_that_the_server_refuses_are_counted_and_named(iam, perform, location):
+    """Another row has the value of a unique key meanwhile."""
+    iam.run("ALTER TABLE policy_audit ADD UNIQUE KEY (instanceID)")
+    fill(iam, 1000)
+    url = perform(purge(location))["archive"]
+    for number in (7, 500, 501):
+        iam.run(
+            "INSERT INTO policy_audit (id, instanceID, name, username) VALUES (%s, %s, '', '')",
+            [1 + 3 * number, f"i-{number}"],
+        )
+    report = perform(restore(location, url))
+    assert (report["restored"], report["skipped"]) == (997, {"unique_key": 3})
+    assert sorted(example["key"] for example in report["examples"]) == [21, 1500, 1503]
+
+
+def test_rows_without_what_they_refer_to_are_counted(scratch, perform, location):
+    scratch.run("CREATE TABLE parent (id int PRIMARY KEY)")
+    scratch.run("INSERT INTO parent VALUES (1), (2)")
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, p int REFERENCES parent (id))")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', 1), (2, '2001-01-01', 2), (3, '2001-01-01', NULL)")
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    scratch.run("DELETE FROM parent WHERE id = 1")
+    report = perform(restore_scratch(location, url))
+    assert (report["restored"], report["skipped"]) == (2, {"foreign_key": 1})
+    assert report["examples"] == [{"key": 1, "why": "foreign_key"}]
+
+
+def test_what_was_left_out_and_must_not_be_empty_stops_it(iam, perform, location):
+    iam.run("INSERT INTO user (name, nickname, password, email) VALUES ('u', 'u', '', '')")
+    iam.run(
+        "INSERT INTO secret (name, username, secretID, secretKey) VALUES ('s', 'u', 'id', 'not-a-secret')"
+    )
+    secrets = PurgeRowsOperator(
+        task_id="purge", table="secret", age_column="expires", age_unit="unix_seconds", grace_days=0,
+        archive=location,
+    )  # fmt: skip
+    url = perform(secrets)["archive"]
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match=r"secretKey must not be empty.*left out: secretKey"):
+            perform(restore(location, url, tables=["secret"], dry_run=dry_run))
+
+
+def test_what_was_left_out_and_may_be_empty_is_named(scratch, perform, location):
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, password varchar(9), x int DEFAULT 5)"
+    )
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', 'p', 7)")
+    options = {"table": "t", "age_column": "age", "mysql_conn_id": "scratch"}
+    url = perform(purge(location, **options, redact=["password", "x"]))["archive"]
+    scratch.run("ALTER TABLE t ADD new timestamp NULL")
+    report = perform(restore_scratch(location, url))
+    assert report["lost"] == ["password", "x", "new"]
+    assert scratch.rows("SELECT password, x FROM t") == [(None, 5)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("DROP COLUMN x", "t has no column 'x'"),
+        ("MODIFY x blob", "column 'x' of t is blob; in the archive it is varchar"),
+        ("ADD new int NOT NULL", "new must not be empty"),
+        ("CHANGE id key_ int", "has the primary key key_; the archive has id"),
+    ],
+)
+def test_a_table_that_was_changed_since_is_refused_with_the_reason(
+    scratch, perform, location, change, message
+):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, x varchar(9))")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', 'x')")
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    scratch.run(f"ALTER TABLE t {change}")
+    with pytest.raises(AirflowFailException, match=message):
+        perform(restore_scratch(location, url))
+
+
+def test_a_column_that_shrank_is_no_reason_to_cut_values(scratch, perform, location):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, x varchar(9))")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', 'long'), (2, '2001-01-01', 'ok')")
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    scratch.run("ALTER TABLE t MODIFY x varchar(2)")
+    assert perform(restore_scratch(location, url))["skipped"] == {"does_not_fit": 1}
+    assert scratch.rows("SELECT id, x FROM t") == [(2, "ok")]
+
+
+# What a parameter can't do
+
+
+@pytest.mark.parametrize(
+    "path", ["", "None", "file:///elsewhere/policy_audit", "../x", "policy_audit/../../x"]
+)
+def test_a_folder_elsewhere_is_refused(perform, location, path):
+    with pytest.raises(AirflowFailException, match="expected a folder below file://"):
+        perform(restore(location, path))
+
+
+def test_the_path_behind_the_location_will_do(iam, perform, location):
+    fill(iam, 10)
+    url = perform(purge(location))["archive"]
+    assert perform(restore(location, url.removeprefix(location)))["restored"] == 10
+
+
+def test_a_table_that_the_dag_file_does_not_name_is_refused(iam, perform, location):
+    fill(iam, 10)
+    url = perform(purge(location))["archive"]
+    with pytest.raises(
+        AirflowFailException, match="has rows of policy_audit; expected one of policy, secret"
+    ):
+        perform(restore(location, url, tables=["policy", "secret"]))
+
+
+def test_without_a_location_nothing_is_restored(perform, monkeypatch, location, iam):
+    with pytest.raises(AirflowFailException, match=r"\[iam_watcher\] archive is empty"):
+        perform(restore(None, "x"))
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", location)
+    with pytest.raises(AirflowFailException, match="has no manifest"):
+        perform(restore(None, "x"))
+
+
+# After a crash
+
+
+def test_the_archive_of_killed_tries_brings_everything_back(iam, perform, location):
+    rows = 3000
+    fill(iam, rows)
+    before = everything(iam, "policy_audit")
+    kill(location, "between archive and commit")
+    for _ in range(4):
+        kill(location, "any")
+    perform(purge(location), TaskInstance("killed", try_number=9))
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
+    report = perform(restore(location, run_url(location)))
+    assert everything(iam, "policy_audit") == before
+    assert report["complete"] is False
+    assert report["rows"] == rows + report["skipped"]["exists"] > rows
+
+
+def test_of_a_row_in_two_parts_the_newer_comes_back(iam, perform, location):
+    fill(iam, 2500)
+    kill(location, "between archive and commit")
+    left = iam.column("SELECT id FROM policy_audit")
+    iam.run("UPDATE policy_audit SET name = 'newer'")
+    perform(purge(location), TaskInstance("killed", try_number=2))
+    perform(restore(location, run_url(location)))
+    assert set(iam.column("SELECT id FROM policy_audit WHERE name = 'newer'")) == set(left)
+
+
+def test_a_restore_that_is_killed_goes_on_where_it_was(iam, perform, location, monkeypatch):
+    fill(iam, 2500)
+    url = perform(purge(location))["archive"]
+    operator = restore(location, url)
+    calls = iter(range(100))
+
+    def killed():
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(operator, "_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        perform(operator)
+    there = iam.value("SELECT COUNT(*) FROM policy_audit")
+    assert 0 < there < 2500
+    report = perform(restore(location, url))
+    assert (report["restored"], report["skipped"]) == (2500 - there, {"exists": there})
+    assert random.choice(iam.column("SELECT id FROM policy_audit")) % 3 == 0
