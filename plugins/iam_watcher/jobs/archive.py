@@ -96,20 +96,20 @@ class Archive:
         self._folder = run / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         self._parts: list[dict[str, Any]] = []
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Write rows as a part; they are durable when this returns.
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Write rows as a part, each a JSON object in a line; they are durable when this returns.
 
         Raises:
             ArchiveError: they could not be written.
         """
         if not self._parts:
             self._write_manifest(complete=False)
-        data = gzip.compress(b"".join(map(_line, rows)), compresslevel=QUICK, mtime=0)
+        data = gzip.compress(b"".join(lines), compresslevel=QUICK, mtime=0)
         sha256 = hashlib.sha256(data).hexdigest()
-        name = PART.format(number=len(self._parts) + 1, rows=len(rows), sha256=sha256)
+        name = PART.format(number=len(self._parts) + 1, rows=len(lines), sha256=sha256)
         self._folder.write(name, data)
-        self._parts.append({"name": name, "rows": len(rows), "bytes": len(data), "sha256": sha256})
-        self.rows += len(rows)
+        self._parts.append({"name": name, "rows": len(lines), "bytes": len(data), "sha256": sha256})
+        self.rows += len(lines)
 
     def close(self) -> None:
         """Complete the manifest, if there is one."""
@@ -236,10 +236,6 @@ def _part(name: str) -> re.Match[str]:
     if match is None:
         raise ArchiveDamaged(f"{name!r} is not the name of a part")
     return match
-
-
-def _line(row: Row) -> bytes:
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _plain(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import TableError
@@ -29,29 +30,29 @@ class Format:
         types: the data types that are written so.
         select: SQL that reads a {column}.
         insert: SQL that writes a {value}, a placeholder.
-        to_json: turns what `select` gives into a JSON value.
-        from_json: turns that into what `insert` takes.
+        to_json: turns what `select` gives into JSON text.
+        from_json: turns a JSON value into what `insert` takes.
     """
 
     name: str
     types: frozenset[str]
     select: str
     insert: str
-    to_json: Callable[[Any], Any]
+    to_json: Callable[[Any], str]
     from_json: Callable[[Any], Any]
 
 
 FORMATS = (
-    Format("number", INTEGERS | {"double", "year"}, "{column}", "{value}", lambda v: v, lambda v: v),
+    Format("number", INTEGERS | {"double", "year"}, "{column}", "{value}", repr, lambda v: v),
     # The server shows a FLOAT with six digits; as a DOUBLE it shows all it has.
-    Format("number", frozenset({"float"}), "{column} + 0e0", "{value}", lambda v: v, lambda v: v),
-    Format("number", frozenset({"bit"}), "{column} + 0", "{value}", lambda v: v, lambda v: v),
+    Format("number", frozenset({"float"}), "{column} + 0e0", "{value}", repr, lambda v: v),
+    Format("number", frozenset({"bit"}), "{column} + 0", "{value}", repr, lambda v: v),
     Format(
         "text",
         TEXTS | {"json", "decimal", "date", "time", "datetime", "timestamp"} | {"uuid", "inet4", "inet6"},
         "CAST(CONVERT({column} USING utf8mb4) AS BINARY)",
         "CONVERT({value} USING utf8mb4)",
-        lambda value: value.decode(),
+        lambda value: encode_basestring(value.decode()),
         lambda value: value.encode(),
     ),
     Format(
@@ -59,7 +60,7 @@ FORMATS = (
         frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}),
         "CAST({column} AS BINARY)",
         "{value}",
-        lambda value: base64.b64encode(value).decode(),
+        lambda value: f'"{base64.b64encode(value).decode()}"',
         base64.b64decode,
     ),
 )
