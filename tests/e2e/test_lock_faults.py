@@ -217,7 +217,7 @@ def test_triggerer_kill_9_while_waiting(pair, until):
         until(
             lambda: (run.task("acquire")["trigger"] or {}).get("triggerer_id") not in (first, None), "another"
         )
-        logger.info("row=triggerer taken_over=%.1fs %s", time.time() - killed, waits_at)
+        logger.info("row=triggerer taken_over=%.1fs", time.time() - killed)
         assert client.hget(f"{{{dag_id}}}:until", run.owner) == deadline
         # As a Go holder does it: no message tells.
         client.delete(dag_id)
@@ -279,7 +279,7 @@ def test_clocks_30_seconds_apart(pair, unpause, until):
     def both():
         return sorted(done(pair.a).keys() & done(pair.b).keys())
 
-    ticks = until(lambda: len(both()) >= 3 and both(), "three ticks in both")
+    ticks = until(lambda: len(both()) >= 2 and both(), "two ticks in both", 240)
     for airflow in (pair.a, pair.b):
         airflow.pause(dag_id)
     assert [w.run_id for w in pair.record.writers(dag_id) if w.run_id in ticks] == ticks
