@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e check clean bootstrap
+.PHONY: help demo run test e2e soak bench check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -26,6 +26,20 @@ test: bootstrap ## Run the tests, without the long ones
 
 e2e: bootstrap ## Run the long tests, which need a whole Airflow
 	@exec $(python) -m pytest -m e2e
+
+soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
+	@PYTHONPATH=plugins exec $(python) -m dev.soak
+
+bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lock waiters" measures a part
+	@PYTHONPATH=plugins:.run/peers exec $(python) -m bench
+
+# Beside .venv, which holds exactly constraints.txt.
+.run/peers: pyproject.toml constraints-bench.txt
+	@echo "bench: installing the peers of constraints-bench.txt into $@" >&2
+	rm -rf $@
+	$(python) -m pip --disable-pip-version-check --quiet --no-input install \
+		--target $@ --no-deps --constraint constraints-bench.txt --group bench
+	touch $@
 
 check: bootstrap ## Check format, lint, types and layers
 	@set -x

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,7 +32,7 @@ def test_make_alone_is_help():
 
 
 def test_every_target_that_needs_the_packages_installs_them_first():
-    for target in ("demo", "run", "test", "e2e", "check"):
+    for target in ("demo", "run", "test", "e2e", "soak", "bench", "check"):
         assert _make("--dry-run", target).splitlines()[0] == "dev/bootstrap.sh", target
 
 
@@ -50,3 +52,13 @@ def test_what_is_installed_is_what_is_pinned():
         check=True,
     ).stdout.splitlines()
     assert sorted(frozen, key=str.lower) == sorted(pinned, key=str.lower)
+
+
+def test_the_peers_of_the_bench_are_pinned_and_not_installed():
+    """They stand beside .venv, so that it holds what constraints.txt says."""
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["bench"]
+    pins = dict(
+        re.findall(r"^([\w.-]+)==([\w.]+)$", (ROOT / "constraints-bench.txt").read_text(), re.MULTILINE)
+    )
+    assert pins.keys() == set(group)
+    assert not pins.keys() & {package.name for package in metadata.distributions()}
