@@ -123,6 +123,33 @@ def test_mark_failed_in_mid_work_of_a_table_job(pair, begin, ended_by_a_person):
     run.wait("failed")
 
 
+def test_mark_failed_while_the_supervisor_hangs(pair, begin, until):
+    dag_id = "any_hung"
+    run, first = begin(dag_id)
+    supervisor = parent(first.pid)
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        run.mark_failed()
+        run.wait("running", "release")
+        other = pair.b.trigger(dag_id)
+        other.wait("running", "acquire")
+        seen = len(pair.record.steps_of(first))
+        # Five seconds, in which the release would have been done.
+        until(
+            lambda: len(pair.record.steps_of(first)) >= seen + 25 or not alive(first.pid), "the work goes on"
+        )
+        pair.record.assert_one_at_a_time(dag_id)
+        assert pair.value(dag_id) == run.owner
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    until(lambda: pair.value(dag_id) != run.owner, "the lock is freed")
+    assert not alive(first.pid)
+    run.wait("failed")
+    pair.record.tell(dag_id, "end")
+    other.wait("success")
+    pair.record.assert_one_at_a_time(dag_id)
+
+
 @KINDS
 def test_clear_in_mid_work(pair, begin, kind):
     dag_id = f"{kind}_cleared"

@@ -126,6 +126,7 @@ watch("any_killed", lease=60)
 # Their lease is so long that it can't be what frees them.
 watch("any_marked", lease=60)
 watch("table_marked", lease=60)
+watch("any_hung", lease=60)
 watch("any_cleared", lease=60)
 watch("table_cleared", lease=60)
 watch("any_raises", lease=60, schedule=TICK, retries=0)
