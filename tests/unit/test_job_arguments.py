@@ -6,7 +6,8 @@ import pytest
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
-from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator, exempt_condition
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.exempt_names import exempt_condition
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 
 

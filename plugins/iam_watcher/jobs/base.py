@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from iam_watcher.jobs.catalogue import Table
-    from iam_watcher.jobs.index_order import AgeIndex
     from iam_watcher.jobs.pace import Pace
-    from iam_watcher.jobs.rows import Recorder, Rows, Walked
+    from iam_watcher.jobs.plan import Plan
+    from iam_watcher.jobs.rows import Recorder, Walked
     from iam_watcher.jobs.transaction import Transactions
 
 logger = logging.getLogger(__name__)
@@ -42,31 +41,6 @@ logger = logging.getLogger(__name__)
 REHEARSAL = "{write} WHERE FALSE"
 
 NO_THROTTLE = Throttle()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a job is going to do in one run.
-
-    Attributes:
-        table: of the rows.
-        rows: to be written.
-        cut_off: for the report.
-        age: SQL for the moment a row's age counts from.
-        moment: turns a value of `age` into an aware datetime.
-        eligible: the condition for the rows that the brake takes the matching ones as a share of.
-        max_share: the brake; None for none.
-        index: to go by where few rows match.
-    """
-
-    table: Table
-    rows: Rows
-    cut_off: datetime
-    age: str
-    moment: Callable[[Any], datetime]
-    eligible: str = "TRUE"
-    max_share: float | None = None
-    index: AgeIndex | None = None
 
 
 class TableJobOperator(DatabaseOperator):
@@ -146,6 +120,9 @@ class TableJobOperator(DatabaseOperator):
         """Return the facts of the manifest that only the job knows; `kind` is one of them."""
         raise NotImplementedError
 
+    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
+        """Do what comes after the rows, in a dry run too."""
+
     def perform(self, context: Context) -> dict[str, Any]:
         """Do the job and return its `Report` as a dictionary.
 
@@ -177,12 +154,14 @@ class TableJobOperator(DatabaseOperator):
                     report.examples = [_example(key, plan.moment(age), now) for key, age in found]
                 else:
                     self._write(db, plan, report, context)
+                self.finish(db, plan, report, context)
             finally:
                 report.retries = db.retries
                 report.duration_seconds = round(time.monotonic() - began, 3)
 
     def _write(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
-        self._rehearse(db, plan.rows)
+        for statement in (plan.rows.write, *plan.also_writes):
+            self._rehearse(db, statement)
         with self.writing(context) as before_write, self._recording(db, plan, report, context) as recorder:
             if plan.max_share is not None and plan.max_share < 1:
                 self._tally(db, plan, report)
@@ -261,12 +240,12 @@ class TableJobOperator(DatabaseOperator):
                 "if they are right, run once with a larger max_share"
             )
 
-    def _rehearse(self, db: Transactions, rows: Rows) -> None:
+    def _rehearse(self, db: Transactions, write: str) -> None:
         def rehearsal() -> None:
-            db.change(REHEARSAL.format(write=rows.write))
+            db.change(REHEARSAL.format(write=write))
             db.commit()
 
-        db.run(rehearsal, what=f"{rows.write}, without rows", before_retry=lambda: None)
+        db.run(rehearsal, what=f"{write}, without rows", before_retry=lambda: None)
 
     @property
     def _pace(self) -> Pace:

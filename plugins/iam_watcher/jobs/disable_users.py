@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs import arguments
-from iam_watcher.jobs.base import Plan, TableJobOperator
+from iam_watcher.jobs import arguments, due_users
+from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
+from iam_watcher.jobs.archive import configured_location
+from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
+from iam_watcher.jobs.disabled_users import EXPIRE_REHEARSAL, KIND, DisabledUsers
+from iam_watcher.jobs.exempt_names import NO_ONE, exempt_condition
+from iam_watcher.jobs.plan import Plan
 from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from airflow.sdk import Context
+
+    from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Table
+    from iam_watcher.jobs.report import Report
+    from iam_watcher.jobs.rows import Recorder
+    from iam_watcher.jobs.transaction import Transactions
+
+logger = logging.getLogger(__name__)
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
 DISABLE = "UPDATE {table} SET `status` = 0"
@@ -26,16 +41,16 @@ LAST_SEEN = "COALESCE(`loginedAt`, `createdAt`)"
 INACTIVE = f"{LAST_SEEN} < %(cut_off)s AND {LAST_SEEN} >= '1000-01-01'"
 ZERO_DATE = f"{LAST_SEEN} < '1000-01-01'"
 
+# An account may have been made with the last login of an older one.
+NEW = "`createdAt` >= %(new_since)s"
+
 ACTIVE = "`status` = 1"
 ADMIN = "`isAdmin` <> 0"
-NO_ONE = "FALSE"
-
-# The column's collation decides what is equal, as it does for the unique key on the name.
-EXACT_NAME = "`name` = %({value})s"
-GLOB_NAME = "`name` LIKE %({value})s ESCAPE '|'"
 
 TEXTS = frozenset({"varchar", "char"})
 TIMESTAMPS = frozenset({"timestamp"})
+
+OnDisable = Literal["keep", "expire_secrets"]
 
 
 class DisableInactiveUsersOperator(TableJobOperator):
@@ -50,17 +65,35 @@ class DisableInactiveUsersOperator(TableJobOperator):
         Upper and lower case are the same where the column's collation says so (as IAM's does).
     :param max_share: brake: if more than this share (0 to 1) of the active users that are not exempt
         would be disabled, none is, and the task fails without a retry; 1 takes the brake off. (templated)
+    :param min_age_days: leave accounts that were made less than so many days ago. (templated)
+    :param max_users: disable at most so many users in a run. (templated)
+    :param report_to: URL below which is written down who is disabled, before it is committed, such as
+        "s3://connection@bucket/iam"; the report names the run's folder, which `reenable_users` takes.
+        Default: `[iam_watcher] archive`; if that is empty, nothing is written down. (templated)
+    :param on_disable: what becomes of the secrets of a disabled user: "keep", they go on working as in
+        the original; or "expire_secrets", those that work expire in the same transaction, which is
+        announced. This needs a location, for the way back.
+    :param warn_days: list users who are due in so many days, such as (14, 3), once for each number.
+    :param on_warning: a notifier or a function, called with the context in which `due_users` is that
+        list: dicts with `id`, `name`, `email`, `last_seen`, `due`, `days`. If it raises, the task fails
+        and is retried with the same list.
     :param table: name of the table.
-    :param dry_run: count, show examples, disable nobody; the brake is not applied. (templated)
+    :param dry_run: count, show examples, disable nobody; the brake is not applied, and nobody is warned.
+        (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
-    :param max_rows: disable at most so many users in a run. (templated)
-    :param time_budget: begin no transaction after that long. The next run goes on where `max_rows` or
+    :param time_budget: begin no transaction after that long. The next run goes on where `max_users` or
         `time_budget` ended this one (it is kept in a Variable).
     :param throttle: what holds the job back.
     :param mysql_conn_id: Airflow connection of the database.
     """
 
-    template_fields: Sequence[str] = ("max_inactive_days", "max_share", *TableJobOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "max_inactive_days",
+        "max_share",
+        "min_age_days",
+        "report_to",
+        *TableJobOperator.template_fields,
+    )
 
     def __init__(
         self,
@@ -69,22 +102,40 @@ class DisableInactiveUsersOperator(TableJobOperator):
         exempt_admins: bool = True,
         exempt_names: Sequence[str] = (),
         max_share: float | str = 0.5,
+        min_age_days: int | str = 0,
+        max_users: int | str | None = None,
+        report_to: str | None = None,
+        on_disable: OnDisable = "keep",
+        warn_days: Sequence[int] = (),
+        on_warning: Callable[[Context], Any] | None = None,
         table: str = "user",
         **kwargs: Any,
     ) -> None:
-        super().__init__(table=table, **kwargs)
+        super().__init__(table=table, max_rows=max_users, **kwargs)
         self.max_inactive_days = max_inactive_days
         self.exempt_admins = exempt_admins
         self.exempt_names = exempt_names
         self.max_share = max_share
+        self.min_age_days = min_age_days
+        self.report_to = report_to
+        self.on_disable = on_disable
+        self.warn_days = warn_days
+        self.on_warning = on_warning
+        self._recorder: DisabledUsers | None = None
         arguments.check_literal(arguments.days, "max_inactive_days", max_inactive_days)
         arguments.check_literal(arguments.share, "max_share", max_share)
+        arguments.check_literal(arguments.days, "min_age_days", min_age_days)
+        arguments.check_literal(arguments.location, "report_to", report_to)
+        for number in warn_days:
+            arguments.days("warn_days", number)
+        if on_disable not in ("keep", "expire_secrets"):
+            raise JobArgumentError(f"on_disable is {on_disable!r}; expected 'keep' or 'expire_secrets'")
         if isinstance(exempt_names, str) or not all(isinstance(n, str) and n for n in exempt_names):
             raise JobArgumentError(f"exempt_names is {exempt_names!r}; expected a list of names or globs")
 
     def off_because(self) -> str | None:
         """Return why the job is off, or None if it is not."""
-        if arguments.days("max_inactive_days", self.max_inactive_days) == 0:
+        if self._days() == 0:
             return "max_inactive_days is 0, which turns this job off"
         return None
 
@@ -96,46 +147,114 @@ class DisableInactiveUsersOperator(TableJobOperator):
             ("name", TEXTS),
             ("loginedAt", TIMESTAMPS),
             ("createdAt", TIMESTAMPS),
+            ("updatedAt", TIMESTAMPS),
         ):
             table.column(name, data_types)
-        cut_off = now - timedelta(days=arguments.days("max_inactive_days", self.max_inactive_days))
+        expire = self.on_disable == "expire_secrets"
+        if expire and self.archive_location() is None:
+            raise JobArgumentError(
+                "on_disable is 'expire_secrets', but there is no report_to and [iam_watcher] archive is "
+                "empty; set one of them, or nobody will know what the secrets were before"
+            )
+        cut_off = now - timedelta(days=self._days())
         admin = ADMIN if self.exempt_admins else NO_ONE
         named, values = exempt_condition(self.exempt_names)
-        eligible = f"{ACTIVE} AND NOT ({admin}) AND NOT ({named})"
+        min_age = timedelta(days=arguments.days("min_age_days", self.min_age_days))
+        new = NEW if min_age else NO_ONE
+        eligible = f"{ACTIVE} AND NOT ({admin}) AND NOT ({named}) AND NOT ({new})"
         inactive = f"{ACTIVE} AND {INACTIVE}"
         rows = Rows(
             table=table.quoted,
             key=table.key.quoted,
             predicate=f"{eligible} AND {INACTIVE}",
             write=DISABLE.format(table=table.quoted),
-            values={"cut_off": cut_off.replace(tzinfo=None), **values},
+            values={
+                "cut_off": cut_off.replace(tzinfo=None),
+                "new_since": (now - min_age).replace(tzinfo=None),
+                **values,
+            },
             left_out={
                 "admin": f"{inactive} AND {admin}",
                 "exempt_name": f"{inactive} AND NOT ({admin}) AND ({named})",
+                "new_account": f"{inactive} AND NOT ({admin}) AND NOT ({named}) AND ({new})",
                 "zero_date": f"{ACTIVE} AND {ZERO_DATE}",
             },
         )
         share = arguments.share("max_share", self.max_share)
-        return Plan(table, rows, cut_off, LAST_SEEN, _utc, eligible=eligible, max_share=share)
+        return Plan(
+            table,
+            rows,
+            cut_off,
+            LAST_SEEN,
+            _utc,
+            eligible=eligible,
+            max_share=share,
+            also_writes=(EXPIRE_REHEARSAL,) if expire else (),
+        )
 
+    def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
+        """Announce the secrets that are expired."""
+        if self.on_disable == "keep":
+            return nullcontext(lambda: None)
+        return announcing(SECRET_CHANGED, run=str(context["ti"].id))
 
-def exempt_condition(names: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return the SQL condition for names and globs, and the values of its placeholders.
+    def archive_location(self) -> str | None:
+        """Return where it is written down who is disabled."""
+        return arguments.location("report_to", self.report_to) or configured_location()
 
-    `*` becomes `%` and `?` becomes `_`; what LIKE itself gives a meaning to is escaped. A name without a
-    wildcard is compared by `=`, which like the unique key ignores trailing spaces.
-    """
-    conditions, values = [], {}
-    for number, name in enumerate(names):
-        value = f"exempt{number}"
-        if "*" in name or "?" in name:
-            conditions.append(GLOB_NAME.format(value=value))
-            escaped = name.replace("|", "||").replace("%", "|%").replace("_", "|_")
-            values[value] = escaped.replace("*", "%").replace("?", "_")
-        else:
-            conditions.append(EXACT_NAME.format(value=value))
-            values[value] = name
-    return " OR ".join(conditions) or NO_ONE, values
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:  # noqa: ARG002  of the base
+        """Return what the way back needs to know."""
+        return {"kind": KIND, "max_inactive_days": self._days(), "on_disable": self.on_disable}
+
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
+        """Return what writes down who is disabled."""
+        self._recorder = DisabledUsers(
+            db,
+            plan.rows,
+            archive,
+            expire_secrets=self.on_disable == "expire_secrets",
+            cut_off=plan.cut_off.isoformat(timespec="seconds"),
+        )
+        return self._recorder
+
+    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
+        """List who is due, and say what else was done."""
+        if not report.dry_run and report.changed and self.archive_location() is None:
+            logger.warning(
+                "event=not_written_down users=%d why='neither report_to nor [iam_watcher] archive is set; "
+                "only names can enable these users again'",
+                report.changed,
+            )
+        if self._recorder is not None and self.on_disable == "expire_secrets":
+            report.also["secrets_expired"] = sum(self._recorder.expired.values())
+        if self.warn_days:
+            self._warn(db, plan, report, context)
+
+    def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
+        warned = due_users.Warned(context)
+        bands = due_users.bands(plan.cut_off, self.warn_days, warned.read())
+        found = []
+        for band in bands:
+            listed = due_users.users_of(
+                db,
+                plan.rows,
+                band,
+                eligible=plan.eligible,
+                seen=LAST_SEEN,
+                max_inactive=timedelta(days=self._days()),
+            )
+            report.also[f"due_in_{band.days}_days"] = len(listed)
+            found += listed
+        for user in found:
+            logger.info("event=user_due user=%s due=%s days=%d", user["name"], user["due"], user["days"])
+        if report.dry_run:
+            return
+        if found and self.on_warning is not None:
+            self.on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
+        warned.note(bands)
+
+    def _days(self) -> int:
+        return arguments.days("max_inactive_days", self.max_inactive_days)
 
 
 def _utc(value: datetime) -> datetime:

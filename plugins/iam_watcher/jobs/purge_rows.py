@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments, conditions
 from iam_watcher.jobs.announce import announcing
-from iam_watcher.jobs.base import Plan, TableJobOperator
+from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
 from iam_watcher.jobs.index_order import AgeIndex
+from iam_watcher.jobs.plan import Plan
 from iam_watcher.jobs.row_archive import KIND, REDACTED, RowArchive, kept_columns
 from iam_watcher.jobs.rows import Rows
 

@@ -35,6 +35,7 @@ class Report:
         began_after: the key behind which the run began, if it went on where another had stopped.
         examples: `{"key", "since", "age_days"}` of a few rows that a dry run found.
         archive: URL of the folder with what this run wrote down; None if it wrote nothing down.
+        also: name → more that the job has counted.
         error: why the job ended early; None if it did not.
     """
 
@@ -58,6 +59,7 @@ class Report:
     began_after: int | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
     archive: str | None = None
+    also: dict[str, int] = field(default_factory=dict)
     error: str | None = None
 
     def take(self, walked: Walked) -> None:

@@ -1,0 +1,41 @@
+"""What a table job is going to do in one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from iam_watcher.jobs.catalogue import Table
+    from iam_watcher.jobs.index_order import AgeIndex
+    from iam_watcher.jobs.rows import Rows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job is going to do in one run.
+
+    Attributes:
+        table: of the rows.
+        rows: to be written.
+        cut_off: for the report.
+        age: SQL for the moment a row's age counts from.
+        moment: turns a value of `age` into an aware datetime.
+        eligible: the condition for the rows that the brake takes the matching ones as a share of.
+        max_share: the brake; None for none.
+        index: to go by where few rows match.
+        also_writes: what the recorder writes besides, without WHERE.
+    """
+
+    table: Table
+    rows: Rows
+    cut_off: datetime
+    age: str
+    moment: Callable[[Any], datetime]
+    eligible: str = "TRUE"
+    max_share: float | None = None
+    index: AgeIndex | None = None
+    also_writes: tuple[str, ...] = ()

@@ -1,0 +1,368 @@
+"""Who is disabled is written down before the commit, and everyone of them can come back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
+from iam_watcher.errors import ArchiveError
+from iam_watcher.jobs import archive
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.disabled_users import DisabledUsers
+from iam_watcher.jobs.pace import Pace
+from iam_watcher.jobs.reenable_users import ReenableUsersOperator
+from tests.integration.conftest import TaskInstance
+from tests.integration.test_announce import heard
+from tests.integration.test_disable_users import LATELY, LONG_AGO, enabled, user
+
+__all__ = ["heard"]
+
+NOW = "UTC_TIMESTAMP()"
+SECRET_CHANGED = {"command": "SecretChanged"}
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.integration.test_account_lifecycle"])
+
+
+@pytest.fixture
+def location(tmp_path):
+    return f"file://{tmp_path}/reports"
+
+
+def disable(location, **options):
+    return DisableInactiveUsersOperator(
+        **{"task_id": "disable", "max_inactive_days": 180, "max_share": 1, "report_to": location, **options}
+    )
+
+
+def enable(location, report, **options):
+    return ReenableUsersOperator(task_id="enable", archive=location, report=report, **options)
+
+
+def told(url):
+    """Return what a report says, by name."""
+    return {
+        line["name"]: line
+        for written in archive.find(url, kind="disabled_users")
+        for part in written.newest_first()
+        for line in part
+    }
+
+
+def secret(iam, name, owner, expires):
+    iam.run(
+        "INSERT INTO secret (name, username, secretID, secretKey, expires)"
+        f" VALUES (%s, %s, %s, 'not-a-secret', {expires})",
+        [name, owner, name],
+    )
+
+
+def later(iam):
+    """Wait until the server's clock shows the next second: updatedAt has whole seconds."""
+    iam.run("DO SLEEP(1.0 - MOD(NOW(6), 1) + 0.01)")
+
+
+# The report
+
+
+def test_the_report_says_who_and_why(iam, perform, location):
+    user(iam, "inactive")
+    user(iam, "never", logined="NULL")
+    user(iam, "active", logined=LATELY)
+    report = perform(disable(location))
+    lines = told(report["archive"])
+    assert set(lines) == {"inactive", "never"}
+    for name, line in lines.items():
+        row = iam.rows("SELECT id, CAST(updatedAt AS CHAR) FROM user WHERE name = %s", [name])[0]
+        assert (line["id"], line["updatedAt"]) == row
+        assert line["secrets"] == []
+    assert lines["inactive"]["why"].startswith(f"last login {lines['inactive']['loginedAt']} before ")
+    assert lines["never"]["why"].startswith(f"no login, and created {lines['never']['createdAt']} before ")
+    assert lines["never"]["loginedAt"] is None
+    assert b"'e'" not in Path(next(Path(location[7:]).rglob("*.json"))).read_bytes()
+
+
+def test_the_configured_location_is_the_default(iam, perform, location, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", location)
+    user(iam, "inactive")
+    report = perform(disable(None))
+    assert report["archive"].startswith(f"{location}/user/dag/")
+    assert set(told(report["archive"])) == {"inactive"}
+
+
+def test_without_a_location_nothing_is_written_down_and_it_says_so(iam, perform, caplog):
+    user(iam, "inactive")
+    with caplog.at_level("WARNING"):
+        assert perform(disable(None))["archive"] is None
+    assert "event=not_written_down users=1" in caplog.text
+
+
+def test_a_report_that_cannot_be_written_disables_nobody(iam, perform, tmp_path):
+    user(iam, "inactive")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArchiveError):
+        perform(disable(f"file://{tmp_path}/file"))
+    assert enabled(iam) == {"inactive"}
+
+
+def killed_before_the_commit(location, reached):
+    keep = DisabledUsers.keep
+
+    def and_stop(self, keys):
+        keep(self, keys)
+        reached.send("written down")
+        reached.recv()
+
+    DisabledUsers.keep = and_stop
+    disable(location, on_disable="expire_secrets").execute({"ti": TaskInstance("run")})
+
+
+@pytest.fixture
+def _killed(iam, location, redis_client, monkeypatch):
+    """A run that disables two users and is killed between its report and its commit."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    for name in ("one", "two"):
+        user(iam, name)
+        secret(iam, f"of-{name}", name, 0)
+    ours, theirs = FORKS.Pipe()
+    worker = FORKS.Process(target=killed_before_the_commit, args=(location, theirs))
+    worker.start()
+    theirs.close()
+    ours.recv()
+    worker.kill()
+    worker.join()
+    # The server rolls back when it sees that the client is gone.
+    iam.run("UPDATE user SET nickname = nickname WHERE name = 'one'")
+    assert enabled(iam) == {"one", "two"}
+    assert set(iam.column("SELECT expires FROM secret")) == {0}
+
+
+@pytest.mark.usefixtures("_killed")
+def test_a_run_that_is_killed_before_its_commit_has_written_down_too_many_at_most(iam, location, perform):
+    (run,) = Path(location.removeprefix("file://"), "user", "dag").iterdir()
+    assert set(told(f"file://{run}")) == {"one", "two"}
+    later(iam)
+    iam.run(f"UPDATE user SET loginedAt = {NOW} WHERE name = 'two'")
+    report = perform(disable(location, on_disable="expire_secrets"), TaskInstance("run", try_number=2))
+    assert report["archive"] == f"file://{run}"
+    assert (report["changed"], report["also"]) == (1, {"secrets_expired": 1})
+    back = perform(enable(location, report["archive"]))
+    assert (back["enabled"], back["skipped"]) == (1, {"enabled_already": 1})
+    assert enabled(iam) == {"one", "two"}
+    assert set(iam.column("SELECT expires FROM secret")) == {0}
+
+
+# Secrets
+
+
+@pytest.fixture
+def with_secrets(iam):
+    user(iam, "inactive")
+    user(iam, "active", logined=LATELY)
+    secret(iam, "never-expires", "inactive", 0)
+    secret(iam, "expires-later", "inactive", "UNIX_TIMESTAMP() + 1000000")
+    secret(iam, "expired", "inactive", 1)
+    secret(iam, "of-active", "active", 0)
+    return iam
+
+
+def expiries(iam):
+    return dict(iam.rows("SELECT name, expires FROM secret"))
+
+
+def test_secrets_go_on_working_unless_asked_for(with_secrets, perform, location, heard):
+    before = expiries(with_secrets)
+    report = perform(disable(location))
+    assert expiries(with_secrets) == before
+    assert report["also"] == {}
+    assert heard() == []
+
+
+def test_secrets_expire_with_their_user(with_secrets, perform, location, heard):
+    before = expiries(with_secrets)
+    report = perform(disable(location, on_disable="expire_secrets"))
+    now = with_secrets.value("SELECT UNIX_TIMESTAMP()")
+    after = expiries(with_secrets)
+    assert {name for name in before if before[name] != after[name]} == {"never-expires", "expires-later"}
+    assert now - 60 < after["never-expires"] == after["expires-later"] <= now
+    assert report["also"] == {"secrets_expired": 2}
+    assert [(s["expires"], s["expired"]) for s in told(report["archive"])["inactive"]["secrets"]] == [
+        (0, after["never-expires"]),
+        (before["expires-later"], after["never-expires"]),
+    ]
+    assert heard() == [SECRET_CHANGED]
+
+
+def test_secrets_need_a_place_for_their_old_values(with_secrets, perform, redis_client):
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match=r"there is no report_to and \[iam_watcher\] archive"):
+            perform(disable(None, on_disable="expire_secrets", dry_run=dry_run))
+    assert enabled(with_secrets) == {"inactive", "active"}
+
+
+def test_a_missing_right_is_found_before_the_first_write(
+    with_secrets, mariadb, perform, location, redis_client
+):
+    with_secrets.run(f"REVOKE UPDATE (expires) ON iam.secret FROM '{mariadb.user}'")
+    with pytest.raises(AirflowFailException, match=r"UPDATE command denied.*secret"):
+        perform(disable(location, on_disable="expire_secrets"))
+    assert enabled(with_secrets) == {"inactive", "active"}
+
+
+# The way back
+
+
+def test_the_way_back_is_exact(with_secrets, perform, location, heard):
+    before = expiries(with_secrets)
+    user(with_secrets, "disabled-before", status=0)
+    report = perform(disable(location, on_disable="expire_secrets"))
+    heard()
+    back = perform(enable(location, report["archive"]))
+    assert enabled(with_secrets) == {"inactive", "active"}
+    assert expiries(with_secrets) == before
+    assert (back["listed"], back["enabled"], back["secrets_restored"]) == (1, 1, 2)
+    assert heard() == [SECRET_CHANGED]
+    assert with_secrets.value(
+        "SELECT loginedAt > UTC_TIMESTAMP() - INTERVAL 60 SECOND FROM user WHERE name = 'inactive'"
+    )
+    assert perform(disable(location))["changed"] == 0, "the clock of inactivity began anew"
+
+
+def test_a_second_way_back_changes_nothing(with_secrets, perform, location, redis_client):
+    report = perform(disable(location, on_disable="expire_secrets"))
+    perform(enable(location, report["archive"]))
+    later(with_secrets)
+    before = with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")
+    back = perform(enable(location, report["archive"]))
+    assert (back["enabled"], back["secrets_restored"], back["skipped"]) == (0, 0, {"enabled_already": 1})
+    assert (with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")) == before
+
+
+def test_who_was_changed_since_is_left(iam, perform, location):
+    for name in ("same", "mail", "gone", "again", "other-state"):
+        user(iam, name)
+    report = perform(disable(location), TaskInstance("first"))
+    later(iam)
+    iam.run("UPDATE user SET email = 'new' WHERE name = 'mail'")
+    iam.run("UPDATE user SET status = 2 WHERE name = 'other-state'")
+    iam.run("DELETE FROM user WHERE name = 'gone'")
+    perform(enable(location, None, names=["again"]))
+    iam.run(f"UPDATE user SET loginedAt = {LONG_AGO} WHERE name = 'again'")
+    second = perform(disable(location), TaskInstance("second"))
+    assert set(told(second["archive"])) == {"again"}
+    back = perform(enable(location, report["archive"]))
+    assert enabled(iam) == {"same"}
+    assert back["skipped"] == {"changed_since": 3, "gone": 1}
+    assert {(one["name"], one["why"]) for one in back["examples"]} == {
+        ("mail", "changed_since"),
+        ("again", "changed_since"),
+        ("other-state", "changed_since"),
+        ("gone", "gone"),
+    }
+
+
+def test_secrets_that_were_changed_since_are_left(with_secrets, perform, location, redis_client):
+    report = perform(disable(location, on_disable="expire_secrets"))
+    with_secrets.run("UPDATE secret SET expires = 5 WHERE name = 'never-expires'")
+    with_secrets.run("DELETE FROM secret WHERE name = 'expires-later'")
+    back = perform(enable(location, report["archive"]))
+    assert (back["enabled"], back["secrets_restored"]) == (1, 0)
+    assert back["secrets_left"] == {"changed_since": 1, "gone": 1}
+    assert expiries(with_secrets)["never-expires"] == 5
+
+
+def test_a_dry_run_changes_nothing(with_secrets, perform, location, heard):
+    report = perform(disable(location, on_disable="expire_secrets"))
+    heard()
+    before = with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")
+    back = perform(enable(location, report["archive"], dry_run="True"))
+    assert (back["enabled"], back["secrets_restored"]) == (1, 2)
+    assert (with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")) == before
+    assert heard() == []
+
+
+def test_some_of_a_run_can_be_picked(iam, perform, location):
+    for name in ("one", "two", "three"):
+        user(iam, name)
+    report = perform(disable(location))
+    back = perform(enable(location, report["archive"], names="['one', 'nobody']"))
+    assert enabled(iam) == {"one"}
+    assert (back["listed"], back["enabled"], back["skipped"]) == (2, 1, {"not_in_report": 1})
+
+
+def test_names_alone_will_do(iam, perform, location):
+    user(iam, "disabled", status=0)
+    user(iam, "Müller", status=0)
+    user(iam, "usable")
+    back = perform(enable(location, "", names=["DISABLED", "Müller", "usable", "nobody"]))
+    assert enabled(iam) == {"disabled", "Müller", "usable"}
+    assert (back["report"], back["enabled"]) == (None, 2)
+    assert back["skipped"] == {"enabled_already": 1, "gone": 1}
+
+
+def test_many_users_come_back_in_batches(iam, perform, location):
+    iam.run(
+        "INSERT INTO user (name, nickname, password, email, loginedAt)"
+        f" SELECT seq, '', '', '', {LONG_AGO} FROM seq_1_to_1700"
+    )
+    report = perform(disable(location, pace=Pace(0.002, 0.5)))
+    assert perform(enable(location, report["archive"]))["enabled"] == 1700
+    assert iam.value("SELECT COUNT(*) FROM user WHERE status = 0") == 0
+
+
+@pytest.mark.parametrize("report", ["", None, "None", "file:///elsewhere", "../x"])
+def test_without_a_report_or_names_nobody_is_enabled(iam, perform, location, report):
+    user(iam, "disabled", status=0)
+    with pytest.raises(AirflowFailException, match=r"neither report nor names|expected a folder below"):
+        perform(enable(location, report))
+    assert enabled(iam) == set()
+
+
+def test_an_archive_of_rows_is_no_report(iam, perform, location):
+    from tests.integration.test_archive import fill, purge
+
+    fill(iam, 1)
+    with pytest.raises(AirflowFailException, match="has 'rows'; expected 'disabled_users'"):
+        perform(enable(location, perform(purge(location))["archive"]))
+
+
+def test_a_missing_right_to_enable_is_told(iam, mariadb, perform, location):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    iam.run(f"REVOKE UPDATE (loginedAt) ON iam.user FROM '{mariadb.user}'")
+    with pytest.raises(AirflowFailException, match=r"UPDATE command denied.*grant"):
+        perform(enable(location, report["archive"]))
+    assert enabled(iam) == set()
+
+
+# Limits
+
+
+def test_new_accounts_have_their_time(iam, perform, location):
+    """Such as one that was copied from another system, with the last login it had there."""
+    user(iam, "new", created=f"{NOW} - INTERVAL 29 DAY")
+    user(iam, "old", created=f"{NOW} - INTERVAL 31 DAY")
+    user(iam, "zero", created="'0000-00-00'")
+    user(iam, "admin", created=NOW, admin=1)
+    assert perform(disable(location, min_age_days=30, dry_run=True))["eligible"] == 2
+    report = perform(disable(location, min_age_days="30"))
+    assert enabled(iam) == {"new", "admin"}
+    assert report["skipped"] == {"admin": 1, "new_account": 1}
+
+
+def test_a_run_disables_as_many_as_it_may(iam, run_dag, location):
+    from airflow.sdk import DAG
+
+    for number in range(5):
+        user(iam, f"user-{number}")
+    with DAG("capped", schedule=None) as dag:
+        disable(location, max_users="2")
+    for left in (3, 1, 0):
+        (ti,) = run_dag(dag).get_task_instances()
+        assert len(enabled(iam)) == left
+        assert len(told(ti.xcom_pull(task_ids="disable")["archive"])) == min(2, left + 2 if left else 1)

@@ -1,0 +1,175 @@
+"""Users who will be disabled soon: listed once for each warning, and told through what Airflow has."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.models.variable import Variable
+from airflow.sdk import DAG, BaseNotifier
+from airflow.utils.session import create_session
+from sqlalchemy import delete, select
+
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.due_users import Band, bands
+from tests.integration.test_disable_users import enabled, user
+
+KEPT = "iam_watcher:warned:warning:disable"
+CUT_OFF = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def test_a_first_run_lists_each_user_for_the_nearest_warning():
+    assert bands(CUT_OFF, [14, 3, 14], {}) == [
+        Band(3, CUT_OFF, CUT_OFF + 3 * DAY),
+        Band(14, CUT_OFF + 3 * DAY, CUT_OFF + 14 * DAY),
+    ]
+
+
+def test_the_next_run_goes_on_where_the_last_one_ended():
+    warned = {"3": (CUT_OFF + 2 * DAY).isoformat(), "14": (CUT_OFF + 13 * DAY).isoformat()}
+    assert bands(CUT_OFF, (14, 3), warned) == [
+        Band(3, CUT_OFF + 2 * DAY, CUT_OFF + 3 * DAY),
+        Band(14, CUT_OFF + 13 * DAY, CUT_OFF + 14 * DAY),
+    ]
+
+
+def test_after_a_long_pause_nobody_is_told_of_two_weeks_who_has_days():
+    warned = {"3": (CUT_OFF - 40 * DAY).isoformat(), "14": (CUT_OFF - 29 * DAY).isoformat()}
+    assert bands(CUT_OFF, (14, 3), warned) == bands(CUT_OFF, (14, 3), {})
+
+
+def warn(told, days=180, **options):
+    with DAG("warning", schedule=None) as dag:
+        DisableInactiveUsersOperator(
+            task_id="disable",
+            max_inactive_days=days,
+            max_share=1,
+            warn_days=[14, 3],
+            on_warning=told,
+            **options,
+        )
+    return dag
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(airflow_db):
+    with create_session() as session:
+        session.execute(delete(Variable).where(Variable.key == KEPT))
+
+
+@pytest.fixture
+def users(iam):
+    for days in (181, 178, 170, 160):
+        user(iam, f"seen-{days}", logined=f"UTC_TIMESTAMP() - INTERVAL {days} DAY + INTERVAL 1 HOUR")
+    user(iam, "admin", logined="UTC_TIMESTAMP() - INTERVAL 170 DAY", admin=1)
+    user(iam, "disabled", logined="UTC_TIMESTAMP() - INTERVAL 170 DAY", status=0)
+    user(iam, "never", logined="NULL", created="UTC_TIMESTAMP() - INTERVAL 178 DAY")
+    return iam
+
+
+def report(run):
+    (ti,) = run.get_task_instances()
+    assert ti.state == "success"
+    return ti.xcom_pull(task_ids="disable")
+
+
+def test_a_function_is_told_of_each_user_once(users, run_dag):
+    calls = []
+
+    def told(context):
+        calls.append([(one["name"], one["days"]) for one in context["due_users"]])
+        assert context["ti"].task_id == "disable"
+        (first, *_) = context["due_users"]
+        due, seen = (datetime.fromisoformat(first[name]) for name in ("due", "last_seen"))
+        assert due - seen == 180 * DAY
+        assert first["email"] == "e"
+
+    first = report(run_dag(warn(told)))
+    assert first["also"] == {"due_in_3_days": 2, "due_in_14_days": 1}
+    assert enabled(users) == {"seen-178", "seen-170", "seen-160", "admin", "never"}
+    assert report(run_dag(warn(told)))["also"] == {"due_in_3_days": 0, "due_in_14_days": 0}
+    assert calls == [[("seen-178", 3), ("never", 3), ("seen-170", 14)]]
+
+
+def test_a_user_is_listed_again_for_the_next_warning_and_after_a_login(users, run_dag):
+    calls = []
+
+    def told(context):
+        calls.append({(one["name"], one["days"]) for one in context["due_users"]})
+
+    run_dag(warn(told))
+    # As if ten days had gone by.
+    users.run(
+        "UPDATE user SET loginedAt = loginedAt - INTERVAL 10 DAY, createdAt = createdAt - INTERVAL 10 DAY"
+    )
+    _forward(10)
+    run_dag(warn(told))
+    assert calls[1] == {("seen-170", 3), ("seen-160", 14)}
+
+
+def _forward(days):
+    """Move what is kept as the users' logins were moved."""
+    with create_session() as session:
+        kept = session.scalars(select(Variable).where(Variable.key == KEPT)).one()
+        kept.set_val(
+            json.dumps(
+                {
+                    key: (datetime.fromisoformat(at) - days * DAY).isoformat()
+                    for key, at in json.loads(kept.get_val()).items()
+                }
+            )
+        )
+
+
+def test_a_dry_run_lists_and_tells_nobody(users, run_dag):
+    def told(context):
+        raise AssertionError
+
+    for _ in range(2):
+        dry = report(run_dag(warn(told, dry_run=True)))
+        assert dry["also"] == {"due_in_3_days": 2, "due_in_14_days": 1}
+
+
+def test_a_warning_that_fails_is_made_up_for(users, run_dag):
+    calls = []
+
+    def told(context):
+        calls.append(len(context["due_users"]))
+        if len(calls) == 1:
+            raise ConnectionError("made by the test")
+
+    (ti,) = run_dag(warn(told)).get_task_instances()
+    assert ti.state == "failed"
+    report(run_dag(warn(told)))
+    assert calls == [3, 3]
+
+
+class Letters(BaseNotifier):
+    """A notifier with a template."""
+
+    template_fields = ("text",)
+    written: list[str] = []  # noqa: RUF012  of the test
+
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+
+    def notify(self, context):
+        self.written.append(self.text)
+
+
+def test_a_notifier_has_the_list_in_its_templates(users, run_dag):
+    run_dag(warn(Letters("{% for user in due_users %}{{ user.name }} {{ user.days }}; {% endfor %}")))
+    assert Letters.written == ["seen-178 3; never 3; seen-170 14; "]
+
+
+def test_more_users_than_one_read_returns(iam, run_dag):
+    iam.run(
+        "INSERT INTO user (name, nickname, password, email, loginedAt)"
+        " SELECT seq, '', '', '', UTC_TIMESTAMP() - INTERVAL 170 DAY FROM seq_1_to_3500"
+    )
+    told = []
+    run_dag(warn(lambda context: told.extend(one["id"] for one in context["due_users"])))
+    assert len(told) == len(set(told)) == 3500
