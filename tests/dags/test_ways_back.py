@@ -1,0 +1,94 @@
+"""The manual watchers, run as a person triggers them: what a watcher did is undone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from dev.expectations import snapshot
+from dev.servers import SAMPLE_FILE
+from iam_watcher import Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+REPO = Path(__file__).parents[2]
+
+
+def shipped(dag_id):
+    """Return a watcher of dags/, read anew: dag.test() keeps the parameters of its last run."""
+    return DagBag(str(REPO / "dags" / f"{dag_id}.py")).dags[dag_id]
+
+
+@pytest.fixture
+def location(tmp_path, monkeypatch):
+    url = f"file://{tmp_path}/archive"
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", url)
+    return url
+
+
+@pytest.fixture
+def sample(iam_schema, redis_client):
+    iam_schema.run_script(SAMPLE_FILE)
+    return iam_schema
+
+
+def report(run, task_id):
+    assert {ti.task_id: str(ti.state) for ti in run.get_task_instances()} == {
+        "acquire": "success",
+        task_id: "success",
+        "release": "success",
+    }
+    return run.get_task_instances()[0].xcom_pull(task_ids=task_id)
+
+
+def test_a_run_that_disabled_users_is_undone(sample, run_dag, location, redis_client):
+    before = snapshot(sample)
+    done = report(run_dag(shipped("disable_inactive_users")), "disable")
+    assert done["changed"] == 1240
+    back = report(run_dag(shipped("reenable_users"), run_conf={"report": done["archive"]}), "enable")
+    assert (back["listed"], back["enabled"], back["skipped"]) == (1240, 1240, {})
+    after = snapshot(sample)
+    for key, row in before["user"].items():
+        changed = {column for column in row if row[column] != after["user"][key][column]}
+        assert changed <= {"loginedAt", "updatedAt"}
+    again = report(run_dag(shipped("disable_inactive_users")), "disable")
+    assert (again["matched"], again["archive"]) == (0, None)
+    assert not redis_client.exists("task")
+
+
+def test_users_are_enabled_by_name(sample, run_dag, location):
+    names = ["already-disabled-0001", "active-0001", "Nobody"]
+    back = report(run_dag(shipped("reenable_users"), run_conf={"names": names}), "enable")
+    assert (back["enabled"], back["skipped"]) == (1, {"enabled_already": 1, "gone": 1})
+
+
+@pytest.mark.parametrize("dag_id", ["reenable_users", "restore_archive"])
+def test_without_parameters_they_fail_and_change_nothing(sample, run_dag, location, dag_id):
+    before = snapshot(sample)
+    run = run_dag(shipped(dag_id))
+    assert str(run.state) == "failed"
+    assert snapshot(sample) == before
+
+
+def test_a_purge_with_an_archive_is_undone(sample, run_dag, location, redis_client):
+    before = snapshot(sample)
+    with Watcher("clean_and_keep", schedule=None, lock="clean") as purge:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="policy_audit",
+            age_column="deletedAt",
+            older_than_days=180,
+            archive=location,
+        )
+    done = report(run_dag(purge), "purge")
+    assert done["changed"] == 6000
+    path = done["archive"]
+    rehearsed = report(
+        run_dag(shipped("restore_archive"), run_conf={"path": path, "dry_run": True}), "restore"
+    )
+    assert (rehearsed["restored"], len(snapshot(sample)["policy_audit"])) == (6000, 4025)
+    back = report(run_dag(shipped("restore_archive"), run_conf={"path": path}), "restore")
+    assert (back["restored"], back["skipped"]) == (6000, {})
+    assert snapshot(sample) == before
+    assert not redis_client.exists("clean")
