@@ -24,8 +24,8 @@ run: bootstrap ## Run a whole Airflow with the watchers on private servers, unti
 test: bootstrap ## Run the tests, without the long ones
 	@exec $(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
 
-e2e: bootstrap ## Run the long tests, which need a whole Airflow
-	@exec $(python) -m pytest -m e2e
+e2e: bootstrap ## Run all tests with a whole Airflow, and the wheel in an environment of its own
+	@exec $(python) -m pytest tests/e2e tests/packaging/test_wheel.py
 
 soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
 	@PYTHONPATH=plugins exec $(python) -m dev.soak
@@ -41,12 +41,13 @@ bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lo
 		--target $@ --no-deps --constraint constraints-bench.txt --group bench
 	touch $@
 
-check: bootstrap ## Check format, lint, types and layers
+check: bootstrap ## Check format, lint, types, layers and the examples of the pages
 	@set -x
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	PYTHONPATH=plugins .venv/bin/lint-imports --no-logo
+	$(python) -m pytest --quiet tests/dags/test_docs.py
 
 clean: ## Remove what the other targets made, except .venv
 	rm -rf .run build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

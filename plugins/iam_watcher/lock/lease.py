@@ -201,10 +201,11 @@ class Lease:
         Raises:
             LockUnavailable: too many servers can't be reached.
         """
-        answers = self._ask(scripts.QUEUE, self.owner, _ms(time.time()), _ms(deadline))
+        now = time.time()
+        answers = self._ask(scripts.QUEUE, self.owner, _ms(now), _ms(deadline - now))
         if len(self.clients) - len(self._errors) < self.quorum:
             self._raise_unavailable()
-        return min(int(answer) for answer in answers.values() if answer) / 1000
+        return now + min(int(answer) for answer in answers.values() if answer != "") / 1000
 
     def unqueue(self) -> None:
         """Stop waiting in line."""

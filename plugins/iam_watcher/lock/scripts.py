@@ -1,6 +1,7 @@
 """The lock's Redis scripts, each atomic on its server, and the names of the keys.
 
-Time is always the server's (`TIME`), so that no worker's clock decides. All scripts take the same KEYS,
+Time is always the server's (`TIME`), so that no worker's clock decides; only the order of those who wait
+goes by theirs, so that it is the same on all servers of a quorum. All scripts take the same KEYS,
 which share a hash tag and so a slot in a Redis Cluster:
 
     1 lock      the owner: what redsync, and so the Go iam-watcher, has too
@@ -178,18 +179,18 @@ return 'left'
 """
 
 _STAND = f"""
-local function stand(owner, since, deadline)
+local function stand(owner, since, left)
   redis.call('ZADD', KEYS[5], 'NX', since, owner)
-  redis.call('HSETNX', KEYS[6], owner, deadline)
-  deadline = redis.call('HGET', KEYS[6], owner)
+  redis.call('HSETNX', KEYS[6], owner, string.format('%d', now + left))
+  left = redis.call('HGET', KEYS[6], owner) - now
   for _, key in ipairs({{KEYS[5], KEYS[6]}}) do
-    redis.call('PEXPIRE', key, math.max({KEPT}, redis.call('PTTL', key), deadline - now + {KEPT}))
+    redis.call('PEXPIRE', key, math.max({KEPT}, redis.call('PTTL', key), left + {KEPT}))
   end
-  return deadline
+  return left
 end
 """
 
-# ARGV: owner, waits since ms, deadline ms. Returns the deadline in force: that of the first call.
+# ARGV: owner, waits since ms, ms until its deadline. Returns the ms until the deadline of the first call.
 QUEUE = f"""{_NOW}{_STAND}
 return stand(ARGV[1], ARGV[2], ARGV[3])
 """
@@ -205,8 +206,9 @@ end
 return 'left'
 """
 
-# ARGV: owner, waits since ms, deadline ms, for each of those who wait. Gives them the place in line back
-# that a Redis which lost its keys has forgotten. Returns whose turn it is if the lock is free, else ''.
+# ARGV: owner, waits since ms, ms until its deadline, for each of those who wait. Gives them the place in
+# line back that a Redis which lost its keys has forgotten. Returns whose turn it is if the lock is free,
+# else ''.
 TURN = f"""{_NOW}{_TURN}{_STAND}
 for i = 1, #ARGV, 3 do
   if not redis.call('ZSCORE', KEYS[5], ARGV[i]) then stand(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end

@@ -78,14 +78,14 @@ class _Watch:
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
         self._turns: dict[tuple[str, str], asyncio.Future[None]] = {}
-        self._places: dict[str, dict[str, tuple[int, int]]] = {}  # key -> owner -> since, deadline in ms
+        self._places: dict[str, dict[str, tuple[float, float]]] = {}  # key -> owner -> since, deadline
         self._listener: asyncio.Task[None] | None = None
         self._next_poll = 0.0
 
     async def wait(self, key: str, owner: str, deadline: float) -> bool:
         """Return True when it is the owner's turn, False when the deadline is over."""
         turn = self._turns[key, owner] = asyncio.get_running_loop().create_future()
-        self._places.setdefault(key, {})[owner] = round(time.time() * 1000), round(deadline * 1000)
+        self._places.setdefault(key, {})[owner] = time.time(), deadline
         self._next_poll = 0.0  # What happened before we listened is found by a poll.
         if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen())
@@ -144,7 +144,11 @@ class _Watch:
         async with client.pipeline(transaction=False) as pipeline:
             for key, owners in waiting.items():
                 names = scripts.keys(key)
-                places = [text for owner, place in owners for text in (owner, *place)]
+                places = [
+                    text
+                    for owner, (since, deadline) in owners
+                    for text in (owner, _ms(since), _ms(deadline - time.time()))
+                ]
                 pipeline.eval(scripts.TURN, len(names), *names, *places)
             for key, owner in zip(waiting, await pipeline.execute(), strict=True):
                 self._wake(key, _text(owner))
@@ -159,6 +163,10 @@ async def _client(conn_id: str) -> Redis:
     from iam_watcher.lock.hook import async_redis_client
 
     return await async_redis_client(conn_id, answer_within=TIMEOUT)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _text(value: bytes | str) -> str:
