@@ -44,7 +44,15 @@ def _run(folder: Path, dags: Path) -> None:
     began = time.monotonic()
     with ExitStack() as stack:
         print("starting a private MariaDB, a private Redis and Airflow; this takes half a minute", flush=True)
-        airflow = stack.enter_context(Airflow(folder / "airflow", deployment_id="run", dags_folders=[dags]))
+        archive = f"file://{(folder / 'archive').absolute()}"
+        airflow = stack.enter_context(
+            Airflow(
+                folder / "airflow",
+                deployment_id="run",
+                dags_folders=[dags],
+                options={"AIRFLOW__IAM_WATCHER__ARCHIVE": archive},
+            )
+        )
         migration = airflow.spawn("db-migrate", "db", "migrate")
         mariadb = stack.enter_context(MariaDB(folder / "mariadb"))
         redis = stack.enter_context(Redis(folder / "redis"))
@@ -62,6 +70,7 @@ def _run(folder: Path, dags: Path) -> None:
             f"  watchers  {dags}  (a new file is seen within 30 s)\n"
             f"  MariaDB   127.0.0.1:{mariadb.port}, database iam, with sample rows\n"
             f"  Redis     127.0.0.1:{redis.port}\n"
+            f"  reports   {archive}  (for reenable_users)\n"
             f"  logs      {airflow.home}\n\n"
             "Ctrl-C ends it.",
             flush=True,
