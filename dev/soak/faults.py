@@ -50,7 +50,7 @@ class Faults:
         self.blocks: list[float] = []
         self.not_settled: list[str] = []
         self._crash: Event | None = None
-        self._kinds: tuple[tuple[int, Callable[[], str]], ...] = (
+        self._kinds: tuple[tuple[int, Callable[[], str | None]], ...] = (
             (8, self._holder_killed),
             (1, self._waiter_killed),
             (3, self._holder_stopped),
@@ -72,6 +72,8 @@ class Faults:
         alone = self._rng.random() < ON_ITS_OWN
         self._crash = None
         text = kind()
+        if text is None:
+            return "no one holds, or waits for, a lock at this moment"
         self.injected[kind.__name__.strip("_").replace("_", " ")] += 1
         if not alone:
             return f"{text}; the next fault at once"
@@ -110,18 +112,18 @@ class Faults:
         holds = [event for event in self._witness.open_holds().values() if self._crew.alive(event.pid)]
         return self._rng.choice(sorted(holds, key=lambda event: event.key)) if holds else None
 
-    def _holder_killed(self) -> str:
+    def _holder_killed(self) -> str | None:
         holder, retry = self._holder(), self._rng.random() < 0.5  # noqa: PLR2004  one way or the other
         if holder is None:
-            return "no holder to kill"
+            return None
         self._crew.kill(holder, retry=retry)
         self._crash = holder
         return f"killed {holder.hold}, holder of {holder.key}{', and retried' if retry else ''}"
 
-    def _waiter_killed(self) -> str:
+    def _waiter_killed(self) -> str | None:
         waiting = [event for event in self._witness.waiting() if self._crew.alive(event.pid)]
         if not waiting:
-            return "no waiter to kill"
+            return None
         victim = self._rng.choice(waiting)
         self._crew.kill(victim, retry=False)
         line = scripts.side_key(victim.key, "waiters")
@@ -139,27 +141,27 @@ class Faults:
         time.sleep(seconds)
         self._crew.signal(holder.pid, signal.SIGCONT)
 
-    def _holder_stopped(self) -> str:
+    def _holder_stopped(self) -> str | None:
         holder, seconds = self._holder(), self._rng.uniform(0.9, 1.6) * LEASE
         if holder is None:
-            return "no holder to stop"
+            return None
         self._stop(holder, seconds)
         return f"stopped {holder.hold}, holder of {holder.key}, for {seconds:.1f} s"
 
-    def _holder_stopped_and_retried(self) -> str:
+    def _holder_stopped_and_retried(self) -> str | None:
         """As Airflow does with a task whose heartbeat is missing, while its lease still lasts."""
         holder, seconds = self._holder(), self._rng.uniform(BUSY_TTL + 0.3, LEASE)
         if holder is None:
-            return "no holder to stop"
+            return None
         self._crew.start(Run(holder.key, holder.owner), only_once=True)
         self._stop(holder, seconds)
         return f"stopped {holder.hold}, holder of {holder.key}, for {seconds:.1f} s, and retried it"
 
-    def _holder_stopped_and_released(self) -> str:
+    def _holder_stopped_and_released(self) -> str | None:
         """As Airflow does with a task that a person marked failed: its teardown runs meanwhile."""
         holder, seconds = self._holder(), self._rng.uniform(BUSY_TTL + 0.3, LEASE)
         if holder is None:
-            return "no holder to stop"
+            return None
         self._crew.signal(holder.pid, signal.SIGSTOP)
         until = now() + seconds
         teardown = Lease(self._client, holder.key, holder.owner, ttl=LEASE)
@@ -201,15 +203,15 @@ class Faults:
         killed = self._client.client_kill_filter(_type="normal", skipme=True)
         return f"killed {killed} connections to Redis"
 
-    def _released_by_force(self) -> str:
+    def _released_by_force(self) -> str | None:
         holder = self._holder()
         if holder is None:
-            return "no holder to release by force"
+            return None
         at = now()
         try:
             released = force_release([self._client], holder.key, by="soak", reason="a fault")
-        except LockError as error:
-            return f"no lock to release by force: {error}"
+        except LockError:
+            return None  # Its holder was faster.
         self._witness.tell(Event("forced", at, holder.key, owner=released.owner, until=now()))
         return f"released {holder.key} of {released.owner} by force"
 
