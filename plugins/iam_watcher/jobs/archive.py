@@ -77,6 +77,21 @@ def run_folder(location: str, table: str, context: Context) -> Folder:
     return Folder(location) / table / _plain(ti.dag_id) / run
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Rows as a part has them: how many, the compressed lines, and their checksum."""
+
+    rows: int
+    data: bytes
+    sha256: str
+
+
+def pack(lines: Sequence[bytes]) -> Packed:
+    """Return rows, each a JSON object in a line, as a part has them."""
+    data = gzip.compress(b"".join(lines), compresslevel=QUICK, mtime=0)
+    return Packed(len(lines), data, hashlib.sha256(data).hexdigest())
+
+
 class Archive:
     """What one try of a run writes down; its files come into being with its first rows.
 
@@ -96,20 +111,20 @@ class Archive:
         self._folder = run / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         self._parts: list[dict[str, Any]] = []
 
-    def add(self, lines: Sequence[bytes]) -> None:
-        """Write rows as a part, each a JSON object in a line; they are durable when this returns.
+    def add(self, packed: Packed) -> None:
+        """Write rows as a part; they are durable when this returns.
 
         Raises:
             ArchiveError: they could not be written.
         """
         if not self._parts:
             self._write_manifest(complete=False)
-        data = gzip.compress(b"".join(lines), compresslevel=QUICK, mtime=0)
-        sha256 = hashlib.sha256(data).hexdigest()
-        name = PART.format(number=len(self._parts) + 1, rows=len(lines), sha256=sha256)
-        self._folder.write(name, data)
-        self._parts.append({"name": name, "rows": len(lines), "bytes": len(data), "sha256": sha256})
-        self.rows += len(lines)
+        name = PART.format(number=len(self._parts) + 1, rows=packed.rows, sha256=packed.sha256)
+        self._folder.write(name, packed.data)
+        self._parts.append(
+            {"name": name, "rows": packed.rows, "bytes": len(packed.data), "sha256": packed.sha256}
+        )
+        self.rows += packed.rows
 
     def close(self) -> None:
         """Complete the manifest, if there is one."""

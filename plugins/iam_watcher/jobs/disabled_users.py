@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.jobs.archive import pack
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -86,7 +88,7 @@ class DisabledUsers:
         for key in keys:
             user = {**self._locked[key], "updatedAt": stamps[key], "secrets": secrets.get(key, [])}
             lines.append(json.dumps(user, ensure_ascii=False).encode() + b"\n")
-        self._archive.add(lines)
+        self._archive.add(pack(lines))
         self.expired.update({key: len(found) for key, found in secrets.items()})
 
     def _expire(self, keys: Sequence[int]) -> dict[int, list[dict[str, int]]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import ArchiveError, TableError
+from iam_watcher.jobs.archive import pack
 from iam_watcher.jobs.column_format import format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from iam_watcher.jobs.archive import Archive
+    from iam_watcher.jobs.archive import Archive, Packed
     from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.rows import Rows
     from iam_watcher.jobs.transaction import Transactions
@@ -55,6 +57,8 @@ def kept_columns(table: Table, redact: Collection[str]) -> list[Column]:
 class RowArchive:
     """Locks and reads rows, and keeps those that are deleted.
 
+    A thread packs the rows while the server deletes them: that is half of what an archive costs.
+
     Args:
         db: the transactions that delete.
         rows: to be deleted.
@@ -79,7 +83,9 @@ class RowArchive:
             form.select.format(column=column.quoted) for form, column in zip(formats, columns, strict=True)
         )
         self._nulls = " + ".join(IS_NULL.format(column=column.quoted) for column in columns)
-        self._locked: dict[int, bytes] = {}
+        self._locked: dict[int, tuple[Any, ...]] = {}
+        self._packer = ThreadPoolExecutor(1, thread_name_prefix="archive")
+        self._packed: Future[Packed]
 
     def lock(self, keys: Sequence[int]) -> list[int]:
         """Lock and read the rows of these keys that still match; return their keys, sorted."""
@@ -92,12 +98,21 @@ class RowArchive:
             keys=",".join(map(str, keys)),
             predicate=rows.predicate,
         )
-        self._locked = {row[self._key_at]: self._as_line(row) for row in self._db.read(query, rows.values)}
-        return sorted(self._locked)
+        found = {row[self._key_at]: row for row in self._db.read(query, rows.values)}
+        keys = sorted(found)
+        self._locked = found
+        self._packed = self._packer.submit(self._pack, found, keys)
+        return keys
 
     def keep(self, keys: Sequence[int]) -> None:
         """Put rows that were locked into the archive."""
-        self._archive.add([self._locked[key] for key in keys])
+        packed = self._packed.result()
+        if packed.rows != len(keys):
+            packed = self._pack(self._locked, keys)
+        self._archive.add(packed)
+
+    def _pack(self, rows: Mapping[int, tuple[Any, ...]], keys: Sequence[int]) -> Packed:
+        return pack([self._as_line(rows[key]) for key in keys])
 
     def _as_line(self, row: tuple[Any, ...]) -> bytes:
         *values, nulls = row
