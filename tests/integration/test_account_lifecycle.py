@@ -110,7 +110,8 @@ def test_a_report_that_cannot_be_written_disables_nobody(iam, perform, tmp_path)
     assert enabled(iam) == {"inactive"}
 
 
-def killed_before_the_commit(location, reached):
+def killed_before_the_commit(location, connections, reached):
+    os.environ.update(connections)  # the fork server may be older than the connection to Redis
     keep = DisabledUsers.keep
 
     def and_stop(self, keys):
@@ -129,8 +130,9 @@ def _killed(iam, location, redis_client, monkeypatch):
     for name in ("one", "two"):
         user(iam, name)
         secret(iam, f"of-{name}", name, 0)
+    connections = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
     ours, theirs = FORKS.Pipe()
-    worker = FORKS.Process(target=killed_before_the_commit, args=(location, theirs))
+    worker = FORKS.Process(target=killed_before_the_commit, args=(location, connections, theirs))
     worker.start()
     theirs.close()
     ours.recv()
