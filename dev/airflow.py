@@ -31,6 +31,7 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _COMMAND_SECONDS = 300
 _HEALTHY_SECONDS = 180
 _STOP_SECONDS = 20
+_ANSWER_SECONDS = 120  # an API server beside a busy SQLite can take long
 _ARGUMENTS = {
     # The API server reads logs from the same disk: nobody needs these two servers and their ports.
     "scheduler": ["--skip-serve-logs"],
@@ -260,7 +261,7 @@ class Airflow:
         )
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  the same
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310  the same
             text = answer.read()
         return json.loads(text) if text else None
 

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 logger = logging.getLogger(__name__)
 
 TICK = 20  # seconds
