@@ -25,6 +25,8 @@ from dev.processes import ProcessError, interruptible
 from dev.servers import SAMPLE_FILE, MariaDB, Redis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from redis.client import PubSub
 
 # IAM's authz-server reloads its secrets when it hears of a change here.
@@ -166,12 +168,22 @@ def main() -> int:
     try:
         with interruptible(), fresh_folder(folder):
             return _demo(folder.absolute())
-    except KeyboardInterrupt:
-        print("\nInterrupted; everything that was started has been stopped.", file=sys.stderr)
-        return 130
-    except ProcessError as error:
-        print(f"\nThe demo failed: {error}", file=sys.stderr)
-        return 1
+    except BaseException as error:
+        # Ctrl-C within a query: closing its cursor fails then, and that error hides the interrupt.
+        if any(isinstance(each, KeyboardInterrupt) for each in _chain(error)):
+            print("\nInterrupted; everything that was started has been stopped.", file=sys.stderr)
+            return 130
+        if isinstance(error, ProcessError):
+            print(f"\nThe demo failed: {error}", file=sys.stderr)
+            return 1
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all that it came of."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def _demo(folder: Path) -> int:
