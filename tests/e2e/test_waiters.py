@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from dev.airflow import Airflow
 from dev.sessions import wait_until
 from iam_watcher.lock.lease import Lease
+
+logger = logging.getLogger(__name__)
 
 WAITERS = 50
 # The triggerer waits from a wait of over 10 s on, so all but the first seconds are its.
@@ -48,8 +52,9 @@ def airflow(tmp_path, redis_server):
         connections={"iam_redis": redis_server.airflow_uri},
         dags_folders=[tmp_path / "dags"],
         options={
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             # Seconds that one waits for another's write: SQLite's five are too few for so many tasks.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/home/airflow.db?timeout=60",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/home/airflow.db?timeout=20",
         },
     ) as airflow:
         airflow.run("db", "migrate")
@@ -59,16 +64,17 @@ def airflow(tmp_path, redis_server):
 
 
 @pytest.mark.e2e
-def test_all_waiters_get_the_lock_in_turn(airflow, redis_client, tmp_path, record_property):
+def test_all_waiters_get_the_lock_in_turn(airflow, redis_client, tmp_path):
     assert wait_until(lambda: airflow.api("/dags?limit=1")["total_entries"] == WAITERS, 120, pause=1)
     holder = Lease(redis_client, "shared", "the test", ttl=1800)
     assert holder.acquire()
     for number in range(WAITERS):
         airflow.api(f"/dags/waiter_{number}/dagRuns", {"logical_date": None})
+    airflow.api("/dags?dag_id_pattern=waiter_%25", {"is_paused": False}, method="PATCH")
 
     def deferred():
-        asked = "/dags/~/dagRuns/~/taskInstances?state=deferred&limit=1"
-        return airflow.api(asked)["total_entries"]
+        with suppress(OSError):  # SQLite is busy; we ask again.
+            return airflow.api("/dags/~/dagRuns/~/taskInstances?state=deferred&limit=1")["total_entries"]
 
     assert wait_until(lambda: deferred() == WAITERS, 300, pause=1), deferred()
     in_line = [owner.decode().split("/")[1] for owner in redis_client.zrange("{shared}:waiters", 0, -1)]
@@ -79,15 +85,18 @@ def test_all_waiters_get_the_lock_in_turn(airflow, redis_client, tmp_path, recor
     assert holder.release()
 
     def states():
-        runs = airflow.api(f"/dags/~/dagRuns?limit={WAITERS}")["dag_runs"]
-        return Counter(run["state"] for run in runs)
+        with suppress(OSError):
+            runs = airflow.api(f"/dags/~/dagRuns?limit={WAITERS}")["dag_runs"]
+            return Counter(run["state"] for run in runs)
+        return Counter()
 
     assert wait_until(lambda: states()["success"] == WAITERS, 60 * WAIT_MINUTES, pause=2), states()
-    record_property("seconds_per_run", (time.monotonic() - released) / WAITERS)
+    seconds = time.monotonic() - released
     events = [line.split() for line in log.read_text().splitlines()]
     assert [event for event, _ in events] == ["begin", "end"] * WAITERS
     begun = [watcher for event, watcher in events if event == "begin"]
     assert begun == [watcher for event, watcher in events if event == "end"]
     assert sorted(begun) == sorted(in_line)
     # A sensor that a busy machine does not start within the 15 s of its turn stands in line again.
-    record_property("not_in_turn", sum(ran != stood for ran, stood in zip(begun, in_line, strict=True)))
+    out_of_turn = sum(ran != stood for ran, stood in zip(begun, in_line, strict=True))
+    logger.info("%d runs, %.1f s each, %d not in turn", WAITERS, seconds / WAITERS, out_of_turn)
