@@ -8,6 +8,7 @@ marked failed by a person, still ends in a release.
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
@@ -70,7 +71,7 @@ class Watcher(DAG):
         dst: Dst = "robfig",
         **dag_arguments: Any,
     ) -> None:
-        _refuse(dag_id, overlap, dag_arguments)
+        _refuse(dag_id, lock, overlap, dag_arguments)
         if isinstance(schedule, str):
             schedule = timetables.timetable(schedule, overlap=overlap, missed_grace=missed_grace, dst=dst)
         elif overlap == "delay" or missed_grace is not None or dst != "robfig":
@@ -88,6 +89,7 @@ class Watcher(DAG):
         super().__init__(dag_id, schedule=schedule, catchup=False, **dag_arguments)
         self.fileloc = caller.f_code.co_filename
         self.lock = Lock(lock) if isinstance(lock, str) else lock
+        self._inside: set[str] = set()
 
     def __enter__(self) -> Self:
         """Begin the Watcher's body."""
@@ -108,8 +110,20 @@ class Watcher(DAG):
                     raise WatcherError(f"{self.dag_id!r} has no task; put at least one inside its `with`")
                 if self.lock is not None:
                     self._wrap(self.lock)
+                self._inside = set(self.task_dict)
         finally:
             super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+
+    def validate(self) -> None:
+        """Refuse, when Airflow takes the file in, what was put into the Watcher outside its `with`."""
+        if not self._inside:
+            raise WatcherError(f"{self.dag_id!r} has no `with`; write `with Watcher(...):` above its tasks")
+        if outside := set(self.task_dict) - self._inside:
+            raise WatcherError(
+                f"{self.dag_id!r}: {', '.join(sorted(outside))} stands outside its `with`, where no lock "
+                "guards it; move it inside"
+            )
+        super().validate()  # type: ignore[no-untyped-call]
 
     def _wrap(self, lock: Lock) -> None:
         work, first, last = list(self.tasks), list(self.roots), list(self.leaves)
@@ -157,7 +171,13 @@ def watcher(dag_id: str | None = None, **arguments: Any) -> Callable[[Callable[.
     return decorate
 
 
-def _refuse(dag_id: str, overlap: str, dag_arguments: dict[str, Any]) -> None:
+def _refuse(dag_id: str, lock: object, overlap: str, dag_arguments: dict[str, Any]) -> None:
+    if not (lock is None or isinstance(lock, (Lock, str))):
+        raise WatcherError(f"{dag_id!r}: lock={lock!r}; expected a Lock, the key of one, or None")
+    if misplaced := sorted({field.name for field in fields(Lock)} & set(dag_arguments)):
+        raise WatcherError(
+            f"{dag_id!r}: {', '.join(misplaced)} belongs to the lock: lock=Lock({misplaced[0]}=...)"
+        )
     if dag_arguments.get("dagrun_timeout") is not None:
         raise WatcherError(
             f"{dag_id!r}: dagrun_timeout would skip the release together with the rest when it strikes, and "
@@ -168,7 +188,8 @@ def _refuse(dag_id: str, overlap: str, dag_arguments: dict[str, Any]) -> None:
             f"{dag_id!r}: catchup=True; a Watcher works on now and has no past to catch up with"
         )
     runs = dag_arguments.get("max_active_runs", 1)
-    if overlap == "allow" and runs < 2:  # noqa: PLR2004  two is what "beside each other" means
+    # Two is what "beside each other" means.
+    if overlap == "allow" and not (isinstance(runs, int) and runs >= 2):  # noqa: PLR2004
         raise WatcherError(f"{dag_id!r}: overlap='allow' needs max_active_runs of 2 or more, got {runs!r}")
     if overlap != "allow" and runs != 1:
         raise WatcherError(f"{dag_id!r}: max_active_runs={runs!r}; expected 1, or overlap='allow' with it")

@@ -119,6 +119,9 @@ def test_a_native_timetable_passes_through() -> None:
         ({"catchup": True}, "catchup=True"),
         ({"max_active_runs": 2}, "max_active_runs=2; expected 1"),
         ({"overlap": "allow"}, "overlap='allow' needs max_active_runs of 2 or more, got 1"),
+        ({"overlap": "allow", "max_active_runs": "3"}, "needs max_active_runs of 2 or more, got '3'"),
+        ({"lock": 60}, "lock=60; expected a Lock, the key of one, or None"),
+        ({"on_busy": "fail"}, r"on_busy belongs to the lock: lock=Lock\(on_busy=\.\.\.\)"),
         ({"schedule": None, "overlap": "delay"}, "belong to a schedule given as a text"),
     ],
 )
@@ -143,6 +146,17 @@ def test_the_originals_own_spec_is_a_schedule_here() -> None:
 
 def test_an_empty_body(tmp_path: Path) -> None:
     assert "'empty' has no task" in errors_of(tmp_path, 'with Watcher("empty", schedule=None):\n    pass\n')
+
+
+def test_a_watcher_without_a_with(tmp_path: Path) -> None:
+    body = 'dag = Watcher("open", schedule=None)\nEmptyOperator(task_id="x", dag=dag)\n'
+    assert "'open' has no `with`" in errors_of(tmp_path, body)
+
+
+def test_a_task_behind_the_with(tmp_path: Path) -> None:
+    body = 'with Watcher("open", schedule=None) as dag:\n    EmptyOperator(task_id="x")\n'
+    body += 'EmptyOperator(task_id="y", dag=dag)\n'
+    assert "'open': y stands outside its `with`, where no lock guards it" in errors_of(tmp_path, body)
 
 
 def test_a_watcher_in_a_watcher(tmp_path: Path) -> None:
