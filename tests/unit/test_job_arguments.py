@@ -48,6 +48,26 @@ def test_other_flags_are_refused(value):
         arguments.flag("dry_run", value)
 
 
+@pytest.mark.parametrize(
+    "value", ["s3://bucket/iam", "s3://connection@bucket/iam/", "file:///mnt/iam", "file:///mnt/a:b@c"]
+)
+def test_location(value):
+    assert arguments.location("archive", value) == value.rstrip("/")
+
+
+@pytest.mark.parametrize("value", ["/mnt/iam", "s3://", "s3://bucket/../other", "s3://bucket/iam?x=1", 1])
+def test_other_locations_are_refused(value):
+    with pytest.raises(JobArgumentError, match=r"archive is .*; expected a URL such as"):
+        arguments.location("archive", value)
+
+
+@pytest.mark.parametrize("value", ["s3://key:hidden@bucket/iam", "key:hidden@bucket", "s3:/:hidden@bucket"])
+def test_a_location_with_a_password_is_refused_and_not_shown(value):
+    with pytest.raises(JobArgumentError, match="archive has a password in it; put user and") as refused:
+        arguments.location("archive", value)
+    assert "hidden" not in str(refused.value)
+
+
 PURGE = {"task_id": "t", "table": "policy_audit", "age_column": "deletedAt", "older_than_days": 180}
 DISABLE = {"task_id": "t", "max_inactive_days": 180}
 
@@ -72,6 +92,7 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"time_budget": timedelta(0)}, "time_budget is 0:00:00; expected a duration over 0"),
         ({"max_rows": "-5"}, "max_rows is '-5'"),
         ({"max_share": 1.5}, "max_share is 1.5"),
+        ({"where": "status = 1"}, "where is 'status = 1'; expected a list of (column, operator, value)"),
         ({"where": ["status = 1"]}, "where has 'status = 1'; expected (column, operator, value)"),
         ({"where": [("status", "=")]}, "expected (column, operator, value)"),
         ({"where": [("1=1 OR status", "=", 1)]}, "where is '1=1 OR status'; expected a plain name"),

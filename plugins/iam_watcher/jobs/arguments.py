@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST_DAYS = 36_500
 _IDENTIFIER = re.compile(r"[\w$]{1,64}")
+_CREDENTIALS = re.compile(r"(?:[a-z][a-z0-9+.-]*:/{1,2})?[^/:@]*:[^/@]*@")
 _LOCATION = re.compile(r"[a-z][a-z0-9+.-]*://[^?#]*[^/?#]/*")
 
 
@@ -90,10 +91,16 @@ def location(name: str, value: object) -> str | None:
     """Return the URL of a place for archives, also from a rendered template's text; None stands for none.
 
     Raises:
-        JobArgumentError: it has no scheme, or a `..` in it.
+        JobArgumentError: it has no scheme, a `..` or a password in it.
     """
     if value is None or value == "None":
         return None
+    if _CREDENTIALS.match(str(value)):
+        # Not shown: it would stand in the log, and in the reports if it were taken.
+        raise JobArgumentError(
+            f"{name} has a password in it; put user and password into an Airflow connection, and its id "
+            "before the bucket: 's3://connection@bucket/folder'"
+        )
     if isinstance(value, str) and _LOCATION.fullmatch(value) and ".." not in value.split("/"):
         return value.rstrip("/")
     raise JobArgumentError(

@@ -28,6 +28,8 @@ def check(conditions: Sequence[Condition]) -> None:
     Raises:
         JobArgumentError: one is not (column, operator, value).
     """
+    if isinstance(conditions, str):
+        raise JobArgumentError(f"where is {conditions!r}; expected a list of (column, operator, value)")
     for condition in conditions:
         if isinstance(condition, str) or len(condition) != len(("column", "operator", "value")):
             raise JobArgumentError(f"where has {condition!r}; expected (column, operator, value)")
