@@ -74,8 +74,9 @@ def test_a_bad_spec_and_one_that_never_fires_are_refused(spec):
 def test_other_arguments_are_checked():
     with pytest.raises(WatcherError, match="skip, delay, allow"):
         timetable("@daily", overlap="queue")
-    with pytest.raises(WatcherError, match="zero or more"):
-        timetable("@daily", missed_grace=timedelta(seconds=-1))
+    for grace in (timedelta(seconds=-1), 3600):
+        with pytest.raises(WatcherError, match="expected a timedelta of zero or more"):
+            timetable("@daily", missed_grace=grace)
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,13 @@ def timetable(
 
     Raises:
         InvalidSpec: for a spec that is none, or a cron spec that never fires.
-        WatcherError: for another `overlap`, or a negative `missed_grace`.
+        WatcherError: for another `overlap`, or a `missed_grace` that is no timedelta or below zero.
     """
     if overlap not in get_args(Overlap):
         raise WatcherError(f"overlap={overlap!r}; expected one of {', '.join(get_args(Overlap))}")
-    if missed_grace is not None and missed_grace < timedelta(0):
+    if missed_grace is not None and not (
+        isinstance(missed_grace, timedelta) and missed_grace >= timedelta(0)
+    ):
         raise WatcherError(f"missed_grace={missed_grace!r}; expected a timedelta of zero or more, or None")
     schedule = parse(spec, timezone=_default_timezone(), dst=dst)
     if isinstance(schedule, After):
