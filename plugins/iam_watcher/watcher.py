@@ -160,9 +160,8 @@ def watcher(dag_id: str | None = None, **arguments: Any) -> Callable[[Callable[.
     """
 
     def decorate(function: Callable[..., Any]) -> Watcher:
-        if function.__doc__:
-            arguments.setdefault("doc_md", function.__doc__)
-        with Watcher(dag_id or function.__name__, **arguments) as dag:
+        own = {"doc_md": function.__doc__} if function.__doc__ else {}
+        with Watcher(dag_id or function.__name__, **{**own, **arguments}) as dag:
             task(function)()
         return dag
 

@@ -96,6 +96,20 @@ def test_the_decorator_with_a_name() -> None:
     assert work.doc_md == __doc__
 
 
+def test_one_decorator_for_two_functions() -> None:
+    every_day = watcher(schedule="@every 1d")
+
+    @every_day
+    def first() -> None:
+        """First."""
+
+    @every_day
+    def second() -> None:
+        """Second."""
+
+    assert (first.doc_md, second.doc_md) == ("First.", "Second.")
+
+
 def test_the_decorator_without_a_schedule() -> None:
     with pytest.raises(WatcherError, match=r"write @watcher\(schedule=\.\.\.\)"):
 
