@@ -1,8 +1,7 @@
 """What Airflow reads about this package when it is installed: our section of its configuration.
 
 Airflow finds it by the entry point `apache_airflow_provider`, which only an installed wheel has. Loaded
-from the plugins folder, the two options work the same, but `airflow config list` shows only those that
-are set.
+from the plugins folder, the options work the same, but `airflow config list` shows only those that are set.
 """
 
 from __future__ import annotations
