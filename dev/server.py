@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from dev.processes import Process, ProcessError, free_port
@@ -17,7 +18,7 @@ _START_SECONDS = 30
 _START_TRIES = 3
 
 
-class Server:
+class Server(ABC):
     """What both servers have in common; a context manager that starts and stops.
 
     Args:
@@ -115,10 +116,10 @@ class Server:
         # A stranger's server on the same port would answer too, so ours must be the one alive.
         return process.running and self._ready()
 
+    @abstractmethod
     def _command(self) -> list[str]:
         """Return the command, with everything prepared that it needs on disk."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ready(self) -> bool:
         """Return whether a real client gets an answer."""
-        raise NotImplementedError

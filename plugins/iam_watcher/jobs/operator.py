@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,9 +49,9 @@ class DatabaseOperator(BaseOperator):
         self.mysql_conn_id = mysql_conn_id
         self._told_to_stop = False
 
+    @abstractmethod
     def perform(self, context: Context) -> dict[str, Any]:
         """Do the work and return the report of it."""
-        raise NotImplementedError
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work; fail without a retry where that can't help."""
