@@ -85,6 +85,7 @@ class Lease:
         self._keys = [name.encode() for name in scripts.keys(key, tick)]
         self._channel = scripts.released_channel(key)
         self._valid_until = 0.0
+        self._waits_since = 0.0  # seconds since 1970; 0.0: it doesn't wait
         self._errors: dict[int, Exception] = {}
 
     @property
@@ -109,6 +110,7 @@ class Lease:
         if not final and self._agreed(answers, OURS):
             self._extend(started)
             if self.remaining > 0:
+                self._waits_since = 0.0
                 self.verdict = "acquired" if "acquired" in answers.values() else "held"
                 return True
         errors = self._errors
@@ -195,6 +197,8 @@ class Lease:
     def queue(self, deadline: float) -> float:
         """Wait in line behind those who waited before us, until `deadline` (seconds since 1970).
 
+        Called again, it gives back the place of the first call to a Redis that has lost its keys.
+
         Returns:
             The deadline in force: that of this owner's first call, until `unqueue` or success.
 
@@ -202,13 +206,15 @@ class Lease:
             LockUnavailable: too many servers can't be reached.
         """
         now = time.time()
-        answers = self._ask(scripts.QUEUE, self.owner, _ms(now), _ms(deadline - now))
+        self._waits_since = self._waits_since or now
+        answers = self._ask(scripts.QUEUE, self.owner, _ms(self._waits_since), _ms(deadline - now))
         if len(self.clients) - len(self._errors) < self.quorum:
             self._raise_unavailable()
         return now + min(int(answer) for answer in answers.values() if answer != "") / 1000
 
     def unqueue(self) -> None:
         """Stop waiting in line."""
+        self._waits_since = 0.0
         self._ask(scripts.UNQUEUE, self.owner, self._channel)
 
     def holder(self) -> Holder | None:

@@ -117,7 +117,7 @@ class RedisLockSensor(BaseSensorOperator):
                     lease.unqueue()
                     return False
                 time.sleep(pause)
-                lease.queue(deadline)  # A Redis that lost its keys has forgotten our place.
+                lease.queue(deadline)  # A Redis that lost its keys gets our place again.
         except TaskDeferred:
             raise
         except BaseException:
