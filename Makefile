@@ -21,7 +21,7 @@ demo: bootstrap ## Run the three watchers once on sample rows, in private server
 run: bootstrap ## Run a whole Airflow with the watchers on private servers, until Ctrl-C
 	@exec $(python) -m dev.run
 
-test: bootstrap ## Run the tests, without the long ones
+test: bootstrap ## Run the tests, five rows of the lock under two Airflows among them, without the long ones
 	@exec $(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
 
 e2e: bootstrap ## Run all tests with a whole Airflow, and the wheel in an environment of its own

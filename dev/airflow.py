@@ -9,12 +9,13 @@ import base64
 import json
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
+_DATABASE = "airflow.db"  # in AIRFLOW_HOME; what `dev.demo` copies
 _COMMAND_SECONDS = 300
 _HEALTHY_SECONDS = 180
 _STOP_SECONDS = 20
@@ -73,7 +75,8 @@ def environment(
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        # Seconds that one waits for another's write: SQLite's five are too few on a busy machine.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/{_DATABASE}?timeout=60",
         "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID": deployment_id,
         "AIRFLOW__IAM_WATCHER__SETTINGS_FILE": str(ROOT / "include" / "iam-watcher.yaml"),
         **{f"AIRFLOW_CONN_{name.upper()}": uri for name, uri in (connections or {}).items()},
@@ -138,6 +141,8 @@ class Airflow:
                 "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
                 # Seconds until a new file is seen (default 300).
                 "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+                # Seconds that a task waits for the API server (default 5, too few on a busy machine).
+                "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
                 **(options or {}),
             },
         )
@@ -207,6 +212,10 @@ class Airflow:
 
     def start(self, components: Iterable[str] = COMPONENTS) -> None:
         """Start components; the metadata database must be migrated (`airflow db migrate`)."""
+        if (database := self.home / _DATABASE).exists():
+            with closing(sqlite3.connect(database)) as connection:
+                # Its readers and its writer don't wait for each other; the file remembers.
+                connection.execute("PRAGMA journal_mode = WAL")
         for component in components:
             self.spawn(component, component, *_ARGUMENTS.get(component, []))
 

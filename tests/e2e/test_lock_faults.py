@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from iam_watcher.lock.force_release import force_release
+from tests.e2e.deployments import until
 
 pytestmark = pytest.mark.e2e
 logger = logging.getLogger(__name__)
 
-TICK = 20  # seconds
 LEASE = 10  # seconds
 RENEWAL = 2  # seconds: the work notices within one that its lease is lost
 KILL_AFTER = 5  # seconds between SIGTERM and the end of work that doesn't stop itself
@@ -38,18 +38,6 @@ def begin(pair):
     return begin
 
 
-@pytest.fixture
-def unpause(pair, until):
-    """A function that lets both deployments run a schedule, beginning with the same tick."""
-
-    def unpause(dag_id):
-        until(lambda: 0.5 < time.time() % TICK < TICK - 5, "the time between two ticks")
-        for airflow in (pair.a, pair.b):
-            airflow.pause(dag_id, False)
-
-    return unpause
-
-
 def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -60,10 +48,10 @@ def alive(pid):
     return False
 
 
-def test_work_raises(pair, unpause, until):
+def test_work_raises(pair):
     dag_id = "any_raises"
     pair.record.tell(dag_id, "raise")
-    unpause(dag_id)
+    pair.unpause(dag_id)
     first = until(lambda: pair.record.writers(dag_id), "someone works")[0]
     one, other = (pair.a, pair.b) if first.deployment == "a" else (pair.b, pair.a)
     pair.record.tell(dag_id, "end", other.name)
@@ -84,7 +72,7 @@ def test_work_raises(pair, unpause, until):
 
 
 @KINDS
-def test_supervisor_kill_9(pair, begin, until, kind):
+def test_supervisor_kill_9(pair, begin, kind):
     dag_id = f"{kind}_supervisor"
     run, first = begin(dag_id)
     killed = time.time()
@@ -123,7 +111,7 @@ def test_mark_failed_in_mid_work_of_a_table_job(pair, begin, ended_by_a_person):
     run.wait("failed")
 
 
-def test_mark_failed_while_the_supervisor_hangs(pair, begin, until):
+def test_mark_failed_while_the_supervisor_hangs(pair, begin):
     dag_id = "any_hung"
     run, first = begin(dag_id)
     supervisor = parent(first.pid)
@@ -199,7 +187,7 @@ def forced_out(pair, begin, dag_id):
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_paused_between_acquire_and_work_for_longer_than_the_lease(pair, until, lost):
+def test_paused_between_acquire_and_work_for_longer_than_the_lease(pair, lost):
     dag_id = "any_paused_lost" if lost else "any_paused"
     with pair.redis.client() as client:
         client.set(dag_id, "someone", px=60_000)
@@ -225,7 +213,7 @@ def test_paused_between_acquire_and_work_for_longer_than_the_lease(pair, until, 
     (other if lost else run).wait("success")
 
 
-def test_triggerer_kill_9_while_waiting(pair, until):
+def test_triggerer_kill_9_while_waiting(pair):
     dag_id = "any_triggerer"
     pair.a.start(["triggerer"])
     pair.a.wait_healthy()
@@ -256,7 +244,7 @@ def test_triggerer_kill_9_while_waiting(pair, until):
 
 
 @KINDS
-def test_redis_restarted_empty(pair, begin, until, kind):
+def test_redis_restarted_empty(pair, begin, kind):
     dag_id = f"{kind}_emptied"
     run, first = begin(dag_id)
     pair.redis.restart()
@@ -291,14 +279,14 @@ def test_redis_gone_for_longer_than_the_lease(pair, begin, kind):
     assert [writer.id for writer in pair.record.writers(dag_id)] == [first.id]
 
 
-def test_clocks_30_seconds_apart(pair, unpause, until):
+def test_clocks_30_seconds_apart(pair):
     dag_id = "any_clocks"
     pair.record.tell(dag_id, "end")
     pair.b.stop()
     pair.b.env |= {"CLOCK_AHEAD": "30", "PYTHONPATH": str(Path(__file__).parent / "clock")}
     pair.b.start(["api-server", "scheduler", "dag-processor"])
     pair.b.wait_healthy()
-    unpause(dag_id)
+    pair.unpause(dag_id)
 
     def done(airflow):
         return {run.id: run for run in airflow.scheduled(dag_id) if run.state() == "success"}

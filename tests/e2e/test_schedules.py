@@ -110,8 +110,6 @@ def start(folder, watchers):
         dags_folders=(folder / "dags",),
         options={
             "AIRFLOW__CORE__PARALLELISM": "8",
-            # Seconds that one waits for another's write: SQLite's five are too few on a busy machine.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/home/airflow.db?timeout=60",
             # A restart right after a crash must not wait for the crashed one's heartbeat to grow old.
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
         },

@@ -51,11 +51,7 @@ def airflow(tmp_path, redis_server):
         deployment_id="waiters",
         connections={"iam_redis": redis_server.airflow_uri},
         dags_folders=[tmp_path / "dags"],
-        options={
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-            # Seconds that one waits for another's write: SQLite's five are too few for so many tasks.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/home/airflow.db?timeout=20",
-        },
+        options={"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"},
     ) as airflow:
         airflow.run("db", "migrate")
         airflow.start()
