@@ -48,13 +48,13 @@ def wait_for_error(alive: KeepAlive) -> Exception:
     raise AssertionError("the loss was never noticed")
 
 
-def lease_on(server: Redis, owner: str = "a/dag/run") -> Lease:
+def lease_on(server: Redis, owner: str = "a/dag/run", max_hold: float | None = None) -> Lease:
     client = server.client(
         socket_timeout=0.1,
         socket_connect_timeout=0.1,
         retry=Retry(NoBackoff(), 1),  # as the hook has it
     )
-    return Lease(client, "clean", owner, ttl=TTL)
+    return Lease(client, "clean", owner, ttl=TTL, max_hold=max_hold)
 
 
 @pytest.fixture
@@ -140,13 +140,13 @@ def test_redis_out_of_reach_for_longer_is_a_redis_error(alive: KeepAlive, redis_
     assert redis_server.password not in str(error)
 
 
-def work(port: int, password: str, folder: Path, stops_itself: bool) -> None:
+def work(port: int, password: str, folder: Path, stops_itself: bool, ttl: float, kill_after: float) -> None:
     """A task's process: it holds the lease and writes down what happens to it."""
     import redis
 
-    keepalive.BEAT, keepalive.BUSY_TTL, keepalive.KILL_AFTER = 0.05, 0.5, 0.5
+    keepalive.BEAT, keepalive.BUSY_TTL, keepalive.KILL_AFTER = 0.05, 0.5, kill_after
     signal.signal(signal.SIGTERM, lambda *_: (folder / "sigterm").touch())
-    lease = Lease(redis.Redis(port=port, password=password, socket_timeout=0.1), "clean", "a", ttl=TTL)
+    lease = Lease(redis.Redis(port=port, password=password, socket_timeout=0.1), "clean", "a", ttl=ttl)
     assert lease.acquire()
     alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=stops_itself)
     alive.start()
@@ -165,8 +165,8 @@ def work(port: int, password: str, folder: Path, stops_itself: bool) -> None:
 def process(redis_client: Client, redis_server: Redis, tmp_path: Path):
     started = []
 
-    def start(*, stops_itself: bool) -> multiprocessing.Process:
-        target = (redis_server.port, redis_server.password, tmp_path, stops_itself)
+    def start(*, stops_itself: bool, ttl: float = TTL, kill_after: float = 0.5) -> multiprocessing.Process:
+        target = (redis_server.port, redis_server.password, tmp_path, stops_itself, ttl, kill_after)
         process = multiprocessing.get_context("spawn").Process(target=work, args=target)
         process.start()
         started.append(process)
@@ -223,6 +223,31 @@ def test_any_other_task_gets_sigterm_and_then_ends(process, redis_client: Client
     worker.join(DEADLINE)
     assert worker.exitcode == 1
     assert (tmp_path / "sigterm").exists()
+
+
+def test_any_other_task_is_gone_before_its_lease_when_redis_is(
+    process, redis_client: Client, redis_server: Redis, tmp_path: Path
+) -> None:
+    worker = process(stops_itself=False, ttl=4.0, kill_after=2.0)
+    redis_server.pause()
+    try:
+        wait_for((tmp_path / "sigterm").exists)
+    finally:
+        redis_server.resume()
+    assert redis_client.get("clean") == b"a"
+    worker.join(DEADLINE)
+    assert worker.exitcode == 1
+
+
+def test_max_hold_ends_the_work(fast: None, redis_client: Client, redis_server: Redis) -> None:
+    lease = lease_on(redis_server, max_hold=TTL)
+    assert lease.acquire()
+    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    alive.start()
+    try:
+        assert "it was held for max_hold" in str(wait_for_error(alive))
+    finally:
+        alive.stop()
 
 
 def test_a_task_that_is_killed_blocks_others_for_its_lease_only(process, redis_server: Redis) -> None:

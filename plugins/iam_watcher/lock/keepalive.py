@@ -55,28 +55,33 @@ class KeepAlive:
         member: the task, as `task_id/map_index`.
         nonce: what tells this try of the task from another.
         stops_itself: the task calls `checkpoint` between its steps; any other gets SIGTERM when the
-            lease is lost.
+            lease is lost, or KILL_AFTER before it ends without a renewal.
     """
 
     def __init__(self, lease: Lease, member: str, nonce: str, *, stops_itself: bool) -> None:
         self.lease, self.member, self.nonce = lease, member, nonce
-        self._stops_itself = stops_itself
         self._lost: LockError | None = None
         self._last_error: LockUnavailable | None = None
         self._marked_until = 0.0  # by our clock: until then, no release and no retry passes our mark
         self._beating = threading.Lock()  # a Lease is for one thread at a time
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"keepalive-{lease.key}", daemon=True)
+        self._renewals_over = threading.Event()
+        targets = [self._run] if stops_itself else [self._run, self._end_in_time]
+        self._threads = [
+            threading.Thread(target=target, name=f"keepalive-{lease.key}", daemon=True) for target in targets
+        ]
 
     def start(self) -> None:
         """Begin to renew."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End the renewals and take the mark off. The lease stays: the run may have more tasks."""
         if not self._ended.is_set():
             self._ended.set()
-            self._thread.join()
+            for thread in self._threads:
+                thread.join()
             with suppress(LockError):  # Redis out of reach: the mark expires by itself.
                 self.lease.leave(self.member, self.nonce)
 
@@ -118,9 +123,19 @@ class KeepAlive:
         while not self._ended.wait(BEAT):
             self._renew()
             if self._lost is not None or self.lease.remaining <= 0:
-                if not self._stops_itself and not self._ended.is_set():
-                    self._end_process()
-                return
+                break
+        self._renewals_over.set()
+
+    def _end_in_time(self) -> None:
+        """End the process when the lease is lost, or so early that the lease outlives it.
+
+        Not the renewing thread's business: that one may be waiting for an answer.
+        """
+        while (left := self.lease.remaining - KILL_AFTER) > 0:
+            if self._renewals_over.wait(left):
+                break
+        if not self._ended.is_set():
+            self._end_process()
 
     def _renew(self) -> None:
         try:
@@ -150,7 +165,8 @@ class KeepAlive:
 
         Its process must go whatever it does, so nothing here may block or raise.
         """
-        text = f"iam_watcher: {self._lost or self._last_error}; ending this task\n"
+        reason = self._lost or self._last_error or f"{self.lease.key!r} was not renewed in time"
+        text = f"iam_watcher: {reason}; ending this task\n"
         threading.Thread(target=_write_stderr, args=(text,), daemon=True).start()
         os.kill(os.getpid(), signal.SIGTERM)
         if not self._ended.wait(KILL_AFTER):
@@ -196,10 +212,10 @@ def guard(context: Context) -> None:
     """
     global _current, _grant  # noqa: PLW0603  one task at a time in a process
     stop()
+    _die_with_parent()  # A supervisor that died before can't answer what comes next.
     grant = Grant.pull(context)
     if grant is None:
         raise AirflowSkipException("this run was not granted its lock: `acquire` did not succeed in it")
-    _die_with_parent()
     task, ti = context["task"], context["ti"]
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
     lease = grant.lease()
