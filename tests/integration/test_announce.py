@@ -118,13 +118,13 @@ KILLED_AFTER_ITS_FIRST_COMMIT = """
     from iam_watcher.jobs.purge_rows import PurgeRowsOperator
     from iam_watcher.jobs.walk import Walk
 
-    write_keys = Walk._write_keys
+    write = Walk._write
 
-    def and_die(walk, keys):
-        write_keys(walk, keys)
+    def and_die(walk, found):
+        write(walk, found)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    Walk._write_keys = and_die
+    Walk._write = and_die
 
     class TaskInstance:
         id = "killed"

@@ -45,15 +45,15 @@ class Fails:
 
     def __init__(self, monkeypatch, chunk):
         self.chunks = 0
-        write_keys = Walk._write_keys
+        write = Walk._write
 
-        def write(walk, keys):
+        def fail(walk, found):
             self.chunks += 1
             if self.chunks == chunk:
                 raise ConnectionAbortedError("made by the test")
-            return write_keys(walk, keys)
+            return write(walk, found)
 
-        monkeypatch.setattr(Walk, "_write_keys", write)
+        monkeypatch.setattr(Walk, "_write", fail)
 
 
 def test_a_retry_goes_on_where_the_first_try_failed(table, run_dag, monkeypatch):

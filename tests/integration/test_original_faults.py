@@ -246,19 +246,19 @@ def test_the_purge_was_one_delete_that_others_wait_for(iam, audit, mariadb, perf
         assert insert_waits(mariadb)
         connection.rollback()
     chunks, waits = [], []
-    change = Walk._write_keys
+    change = Walk._write
 
-    def observed(walk, keys):
+    def observed(walk, found):
         # The row in the middle of the chunk's range: deleted, and not committed yet.
         with monkeypatch.context() as patch:
             patch.setattr(walk._db, "commit", lambda: None)
-            written = change(walk, keys)
-        chunks.append(len(keys))
+            written = change(walk, found)
+        chunks.append(found.matched)
         waits.append(insert_waits(mariadb))
         walk._db.commit()
         return written
 
-    monkeypatch.setattr(Walk, "_write_keys", observed)
+    monkeypatch.setattr(Walk, "_write", observed)
     assert perform(our_purge())["changed"] == 1400
     assert not any(waits)
     assert len(chunks) > 1
@@ -270,15 +270,15 @@ KILLED_IN_THE_MIDDLE = """
     from iam_watcher.jobs.purge_rows import PurgeRowsOperator
     from iam_watcher.jobs.walk import Walk
 
-    write_keys = Walk._write_keys
+    write = Walk._write
 
-    def stop_before_the_second_chunk(walk, keys):
+    def stop_before_the_second_chunk(walk, found):
         if walk.done.chunks:
             print("one chunk is done", flush=True)
             sys.stdin.read()
-        return write_keys(walk, keys)
+        return write(walk, found)
 
-    Walk._write_keys = stop_before_the_second_chunk
+    Walk._write = stop_before_the_second_chunk
 
     class TaskInstance:
         id = "killed"

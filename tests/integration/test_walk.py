@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iam_watcher.errors import TableError, WalkError
 from iam_watcher.jobs import transaction, walk
-from iam_watcher.jobs.pace import ChunkSize, Pace
+from iam_watcher.jobs.pace import Caps, ChunkSize, Pace
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.tally import tally
@@ -104,6 +104,46 @@ def test_a_row_that_changed_after_the_probe_is_left_alone(table, session, keys):
     assert table.column("SELECT id FROM t") == [keys[1]]
     assert done.changed == len(keys) - 1
     assert done.skipped["changed_meanwhile"] == 1
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """What each chunk was to write: how many rows, and whether by a list of their keys."""
+    found = []
+    write = Walk._write
+
+    def noted(walk, chunk):
+        found.append((chunk.matched, chunk.keys is not None))
+        return write(walk, chunk)
+
+    monkeypatch.setattr(Walk, "_write", noted)
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 10)
+    return found
+
+
+def test_where_many_rows_match_they_are_counted_and_not_listed(table, session, chunks):
+    fill(table, [(key, 50 if key % 2 else 0) for key in range(1, 201)])
+    done = deletion(session, limit=10, span=1000).write()
+    assert chunks[0] == (5, True)
+    assert {listed for _, listed in chunks[1:]} == {False}
+    assert (done.matched, done.changed, done.skipped) == (100, 100, {"zero": 100})
+    assert table.value("SELECT COUNT(*) FROM t") == 100
+
+
+def test_a_cap_or_few_matching_rows_want_a_list(table, session, chunks):
+    fill(table, [(key, 50) for key in range(1, 101)])
+    deletion(session, limit=10, caps=Caps(max_rows=50)).write()
+    fill(table, [(key, 150 if key % 25 else 50) for key in range(1, 1001)])
+    deletion(session, limit=10, span=1000).write()
+    assert {listed for _, listed in chunks} == {True}
+
+
+def test_a_chunk_stays_small_where_the_rows_begin_to_match(table, session, chunks):
+    """A span that held ten rows before would now hold a hundred."""
+    fill(table, [(key, 50 if key > 500 or key % 10 == 0 else 150) for key in range(1, 1001)])
+    done = deletion(session, limit=10, span=10_000).write()
+    assert max(chunks)[0] <= 20
+    assert (done.changed, done.examined) == (550, 1000)
 
 
 def test_rows_that_come_later_wait_for_the_next_walk(table, session):

@@ -176,8 +176,8 @@ def test_a_commit_without_an_answer_is_said_to_be_unconfirmed(table, connect, in
     commit, commits = db.commit, itertools.count()
 
     def killed_commit():
-        # The first commit ends the read of the edges, the second the first chunk.
-        if next(commits) == 1:
+        # The first commit ends the read of the edges, the second that of the probe, the third writes.
+        if next(commits) == 2:
             kill(table, db)
         commit()
 

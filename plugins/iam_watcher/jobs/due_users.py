@@ -122,23 +122,23 @@ def users_of(
         db.commit()
 
     def chunk() -> tuple[Any, Any]:
-        keys = order.find(size.rows)
+        due_now = order.find(size.rows, exact=True)
         query = DETAILS.format(
             table=rows.table,
             key=rows.key,
-            keys=",".join(map(str, keys.keys)),
+            keys=",".join(map(str, due_now.keys or [])),
             name=TEXT.format(column="`name`"),
             email=TEXT.format(column="`email`"),
             seen=seen,
         )
-        details = db.read(query) if keys.keys else ()
+        details = db.read(query) if due_now.keys else ()
         db.commit()
-        return keys, details
+        return due_now, details
 
     what = f"users due in {band.days} days"
     db.run(begin, what=what, before_retry=size.halve)
     while not order.finished:
-        keys, details = db.run(chunk, what=what, before_retry=size.halve)
+        due_now, details = db.run(chunk, what=what, before_retry=size.halve)
         for key, name, email, last in details:
             last_seen = last.replace(tzinfo=UTC)
             found.append({
@@ -149,5 +149,5 @@ def users_of(
                 "due": (last_seen + max_inactive).isoformat(),
                 "days": band.days,
             })  # fmt: skip
-        order.passed(keys)
+        order.passed(due_now)
     return found

@@ -75,7 +75,7 @@ class IndexOrder:
         self._db = db
         self._rows = rows
         self._index = index
-        self._left_out: list[str] = []
+        self._left_out: Counter[str] = Counter()
         self._total = self._passed = 0
         self._last: tuple[int, Any] | None = None
 
@@ -91,15 +91,15 @@ class IndexOrder:
             if not error.args or error.args[0] not in NOT_BY_INDEX:
                 raise
             return
-        self._left_out = list(counts.elements())
-        self.few = self._total + sum(counts.values()) < limit
+        self._left_out = +counts
+        self.few = self._total + counts.total() < limit
 
     @property
     def share(self) -> float:
         """How many of the matching rows are done, 0 to 1."""
         return min(self._passed / self._total, 1.0) if self._total else 1.0
 
-    def find(self, limit: int) -> Found:
+    def find(self, limit: int, *, exact: bool) -> Found:  # noqa: ARG002  it is always exact
         """Return the next rows, at most `limit`."""
         values = {**self._rows.values, "limit": limit}
         query = FIRST_PROBE
@@ -107,17 +107,22 @@ class IndexOrder:
             query = NEXT_PROBE
             values |= {"after": self._last[0], "age": self._last[1]}
         found = self._db.read(self._format(query, predicate=self._rows.predicate), values)
-        left_out = [] if self._last else self._left_out
+        left_out = Counter[str]() if self._last else self._left_out
         return Found(
+            matched=len(found),
             keys=sorted(key for key, _ in found),
-            left_out=left_out,
-            examined=len(found) + len(left_out),
             upto=found[-1] if len(found) == limit else None,
+            examined=len(found) + left_out.total(),
+            left_out=left_out,
         )
+
+    def keys_of(self, found: Found) -> list[int]:
+        """Return the keys that were found."""
+        return found.keys or []
 
     def passed(self, found: Found) -> None:
         """Go on behind what was found."""
-        self._passed += len(found.keys)
+        self._passed += found.matched
         self._last = found.upto
         self.finished = found.upto is None
 

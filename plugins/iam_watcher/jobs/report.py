@@ -71,7 +71,7 @@ class Report:
         self.skipped = dict(sorted(walked.skipped.items()))
         self.chunks = walked.chunks
         self.stopped = walked.stopped
-        self.longest_chunk_seconds = round(walked.longest_chunk, 3)
+        self.longest_chunk_seconds = round(walked.longest_chunk, 4)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""

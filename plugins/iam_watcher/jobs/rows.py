@@ -62,7 +62,7 @@ class Walked:
         skipped: reason → rows that were counted and not written. `changed_meanwhile`: they did not match
             any more when they were to be written; `foreign_key`: other rows refer to them.
         chunks: transactions that wrote.
-        longest_chunk: seconds of the longest of them, its probe included.
+        longest_chunk: seconds of the longest of them, its commit included.
         stopped: "max_rows" or "time_budget" if the walk ended there; None if it went to the end.
         also: name → rows that a tally was to count besides.
         examples: key and age of a few rows that a tally found to match.

@@ -14,11 +14,6 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.transaction import Transactions
 
-# What a span of keys holds: one number for each condition.
-TALLY = (
-    "SELECT COUNT(*){sums} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} > %(after)s AND {key} <= %(upto)s"
-)
-
 # A few rows of a span that would be written.
 EXAMPLES = (
     "SELECT {key}, {age} FROM {table} FORCE INDEX (PRIMARY)"
@@ -51,9 +46,7 @@ def tally(
     also = also or {}
     done, size = Walked(), ChunkSize(pace.target)
     order = KeyOrder(db, rows, size)
-    names = {"matched": rows.predicate, **rows.left_out, **also}
-    sums = [f", SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)" for condition in names.values()]
-    query = TALLY.format(sums="".join(sums), table=rows.table, key=rows.key)
+    conditions = {"matched": rows.predicate, **rows.left_out, **also}
     example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, predicate=rows.predicate)
 
     def begin() -> None:
@@ -62,13 +55,11 @@ def tally(
 
     def chunk() -> None:
         window = order.window()
-        values = {**rows.values, **window}
         began = time.monotonic()
-        examined, *numbers = (int(number or 0) for number in db.read(query, values)[0])
+        examined, counts = order.tally(window, conditions)
         size.read(time.monotonic() - began, whole_span=True)
-        counts = dict(zip(names, numbers, strict=True))
         wanted = MOST_EXAMPLES - len(done.examples) if counts["matched"] else 0
-        examples = db.read(example, {**values, "limit": wanted}) if wanted else ()
+        examples = db.read(example, {**rows.values, **window, "limit": wanted}) if wanted else ()
         db.commit()
         order.position = window["upto"]
         done.examined += examined

@@ -2,7 +2,7 @@
 
 Behaviour:
 1. It reads the smallest and the largest key once. Rows beyond them wait for the next walk.
-2. A chunk begins with a probe: a read without locks that finds at most `rows` keys to write within the
+2. A chunk begins with a probe: a read without locks that finds about `rows` rows to write within the
    next `span` keys. Then one statement writes them and repeats the condition, so a row that changed
    between the two is left alone. Then it commits.
 3. `rows` and `span` follow the time that chunks take, so a transaction stays near `Pace.target` seconds.
@@ -24,15 +24,16 @@ from typing import TYPE_CHECKING
 
 from iam_watcher.errors import WalkError
 from iam_watcher.jobs.index_order import IndexOrder
-from iam_watcher.jobs.order import KeyOrder
+from iam_watcher.jobs.order import DENSE, KeyOrder
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
+from iam_watcher.jobs.progress import Progress
 from iam_watcher.jobs.rows import Rows, Walked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iam_watcher.jobs.index_order import AgeIndex
-    from iam_watcher.jobs.order import Order
+    from iam_watcher.jobs.order import Found, Order
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
@@ -45,7 +46,6 @@ WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicat
 WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
 
 ROW_IS_REFERENCED = 1451
-DENSE = 10  # a range is written as such if at least one key in so many is to be written
 PROGRESS_EVERY = 10.0  # seconds
 THROTTLE_EVERY = 1.0  # seconds between two questions to the throttle
 
@@ -65,6 +65,7 @@ class Walk:
         passed: called with the key up to which everything is done, after each chunk.
         throttle: says why the walk has to wait, or None if it may go on. It is asked once a second.
         throttle_patience: seconds to wait for it.
+        progress: called every 10 s with how far the walk has come, which is also logged.
 
     Attributes:
         done: what it has done so far, also after an error stopped it.
@@ -85,6 +86,7 @@ class Walk:
         passed: Callable[[int], None] = lambda _: None,
         throttle: Callable[[], str | None] = lambda: None,
         throttle_patience: float = 600.0,
+        progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self.done = Walked()
         self._db = db
@@ -93,13 +95,18 @@ class Walk:
         self._caps = caps
         self._before_write = before_write
         self._recorder = recorder
+        # A range with gaps may change rows that no probe has found: too many, if rows are counted to a
+        # cap, and unseen, if they are recorded.
+        self._exact = caps.max_rows is not None or recorder is not None
         self._passed = passed
         self._throttle = throttle
         self._throttle_patience = throttle_patience
+        self._progress = progress
         self._size = ChunkSize(pace.target)
         self._index = index if after is None else None
         self.order: Order = KeyOrder(db, rows, self._size, after=after)
         self._began = self._progress_at = self._throttle_at = time.monotonic()
+        self._began_at = 0.0  # the share that was done
 
     def write(self) -> Walked:
         """Write every row that matches, or as many as the caps allow, and return what was done.
@@ -111,6 +118,7 @@ class Walk:
         self._began = time.monotonic()
         self._progress_at = self._began + PROGRESS_EVERY
         self._run(self._begin)
+        self._began_at = self.order.share
         while not self.order.finished:
             self.done.stopped = self._caps.reached(self.done.changed, time.monotonic() - self._began)
             if self.done.stopped:
@@ -120,7 +128,7 @@ class Walk:
             self._run(self._chunk)
             if self.order.position is not None:
                 self._passed(self.order.position)
-            self._log_progress()
+            self._tell_progress()
             self._db.nap(self._pace.rest(time.monotonic() - began))
         return self.done
 
@@ -137,78 +145,89 @@ class Walk:
 
     def _chunk(self) -> None:
         done = self.done
-        began = time.monotonic()
-        found = self.order.find(self._caps.left(self._size.rows, done.changed))
-        changed = protected = 0
-        if found.keys:
-            changed, protected = self._write_keys(found.keys)
-        else:
-            self._db.commit()
+        found = self.order.find(self._caps.left(self._size.rows, done.changed), exact=self._exact)
+        # It read without locks, and may have waited for the disk: the transaction that locks begins now.
+        self._db.commit()
+        changed, protected = self._write(found) if found.matched else (0, 0)
         self.order.passed(found)
         done.examined += found.examined
-        # A row may begin to match between probe and write, so a range can change more than was found.
-        done.matched += max(len(found.keys), changed)
+        # A row may begin to match between probe and write.
+        done.matched += max(found.matched, changed)
         done.changed += changed
         done.skipped.update(found.left_out)
         if protected:
             done.skipped["foreign_key"] += protected
-        if (meanwhile := len(found.keys) - changed - protected) > 0:
+        if (meanwhile := found.matched - changed - protected) > 0:
             done.skipped["changed_meanwhile"] += meanwhile
-        if found.keys:
-            done.chunks += 1
-            done.longest_chunk = max(done.longest_chunk, time.monotonic() - began)
 
-    def _write_keys(self, keys: list[int]) -> tuple[int, int]:
-        """Write the rows of these keys and commit; return how many changed, and how many are protected."""
+    def _write(self, found: Found) -> tuple[int, int]:
+        """Write these rows and commit; return how many changed, and how many are protected."""
         self._before_write()
         began = time.monotonic()
-        if self._recorder is None:
-            changed, protected = self._change(keys)
+        if self._recorder is not None:
+            changed, protected = self._change_and_record(found.keys or [], self._recorder)
+        elif found.keys is None:
+            changed, protected = self._change_range(found)
         else:
-            changed, protected = self._change_and_record(keys, self._recorder)
+            changed, protected = self._change_keys(found.keys)
         try:
             self._db.commit()
         except self._db.error:
             self.done.unconfirmed += changed
             raise
-        self._size.wrote(len(keys), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self._size.wrote(found.matched, seconds)
+        self.done.chunks += 1
+        self.done.longest_chunk = max(self.done.longest_chunk, seconds)
         return changed, len(protected)
 
     def _change_and_record(self, keys: list[int], recorder: Recorder) -> tuple[int, list[int]]:
         """Lock and write these keys, and have the rows that were written recorded."""
         locked = recorder.lock(keys)
-        changed, protected = self._change(locked) if locked else (0, [])
+        changed, protected = self._change_keys(locked) if locked else (0, [])
         if kept := [key for key in locked if key not in set(protected)]:
             recorder.keep(kept)
         return changed, protected
 
-    def _change(self, keys: list[int]) -> tuple[int, list[int]]:
+    def _change_range(self, found: Found) -> tuple[int, list[int]]:
+        """Write the rows that were counted; return how many changed, and the keys of those protected."""
+        changed = self._change(WRITE_RANGE, first=found.after + 1, last=found.upto)
+        if changed is None:
+            return self._change_keys(self.order.keys_of(found))
+        return changed, []
+
+    def _change_keys(self, keys: list[int]) -> tuple[int, list[int]]:
         """Write these keys; if a foreign key protects a row among them, find it by halving.
 
         Returns:
             How many rows changed, and the keys of those that are protected.
         """
-        rows, first, last = self._rows, keys[0], keys[-1]
-        parts = {"write": rows.write, "key": rows.key, "predicate": rows.predicate}
-        # A range with gaps may write rows that no probe has found: too many, if rows are counted to a
-        # cap, and unseen, if they are recorded.
-        exact = self._caps.max_rows is not None or self._recorder is not None
-        span = last - first + 1
-        if len(keys) == span or (len(keys) * DENSE >= span and not exact):
-            query = WRITE_RANGE.format(**parts)
+        span = keys[-1] - keys[0] + 1
+        if len(keys) == span or (len(keys) * DENSE >= span and not self._exact):
+            changed = self._change(WRITE_RANGE, first=keys[0], last=keys[-1])
         else:
-            query = WRITE_LIST.format(**parts, keys=",".join(map(str, keys)))
+            changed = self._change(WRITE_LIST.replace("{keys}", ",".join(map(str, keys))))
+        if changed is not None:
+            return changed, []
+        if len(keys) == 1:
+            return 0, keys
+        half = len(keys) // 2
+        left, right = (self._change_keys(part) for part in (keys[:half], keys[half:]))
+        return left[0] + right[0], left[1] + right[1]
+
+    def _change(self, query: str, **values: int) -> int | None:
+        """Return how many rows a statement changed, or None if a foreign key protects one of them.
+
+        The server has then taken back this statement only, not the transaction.
+        """
+        rows = self._rows
+        query = query.format(write=rows.write, key=rows.key, predicate=rows.predicate)
         try:
-            return self._db.change(query, {**rows.values, "first": first, "last": last}), []
+            return self._db.change(query, {**rows.values, **values})
         except self._db.error as error:
-            # The server has taken back this statement only, not the transaction.
-            if not error.args or error.args[0] != ROW_IS_REFERENCED:
-                raise
-            if len(keys) == 1:
-                return 0, keys
-            half = len(keys) // 2
-            left, right = self._change(keys[:half]), self._change(keys[half:])
-            return left[0] + right[0], left[1] + right[1]
+            if error.args and error.args[0] == ROW_IS_REFERENCED:
+                return None
+            raise
 
     def _run(self, transaction: Callable[[], None]) -> None:
         verb = self._rows.write.split()[0]
@@ -229,18 +248,17 @@ class Walk:
             self._db.nap(THROTTLE_EVERY)
         self._throttle_at = time.monotonic() + THROTTLE_EVERY
 
-    def _log_progress(self) -> None:
+    def _tell_progress(self) -> None:
         now = time.monotonic()
         if now < self._progress_at:
             return
         self._progress_at = now + PROGRESS_EVERY
-        done, share, elapsed = self.done, self.order.share, now - self._began
-        logger.info(
-            "event=progress table=%s examined=%d changed=%d rows_per_second=%.0f walked=%.1f%% eta=%ss",
-            self._rows.table,
-            done.examined,
-            done.changed,
-            done.changed / max(elapsed, 1e-9),
-            100 * share,
-            round(elapsed * (1 - share) / share) if share else "unknown",
+        progress = Progress.after(
+            now - self._began,
+            examined=self.done.examined,
+            changed=self.done.changed,
+            began_at=self._began_at,
+            share=self.order.share,
         )
+        logger.info("event=progress table=%s %s", self._rows.table, progress)
+        self._progress(progress)

@@ -1,0 +1,46 @@
+"""How far a walk has come, as it tells from time to time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a walk has come.
+
+    Attributes:
+        examined: rows that it looked at.
+        changed: rows that it wrote.
+        rows_per_second: of these, in the mean.
+        share: how much of the way is done, 0 to 1: of the range of the keys or, by an index, of the rows
+            that matched at the beginning. A walk that goes on behind a key has the way up to there done.
+        eta_seconds: until the end of the way, at the speed so far; None if nothing can be said yet.
+    """
+
+    examined: int
+    changed: int
+    rows_per_second: float
+    share: float
+    eta_seconds: float | None
+
+    @classmethod
+    def after(cls, seconds: float, *, examined: int, changed: int, began_at: float, share: float) -> Progress:
+        """Return the progress of a walk that has worked for so many seconds.
+
+        Args:
+            seconds: since it began.
+            examined: rows that it looked at.
+            changed: rows that it wrote.
+            began_at: the share that was done when it began.
+            share: the share that is done now.
+        """
+        eta = seconds * (1 - share) / (share - began_at) if share > began_at else None
+        return cls(examined, changed, changed / max(seconds, 1e-9), share, eta)
+
+    def __str__(self) -> str:
+        eta = "unknown" if self.eta_seconds is None else f"{self.eta_seconds:.0f}s"
+        return (
+            f"examined={self.examined} changed={self.changed} rows_per_second={self.rows_per_second:.0f} "
+            f"walked={self.share:.1%} eta={eta}"
+        )
