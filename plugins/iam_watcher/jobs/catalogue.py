@@ -19,7 +19,7 @@ TABLE = (
 
 COLUMNS = (
     "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES', COALESCE(GENERATION_EXPRESSION, '') <> '',"
-    " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%'"
+    " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%', CHARACTER_SET_NAME"
     " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
     " ORDER BY ORDINAL_POSITION"
 )
@@ -50,6 +50,7 @@ class Column:
         nullable: whether it can be NULL.
         generated: whether the server computes it from others.
         has_default: whether the server has a value for it in a new row that names none.
+        charset: its character set, if it has one.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Column:
     nullable: bool
     generated: bool = False
     has_default: bool = False
+    charset: str | None = None
 
     @property
     def quoted(self) -> str:
@@ -119,8 +121,8 @@ def read_table(db: Transactions, name: str) -> Table:
     if (table_type, engine) != ("BASE TABLE", "InnoDB"):
         raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table")
     columns = {
-        column: Column(column, data_type.lower(), *map(bool, facts))
-        for column, data_type, *facts in db.read(COLUMNS, {"table": name})
+        column: Column(column, data_type.lower(), bool(nullable), bool(generated), bool(default), charset)
+        for column, data_type, nullable, generated, default, charset in db.read(COLUMNS, {"table": name})
     }
     keys = [row[0] for row in db.read(KEY, {"table": name})]
     indexes = {column: _quoted(index) for column, index in db.read(INDEXES, {"table": name})}
