@@ -21,7 +21,7 @@ from dev.soak.witness import Event, Witness, now
 from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.jobs.fence import Fence
 from iam_watcher.lock import SHORTEST_LEASE, keepalive
-from iam_watcher.lock.hook import TIMEOUT_SHARE
+from iam_watcher.lock.hook import TIMEOUT_SHARE, reconnect_once
 from iam_watcher.lock.keepalive import PR_SET_PDEATHSIG, KeepAlive
 from iam_watcher.lock.lease import Lease
 
@@ -70,11 +70,8 @@ class Place:
 
     def client(self) -> Client:
         """Return a client as the lock's hook makes them."""
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
         return self.redis.client(
-            socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 1)
+            socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=reconnect_once()
         )
 
 

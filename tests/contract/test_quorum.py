@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import pytest
 from redis import Redis as Client
 
 from iam_watcher.errors import LockUnavailable
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
@@ -90,3 +93,36 @@ def test_servers_that_restart_empty_one_after_the_other_lose_nothing(redis_serve
             client.flushall()
     assert ours.renew()
     assert not theirs.acquire()
+
+
+def test_a_minority_that_hangs_does_not_let_a_mark_run_out(
+    redis_servers: list[Redis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, server in enumerate(redis_servers):
+        monkeypatch.setenv(f"AIRFLOW_CONN_REDIS_{number}", server.airflow_uri)
+        with server.client() as client:
+            client.flushall()
+    grant = Grant(
+        key="clean",
+        owner="a",
+        redis_conn_ids=[f"redis_{number}" for number in range(5)],
+        ttl=3600.0,
+        on_busy="skip",
+        max_hold=None,
+        fence=True,
+        tick="",
+        tick_kept=0.0,
+    )
+    lease = grant.lease()
+    assert lease.acquire()
+    hung = redis_servers[:2]
+    for server in hung:
+        server.pause()
+    try:
+        began = time.monotonic()
+        assert lease.beat("work/-1", "try-1", busy_ttl=keepalive.BUSY_TTL) == "renewed"
+        took = time.monotonic() - began
+    finally:
+        for server in hung:
+            server.resume()
+    assert keepalive.BEAT + took < keepalive.BUSY_TTL

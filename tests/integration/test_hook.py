@@ -111,3 +111,17 @@ def test_a_server_that_cannot_write_is_an_error(role: str, tmp_path, monkeypatch
         lease = Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60)
         with pytest.raises(LockUnavailable, match=r"OutOfMemory|ReadOnly"):
             lease.acquire()
+
+
+def test_a_server_that_is_full_lets_its_holder_renew_and_release(redis_client: Client) -> None:
+    lease = Lease(redis_client, "clean", "a", ttl=60, tick="t1")
+    assert lease.acquire()
+    assert lease.enter("work/-1", "try-1", busy_ttl=5)
+    redis_client.config_set("maxmemory", "1")
+    try:
+        assert lease.beat("work/-1", "try-1", busy_ttl=5) == "renewed"
+        lease.leave("work/-1", "try-1")
+        assert lease.release(tick_done_for=60)
+    finally:
+        redis_client.config_set("maxmemory", "0")
+    assert lease.tick_done_by() == "a"

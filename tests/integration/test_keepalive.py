@@ -10,11 +10,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from iam_watcher.errors import LockLost, LockUnavailable
 from iam_watcher.lock import keepalive
+from iam_watcher.lock.hook import reconnect_once
 from iam_watcher.lock.keepalive import KeepAlive
 from iam_watcher.lock.lease import Lease
 
@@ -49,11 +48,7 @@ def wait_for_error(alive: KeepAlive) -> Exception:
 
 
 def lease_on(server: Redis, owner: str = "a/dag/run", max_hold: float | None = None) -> Lease:
-    client = server.client(
-        socket_timeout=0.1,
-        socket_connect_timeout=0.1,
-        retry=Retry(NoBackoff(), 1),  # as the hook has it
-    )
+    client = server.client(socket_timeout=0.1, socket_connect_timeout=0.1, retry=reconnect_once())
     return Lease(client, "clean", owner, ttl=TTL, max_hold=max_hold)
 
 

@@ -92,7 +92,8 @@ class Grant:
         """Return new Redis clients. Resolves connections: call it in the main thread."""
         from iam_watcher.lock.hook import redis_client
 
-        return [redis_client(name, lease=timedelta(seconds=self.ttl)) for name in self.redis_conn_ids]
+        names, lease = self.redis_conn_ids, timedelta(seconds=self.ttl)
+        return [redis_client(name, lease=lease, servers=len(names)) for name in names]
 
     def lease(self, clients: Sequence[Redis] | None = None) -> Lease:
         """Return the lease, on these clients or new ones."""

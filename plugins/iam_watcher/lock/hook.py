@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.redis.hooks.redis import RedisHook  # noqa: TID253  only run-time code imports this
 from redis.backoff import NoBackoff  # noqa: TID253  the same
-from redis.exceptions import RedisClusterException, RedisError  # noqa: TID253  the same
+from redis.exceptions import ConnectionError, RedisClusterException, RedisError  # noqa: A004, TID253  the same
 
 from iam_watcher.errors import LockError, LockUnavailable
 
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
+    from redis.retry import Retry
 
 TIMEOUT_SHARE = 10  # a hung server costs at most this part of the lease, so a renewal has several tries
 LONGEST_TIMEOUT = 5.0  # seconds
+# Seconds, of each of several servers, which are asked one after the other: while two hang, a beat must
+# still come before the mark of the last one runs out (keepalive.BUSY_TTL).
+LONGEST_OF_SEVERAL = 1.0
 PORT = 6379
 SENTINEL_PORT = 26379
 
@@ -50,11 +54,9 @@ class LockRedisHook(RedisHook):
             LockUnavailable: the cluster can't be reached.
         """
         import redis
-        from redis.retry import Retry
 
         conn = self.get_connection(self.redis_conn_id)
-        # One fresh connection for one that the server closed meanwhile; the caller does the rest.
-        arguments = _arguments(conn, self.timeout) | {"retry": Retry(NoBackoff(), 1)}
+        arguments = _arguments(conn, self.timeout) | {"retry": reconnect_once()}
         if service := conn.extra_dejson.get("sentinel_service"):
             sentinel: Any = redis.Sentinel(  # type: ignore[no-untyped-call]
                 _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments)
@@ -72,9 +74,29 @@ class LockRedisHook(RedisHook):
             raise LockUnavailable(f"{conn.host}:{conn.port or PORT}", self.redis_conn_id, error) from error
 
 
-def redis_client(conn_id: str, *, lease: timedelta) -> Redis:
-    """Return a client for the Airflow connection `conn_id`, with time-outs fit for a lease that long."""
-    timeout = min(LONGEST_TIMEOUT, lease.total_seconds() / TIMEOUT_SHARE)
+def reconnect_once() -> Retry:
+    """Return redis-py's rule to try again once if the server closed the connection meanwhile.
+
+    Not after a time-out: the caller knows when to ask again.
+    """
+    from redis.retry import Retry
+
+    return Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
+
+
+def redis_client(conn_id: str, *, lease: timedelta, servers: int = 1) -> Redis:
+    """Return a client for an Airflow connection, with time-outs that a lease can afford.
+
+    Args:
+        conn_id: the connection.
+        lease: how long a lease lasts.
+        servers: how many of them a lease asks, one after the other.
+
+    Raises:
+        LockError, LockUnavailable: see `LockRedisHook.get_conn`.
+    """
+    longest = LONGEST_TIMEOUT if servers == 1 else LONGEST_OF_SEVERAL
+    timeout = min(longest, lease.total_seconds() / TIMEOUT_SHARE)
     client: Redis = LockRedisHook(conn_id, timeout=timeout).get_conn()
     return client
 
@@ -92,7 +114,8 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
     from redis.asyncio.retry import Retry
 
     conn = await LockRedisHook.aget_connection(conn_id)
-    arguments = _arguments(conn, answer_within) | {"retry": Retry(NoBackoff(), 1)}
+    again = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
+    arguments = _arguments(conn, answer_within) | {"retry": again}
     where: dict[str, Any] = {"host": str(conn.host), "port": conn.port or PORT}
     if conn.extra_dejson.get("cluster"):
         cluster: Any = asyncio.RedisCluster(**where, **_without_db(arguments))

@@ -145,16 +145,18 @@ return 'renewed'
 
 # ARGV: owner, channel, ms to remember the tick as done or 0.
 # Returns released | gone | foreign | working (a live worker of ours has a mark).
-RELEASE = f"""{_NOW}{_TURN}
-if ARGV[3] ~= '0' then redis.call('SET', KEYS[9], ARGV[1], 'NX', 'PX', ARGV[3]) end
+RELEASE = f"""{_NOW}{_TURN}{_LIVE}
 local owner = redis.call('GET', KEYS[1])
+local freed = owner == ARGV[1] and #live == 0
+-- Before the tick: see ACQUIRE on a Redis that is full.
+if freed then redis.call('DEL', KEYS[1], KEYS[3]) end
+if ARGV[3] ~= '0' then redis.call('SET', KEYS[9], ARGV[1], 'NX', 'PX', ARGV[3]) end
+if freed then
+  redis.call('PUBLISH', ARGV[2], turn() or '')
+  return 'released'
+end
 if not owner then return 'gone' end
-if owner ~= ARGV[1] then return 'foreign' end
-{_LIVE}
-if #live > 0 then return 'working' end
-redis.call('DEL', KEYS[1], KEYS[3])
-redis.call('PUBLISH', ARGV[2], turn() or '')
-return 'released'
+return owner == ARGV[1] and 'working' or 'foreign'
 """
 
 # ARGV: owner. Undoes an acquisition that found no majority.

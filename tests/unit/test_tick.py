@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from iam_watcher.lock.release import _all_went_well
+from iam_watcher.lock.tick import Tick, tick_of
+from iam_watcher.timetables import timetable
+
+DAY = 86_400.0
+AFTER = datetime(2027, 3, 10, 3, 30, tzinfo=UTC)
+
+
+def tick(spec: str, run_type: str = "scheduled", run_after: datetime = AFTER) -> Tick | None:
+    run = SimpleNamespace(dag_id="clean", run_type=run_type, run_after=run_after)
+    return tick_of({"dag_run": run, "dag": SimpleNamespace(timetable=timetable(spec))})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [("@every 10m", DAY), ("0 30 3 * * *", 2 * DAY), ("30 3 * * 3", 14 * DAY)],
+)
+def test_a_tick_is_remembered_for_two_intervals_or_a_day(spec: str, kept: float) -> None:
+    assert tick(spec) == Tick("clean:2027-03-10T03:30:00.000000Z", kept)
+
+
+def test_a_tick_has_one_name_in_all_time_zones() -> None:
+    here = AFTER.astimezone(timezone(timedelta(hours=8)))
+    assert tick("@daily", run_after=here) == tick("@daily")
+
+
+def test_two_ticks_have_two_names() -> None:
+    assert tick("@daily").name != tick("@daily", run_after=AFTER + timedelta(microseconds=1)).name
+
+
+@pytest.mark.parametrize("run_type", ["manual", "asset_triggered", "operator_triggered"])
+def test_other_runs_are_for_no_tick(run_type: str) -> None:
+    assert tick("@daily", run_type) is None
+
+
+def test_after_a_run_its_whole_interval_is_one_tick() -> None:
+    """But the next run of the same deployment, which begins when it is over, must not meet the mark."""
+    first = tick("@after 10m")
+    assert first == tick("@after 10m", run_after=AFTER + timedelta(minutes=5))
+    assert 590 <= first.kept < 600
+
+
+def states_are(**states: str) -> bool:
+    ti = SimpleNamespace(dag_id="clean", run_id="r", get_task_states=lambda **_: {"r": states})
+    return _all_went_well({"ti": ti})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("work", "done"),
+    [
+        ({"a": "success"}, True),
+        ({"a": "success", "b": "skipped", "c": "removed"}, True),
+        ({"a": "success", "b": "failed"}, False),
+        ({"a": "success", "b": "upstream_failed"}, False),
+        ({"a": "success", "b": "up_for_retry"}, False),
+        ({"a": "skipped"}, False),
+    ],
+)
+def test_a_tick_is_done_when_all_its_work_ended_well(work: dict[str, str], done: bool) -> None:
+    assert states_are(acquire="success", release="running", **work) == done
