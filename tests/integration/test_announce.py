@@ -127,7 +127,7 @@ KILLED_AFTER_ITS_FIRST_COMMIT = """
     Walk._write = and_die
 
     class TaskInstance:
-        id = "killed"
+        id, task_id, map_index = "killed", "purge", -1
 
     PurgeRowsOperator(
         task_id="purge", table="secret", age_column="expires", age_unit="unix_seconds", grace_days=0,

@@ -281,7 +281,7 @@ KILLED_IN_THE_MIDDLE = """
     Walk._write = stop_before_the_second_chunk
 
     class TaskInstance:
-        id = "killed"
+        id, task_id, map_index = "killed", "purge", -1
 
     PurgeRowsOperator(
         task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=180

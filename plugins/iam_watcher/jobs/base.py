@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from iam_watcher.jobs.session import read_now
 from iam_watcher.jobs.tally import tally
 from iam_watcher.jobs.throttle import Predicate, Throttle
 from iam_watcher.jobs.walk import Walk
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.progress import ProgressRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -172,7 +175,10 @@ class TableJobOperator(DatabaseOperator):
             )
             bookmark = Bookmark(context, self.table, for_next_run=caps != NO_CAPS)
             report.began_after = bookmark.read()
-            with closing(Predicate(self.throttle, db, connect)) as throttle:
+            ti = context["ti"]
+            task = f"{ti.task_id}/{ti.map_index}"
+            record = ProgressRecord(keepalive.current_grant(), task=task, table=self.table)
+            with closing(record), closing(Predicate(self.throttle, db, connect)) as throttle:
                 walk = Walk(
                     db,
                     plan.rows,
@@ -185,6 +191,7 @@ class TableJobOperator(DatabaseOperator):
                     passed=bookmark.move,
                     throttle=throttle,
                     throttle_patience=self.throttle.patience.total_seconds(),
+                    progress=lambda progress: record.write(**asdict(progress)),
                 )
                 try:
                     walk.write()

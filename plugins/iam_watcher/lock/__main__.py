@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the locks that are held, of all that a Watcher used in the last day")
-    show = commands.add_parser("show", help="who holds a lock, and what was released by force before")
+    show = commands.add_parser(
+        "show", help="who holds a lock, how far its work is, what was released by force before"
+    )
     release = commands.add_parser("release", help="free a lock whoever holds it; the holder stops within 2 s")
     for command in (show, release):
         command.add_argument("key", help="the lock's key in Redis, as clean")
@@ -41,6 +43,7 @@ def _run(given: argparse.Namespace) -> int:
     # As Airflow's own commands do: connections of the metadata database count, not only the environment's.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from iam_watcher.lock import force_release as force
+    from iam_watcher.lock import progress
     from iam_watcher.lock.hook import redis_client
 
     lease = timedelta(seconds=30)  # for its time-outs: 3 s
@@ -49,7 +52,9 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "list":
         lines = list(force.holders(clients)) or ["no lock is held"]
     elif given.command == "show":
-        lines = [force.holder(clients, given.key) or f"{given.key!r} is held by no one"]
+        holder = force.holder(clients, given.key)
+        lines = [holder or f"{given.key!r} is held by no one"]
+        lines += [task for task in progress.read(clients, given.key) if holder and task.owner == holder.owner]
         lines += [
             f"released by force at {past.at} by {past.by}: {past.reason} (holder: {past.owner})"
             for past in force.history(clients, given.key)
