@@ -1,8 +1,9 @@
 -- All that the account of the watchers may do in IAM's database. Load it after schema.sql, as an admin.
 -- The account must exist:  CREATE USER iam_watcher IDENTIFIED BY '<password>';
 
--- Only this column: no fault of ours can change a name or a password.
-GRANT SELECT, UPDATE (status) ON iam.user TO iam_watcher;
+-- By column: no fault of ours can read a password, or change more of a user than the status.
+GRANT SELECT (id, name, email, status, isAdmin, loginedAt, createdAt, updatedAt), UPDATE (status)
+  ON iam.user TO iam_watcher;
 GRANT SELECT, DELETE ON iam.policy_audit TO iam_watcher;
 GRANT SELECT, DELETE ON iam.secret TO iam_watcher;
 
