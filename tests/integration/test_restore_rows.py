@@ -11,7 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from tests.integration.conftest import TaskInstance
-from tests.integration.test_archive import UNHURRIED, fill, kill, location, path_for_forks, purge, run_url
+from tests.integration.test_archive import UNHURRIED, fill, location, purge
+from tests.integration.test_archive_kills import kill, path_for_forks, run_url
 
 __all__ = ["location", "path_for_forks"]
 
