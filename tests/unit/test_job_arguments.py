@@ -55,7 +55,9 @@ def test_location(value):
     assert arguments.location("archive", value) == value.rstrip("/")
 
 
-@pytest.mark.parametrize("value", ["/mnt/iam", "s3://", "s3://bucket/../other", "s3://bucket/iam?x=1", 1])
+@pytest.mark.parametrize(
+    "value", ["s3", "/mnt/iam", "s3://", "s3://bucket/../other", "s3://bucket/iam?x=1", "", 1]
+)
 def test_other_locations_are_refused(value):
     with pytest.raises(JobArgumentError, match=r"archive is .*; expected a URL such as"):
         arguments.location("archive", value)
@@ -92,6 +94,7 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"time_budget": timedelta(0)}, "time_budget is 0:00:00; expected a duration over 0"),
         ({"max_rows": "-5"}, "max_rows is '-5'"),
         ({"max_share": 1.5}, "max_share is 1.5"),
+        ({"archive": "/mnt/iam"}, "archive is '/mnt/iam'; expected a URL such as"),
         ({"where": "status = 1"}, "where is 'status = 1'; expected a list of (column, operator, value)"),
         ({"where": ["status = 1"]}, "where has 'status = 1'; expected (column, operator, value)"),
         ({"where": [("status", "=")]}, "expected (column, operator, value)"),

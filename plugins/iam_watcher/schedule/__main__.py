@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timezone", default="UTC", help="of a cron spec without a prefix (default: UTC)")
     parser.add_argument("--dst", default="robfig", choices=("robfig", "vixie"), help="(default: robfig)")
     parser.add_argument("--count", type=int, default=5, help="how many ticks (default: 5)")
-    parser.add_argument("--after", type=_moment, help="an ISO 8601 time with its offset (default: now)")
+    parser.add_argument(
+        "--after", type=_moment, help="an ISO 8601 time; UTC without an offset (default: now)"
+    )
     options = parser.parse_args(arguments)
     try:
         schedule = parse(options.spec, timezone=options.timezone, dst=options.dst)
@@ -102,7 +104,12 @@ def _gaps(cron: Cron, after: int, until: int) -> Iterator[tuple[Span, Span]]:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected an ISO 8601 time such as 2027-03-13T08:00:00+01:00"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
