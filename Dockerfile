@@ -26,3 +26,5 @@ RUN --mount=type=bind,from=wheels,source=/tmp/wheels,target=/tmp/wheels \
     && pip install --no-cache-dir --constraint constraints-cluster.txt --group cluster \
     && pip check
 WORKDIR /opt/airflow
+# A volume that is mounted here begins with this owner and mode.
+RUN mkdir --mode=0700 archive

@@ -36,6 +36,7 @@ OTHERWISE = {
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": "another path",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": "the default: the dags folder",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "PostgreSQL",
+    "AIRFLOW__IAM_WATCHER__ARCHIVE": "a volume",
     "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID": "another deployment",
     "AIRFLOW__IAM_WATCHER__SETTINGS_FILE": "another path",
 }
@@ -171,7 +172,8 @@ class TestTheSameAsMakeRun:
     @pytest.fixture
     def run(self, tmp_path):
         """The environment that `make run` gives to Airflow."""
-        airflow = Airflow(tmp_path, deployment_id="run")
+        options = {"AIRFLOW__IAM_WATCHER__ARCHIVE": tmp_path.as_uri()}
+        airflow = Airflow(tmp_path, deployment_id="run", options=options)
         return {name: value for name, value in airflow.env.items() if name.startswith("AIRFLOW_")}
 
     def test_settings(self, run, cluster):
@@ -284,16 +286,17 @@ class TestPaths:
                     assert target.endswith(":ro"), volume
                 else:
                     assert source in compose["volumes"]
-        assert compose["volumes"].keys() == {"logs", "mariadb", "postgres", "redis"}
+        assert compose["volumes"].keys() == {"archive", "logs", "mariadb", "postgres", "redis"}
 
     def test_airflow_finds_our_folders_where_it_looks(self, ours, cluster):
         for service in ours.values():
             mounts = dict(volume.split(":")[:2] for volume in service["volumes"])
-            for name in ("dags", "plugins", "include", "logs"):
-                source = name if name == "logs" else f"./{name}"
+            for name in ("dags", "plugins", "include", "archive", "logs"):
+                source = name if name in {"archive", "logs"} else f"./{name}"
                 assert mounts[source] == str(AIRFLOW_HOME / name)
         inside = PurePosixPath(cluster["AIRFLOW__IAM_WATCHER__SETTINGS_FILE"]).relative_to(AIRFLOW_HOME)
         assert (ROOT / inside).is_file()
+        assert cluster["AIRFLOW__IAM_WATCHER__ARCHIVE"] == f"file://{AIRFLOW_HOME}/archive"
 
     def test_what_the_image_copies_exists_and_reaches_it(self):
         lines = (ROOT / "Dockerfile").read_text().splitlines()
