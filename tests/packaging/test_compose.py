@@ -39,7 +39,7 @@ OTHERWISE = {
     "AIRFLOW__IAM_WATCHER__ARCHIVE": "a volume",
     "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID": "another deployment",
     "AIRFLOW__IAM_WATCHER__SETTINGS_FILE": "another path",
-    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "PostgreSQL does not keep the API server waiting, as SQLite does",
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "PostgreSQL keeps no API server waiting, as SQLite does",
 }
 SECRET = {"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY"}
 ONLY_IN_A_CLUSTER = {
