@@ -30,8 +30,9 @@ e2e: bootstrap ## Run all tests with a whole Airflow, and the wheel in an enviro
 soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
 	@PYTHONPATH=plugins exec $(python) -m dev.soak
 
-bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lock waiters" measures a part
-	@PYTHONPATH=plugins:.run/peers exec $(python) -m bench
+bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lock purge" measures a part
+	@dev/bootstrap.sh bench
+	PYTHONPATH=plugins:.run/peers exec $(python) -m bench
 
 # Beside .venv, which holds exactly constraints.txt.
 .run/peers: pyproject.toml constraints-bench.txt

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class Result:
         return high and (self.at_least is None or self.ratio >= self.at_least)
 
 
-def interleaved(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def interleaved(contestants: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:
     """Measure the contestants in turn and return each one's figures, one per round.
 
     Each round begins with another contestant, so that none always runs on a warmer machine.
     """
-    figures: dict[str, list[float]] = {name: [] for name in contestants}
+    figures: dict[str, list[Figure]] = {name: [] for name in contestants}
     names = list(contestants)
     for number in range(rounds):
         start = number % len(names)

@@ -53,7 +53,7 @@ def _program(folder, name, script):
     path.chmod(0o755)
 
 
-def _bootstrap(folder, *, leaves=True):
+def _bootstrap(folder, *arguments, leaves=True):
     """Run it as a user who is not root; it `leaves` every file as it was."""
     nobody = (
         [shutil.which("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
@@ -62,7 +62,7 @@ def _bootstrap(folder, *, leaves=True):
     )
     before = sorted(folder.rglob("*"))
     done = subprocess.run(
-        [*nobody, shutil.which("bash"), str(folder / "project" / "dev" / "bootstrap.sh")],
+        [*nobody, shutil.which("bash"), str(folder / "project" / "dev" / "bootstrap.sh"), *arguments],
         env={"PATH": str(folder / "bin"), "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -95,6 +95,11 @@ def test_without_apt_it_says_the_same(machine):
     assert done.returncode == 1
     assert "no apt or no root" in done.stderr
     assert _calls(machine, "sudo", "apt-get") == []
+
+
+def test_only_the_bench_wants_its_peers(machine):
+    assert "percona-toolkit" not in _bootstrap(machine).stderr
+    assert "percona-toolkit" in _bootstrap(machine, "bench").stderr
 
 
 def test_with_sudo_that_asks_for_a_password_nobody_can_type(machine):

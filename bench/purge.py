@@ -1,0 +1,198 @@
+"""Old rows deleted: our walk, the single DELETE that the original has, and what others use instead.
+
+Each contestant deletes the same rows of its own cold copy of the table. What counts is the time until it
+says that it is done, its longest transaction, and the time until InnoDB has really removed the rows.
+
+All is measured on the largest table; on the smallest one what would take minutes on the largest: the
+DELETE with a LIMIT in a loop, to whose advantage that is, since its time grows with the square of the
+rows, and pt-archiver as its manual has it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import walking
+from bench.harness import Result, interleaved, ratio
+from bench.pt_archiver import AS_IN_ITS_MANUAL, TUNED, pt_archiver
+from bench.tables import older_than, policy_audit, sizes, wait_until_purged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bench.tables import Tables
+    from dev.servers import MariaDB
+
+ROUNDS = 3
+
+# The original's.
+DELETE = "DELETE FROM policy_audit WHERE deletedAt < NOW() - INTERVAL %(days)s DAY"
+
+# The loop that most people write.
+DELETE_SOME = f"{DELETE} LIMIT 5000"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run took.
+
+    Attributes:
+        seconds: until it was done.
+        longest: seconds of the longest transaction.
+        purged: seconds until InnoDB had removed the rows.
+    """
+
+    seconds: float
+    longest: float
+    purged: float
+
+
+def measure(folder: Path) -> list[Result]:
+    """Return speeds, transactions, growth and memory."""
+    small, large = sizes()[0], sizes()[-1]
+    table = partial(policy_audit, folder.parent / "tables")
+    halves = _compare(
+        table(large),
+        {
+            "walk": partial(walking.purge, days=older_than(0.5)),
+            "one DELETE": partial(one_delete, days=older_than(0.5)),
+        }
+        | {"pt-archiver": partial(_archiver, days=older_than(0.5), options=TUNED)},
+    )
+    walk, one = halves["walk"], halves["one DELETE"]
+    results = [
+        _speed(f"50 % of {large}", halves, "one DELETE", 0.8),
+        _speed(f"50 % of {large}", halves, "pt-archiver", 1.25),
+        Result(
+            f"50 % of {large}: longest transaction / one DELETE",
+            ratio([run.longest for run in walk], [run.longest for run in one]),
+            at_most=1 / 15,
+        ),
+        Result(
+            f"50 % of {large}: longest transaction, s",
+            statistics.median(run.longest for run in walk),
+            at_most=0.4,
+            detail=f"worst {max(run.longest for run in walk):.2f}",
+        ),
+        Result(
+            f"50 % of {large}: until InnoDB is done / one DELETE",
+            ratio([run.purged for run in walk], [run.purged for run in one]),
+            at_most=0.75,
+            detail=_against([run.purged for run in walk], [run.purged for run in one]),
+        ),
+    ]
+    for share, bar in ((0.1, 0.8), (0.9, 0.8), (0.005, 0.95)):
+        runs = _compare(table(large), _ours_and_one(older_than(share)))
+        results.append(_speed(f"{share:.1%} of {large}", runs, "one DELETE", bar))
+    runs = _compare(table(large, index=True), _ours_and_one(older_than(0.005)))
+    results.append(_speed(f"0.5% of {large}, with an index", runs, "one DELETE", 3))
+    runs = _compare(table(large, redo="1G"), _ours_and_one(older_than(0.5)))
+    results.append(_speed(f"50 % of {large}, with a redo log of 1 GB", runs, "one DELETE", 0.8))
+    slow = _compare(
+        table(small),
+        {
+            "walk": partial(walking.purge, days=older_than(0.5)),
+            "DELETE LIMIT 5000": partial(_delete_some, days=older_than(0.5)),
+            "pt-archiver as in its manual": partial(
+                _archiver, days=older_than(0.5), options=AS_IN_ITS_MANUAL
+            ),
+        },
+    )
+    results += [
+        _speed(f"50 % of {small}", slow, peer, 1)
+        for peer in ("DELETE LIMIT 5000", "pt-archiver as in its manual")
+    ]
+    if large > small:
+        grown = statistics.median(run.seconds for run in walk) / statistics.median(
+            r.seconds for r in slow["walk"]
+        )
+        results.append(
+            Result(f"time for 50 % of {large} / of {small}", grown, at_most=12 * large / small / 10)
+        )
+    return [*results, Result("the walk's memory, MB", _memory(table(large)), at_most=10)]
+
+
+def one_delete(server: MariaDB, days: int) -> float:
+    """Delete as the original does, and return the seconds of the transaction."""
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        began = time.monotonic()
+        cursor.execute(DELETE, {"days": days})
+        return time.monotonic() - began
+
+
+def _delete_some(server: MariaDB, days: int) -> float:
+    longest = 0.0
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        while True:
+            began = time.monotonic()
+            cursor.execute(DELETE_SOME, {"days": days})
+            longest = max(longest, time.monotonic() - began)
+            if not cursor.rowcount:
+                return longest
+
+
+def _archiver(server: MariaDB, days: int, options: Sequence[str]) -> float:
+    return pt_archiver(server, days, *options)
+
+
+def _ours_and_one(days: int) -> dict[str, Callable[[MariaDB], float]]:
+    return {"walk": partial(walking.purge, days=days), "one DELETE": partial(one_delete, days=days)}
+
+
+def _compare(tables: Tables, purges: Mapping[str, Callable[[MariaDB], float]]) -> dict[str, list[Run]]:
+    return interleaved({name: partial(_run, tables, purge) for name, purge in purges.items()}, ROUNDS)
+
+
+def _run(tables: Tables, purge: Callable[[MariaDB], float]) -> Run:
+    """Have the rows of a cold table deleted."""
+    with tables.cold() as server:
+        began = time.monotonic()
+        longest = purge(server)
+        seconds = time.monotonic() - began
+        wait_until_purged(server)
+        return Run(seconds, longest, time.monotonic() - began)
+
+
+def _speed(what: str, runs: dict[str, list[Run]], peer: str, bar: float) -> Result:
+    ours, theirs = ([run.seconds for run in runs[name]] for name in ("walk", peer))
+    return Result(
+        f"{what}: rows/s / {peer}", ratio(theirs, ours), at_least=bar, detail=_against(ours, theirs)
+    )
+
+
+def _against(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    return f"{statistics.median(ours):.1f} against {statistics.median(theirs):.1f} s"
+
+
+def _memory(tables: Tables) -> float:
+    """Return by how much, in MB, a process grows that walks."""
+    ours, theirs = multiprocessing.Pipe()
+    with tables.cold() as server:
+        process = multiprocessing.get_context("fork").Process(target=_grow, args=(theirs, server))
+        process.start()
+        process.join()
+    return float(ours.recv())
+
+
+def _grow(pipe: multiprocessing.connection.Connection, server: MariaDB) -> None:
+    """What runs in that process; what a first walk imports and caches is no matter of the rows."""
+    walking.purge(server, days=older_than(0.0))
+    before = _status("VmRSS")
+    walking.purge(server, days=older_than(0.5))
+    pipe.send(_status("VmHWM") - before)
+    os._exit(0)
+
+
+def _status(name: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1000
+    raise AssertionError(name)

@@ -1,0 +1,135 @@
+"""Inactive users disabled: our job with its brake, one UPDATE, and the original's loop over whole users.
+
+The loop is written here from what is known of the original: it reads all columns of the active users
+(without its limit of 1,000) and writes each inactive one back whole, in a transaction of its own. It runs
+on the smallest table only, where it already takes a minute.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench import walking
+from bench.harness import Result, interleaved, ratio
+from bench.neighbours import clients
+from bench.tables import older_than, sizes, users
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bench.tables import Tables
+    from dev.servers import MariaDB
+
+ROUNDS = 3
+
+UPDATE = (
+    "UPDATE user SET status = 0 WHERE status = 1 AND isAdmin = 0"
+    " AND COALESCE(loginedAt, createdAt) < NOW() - INTERVAL %(days)s DAY"
+)
+
+# Of users all over the table.
+LOGIN = "UPDATE user SET loginedAt = NOW() WHERE id = 1 + %(n)s * 7919 %% {rows}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run took, and the longest wait of a login meanwhile, in seconds."""
+
+    seconds: float
+    login: float
+
+
+def measure(folder: Path) -> list[Result]:
+    """Return speeds, and how long logins wait."""
+    small, large = sizes()[0], sizes()[-1]
+    days = older_than(0.5)
+    ours: Callable[[MariaDB], object] = partial(_disable, days=days)
+    one: Callable[[MariaDB], object] = partial(_one_update, days=days)
+    loop: Callable[[MariaDB], object] = partial(_original, days=days)
+    tables = folder.parent / "tables"
+    few = interleaved(
+        {
+            "ours": partial(_run, users(tables, small), ours),
+            "loop": partial(_run, users(tables, small), loop),
+        },
+        ROUNDS,
+    )
+    many = interleaved(
+        {"ours": partial(_run, users(tables, large), ours), "one": partial(_run, users(tables, large), one)},
+        ROUNDS,
+    )
+    beside = interleaved(
+        {
+            "ours": partial(_run, users(tables, large), ours, logins_of=large),
+            "one": partial(_run, users(tables, large), one, logins_of=large),
+        },
+        ROUNDS,
+    )
+
+    def against(ours: list[float], theirs: list[float]) -> str:
+        return f"{statistics.median(ours):.2f} against {statistics.median(theirs):.2f} s"
+
+    def seconds(runs: list[Run]) -> list[float]:
+        return [run.seconds for run in runs]
+
+    waits = [[run.login for run in beside[name]] for name in ("ours", "one")]
+    return [
+        Result(
+            f"50 % of {small} users: users/s with the brake / the original's loop",
+            ratio(seconds(few["loop"]), seconds(few["ours"])),
+            at_least=100,
+            detail=against(seconds(few["ours"]), seconds(few["loop"])),
+        ),
+        Result(
+            f"50 % of {large} users: users/s with the brake / one UPDATE",
+            ratio(seconds(many["one"]), seconds(many["ours"])),
+            at_least=0.4,
+            detail=against(seconds(many["ours"]), seconds(many["one"])),
+        ),
+        Result(
+            f"50 % of {large} users: longest wait of a login / one UPDATE",
+            ratio(*waits),
+            at_most=1 / 8,
+            detail=against(*waits),
+        ),
+    ]
+
+
+def _run(tables: Tables, job: Callable[[MariaDB], object], *, logins_of: int = 0) -> Run:
+    logins = [LOGIN.format(rows=logins_of)] if logins_of else []
+    with tables.cold() as server, clients(server, *logins) as waits:
+        began = time.monotonic()
+        job(server)
+        seconds = time.monotonic() - began
+    return Run(seconds, max(waits[0]) if waits else 0.0)
+
+
+def _disable(server: MariaDB, days: int) -> None:
+    job = DisableInactiveUsersOperator(task_id="disable", max_inactive_days=days, max_share=0.99)
+    walking.walk(server, job)
+
+
+def _one_update(server: MariaDB, days: int) -> None:
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(UPDATE, {"days": days})
+
+
+def _original(server: MariaDB, days: int) -> None:
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM user WHERE status = 1 ORDER BY id DESC")
+        columns = [column[0] for column in cursor.description]
+        status, logined = columns.index("status"), columns.index("loginedAt")
+        write = f"UPDATE user SET {', '.join(f'`{column}` = %s' for column in columns)} WHERE id = %s"
+        before = datetime.now() - timedelta(days=days)  # noqa: DTZ005  as the server's, which is ours
+        for user in [list(row) for row in cursor.fetchall()]:
+            if user[logined] < before:
+                user[status] = 0
+                cursor.execute(write, [*user, user[columns.index("id")]])

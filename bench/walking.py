@@ -1,0 +1,83 @@
+"""The jobs as their operators do them, without Airflow's part of it: what all database subjects measure."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.jobs.archive import Archive
+from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.jobs.pace import PACES
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.session import read_now, set_up
+from iam_watcher.jobs.storage import Folder
+from iam_watcher.jobs.tally import tally
+from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dev.servers import MariaDB
+    from iam_watcher.jobs.base import TableJobOperator
+
+
+class TimedTransactions(Transactions):
+    """Transactions that know how long the longest of them took.
+
+    Attributes:
+        longest: seconds from its first statement to the end of its commit.
+    """
+
+    longest = 0.0
+    _began: float | None = None
+
+    def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
+        """Return all rows of a query."""
+        self._begin()
+        return super().read(query, values)
+
+    def change(self, query: str, values: Mapping[str, object] | None = None) -> int:
+        """Run a statement that writes."""
+        self._begin()
+        return super().change(query, values)
+
+    def commit(self) -> None:
+        """Commit."""
+        super().commit()
+        if self._began is not None:
+            self.longest = max(self.longest, time.monotonic() - self._began)
+            self._began = None
+
+    def _begin(self) -> None:
+        if self._began is None:
+            self._began = time.monotonic()
+
+
+def walk(server: MariaDB, job: TableJobOperator) -> float:
+    """Do a job, its brake and its archive included, and return the seconds of its longest transaction."""
+    connection = server.connect_as_watcher(autocommit=False)
+    set_up(connection)
+    pace = PACES[job.pace] if isinstance(job.pace, str) else job.pace
+    with closing(TimedTransactions(connection)) as db:
+        now = read_now(connection)
+        plan = job.plan(read_table(db, job.table), now)
+        if plan.max_share is not None and plan.max_share < 1:
+            tally(db, plan.rows, also={"eligible": plan.eligible}, age=plan.age, pace=pace)
+        location = job.archive_location()
+        if location is None:
+            Walk(db, plan.rows, pace=pace, index=plan.index).write()
+        else:
+            archive = Archive(Folder(location), {"now": now.isoformat(), **job.archive_facts(plan)})
+            Walk(db, plan.rows, pace=pace, recorder=job.recorder(db, plan, archive)).write()
+            archive.close()
+        return db.longest
+
+
+def purge(server: MariaDB, days: int, **options: Any) -> float:
+    """Delete old rows of policy_audit as our job does; return the seconds of the longest transaction."""
+    job = PurgeRowsOperator(
+        task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=days, **options
+    )
+    return walk(server, job)
