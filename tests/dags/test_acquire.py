@@ -1,0 +1,163 @@
+"""Runs whose task `acquire` finds the lock held, has to wait for it, or can't have it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam_watcher import Lock, Watcher
+from iam_watcher.lock.sensor import RedisLockSensor
+from tests.dags.runs import BRIEF, look, states, xcom
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+    from dev.servers import Redis
+
+
+def test_a_busy_lock_skips_and_names_the_holder(run_dag, redis_client: Client, caplog) -> None:
+    redis_client.set("clean", "x7Qy", px=60_000)
+    with Watcher("run_busy", schedule=None, lock=BRIEF) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run) == {"acquire": "skipped", "look": "skipped", "release": "skipped", "run": "success"}
+    holder = xcom(run, "acquire", "holder")
+    assert (holder["owner"], holder["deployment"], holder["since"]) == ("x7Qy", "unknown (Go)", None)
+    assert redis_client.get("clean") == b"x7Qy"
+
+
+def test_a_busy_lock_fails_if_it_should(run_dag, redis_client: Client) -> None:
+    redis_client.set("clean", "x7Qy", px=60_000)
+    lock = Lock("clean", wait=timedelta(0), on_busy="fail")
+    with Watcher("run_busy_fail", schedule=None, lock=lock) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "failed"
+    assert states(run)["look"] == "upstream_failed"
+    assert states(run)["run"] == "failed"
+    assert next(ti for ti in run.get_task_instances() if ti.task_id == "acquire").try_number == 1
+    assert xcom(run, "acquire", "holder")["owner"] == "x7Qy"
+
+
+def test_the_lock_is_waited_for(run_dag, redis_client: Client) -> None:
+    redis_client.set("clean", "x7Qy", px=700)
+    with Watcher("run_wait", schedule=None, lock=Lock("clean", wait=timedelta(seconds=20))) as dag:
+        look()
+    assert states(run_dag(dag))["look"] == "success"
+
+
+def test_redis_out_of_reach_is_a_failure_and_not_busy(
+    run_dag, redis_client: Client, monkeypatch, caplog, capsys
+) -> None:
+    from dev.processes import free_port
+
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://127.0.0.1:{free_port()}")
+    with Watcher("run_no_redis", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "failed"
+    assert states(run)["run"] == "failed"
+    assert xcom(run, "acquire", "holder") is None
+    assert "Redis can't be asked for the lock" in caplog.text + capsys.readouterr().out
+
+
+@pytest.mark.parametrize("deployment", ["", "a/b", "a b", "x" * 65])
+def test_a_deployment_without_a_proper_id_does_nothing(
+    run_dag, redis_client: Client, monkeypatch, deployment: str, caplog, capsys
+) -> None:
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID", deployment)
+    with Watcher("run_no_id", schedule=None, lock=BRIEF) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "failed"
+    assert states(run)["run"] == "failed"
+    assert redis_client.get("clean") is None
+    assert "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID" in caplog.text + capsys.readouterr().out
+
+
+def test_an_acquire_that_fails_after_it_got_the_lock_gives_it_back(
+    run_dag, redis_client: Client, monkeypatch
+) -> None:
+    def fail(holder):
+        raise RuntimeError
+
+    monkeypatch.setattr("iam_watcher.lock.sensor._as_xcom", fail)
+    with Watcher("run_leak", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
+        look()
+    assert states(run_dag(dag))["acquire"] == "failed"
+    assert redis_client.get("clean") is None
+
+
+def test_a_long_wait_is_left_to_the_triggerer(run_dag, redis_client: Client, caplog) -> None:
+    redis_client.set("clean", "x7Qy", px=3000)
+    with Watcher("run_defer", schedule=None, lock=Lock("clean", wait=timedelta(minutes=2))) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["look"] == "success"
+    assert "running trigger in line" in caplog.text
+    assert redis_client.zcard("{clean}:waiters") == 0
+
+
+def test_a_long_wait_ends_at_its_deadline(run_dag, redis_client: Client, monkeypatch) -> None:
+    redis_client.set("clean", "x7Qy", px=600_000)
+    monkeypatch.setattr("iam_watcher.lock.sensor.LONGEST_POLLING", 0.5)
+    with Watcher("run_deadline", schedule=None, lock=Lock("clean", wait=timedelta(seconds=2))) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "skipped"
+    assert xcom(run, "acquire", "holder")["owner"] == "x7Qy"
+    assert redis_client.zcard("{clean}:waiters") == 0
+
+
+def test_another_airflow_with_our_id_is_refused(
+    run_dag, redis_client: Client, monkeypatch, caplog, capsys
+) -> None:
+    with Watcher("run_twin", schedule=None, lock=BRIEF) as dag:
+        look()
+    assert states(run_dag(dag))["run"] == "success"
+    monkeypatch.setenv("AIRFLOW_VAR_IAM_WATCHER_FINGERPRINT", "of another metadata database")
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "failed"
+    assert next(ti for ti in run.get_task_instances() if ti.task_id == "acquire").try_number == 1
+    assert "another Airflow goes by the id 'test'" in caplog.text + capsys.readouterr().out
+    assert redis_client.get("clean") is None
+
+
+def test_a_sensor_that_is_stopped_does_not_take_the_lock_any_more(
+    run_dag, redis_client: Client, redis_server: Redis, monkeypatch
+) -> None:
+    """As by "mark failed": its process goes on for some seconds after that."""
+    redis_client.set("clean", "x7Qy", px=60_000)
+    original = RedisLockSensor._check_wanted
+
+    def stop_and_free(self) -> None:
+        self.on_kill()
+        with redis_server.client() as client:
+            client.delete("clean")
+        original(self)
+
+    monkeypatch.setattr(RedisLockSensor, "_check_wanted", stop_and_free)
+    with Watcher("run_stopped", schedule=None, lock=Lock("clean", wait=timedelta(seconds=8))) as dag:
+        look()
+    assert states(run_dag(dag))["acquire"] == "failed"
+    assert redis_client.get("clean") is None
+    assert redis_client.zcard("{clean}:waiters") == 0
+
+
+def test_a_sensor_that_is_stopped_as_it_takes_the_lock_gives_it_back(
+    run_dag, redis_client: Client, monkeypatch
+) -> None:
+    original = RedisLockSensor._check_wanted
+
+    def stop(self) -> None:
+        assert redis_client.get("clean") is not None
+        self.on_kill()
+        original(self)
+
+    monkeypatch.setattr(RedisLockSensor, "_check_wanted", stop)
+    with Watcher("run_stopped_late", schedule=None, lock=BRIEF) as dag:
+        look()
+    assert states(run_dag(dag))["acquire"] == "failed"
+    assert redis_client.get("clean") is None

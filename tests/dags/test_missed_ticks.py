@@ -1,0 +1,63 @@
+"""Which runs the scheduler creates for ticks that came while it was down or the watcher paused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+
+# Ticks every hour, down from 09:00 until a moment.
+@pytest.mark.parametrize(
+    ("up", "grace", "made_up"),
+    [
+        ("09:29:00", None, ["09:00:00"]),  # half an hour: half the interval
+        ("09:31:00", None, []),
+        ("09:55:00", timedelta(hours=1), ["09:00:00"]),
+        ("09:00:05", timedelta(0), []),
+        ("12:20:00", None, ["12:00:00"]),  # four were missed, the latest is made up for
+        ("12:40:00", None, []),
+    ],
+)
+def test_missed_while_down(deployment, up, grace, made_up):
+    deployment.store("@hourly", missed_grace=grace)
+    deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")
+    deployment.due("09:00:00")
+    deployment.up_since(up)
+    assert deployment.scheduler_comes(up) == made_up
+    assert deployment.next == f"{int(up[:2]) + 1:02}:00:00"
+
+
+def test_an_hour_is_the_longest_default_grace(deployment):
+    deployment.store("0 9 * * *")
+    deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")
+    deployment.due("09:00:00")
+    deployment.up_since("10:00:01")
+    assert deployment.scheduler_comes("10:00:02") == []
+
+
+@pytest.mark.parametrize("event", ["patch_dag", "patch_dags", "cli_dag_unpause"])
+@pytest.mark.parametrize(
+    ("grace", "made_up"), [(None, ["09:00:00"]), (timedelta(minutes=2), []), (timedelta(0), [])]
+)
+def test_missed_while_paused(deployment, event, grace, made_up):
+    deployment.store("@hourly", missed_grace=grace)
+    deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")
+    deployment.due("09:00:00")
+    deployment.unpaused("09:03:00", event)
+    assert deployment.scheduler_comes("09:03:01") == made_up
+
+
+def test_the_first_unpause_is_no_surprise(deployment):
+    deployment.store("@hourly", missed_grace=timedelta(hours=9))
+    deployment.due("09:00:00")
+    deployment.unpaused("09:00:05")
+    assert deployment.scheduler_comes("09:00:06") == []
+    assert deployment.next == "10:00:00"
+
+
+def test_a_moment_that_passed_while_paused_is_over(deployment):
+    deployment.store("@at 2027-03-10T09:00:00Z")
+    deployment.unpaused("09:00:05")
+    assert deployment.scheduler_comes("09:00:06") == []
+    assert deployment.next == ""
