@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
 from iam_watcher.errors import ArchiveDamaged, ArchiveError, JobArgumentError
-from iam_watcher.jobs import archive
+from iam_watcher.jobs import archive, row_archive
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.storage import Folder
@@ -54,8 +54,10 @@ def kept(url):
     return rows
 
 
-@pytest.fixture
-def location(tmp_path):
+@pytest.fixture(params=["MariaDB", "MySQL"])
+def location(tmp_path, request, monkeypatch):
+    """A folder; what archives into it does so as on that server, of which only the first returns rows."""
+    monkeypatch.setattr(row_archive, "VERSION", f"SELECT '11-{request.param}'")
     return f"file://{tmp_path}/archive"
 
 

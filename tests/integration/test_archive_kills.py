@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
+from iam_watcher.jobs.archive import Archive
 from iam_watcher.jobs.walk import Walk
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import UNHURRIED, fill, kept, location, purge
@@ -21,19 +22,18 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.integration.test_archive_kills"])
 
 
+WAITING = {"between archive and commit": (Archive, "add"), "between commit and commit": (Walk, "_chunk")}
+
+
 def work(location, moment, ready):
     """Delete rows; with a moment to stop at, tell when it is reached and wait to be killed."""
-    waiting = {"between archive and commit": ("keep", True), "between commit and commit": ("_chunk", False)}
 
     def stop():
         ready.send(moment)
         ready.recv()
 
-    if moment in waiting:
-        from iam_watcher.jobs.row_archive import RowArchive
-
-        kind = RowArchive if moment == "between archive and commit" else Walk
-        name = waiting[moment][0]
+    if moment in WAITING:
+        kind, name = WAITING[moment]
         original = getattr(kind, name)
         calls = iter(range(1_000_000))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from contextlib import closing, suppress
 
 import MySQLdb
@@ -114,6 +115,20 @@ def test_a_throttle_that_never_lets_go_is_an_error(table, session, monkeypatch):
     with pytest.raises(WalkError, match="`t` was held back for 0 s: too busy"):
         job.write()
     assert count(table) == 100
+
+
+def test_its_session_is_not_silent_while_it_is_held_back(table, session, monkeypatch):
+    """The server ends a session that is silent for a lease, and the fence that it holds."""
+    monkeypatch.setattr(transaction, "PING_EVERY", 0.2)
+    with closing(session.cursor()) as cursor:
+        cursor.execute("SET SESSION wait_timeout = 1")
+    held_until = time.monotonic() + 2.5
+
+    def throttle():
+        return "another server lags" if time.monotonic() < held_until else None
+
+    # Without a way to reconnect, a session that was ended is an error.
+    assert Walk(Transactions(session), OLD, throttle=throttle).write().changed == 100
 
 
 def test_a_stop_is_heard_while_it_is_throttled(table, session):

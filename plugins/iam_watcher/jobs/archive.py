@@ -19,6 +19,7 @@ import hashlib
 import json
 import re
 import uuid
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -79,17 +80,21 @@ def run_folder(location: str, table: str, context: Context) -> Folder:
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows as a part has them: how many, the compressed lines, and their checksum."""
+    """Rows as a part has them: how many, and their compressed lines, a JSON object each."""
 
     rows: int
     data: bytes
-    sha256: str
 
 
-def pack(lines: Sequence[bytes]) -> Packed:
-    """Return rows, each a JSON object in a line, as a part has them."""
-    data = gzip.compress(b"".join(lines), compresslevel=QUICK, mtime=0)
-    return Packed(len(lines), data, hashlib.sha256(data).hexdigest())
+def compressor() -> Any:
+    """Return what makes a gzip of bytes piece by piece; several gzips behind each other are one again."""
+    return zlib.compressobj(QUICK, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+
+
+def compress(lines: Iterable[bytes]) -> bytes:
+    """Return a gzip of JSON lines."""
+    gzip = compressor()
+    return b"".join([*(gzip.compress(line) for line in lines), gzip.flush()])
 
 
 class Archive:
@@ -119,11 +124,10 @@ class Archive:
         """
         if not self._parts:
             self._write_manifest(complete=False)
-        name = PART.format(number=len(self._parts) + 1, rows=packed.rows, sha256=packed.sha256)
+        sha256 = hashlib.sha256(packed.data).hexdigest()
+        name = PART.format(number=len(self._parts) + 1, rows=packed.rows, sha256=sha256)
         self._folder.write(name, packed.data)
-        self._parts.append(
-            {"name": name, "rows": packed.rows, "bytes": len(packed.data), "sha256": packed.sha256}
-        )
+        self._parts.append({"name": name, "rows": packed.rows, "bytes": len(packed.data), "sha256": sha256})
         self.rows += packed.rows
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, replace
-from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import TableError
@@ -30,7 +29,8 @@ class Format:
         types: the data types that are written so.
         select: SQL that reads a {column}.
         insert: SQL that writes a {value}, a placeholder.
-        to_json: turns what `select` gives into JSON text.
+        read: turns what `select` gives into what JSON has; None if it is that already. Bytes stand in
+            JSON as base64.
         from_json: turns a JSON value into what `insert` takes.
     """
 
@@ -38,7 +38,7 @@ class Format:
     types: frozenset[str]
     select: str
     insert: str
-    to_json: Callable[[Any], str]
+    read: Callable[[Any], Any] | None
     from_json: Callable[[Any], Any]
 
 
@@ -47,7 +47,7 @@ TEXT = Format(
     TEXTS | {"json", "decimal", "date", "time", "datetime", "timestamp"} | {"uuid", "inet4", "inet6"},
     "CAST(CONVERT({column} USING utf8mb4) AS BINARY)",
     "CONVERT({value} USING utf8mb4)",
-    lambda value: encode_basestring(value.decode()),
+    bytes.decode,
     lambda value: value.encode(),
 )
 
@@ -56,17 +56,17 @@ UTF8 = frozenset({"ascii", "utf8", "utf8mb3", "utf8mb4"})
 UTF8_TEXT = replace(TEXT, select="CAST({column} AS BINARY)")
 
 FORMATS = (
-    Format("number", INTEGERS | {"double", "year"}, "{column}", "{value}", repr, lambda v: v),
+    Format("number", INTEGERS | {"double", "year"}, "{column}", "{value}", None, lambda v: v),
     # The server shows a FLOAT with six digits; as a DOUBLE it shows all it has.
-    Format("number", frozenset({"float"}), "{column} + 0e0", "{value}", repr, lambda v: v),
-    Format("number", frozenset({"bit"}), "{column} + 0", "{value}", repr, lambda v: v),
+    Format("number", frozenset({"float"}), "{column} + 0e0", "{value}", None, lambda v: v),
+    Format("number", frozenset({"bit"}), "{column} + 0", "{value}", None, lambda v: v),
     TEXT,
     Format(
         "base64",
         frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}),
         "CAST({column} AS BINARY)",
         "{value}",
-        lambda value: f'"{base64.b64encode(value).decode()}"',
+        None,
         base64.b64decode,
     ),
 )

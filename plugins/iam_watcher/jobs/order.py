@@ -35,7 +35,7 @@ READS = (
 )
 
 
-DENSE = 20  # keys are not worth a list if at least one row in so many is to be written
+DENSE = 4  # keys are not worth a list if at least one row in so many is to be written
 
 
 @dataclass(frozen=True)

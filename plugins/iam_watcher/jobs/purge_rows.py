@@ -13,7 +13,7 @@ from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
 from iam_watcher.jobs.index_order import AgeIndex
 from iam_watcher.jobs.plan import Plan
-from iam_watcher.jobs.row_archive import KIND, REDACTED, RowArchive, kept_columns
+from iam_watcher.jobs.row_archive import KIND, REDACTED, kept_columns, row_archive
 from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class PurgeRowsOperator(TableJobOperator):
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
         """Return what archives the rows."""
-        return RowArchive(db, plan.rows, plan.table, kept_columns(plan.table, self.redact), archive)
+        return row_archive(db, plan.rows, plan.table, kept_columns(plan.table, self.redact), archive)
 
     def _days(self) -> int:
         if self.older_than_days is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,19 @@ class Rows:
 
 
 class Recorder(Protocol):
-    """Writes down what a walk changes; both methods are called within the transaction that changes it."""
+    """Writes down what a walk changes; its methods are called within the transaction that changes it.
+
+    Attributes:
+        returning: SQL for what a statement that writes is to return of each row; "" for nothing.
+    """
+
+    returning: str
 
     def lock(self, keys: Sequence[int]) -> list[int]:
         """Lock the rows of these keys that still match, and return their keys, sorted."""
+
+    def take(self, batches: Iterable[Sequence[Any]]) -> int:
+        """Take the rows that a statement returns, and return how many they were."""
 
     def keep(self, keys: Sequence[int]) -> None:
         """Make durable what is known of these rows; they were locked, then written, and are to be committed.

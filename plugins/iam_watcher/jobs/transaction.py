@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from iam_watcher.errors import TableError, WalkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,11 @@ DENIED = frozenset({1044, 1142, 1143, 1227})
 TRIES = 10  # with 0.2 s to 5 s between: about 26 s, besides the time-outs themselves
 LONGEST_WAIT = 5.0  # seconds between two tries
 LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
+PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `fence`
+
+BATCH = 500  # rows
+
+PING = "SELECT 1"
 
 Result = TypeVar("Result")
 
@@ -42,8 +47,8 @@ class Connection(Protocol):
 
     Error: type[Exception]
 
-    def cursor(self) -> Any:
-        """Return a new cursor."""
+    def cursor(self, kind: Any = None) -> Any:
+        """Return a new cursor; another kind than that of PEP 249 is MySQLdb's."""
 
     def commit(self) -> None:
         """Commit."""
@@ -81,6 +86,7 @@ class Transactions:
         self._connection = connection
         self._checkpoint = checkpoint
         self._reconnect = reconnect
+        self._spoke_at = time.monotonic()
 
     def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
         """Return all rows of a query."""
@@ -94,9 +100,20 @@ class Transactions:
             cursor.execute(query, values or {})
             return int(cursor.rowcount)
 
+    def change_returning(
+        self, query: str, values: Mapping[str, object], take: Callable[[Iterable[Any]], int]
+    ) -> int:
+        """Run a statement that writes and returns rows; `take` gets them in batches while it goes on."""
+        from MySQLdb.cursors import SSCursor
+
+        with closing(self._connection.cursor(SSCursor)) as cursor:
+            cursor.execute(query, values)
+            return take(iter(lambda: cursor.fetchmany(BATCH), ()))
+
     def commit(self) -> None:
         """Commit what was done since the last commit."""
         self._connection.commit()
+        self._spoke_at = time.monotonic()
 
     def close(self) -> None:
         """Close the connection."""
@@ -139,8 +156,12 @@ class Transactions:
         raise AssertionError  # count() never ends
 
     def nap(self, seconds: float) -> None:
-        """Sleep; the checkpoint is looked at meanwhile."""
+        """Sleep, between two transactions; look at the checkpoint meanwhile, and keep the session alive."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LONGEST_NAP))
             self._checkpoint()
+            if time.monotonic() - self._spoke_at > PING_EVERY:
+                with suppress(self.error):  # A connection that is lost is the next transaction's business.
+                    self.read(PING)
+                    self.commit()

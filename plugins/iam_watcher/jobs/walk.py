@@ -45,6 +45,9 @@ WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicat
 # Writes keys that lie far apart.
 WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
 
+# The same, if what is written is to be recorded and the server can tell it.
+RETURNING = "{query} RETURNING {columns}"
+
 ROW_IS_REFERENCED = 1451
 PROGRESS_EVERY = 10.0  # seconds
 THROTTLE_EVERY = 1.0  # seconds between two questions to the throttle
@@ -215,15 +218,21 @@ class Walk:
         left, right = (self._change_keys(part) for part in (keys[:half], keys[half:]))
         return left[0] + right[0], left[1] + right[1]
 
-    def _change(self, query: str, **values: int) -> int | None:
+    def _change(self, query: str, **values: object) -> int | None:
         """Return how many rows a statement changed, or None if a foreign key protects one of them.
 
         The server has then taken back this statement only, not the transaction.
         """
         rows = self._rows
         query = query.format(write=rows.write, key=rows.key, predicate=rows.predicate)
+        values = {**rows.values, **values}
+        recorder = self._recorder
         try:
-            return self._db.change(query, {**rows.values, **values})
+            if recorder is not None and recorder.returning:
+                return self._db.change_returning(
+                    RETURNING.format(query=query, columns=recorder.returning), values, recorder.take
+                )
+            return self._db.change(query, values)
         except self._db.error as error:
             if error.args and error.args[0] == ROW_IS_REFERENCED:
                 return None
