@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import stat
 from pathlib import Path
@@ -172,6 +173,19 @@ def test_a_column_that_cannot_be_kept_is_refused_before_the_first_write(scratch,
     assert perform(purge(location, **options, redact=["place"]))["changed"] == 1
 
 
+def test_a_column_that_the_account_may_not_read_is_no_column_that_is_left_out(
+    iam, mariadb, perform, location
+):
+    """The server's catalogue does not even name it."""
+    iam.run("CREATE TABLE hidden (id int PRIMARY KEY, age timestamp NOT NULL, text varchar(9) NULL)")
+    iam.run("INSERT INTO hidden VALUES (1, '2001-01-01', 'text')")
+    iam.run(f"GRANT SELECT (id, age), DELETE ON iam.hidden TO {mariadb.user}")
+    with pytest.raises(AirflowFailException, match="SELECT on `hidden`, all columns"):
+        perform(purge(location, table="hidden", age_column="age"))
+    assert iam.value("SELECT COUNT(*) FROM hidden") == 1
+    assert perform(purge(None, table="hidden", age_column="age", archive=None))["changed"] == 1
+
+
 def test_a_value_that_the_server_would_cut_is_no_null(scratch, perform, location):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, long_one longtext NULL)")
     before = scratch.value("SELECT @@GLOBAL.max_allowed_packet")
@@ -289,6 +303,16 @@ def test_a_missing_part_is_found(archived):
     parts[-1].unlink()
     with pytest.raises(ArchiveDamaged, match="expected 1 to"):
         archive.find(url, kind="rows")
+
+
+def test_a_part_that_was_stored_without_an_answer_does_no_harm(archived):
+    """An object store can take a part although the worker was told of an error, and rolled back."""
+    url, folder = archived
+    data = max(folder.glob("part-*")).read_bytes()
+    rows, sha256 = len(gzip.decompress(data).splitlines()), hashlib.sha256(data).hexdigest()
+    number = len(list(folder.glob("part-*"))) + 1
+    (folder / archive.PART.format(number=number, rows=rows, sha256=sha256)).write_bytes(data)
+    assert archive.verify(archive.find(url, kind="rows")) == 1500 + rows
 
 
 def test_a_folder_without_an_archive_is_an_error(archived, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
@@ -62,8 +63,27 @@ def test_a_retry_goes_on_where_the_first_try_failed(table, run_dag, monkeypatch)
     assert run.state == "success"
     assert report(run)["began_after"] == 300
     assert (report(run)["changed"], report(run)["examined"]) == (700, 700)
+    assert report(run)["changed_before"] == 300
     assert table.value("SELECT COUNT(*) FROM t") == 0
     assert fails.chunks == 11
+
+
+def test_a_cap_is_for_all_tries_of_a_run(table, run_dag, monkeypatch):
+    Fails(monkeypatch, chunk=4)
+    done = report(run_dag(purging(max_rows=450, retries=1, retry_delay=timedelta(0))))
+    assert (done["changed_before"], done["changed"], done["stopped"]) == (300, 150, "max_rows")
+    assert table.value("SELECT COUNT(*) FROM t") == 550
+    assert report(run_dag(purging(max_rows=1000)))["began_after"] == 450
+
+
+def test_a_cap_is_for_all_tries_of_a_run_by_the_index(table, run_dag, monkeypatch):
+    table.run("INSERT INTO t SELECT seq, UTC_TIMESTAMP() FROM seq_1001_to_20000")
+    table.run("ALTER TABLE t ADD INDEX (age)")
+    table.run("ANALYZE TABLE t")
+    Fails(monkeypatch, chunk=4)
+    done = report(run_dag(purging(max_rows=450, retries=1, retry_delay=timedelta(0))))
+    assert (done["order"], done["changed_before"], done["changed"]) == ("index", 300, 150)
+    assert table.value("SELECT COUNT(*) FROM t") == 19_550
 
 
 def test_a_failed_run_tells_what_it_did(table, run_dag, monkeypatch):
@@ -103,6 +123,15 @@ def test_a_time_budget_that_is_over_at_once_leaves_all_to_the_next_run(table, ru
     assert (done["changed"], done["stopped"], done["position"]) == (0, "time_budget", 0)
     done = report(run_dag(purging(time_budget=timedelta(hours=1))))
     assert (done["changed"], done["stopped"], done["began_after"]) == (1000, None, 0)
+
+
+def test_each_of_several_mapped_tasks_has_a_place_of_its_own():
+    context = {"ti": SimpleNamespace(dag_id="d", task_id="t", map_index=-1)}
+    names = {bookmark.variable(bookmark.VARIABLE, context)}
+    for number in range(3):
+        context["ti"].map_index = number
+        names.add(bookmark.variable(bookmark.VARIABLE, context))
+    assert names == {f"iam_watcher:position:d:t{end}" for end in ("", ":0", ":1", ":2")}
 
 
 def test_a_run_without_caps_begins_at_the_first_row(table, run_dag):

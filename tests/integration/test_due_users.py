@@ -173,3 +173,19 @@ def test_more_users_than_one_read_returns(iam, run_dag):
     told = []
     run_dag(warn(lambda context: told.extend(one["id"] for one in context["due_users"])))
     assert len(told) == len(set(told)) == 3500
+
+
+def test_who_is_kept_by_a_new_account_is_told_before_it_is_old_enough(iam, run_dag):
+    """The last login alone would have been due, and warned of, while the account was too new."""
+    logined = "UTC_TIMESTAMP() - INTERVAL 300 DAY"
+    for name, age in (("in-2", 28), ("in-10", 20), ("in-20", 10)):
+        user(iam, name, logined=logined, created=f"UTC_TIMESTAMP() - INTERVAL {age} DAY + INTERVAL 1 HOUR")
+    told = []
+    report(run_dag(warn(lambda context: told.extend(context["due_users"]), min_age_days=30)))
+    assert {one["name"]: one["days"] for one in told} == {"in-2": 3, "in-10": 14}
+    now = datetime.now(UTC)
+    for one in told:
+        left = datetime.fromisoformat(one["due"]) - now
+        assert abs(left - int(one["name"].removeprefix("in-")) * DAY) < timedelta(hours=2)
+        assert abs(now - datetime.fromisoformat(one["last_seen"]) - 300 * DAY) < timedelta(hours=1)
+    assert enabled(iam) == {"in-2", "in-10", "in-20"}

@@ -99,6 +99,24 @@ def test_a_session_that_outlived_its_lease_is_ended_and_named(iam_schema: MariaD
     assert "command Sleep" in caplog.text
 
 
+def test_another_task_of_the_same_run_is_waited_for(iam_schema: MariaDB) -> None:
+    asked = []
+    with session(iam_schema) as mine:
+        other = iam_schema.connect_as_watcher()
+        fence().take(other)
+
+        def others_at_work() -> bool:
+            asked.append(user_of(iam_schema))
+            if len(asked) == 2:
+                other.close()
+            return True
+
+        Fence("clean", lease=60, verify=lambda: None, others_at_work=others_at_work).take(mine)
+        assert user_of(iam_schema) == mine.thread_id()
+    assert len(asked) >= 2
+    assert None not in asked
+
+
 def test_who_lost_the_lease_ends_no_one(iam_schema: MariaDB) -> None:
     def lost() -> None:
         raise LockLost

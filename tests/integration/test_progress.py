@@ -13,8 +13,10 @@ from dev.processes import free_port
 from dev.servers import Redis
 from iam_watcher import Lock, Watcher
 from iam_watcher.errors import LockUnavailable
+from iam_watcher.jobs import progress as walked
 from iam_watcher.jobs import walk
 from iam_watcher.jobs.pace import ChunkSize
+from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.transaction import Transactions
@@ -135,11 +137,11 @@ def test_a_person_sees_that_of_the_holder(redis_client):
 def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY)")
     scratch.run("INSERT INTO t SELECT seq FROM seq_1_to_100")
-    monkeypatch.setattr(walk, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(walked, "EVERY", 0.0)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
     told = []
     rows = Rows("`t`", "`id`", "TRUE", "DELETE FROM `t`")
-    Walk(Transactions(session), rows, after=90, progress=told.append).write()
+    Walk(Transactions(session), rows, after=90, teller=Teller("t", told.append)).write()
     first, last = told
     assert (first.changed, first.share, last.changed, last.share) == (5, 0.95, 10, 1.0)
     assert first.eta_seconds == pytest.approx(5 / first.rows_per_second)
@@ -148,7 +150,7 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
 def test_a_job_in_a_watcher_tells(scratch, redis_client, run_dag, monkeypatch):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
     scratch.run("INSERT INTO t SELECT seq, '2001-01-01' FROM seq_1_to_3000")
-    monkeypatch.setattr(walk, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(walked, "EVERY", 0.0)
     seen = []
     write = ProgressRecord.write
 

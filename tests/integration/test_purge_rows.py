@@ -125,7 +125,7 @@ def test_the_report_is_one_log_line(iam, perform, caplog):
         perform(purge_audit())
     (line,) = [r.getMessage() for r in caplog.records if "event=report" in r.getMessage()]
     assert "table=policy_audit dry_run=false" in line
-    assert "examined=0 matched=0 changed=0 skipped={}" in line
+    assert "examined=0 matched=0 changed=0 changed_before=0 skipped={}" in line
 
 
 # Unix seconds

@@ -48,7 +48,7 @@ def test_the_session_is_the_same_whatever_the_server_says(mariadb):
         assert setting(connection, "time_zone") == "+00:00"
         assert setting(connection, "sql_mode") == "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
         assert setting(connection, "autocommit") == 0
-        assert setting(connection, "innodb_lock_wait_timeout") == 5
+        assert setting(connection, "innodb_lock_wait_timeout") == 1
         assert setting(connection, "max_statement_time") == 5
 
 

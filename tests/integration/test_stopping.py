@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import JobError, LockLost
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.lock import keepalive
 from tests.integration.conftest import TaskInstance
 
@@ -74,3 +77,29 @@ def test_a_lost_lease_ends_it(iam, purge, perform, monkeypatch):
         "LockLost: The lease was lost while its work was going on: another took it",
     )
     assert report["changed"] == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")
+
+
+def test_a_time_out_strikes_between_two_transactions(iam, purge, run_dag, monkeypatch):
+    """Airflow's alarm raises wherever the process is: here, most likely, behind a commit that took place."""
+    commit = Transactions.commit
+
+    def commit_and_dawdle(db):
+        commit(db)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(Transactions, "commit", commit_and_dawdle)
+    with DAG("timed_out", schedule=None) as dag:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="policy_audit",
+            age_column="deletedAt",
+            older_than_days=1,
+            pace=Pace(target=0.0001, duty=1),
+            execution_timeout=timedelta(seconds=2),
+        )
+    run = run_dag(dag)
+    (ti,) = run.get_task_instances()
+    assert ti.state == "failed"
+    report = ti.xcom_pull(task_ids="purge")
+    assert report["error"].startswith("AirflowTaskTimeout")
+    assert 0 < report["changed"] == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iam_watcher.errors import TableError, WalkError
-from iam_watcher.jobs import transaction, walk
+from iam_watcher.jobs import progress, transaction
 from iam_watcher.jobs.pace import Caps, ChunkSize, Pace
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
@@ -243,7 +243,9 @@ def test_it_gives_up_after_some_tries_and_says_where(table, session, monkeypatch
     fill(table, [(key, 50) for key in range(1, 101)])
     table.run(FAILING.format(code=1205))
     fail(session, 100)
-    with pytest.raises(WalkError, match=r"DELETE on `t` after `id` 0, try 3 of 3: .*made by the test"):
+    with pytest.raises(
+        WalkError, match=r"DELETE on `t`, `id` over 0 up to 100, try 3 of 3: .*made by the test"
+    ):
         deletion(session).write()
     assert table.value("SELECT COUNT(*) FROM t") == 100
 
@@ -252,7 +254,7 @@ def test_other_errors_are_not_retried(table, session):
     fill(table, [(1, 50)])
     table.run(FAILING.format(code=1644))
     fail(session, 1)
-    with pytest.raises(WalkError, match=r"try 1 of 10: .*made by the test"):
+    with pytest.raises(WalkError, match=r"try 1 of 15: .*made by the test"):
         deletion(session).write()
     assert table.value("SELECT COUNT(*) FROM t") == 1
 
@@ -279,7 +281,7 @@ def test_a_missing_right_is_a_table_error(iam, mariadb):
 
 
 def test_progress_is_logged(table, session, monkeypatch, caplog):
-    monkeypatch.setattr(walk, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     fill(table, [(1, 50), (2, 150)])
     with caplog.at_level(logging.INFO):
         deletion(session).write()

@@ -12,10 +12,11 @@ import pytest
 
 from dev.servers import MariaDB
 from iam_watcher.errors import WalkError
-from iam_watcher.jobs import transaction, walk
+from iam_watcher.jobs import throttle, transaction, walk
 from iam_watcher.jobs.pace import Caps, ChunkSize, Pace
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
+from iam_watcher.jobs.throttle import Hold
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
 
@@ -86,32 +87,36 @@ def test_a_time_budget_ends_it_between_two_chunks(table, session, in_tens, monke
 
 
 def test_every_chunk_tells_how_far_it_came(table, session, in_tens):
-    positions = []
-    Walk(Transactions(session), OLD, passed=positions.append).write()
-    assert positions == sorted(positions)
-    assert positions[0] == 10
-    assert positions[-1] == 100
+    passed = []
+    Walk(Transactions(session), OLD, passed=lambda *come: passed.append(come)).write()
+    assert passed == sorted(passed)
+    assert passed[0] == (10, 10)
+    assert passed[-1] == (100, 100)
+
+
+def held(db, why, patience=600.0):
+    return Walk(db, OLD, hold=Hold(db, "`t`", why, patience=patience))
 
 
 def test_a_throttle_is_obeyed_and_its_reason_told(table, session, monkeypatch, caplog):
-    monkeypatch.setattr(walk, "THROTTLE_EVERY", 0.01)
+    monkeypatch.setattr(throttle, "EVERY", 0.01)
     reasons = iter(["replica is 90 s behind", "replica is 60 s behind", None])
     seen = []
 
-    def throttle():
+    def why():
         seen.append(count(table))
         return next(reasons, None)
 
     with caplog.at_level(logging.INFO):
-        Walk(Transactions(session), OLD, throttle=throttle).write()
+        held(Transactions(session), why).write()
     assert seen[:3] == [100, 100, 100]
     assert count(table) == 0
     assert "event=throttled table=`t` waited=0 why='replica is 90 s behind'" in caplog.text
 
 
 def test_a_throttle_that_never_lets_go_is_an_error(table, session, monkeypatch):
-    monkeypatch.setattr(walk, "THROTTLE_EVERY", 0.01)
-    job = Walk(Transactions(session), OLD, throttle=lambda: "too busy", throttle_patience=0.05)
+    monkeypatch.setattr(throttle, "EVERY", 0.01)
+    job = held(Transactions(session), lambda: "too busy", patience=0.05)
     with pytest.raises(WalkError, match="`t` was held back for 0 s: too busy"):
         job.write()
     assert count(table) == 100
@@ -124,11 +129,19 @@ def test_its_session_is_not_silent_while_it_is_held_back(table, session, monkeyp
         cursor.execute("SET SESSION wait_timeout = 1")
     held_until = time.monotonic() + 2.5
 
-    def throttle():
+    def why():
         return "another server lags" if time.monotonic() < held_until else None
 
     # Without a way to reconnect, a session that was ended is an error.
-    assert Walk(Transactions(session), OLD, throttle=throttle).write().changed == 100
+    assert held(Transactions(session), why).write().changed == 100
+
+
+def test_a_time_budget_is_over_also_while_it_is_held_back(table, session, monkeypatch):
+    monkeypatch.setattr(throttle, "EVERY", 0.01)
+    db = Transactions(session)
+    hold = Hold(db, "`t`", lambda: "too busy", patience=600.0)
+    done = Walk(db, OLD, hold=hold, caps=Caps(seconds=0.1)).write()
+    assert (done.stopped, done.changed) == ("time_budget", 0)
 
 
 def test_a_stop_is_heard_while_it_is_throttled(table, session):
@@ -137,7 +150,7 @@ def test_a_stop_is_heard_while_it_is_throttled(table, session):
             raise InterruptedError
 
     asked = []
-    job = Walk(Transactions(session, checkpoint), OLD, throttle=lambda: asked.append(1) or "too busy")
+    job = held(Transactions(session, checkpoint), lambda: asked.append(1) or "too busy")
     with pytest.raises(InterruptedError):
         job.write()
 

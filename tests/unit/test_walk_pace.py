@@ -66,3 +66,12 @@ def test_a_failure_halves_both_down_to_a_limit():
     for _ in range(20):
         size.halve()
     assert (size.rows, size.span) == (LEAST_ROWS, LEAST_SPAN)
+
+
+def test_a_span_that_grew_in_a_gap_is_short_again_after_a_failure():
+    size = ChunkSize(target=0.1)
+    for _ in range(30):
+        size.read(0.001, whole_span=True)
+    assert size.span > 2**40
+    size.halve()
+    assert size.span == FIRST_SPAN

@@ -235,14 +235,15 @@ def _find(folder: Folder, names: Sequence[str]) -> Written:
         if manifest["format"] != FORMAT:
             raise ArchiveDamaged(f"{folder.url} has the format {manifest['format']!r}; expected {FORMAT}")
         datetime.fromisoformat(manifest["now"])
-        listed = [part["name"] for part in manifest["parts"]] if manifest["complete"] else None
+        listed = [part["name"] for part in manifest["parts"]] if manifest["complete"] else []
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveDamaged(f"{folder.url}/{MANIFEST} is not one of ours: {error!r}") from error
     parts = sorted(
         (name for name in names if PART_NAME.fullmatch(name)), key=lambda name: int(_part(name)[1])
     )
     numbers = [int(_part(name)[1]) for name in parts]
-    if numbers != list(range(1, len(parts) + 1)) or (listed is not None and parts != listed):
+    # A part behind the listed ones was stored without an answer: no rows were changed with it.
+    if numbers != list(range(1, len(parts) + 1)) or parts[: len(listed)] != listed:
         raise ArchiveDamaged(
             f"{folder.url} has the parts {numbers}; expected 1 to {len(listed or parts)} without a gap, "
             f"as {MANIFEST} has them"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -30,41 +30,52 @@ class Bookmark:
     Args:
         context: of the running task.
         table: a position in another table is ignored.
-        for_next_run: a cap may end this run, so the next one goes on there.
+        capped: a cap may end this run. So the next one goes on there, and what each try has changed counts:
+            it is saved after every chunk.
+
+    Attributes:
+        after: the key to begin behind; None to begin at the first row.
+        changed: rows that earlier tries of this run have changed, as far as it was saved.
     """
 
-    def __init__(self, context: Context, table: str, *, for_next_run: bool) -> None:
+    def __init__(self, context: Context, table: str, *, capped: bool) -> None:
         self._store = context.get("task_state_store")
         self._table = table
         self._variable = None
-        if for_next_run:
-            ti = context["ti"]
-            self._variable = VARIABLE.format(dag_id=ti.dag_id, task_id=ti.task_id)
-        self._position: int | None = None
-        self._save_at = time.monotonic() + SAVE_EVERY
+        self._every = SAVE_EVERY
+        if capped:
+            self._variable = variable(VARIABLE, context)
+            self._every = 0.0
+        self.after: int | None = None
+        self.changed = 0
+        kept = self._kept(self._store.get(KEY) if self._store is not None else None)
+        if kept is not None:
+            self.changed = int(kept.get("changed", 0))
+        elif self._variable is not None:
+            kept = self._kept(Variable.get(self._variable, default=None, deserialize_json=True))
+        if kept is not None and kept["after"] is not None:
+            self.after = int(kept["after"])
+        self._now = self.after, self.changed
+        self._save_at = time.monotonic() + self._every
 
-    def read(self) -> int | None:
-        """Return the key to begin behind, or None to begin at the first row."""
-        kept = self._store.get(KEY) if self._store is not None else None
-        if kept is None and self._variable is not None:
-            kept = Variable.get(self._variable, default=None, deserialize_json=True)
-        if isinstance(kept, dict) and kept.get("table") == self._table:
-            return int(str(kept["after"]))
-        return None
+    def move(self, position: int | None, changed: int) -> None:
+        """Note how far the walk has come, and save it from time to time.
 
-    def move(self, position: int) -> None:
-        """Note how far the walk has come, and save it from time to time."""
-        self._position = position
+        Args:
+            position: the key up to which everything is done; None if the walk does not go by the key.
+            changed: rows that this try has changed.
+        """
+        self._now = position, self.changed + changed
         if time.monotonic() >= self._save_at:
             self.save()
 
     def save(self) -> None:
         """Save the position for the next try. A store that can't be reached does not stop the job."""
-        self._save_at = time.monotonic() + SAVE_EVERY
-        if self._store is None or self._position is None:
+        self._save_at = time.monotonic() + self._every
+        if self._store is None or self._now == (None, 0):
             return
         try:
-            self._store.set(KEY, self._value(self._position))
+            self._store.set(KEY, self._value(*self._now))
         except AirflowRuntimeError as error:
             logger.warning("event=position_not_saved error=%r", error)
 
@@ -72,12 +83,23 @@ class Bookmark:
         """Note for the next run how far this one came; None if it came to the end of the table."""
         if self._variable is not None:
             if position is not None:
-                Variable.set(self._variable, self._value(position), serialize_json=True)
+                Variable.set(self._variable, self._value(position, 0), serialize_json=True)
             elif Variable.get(self._variable, default=None) is not None:
                 Variable.delete(self._variable)
         if self._store is not None and self._store.get(KEY) is not None:
             self._store.delete(KEY)
 
-    def _value(self, position: int) -> dict[str, JsonValue]:
+    def _value(self, position: int | None, changed: int) -> dict[str, JsonValue]:
         # As text: a key can be larger than the integers of some JSON readers.
-        return {"table": self._table, "after": str(position)}
+        after = None if position is None else str(position)
+        return {"table": self._table, "after": after, "changed": changed}
+
+    def _kept(self, value: Any) -> dict[str, Any] | None:
+        return value if isinstance(value, dict) and value.get("table") == self._table else None
+
+
+def variable(name: str, context: Context) -> str:
+    """Return the name of a task's Variable; each of several mapped tasks has one of its own."""
+    ti = context["ti"]
+    mapped = "" if ti.map_index is None or ti.map_index < 0 else f":{ti.map_index}"
+    return name.format(dag_id=ti.dag_id, task_id=ti.task_id) + mapped

@@ -8,15 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs import arguments, due_users
-from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
-from iam_watcher.jobs.archive import configured_location
+from iam_watcher.jobs import arguments
 from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
-from iam_watcher.jobs.disabled_users import EXPIRE_REHEARSAL, KIND, DisabledUsers
 from iam_watcher.jobs.exempt_names import NO_ONE, exempt_condition
-from iam_watcher.jobs.plan import Plan
-from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +20,8 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Table
+    from iam_watcher.jobs.disabled_users import DisabledUsers
+    from iam_watcher.jobs.plan import Plan
     from iam_watcher.jobs.report import Report
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
@@ -38,11 +35,16 @@ DISABLE = "UPDATE {table} SET `status` = 0"
 LAST_SEEN = "COALESCE(`loginedAt`, `createdAt`)"
 
 # A zero date is smaller than any cut-off, but says nothing about a login.
-INACTIVE = f"{LAST_SEEN} < %(cut_off)s AND {LAST_SEEN} >= '1000-01-01'"
-ZERO_DATE = f"{LAST_SEEN} < '1000-01-01'"
+INACTIVE = f"{LAST_SEEN} < %(cut_off)s AND {LAST_SEEN} >= '1970-01-01 00:00:01'"
+ZERO_DATE = f"{LAST_SEEN} < '1970-01-01 00:00:01'"
 
 # An account may have been made with the last login of an older one.
 NEW = "`createdAt` >= %(new_since)s"
+
+# Later than that for an account which is still too new when it has been inactive for long enough.
+COUNTED_FROM = (
+    f"GREATEST({LAST_SEEN}, COALESCE(`createdAt` + INTERVAL %(min_age)s - %(max_inactive)s DAY, {LAST_SEEN}))"
+)
 
 ACTIVE = "`status` = 1"
 ADMIN = "`isAdmin` <> 0"
@@ -141,6 +143,10 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the users to disable."""
+        from iam_watcher.jobs.disabled_users import EXPIRE_REHEARSAL
+        from iam_watcher.jobs.plan import Plan
+        from iam_watcher.jobs.rows import Rows
+
         for name, data_types in (
             ("status", INTEGERS),
             ("isAdmin", INTEGERS),
@@ -159,9 +165,9 @@ class DisableInactiveUsersOperator(TableJobOperator):
         cut_off = now - timedelta(days=self._days())
         admin = ADMIN if self.exempt_admins else NO_ONE
         named, values = exempt_condition(self.exempt_names)
-        min_age = timedelta(days=arguments.days("min_age_days", self.min_age_days))
+        min_age = arguments.days("min_age_days", self.min_age_days)
         new = NEW if min_age else NO_ONE
-        eligible = f"{ACTIVE} AND NOT ({admin}) AND NOT ({named}) AND NOT ({new})"
+        eligible = f"{self._not_exempt()} AND NOT ({new})"
         inactive = f"{ACTIVE} AND {INACTIVE}"
         rows = Rows(
             table=table.quoted,
@@ -170,7 +176,9 @@ class DisableInactiveUsersOperator(TableJobOperator):
             write=DISABLE.format(table=table.quoted),
             values={
                 "cut_off": cut_off.replace(tzinfo=None),
-                "new_since": (now - min_age).replace(tzinfo=None),
+                "new_since": (now - timedelta(days=min_age)).replace(tzinfo=None),
+                "min_age": min_age,
+                "max_inactive": self._days(),
                 **values,
             },
             left_out={
@@ -194,20 +202,28 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce the secrets that are expired."""
+        from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
+
         if self.on_disable == "keep":
             return nullcontext(lambda: None)
         return announcing(SECRET_CHANGED, run=str(context["ti"].id))
 
     def archive_location(self) -> str | None:
         """Return where it is written down who is disabled."""
+        from iam_watcher.jobs.archive import configured_location
+
         return arguments.location("report_to", self.report_to) or configured_location()
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:  # noqa: ARG002  of the base
         """Return what the way back needs to know."""
+        from iam_watcher.jobs.disabled_users import KIND
+
         return {"kind": KIND, "max_inactive_days": self._days(), "on_disable": self.on_disable}
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
         """Return what writes down who is disabled."""
+        from iam_watcher.jobs.disabled_users import DisabledUsers
+
         self._recorder = DisabledUsers(
             db,
             plan.rows,
@@ -231,6 +247,8 @@ class DisableInactiveUsersOperator(TableJobOperator):
             self._warn(db, plan, report, context)
 
     def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
+        from iam_watcher.jobs import due_users
+
         warned = due_users.Warned(context)
         bands = due_users.bands(plan.cut_off, self.warn_days, warned.read())
         found = []
@@ -239,8 +257,9 @@ class DisableInactiveUsersOperator(TableJobOperator):
                 db,
                 plan.rows,
                 band,
-                eligible=plan.eligible,
-                seen=LAST_SEEN,
+                eligible=self._not_exempt(),
+                last_seen=LAST_SEEN,
+                seen=COUNTED_FROM,
                 max_inactive=timedelta(days=self._days()),
             )
             report.also[f"due_in_{band.days}_days"] = len(listed)
@@ -252,6 +271,11 @@ class DisableInactiveUsersOperator(TableJobOperator):
         if found and self.on_warning is not None:
             self.on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
         warned.note(bands)
+
+    def _not_exempt(self) -> str:
+        admin = ADMIN if self.exempt_admins else NO_ONE
+        named, _ = exempt_condition(self.exempt_names)
+        return f"{ACTIVE} AND NOT ({admin}) AND NOT ({named})"
 
     def _days(self) -> int:
         return arguments.days("max_inactive_days", self.max_inactive_days)

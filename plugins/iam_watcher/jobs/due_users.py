@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
+from iam_watcher.jobs.bookmark import variable
 from iam_watcher.jobs.disabled_users import TEXT
 from iam_watcher.jobs.order import KeyOrder
 from iam_watcher.jobs.pace import ChunkSize
@@ -30,7 +31,9 @@ TARGET = 0.1  # seconds that a read should take
 
 DUE = "{seen} >= %(seen_from)s AND {seen} < %(seen_before)s"
 
-DETAILS = "SELECT {key}, {name}, {email}, {seen} FROM {table} WHERE {key} IN ({keys}) ORDER BY {key}"
+DETAILS = (
+    "SELECT {key}, {name}, {email}, {last_seen}, {seen} FROM {table} WHERE {key} IN ({keys}) ORDER BY {key}"
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ class Warned:
     """Up to which last login users were listed, kept in a Variable of the task."""
 
     def __init__(self, context: Context) -> None:
-        ti = context["ti"]
-        self._variable = VARIABLE.format(dag_id=ti.dag_id, task_id=ti.task_id)
+        self._variable = variable(VARIABLE, context)
 
     def read(self) -> dict[str, str]:
         """Return days → last login, ISO 8601."""
@@ -85,7 +87,14 @@ class Warned:
 
 
 def users_of(
-    db: Transactions, rows: Rows, band: Band, *, eligible: str, seen: str, max_inactive: timedelta
+    db: Transactions,
+    rows: Rows,
+    band: Band,
+    *,
+    eligible: str,
+    last_seen: str,
+    seen: str,
+    max_inactive: timedelta,
 ) -> list[dict[str, Any]]:
     """Return the users of a band.
 
@@ -94,8 +103,10 @@ def users_of(
         rows: the table, and the values of `eligible`.
         band: whom to return.
         eligible: the condition for users who can be disabled.
-        seen: SQL for the last login.
-        max_inactive: how long after that they are disabled.
+        last_seen: SQL for the last login.
+        seen: SQL for the moment after which they are disabled when `max_inactive` is over: the last login,
+            or a later moment for an account that is too new then.
+        max_inactive: how long.
 
     Returns:
         For each `id`, `name`, `email`, `last_seen` and `due` (ISO 8601), and `days`, those of the warning.
@@ -129,9 +140,10 @@ def users_of(
             keys=",".join(map(str, due_now.keys or [])),
             name=TEXT.format(column="`name`"),
             email=TEXT.format(column="`email`"),
+            last_seen=last_seen,
             seen=seen,
         )
-        details = db.read(query) if due_now.keys else ()
+        details = db.read(query, rows.values) if due_now.keys else ()
         db.commit()
         return due_now, details
 
@@ -139,14 +151,13 @@ def users_of(
     db.run(begin, what=what, before_retry=size.halve)
     while not order.finished:
         due_now, details = db.run(chunk, what=what, before_retry=size.halve)
-        for key, name, email, last in details:
-            last_seen = last.replace(tzinfo=UTC)
+        for key, name, email, last, counted in details:
             found.append({
                 "id": key,
                 "name": name.decode(),
                 "email": email.decode(),
-                "last_seen": last_seen.isoformat(),
-                "due": (last_seen + max_inactive).isoformat(),
+                "last_seen": last.replace(tzinfo=UTC).isoformat(),
+                "due": (counted.replace(tzinfo=UTC) + max_inactive).isoformat(),
                 "days": band.days,
             })  # fmt: skip
         order.passed(due_now)

@@ -3,8 +3,9 @@
 A lease in Redis is a promise about time, and a process can be stopped for longer than any lease. So a
 table job also takes GET_LOCK, which lives and dies with its session: whatever Redis says, a second writer
 can't begin while the session of the first one lives. Who holds the lease and finds the fence taken waits
-a moment, then ends the session that has it. The session's `wait_timeout` is the lease, so that one whose
-client vanished is gone after the same time.
+a moment, then ends the session that has it; unless another task of the same run is alive, which may be
+the one that has it and is waited for: table jobs of one run in one database work one after the other.
+The session's `wait_timeout` is the lease, so that one whose client vanished is gone after the same time.
 
 It is a promise of one server: nodes of a Galera cluster don't share it. Source: MySQL Reference Manual,
 "Locking Functions"; MariaDB documents the same functions.
@@ -60,12 +61,21 @@ class Fence:
         key: of the lock that the session writes under.
         lease: seconds of silence after which the server ends the session.
         verify: raises if the lease is not ours at this moment; asked before another session is ended.
+        others_at_work: whether other tasks of our own run are alive; one of them may have the fence.
     """
 
-    def __init__(self, key: str, *, lease: float, verify: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        key: str,
+        *,
+        lease: float,
+        verify: Callable[[], None],
+        others_at_work: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.key = key
         self._lease = lease
         self._verify = verify
+        self._others_at_work = others_at_work
 
     def take(self, connection: Connection) -> None:
         """Take the fence, if need be from a session that outlived its lease.
@@ -76,9 +86,13 @@ class Fence:
         """
         name = fence_name(_ask(connection, DATABASE, {})[0], self.key)
         _ask(connection, SILENCE, {"seconds": max(1, int(self._lease))})
-        if _taken_within(connection, name):
+        while not _taken_within(connection, name):
+            self._verify()
+            if not self._others_at_work():
+                break
+            logger.info("event=fence_waits lock=%s why='another task of this run has it'", self.key)
+        else:
             return
-        self._verify()
         other, user, host, command, seconds = _ask(connection, WHO, {"name": name})
         if other is not None:
             who = f"connection {other} of {user}@{host}, command {command} for {seconds} s"

@@ -16,7 +16,17 @@ READ_TIMEOUT = 30  # seconds: several times longer than a statement may take, se
 
 
 class JobMySqlHook(MySqlHook):
-    """The provider's hook; a connection that is silent for too long counts as lost (error 2013)."""
+    """The provider's hook; a connection that is silent for too long counts as lost (error 2013).
+
+    Args:
+        mysql_conn_id: the Airflow connection.
+        answer_within: seconds to wait for a connection and for each answer; default: CONNECT_TIMEOUT and
+            READ_TIMEOUT.
+    """
+
+    def __init__(self, mysql_conn_id: str, *, answer_within: int | None = None) -> None:
+        super().__init__(mysql_conn_id=mysql_conn_id)
+        self._answer_within = answer_within
 
     def _get_conn_config_mysql_client(self, conn: Any) -> dict[str, Any]:
         config = super()._get_conn_config_mysql_client(conn)
@@ -24,14 +34,15 @@ class JobMySqlHook(MySqlHook):
         config.pop("cursorclass", None)
         return {
             **config,
-            "connect_timeout": CONNECT_TIMEOUT,
-            "read_timeout": READ_TIMEOUT,
-            "write_timeout": READ_TIMEOUT,
+            "connect_timeout": self._answer_within or CONNECT_TIMEOUT,
+            "read_timeout": self._answer_within or READ_TIMEOUT,
+            "write_timeout": self._answer_within or READ_TIMEOUT,
         }
 
 
-def connect(mysql_conn_id: str) -> Connection:
-    """Return a new connection for the Airflow connection, set up for a job."""
-    connection = cast("Connection", JobMySqlHook(mysql_conn_id).get_conn())
+def connect(mysql_conn_id: str, *, answer_within: int | None = None) -> Connection:
+    """Return a new connection, set up for a job; for the arguments see `JobMySqlHook`."""
+    hook = JobMySqlHook(mysql_conn_id, answer_within=answer_within)
+    connection = cast("Connection", hook.get_conn())
     set_up(connection)
     return connection

@@ -79,6 +79,12 @@ class IndexOrder:
         self._total = self._passed = 0
         self._last: tuple[int, Any] | None = None
 
+    @property
+    def window_name(self) -> str:
+        """The age that the next rows have at least."""
+        where = "at the oldest row" if self._last is None else f"from {self._last[1]} on"
+        return f"by {self._index.name} {where}"
+
     def begin(self) -> None:
         """Count the rows that match, and those that are left out."""
         limit = min(int(self._index.table_rows * FEW_SHARE), MOST_COUNTED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from abc import abstractmethod
 from contextlib import closing, contextmanager
 from functools import partial
@@ -20,16 +22,14 @@ from iam_watcher.errors import (
     LockError,
     TableError,
 )
-from iam_watcher.jobs.fence import Fence
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.lock import keepalive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.transaction import Connection
+    from iam_watcher.jobs.fence import Fence
+    from iam_watcher.jobs.transaction import Connection, Transactions
 
 PERMANENT = (ArchiveDamaged, JobArgumentError, TableError, ClockError, BrakeError, LockError)
 """What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
@@ -48,6 +48,7 @@ class DatabaseOperator(BaseOperator):
         super().__init__(**kwargs)
         self.mysql_conn_id = mysql_conn_id
         self._told_to_stop = False
+        self._timed_out: Callable[[], None] | None = None
 
     @abstractmethod
     def perform(self, context: Context) -> dict[str, Any]:
@@ -55,8 +56,11 @@ class DatabaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work; fail without a retry where that can't help."""
+        from iam_watcher.lock import keepalive
+
         try:
-            return self.perform(context)
+            with self._time_out_between_transactions():
+                return self.perform(context)
         except FenceTaken as error:
             grant = keepalive.current_grant()
             if grant is not None and grant.on_busy == "skip":
@@ -72,23 +76,69 @@ class DatabaseOperator(BaseOperator):
     @contextmanager
     def transactions(self, *, fenced: bool) -> Iterator[tuple[Connection, Transactions]]:
         """Connect, behind the fence of the lock if `fenced`; yield the connection and its transactions."""
-        fence = _fence() if fenced else None
+        from iam_watcher.jobs.transaction import Transactions
+
+        fence = self._fence() if fenced else None
         connection = connect(self.mysql_conn_id, fence)
         reconnect = partial(_reconnect, self.mysql_conn_id, fence)
         with closing(Transactions(connection, self._checkpoint, reconnect=reconnect)) as db:
             yield connection, db
 
     def _checkpoint(self) -> None:
+        from iam_watcher.lock import keepalive
+
+        if self._timed_out is not None:
+            self._timed_out()
         if self._told_to_stop:
             raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
         keepalive.checkpoint()
 
+    @contextmanager
+    def _time_out_between_transactions(self) -> Iterator[None]:
+        """Let Airflow's `execution_timeout` strike at the next checkpoint.
 
-def connect(conn_id: str, fence: Fence | None = None) -> Connection:
-    """Return a new connection that is set up for a job, with the fence taken."""
+        It is an alarm whose handler raises, wherever the main thread is: also as a commit returns, and
+        then what was done would not be counted.
+        """
+        airflows = signal.getsignal(signal.SIGALRM)
+        if threading.current_thread() is not threading.main_thread() or not callable(airflows):
+            yield
+            return
+
+        def later(number: int, frame: Any) -> None:
+            self._timed_out = partial(airflows, number, frame)
+
+        signal.signal(signal.SIGALRM, later)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGALRM, airflows)
+
+    def _fence(self) -> Fence | None:
+        from iam_watcher.jobs.fence import Fence
+        from iam_watcher.lock import keepalive
+
+        def verify() -> None:
+            self._checkpoint()
+            keepalive.verify()
+
+        grant = keepalive.current_grant()
+        if grant is None or not grant.fence:
+            return None
+        return Fence(grant.key, lease=grant.ttl, verify=verify, others_at_work=keepalive.others_at_work)
+
+
+def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | None = None) -> Connection:
+    """Return a new connection that is set up for a job, with the fence taken.
+
+    Args:
+        conn_id: the Airflow connection.
+        fence: to take.
+        answer_within: seconds to wait for a connection and for each answer, if not as usual.
+    """
     from iam_watcher.jobs.hook import connect as connect_by_hook
 
-    connection = connect_by_hook(conn_id)
+    connection = connect_by_hook(conn_id, answer_within=answer_within)
     if fence is not None:
         try:
             fence.take(connection)
@@ -98,14 +148,9 @@ def connect(conn_id: str, fence: Fence | None = None) -> Connection:
     return connection
 
 
-def _fence() -> Fence | None:
-    grant = keepalive.current_grant()
-    if grant is None or not grant.fence:
-        return None
-    return Fence(grant.key, lease=grant.ttl, verify=keepalive.verify)
-
-
 def _reconnect(conn_id: str, fence: Fence | None) -> Connection:
     """Connect again in mid-work: whoever ended our session may have taken over."""
+    from iam_watcher.lock import keepalive
+
     keepalive.verify()
     return connect(conn_id, fence)

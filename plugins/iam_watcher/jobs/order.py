@@ -69,6 +69,10 @@ class Order(Protocol):
         """The key up to which everything is done, if this order goes by the key."""
 
     @property
+    def window_name(self) -> str:
+        """Where the next rows are looked for, for messages."""
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing more to find."""
 
@@ -121,6 +125,12 @@ class KeyOrder:
             return
         self._first, self._end = first - 1, last
         self.position = max(first - 1, self.position) if self.position is not None else first - 1
+
+    @property
+    def window_name(self) -> str:
+        """The keys of the next span."""
+        window = self.window()
+        return f"{self._rows.key} over {window['after']} up to {window['upto']}"
 
     @property
     def finished(self) -> bool:

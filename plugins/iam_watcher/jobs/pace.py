@@ -60,7 +60,8 @@ class ChunkSize:
     def halve(self) -> None:
         """Take on less after a failure."""
         self.rows = max(self.rows // 2, LEAST_ROWS)
-        self.span = max(self.span // 2, LEAST_SPAN)
+        # It doubled on the way through a gap, and what lies behind the gap may be dense.
+        self.span = max(min(self.span // 2, FIRST_SPAN), LEAST_SPAN)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Caps:
         if self.seconds is not None and seconds >= self.seconds:
             return "time_budget"
         return None
+
+    def seconds_left(self, seconds: float) -> float | None:
+        """Return how long the work may go on after so many seconds; None for no cap."""
+        return None if self.seconds is None else max(0.0, self.seconds - seconds)
 
     def left(self, wanted: int, rows: int) -> int:
         """Return how many of the wanted rows may still be written after so many."""

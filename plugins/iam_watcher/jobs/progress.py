@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+EVERY = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -44,3 +54,39 @@ class Progress:
             f"examined={self.examined} changed={self.changed} rows_per_second={self.rows_per_second:.0f} "
             f"walked={self.share:.1%} eta={eta}"
         )
+
+
+class Teller:
+    """Tells every 10 s how far a walk has come: in the log, and to whom else it concerns.
+
+    Args:
+        table: its name.
+        tell: called with the progress.
+    """
+
+    def __init__(self, table: str, tell: Callable[[Progress], None] = lambda _: None) -> None:
+        self._table = table
+        self._tell = tell
+        self.begin(0.0)
+
+    def begin(self, share: float) -> None:
+        """Count from now on.
+
+        Args:
+            share: how much of the way is done already.
+        """
+        self._began = time.monotonic()
+        self._next = self._began + EVERY
+        self._began_at = share
+
+    def tell(self, *, examined: int, changed: int, share: float) -> None:
+        """Tell it, if it is time to; for the arguments see `Progress`."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + EVERY
+        progress = Progress.after(
+            now - self._began, examined=examined, changed=changed, began_at=self._began_at, share=share
+        )
+        logger.info("event=progress table=%s %s", self._table, progress)
+        self._tell(progress)

@@ -8,13 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments, conditions
-from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
-from iam_watcher.jobs.index_order import AgeIndex
-from iam_watcher.jobs.plan import Plan
-from iam_watcher.jobs.row_archive import KIND, REDACTED, kept_columns, row_archive
-from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,14 +21,20 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.conditions import Condition
+    from iam_watcher.jobs.plan import Plan
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
 DELETE = "DELETE FROM {table}"
 
-# A zero date is smaller than any cut-off, but says nothing about an age. DATETIME begins in the year 1000.
-OLD_DATE = "{age} < %(cut_off)s AND {age} >= '1000-01-01'"
-ZERO_DATE = "{age} < '1000-01-01'"
+# A zero date is smaller than any cut-off, but says nothing about an age.
+OLD_DATE = "{age} < %(cut_off)s AND {age} >= '{first}'"
+ZERO_DATE = "{age} < '{first}'"
+
+# The first moment of each type. MySQL takes a comparison with one that a TIMESTAMP can't have for decided:
+# everything, the zero date too, would be later.
+FIRST_DATE = "1000-01-01"
+FIRST_TIMESTAMP = "1970-01-01 00:00:01"
 
 # 0 stands for no date at all in a column of unix seconds.
 OLD_SECONDS = "{age} < %(cut_off)s AND {age} > 0"
@@ -42,6 +43,8 @@ ZERO_SECONDS = "{age} <= 0"
 NO_DATE = "{age} IS NULL"
 
 DATES = frozenset({"timestamp", "datetime", "date"})
+
+REDACTED = ("secretKey", "password")
 
 AgeUnit = Literal["date", "unix_seconds"]
 
@@ -136,6 +139,11 @@ class PurgeRowsOperator(TableJobOperator):
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
+        from iam_watcher.jobs.index_order import AgeIndex
+        from iam_watcher.jobs.plan import Plan
+        from iam_watcher.jobs.row_archive import kept_columns
+        from iam_watcher.jobs.rows import Rows
+
         cut_off = now - timedelta(days=self._days())
         seconds = self.age_unit == "unix_seconds"
         column = table.column(self.age_column, INTEGERS if seconds else DATES)
@@ -145,15 +153,17 @@ class PurgeRowsOperator(TableJobOperator):
             left_out["no_date"] = NO_DATE
         if self.archive_location() is not None:
             kept_columns(table, self.redact)
+        first = FIRST_TIMESTAMP if column.data_type == "timestamp" else FIRST_DATE
         where, values = conditions.as_sql(self.where, table)
         rows = Rows(
             table=table.quoted,
             key=table.key.quoted,
-            predicate=f"{old.format(age=column.quoted)} AND {where}",
+            predicate=f"{old.format(age=column.quoted, first=first)} AND {where}",
             write=DELETE.format(table=table.quoted),
             values={"cut_off": self._in_column(cut_off, column), **values},
             left_out={
-                reason: f"{text.format(age=column.quoted)} AND {where}" for reason, text in left_out.items()
+                reason: f"{text.format(age=column.quoted, first=first)} AND {where}"
+                for reason, text in left_out.items()
             },
         )
         share = None if self.max_share in (None, "None") else arguments.share("max_share", self.max_share)
@@ -172,6 +182,8 @@ class PurgeRowsOperator(TableJobOperator):
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce what is deleted, if there is something to announce."""
+        from iam_watcher.jobs.announce import announcing
+
         if self.announce is None:
             return super().writing(context)
         return announcing(self.announce, run=str(context["ti"].id))
@@ -182,6 +194,8 @@ class PurgeRowsOperator(TableJobOperator):
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what a restore needs to know."""
+        from iam_watcher.jobs.row_archive import KIND, kept_columns
+
         columns = kept_columns(plan.table, self.redact)
         kept = {column.name: column.data_type for column in columns}
         redacted = [c.name for c in plan.table.columns.values() if c.name not in kept and not c.generated]
@@ -189,6 +203,8 @@ class PurgeRowsOperator(TableJobOperator):
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
         """Return what archives the rows."""
+        from iam_watcher.jobs.row_archive import kept_columns, row_archive
+
         return row_archive(db, plan.rows, plan.table, kept_columns(plan.table, self.redact), archive)
 
     def _days(self) -> int:

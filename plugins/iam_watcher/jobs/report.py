@@ -21,7 +21,8 @@ class Report:
         cut_off: older rows were to be written; ISO 8601 in UTC.
         examined: rows that were looked at.
         matched: rows that were to be written.
-        changed: rows that were written.
+        changed: rows that were written by this try of the task.
+        changed_before: rows that earlier tries of the same run had written, as far as they were saved.
         skipped: reason → rows that were left.
         unconfirmed: rows whose commit got no answer, see `Walked`.
         chunks: transactions that wrote.
@@ -46,6 +47,7 @@ class Report:
     examined: int = 0
     matched: int = 0
     changed: int = 0
+    changed_before: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     unconfirmed: int = 0
     chunks: int = 0

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Row = tuple[Any, ...]
 
 KIND = "rows"
-REDACTED = ("secretKey", "password")
 
 # The rows that are to be written: locked, so that they stay as they are read until they are.
 LOCK = (
@@ -34,6 +33,9 @@ LOCK = (
 IS_NULL = "({column} IS NULL)"
 
 VERSION = "SELECT VERSION()"
+
+# Fails if the account may not read each column: those that it may not read are hidden from it.
+ALL_COLUMNS = "SELECT * FROM {table} WHERE FALSE"
 
 ENCODER = Encoder()  # the standard library's would take as long as all the rest
 MOST_AHEAD = 8  # batches that wait to be packed
@@ -181,8 +183,18 @@ class ReturnedRows(RowArchive):
 def row_archive(
     db: Transactions, rows: Rows, table: Table, columns: Sequence[Column], archive: Archive
 ) -> RowArchive:
-    """Return what archives rows on this server; for the arguments see `RowArchive`."""
-    ((version,),) = db.read(VERSION)
-    db.commit()
+    """Return what archives rows on this server; for the arguments see `RowArchive`.
+
+    Raises:
+        TableError: the account may not read all columns.
+    """
+
+    def look() -> str:
+        db.read(ALL_COLUMNS.format(table=rows.table))
+        ((version,),) = db.read(VERSION)
+        db.commit()
+        return str(version)
+
+    version = db.run(look, what=f"SELECT on {rows.table}, all columns", before_retry=lambda: None)
     kind = ReturnedRows if "MariaDB" in version else RowArchive
     return kind(db, rows, table, columns, archive)

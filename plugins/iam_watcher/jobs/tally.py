@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from iam_watcher.jobs.order import KeyOrder
 from iam_watcher.jobs.pace import PACES, ChunkSize, Pace
+from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.rows import Rows, Walked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
 # A few rows of a span that would be written.
@@ -30,6 +32,8 @@ def tally(
     also: Mapping[str, str] | None = None,
     age: str = "NULL",
     pace: Pace = PACES["fast"],
+    hold: Hold | None = None,
+    teller: Teller | None = None,
 ) -> Walked:
     """Count the rows that match, those that are left out, and all, span by span.
 
@@ -39,6 +43,8 @@ def tally(
         also: name → condition of rows to be counted besides, into `Walked.also`.
         age: SQL for the age of a row, for the examples.
         pace: how hard to work.
+        hold: waits before each span for as long as it has to.
+        teller: told how far the count has come.
 
     Raises:
         WalkError: as `Walk.write`.
@@ -68,10 +74,19 @@ def tally(
         done.also.update({name: counts[name] for name in also})
         done.examples.extend(examples)
 
+    teller = teller or Teller(rows.table)
+
+    def tell() -> None:
+        teller.tell(examined=done.examined, changed=0, share=order.share)
+
     what = f"count of {rows.table}"
     db.run(begin, what=what, before_retry=size.halve)
+    teller.begin(0.0)
     while not order.finished:
+        if hold is not None:
+            hold.wait(meanwhile=tell)
         began = time.monotonic()
-        db.run(chunk, what=f"{what} after {rows.key} {order.position}", before_retry=size.halve)
+        db.run(chunk, what=f"{what}, {order.window_name}", before_retry=size.halve)
+        tell()
         db.nap(pace.rest(time.monotonic() - began))
     return done

@@ -5,17 +5,24 @@ After the idea of gh-ost's throttlers: the walk asks "may I go on?" and is told 
 
 from __future__ import annotations
 
+import logging
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import JobArgumentError
+from iam_watcher.errors import JobArgumentError, WalkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iam_watcher.jobs.transaction import Connection, Transactions
+
+logger = logging.getLogger(__name__)
+
+EVERY = 1.0  # seconds between two questions
+TELL_EVERY = 10.0  # seconds between two log lines while it waits
 
 THREADS_RUNNING = "SHOW GLOBAL STATUS LIKE 'Threads_running'"
 REPLICA_STATUS = "SHOW REPLICA STATUS"
@@ -85,15 +92,21 @@ class Predicate:
                 self._replicas[conn_id] = self._connect(conn_id)
             with closing(self._replicas[conn_id].cursor()) as cursor:
                 cursor.execute(REPLICA_STATUS)
-                row, columns = cursor.fetchone(), [column[0] for column in cursor.description or ()]
+                rows, columns = cursor.fetchall(), [column[0] for column in cursor.description or ()]
         except self._db.error as error:
             self._forget(conn_id)
             return f"replica {conn_id} can't be asked: {error}"
         # Seconds_Behind_Master on MariaDB, Seconds_Behind_Source on MySQL; NULL while a thread is stopped.
-        status = dict(zip(columns, row or (), strict=False))
-        behind = next((value for name, value in status.items() if name.startswith("Seconds_Behind_")), None)
-        if behind is None:
+        # A replica of several sources has a row for each.
+        lags = [
+            value
+            for row in rows
+            for name, value in zip(columns, row, strict=True)
+            if name.startswith("Seconds_Behind_")
+        ]
+        if not lags or None in lags:
             return f"{conn_id} is not replicating"
+        behind = max(lags)
         limit = self._throttle.max_replica_lag.total_seconds()
         return f"replica {conn_id} is {behind} s behind, more than {limit:g}" if behind > limit else None
 
@@ -102,3 +115,50 @@ class Predicate:
         if connection is not None:
             with suppress(self._db.error):
                 connection.close()
+
+
+class Hold:
+    """Waits while there is a reason to.
+
+    Args:
+        db: the transactions to wait between.
+        what: is held back, for messages.
+        why: returns the reason to wait, or None; asked about once a second.
+        patience: seconds to wait at a stretch.
+    """
+
+    def __init__(
+        self, db: Transactions, what: str, why: Callable[[], str | None], *, patience: float
+    ) -> None:
+        self._db = db
+        self._what = what
+        self._why = why
+        self._patience = patience
+        self._ask_at = 0.0
+
+    def wait(self, at_most: float | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Return when there is no reason to wait any more, or after so many seconds.
+
+        Args:
+            at_most: seconds; None for as long as the patience lasts.
+            meanwhile: called once a second.
+
+        Raises:
+            WalkError: the patience is over.
+        """
+        began = tell_at = time.monotonic()
+        if began < self._ask_at:
+            return
+        while why := self._why():
+            now = time.monotonic()
+            waited = now - began
+            if at_most is not None and waited >= at_most:
+                return
+            if waited > self._patience:
+                raise WalkError(f"{self._what} was held back for {waited:.0f} s: {why}")
+            if now >= tell_at:
+                tell_at = now + TELL_EVERY
+                logger.info("event=throttled table=%s waited=%.0f why=%r", self._what, waited, why)
+            meanwhile()
+            self._db.nap(EVERY)
+        self._ask_at = time.monotonic() + EVERY

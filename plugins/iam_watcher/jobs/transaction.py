@@ -30,7 +30,7 @@ LOST = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
 # A right is missing: on the database, the table or a column, or a privilege.
 DENIED = frozenset({1044, 1142, 1143, 1227})
 
-TRIES = 10  # with 0.2 s to 5 s between: about 26 s, besides the time-outs themselves
+TRIES = 15  # with 0.2 s to 5 s between: about a minute, besides the time-outs themselves
 LONGEST_WAIT = 5.0  # seconds between two tries
 LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
 PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `fence`

@@ -18,15 +18,13 @@ by an index on the age, where there is one and few rows match. It knows nothing 
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import WalkError
 from iam_watcher.jobs.index_order import IndexOrder
 from iam_watcher.jobs.order import DENSE, KeyOrder
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
-from iam_watcher.jobs.progress import Progress
+from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.rows import Rows, Walked
 
 if TYPE_CHECKING:
@@ -35,9 +33,8 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.index_order import AgeIndex
     from iam_watcher.jobs.order import Found, Order
     from iam_watcher.jobs.rows import Recorder
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
-
-logger = logging.getLogger(__name__)
 
 # Writes keys that lie close together, by their range: the shortest statement.
 WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicate})"
@@ -49,8 +46,6 @@ WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
 RETURNING = "{query} RETURNING {columns}"
 
 ROW_IS_REFERENCED = 1451
-PROGRESS_EVERY = 10.0  # seconds
-THROTTLE_EVERY = 1.0  # seconds between two questions to the throttle
 
 
 class Walk:
@@ -65,10 +60,10 @@ class Walk:
         index: to go by where few rows match; not if the walk begins behind a key.
         before_write: called before each transaction that writes; what it raises ends the walk.
         recorder: writes down what is changed, before it is committed.
-        passed: called with the key up to which everything is done, after each chunk.
-        throttle: says why the walk has to wait, or None if it may go on. It is asked once a second.
-        throttle_patience: seconds to wait for it.
-        progress: called every 10 s with how far the walk has come, which is also logged.
+        passed: called after each chunk with the key up to which everything is done, None if the walk does
+            not go by the key, and with the number of rows that it has changed.
+        hold: waits before each chunk for as long as it has to.
+        teller: told how far the walk has come.
 
     Attributes:
         done: what it has done so far, also after an error stopped it.
@@ -86,10 +81,9 @@ class Walk:
         index: AgeIndex | None = None,
         before_write: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
-        passed: Callable[[int], None] = lambda _: None,
-        throttle: Callable[[], str | None] = lambda: None,
-        throttle_patience: float = 600.0,
-        progress: Callable[[Progress], None] = lambda _: None,
+        passed: Callable[[int | None, int], None] = lambda *_: None,
+        hold: Hold | None = None,
+        teller: Teller | None = None,
     ) -> None:
         self.done = Walked()
         self._db = db
@@ -102,38 +96,40 @@ class Walk:
         # cap, and unseen, if they are recorded.
         self._exact = caps.max_rows is not None or recorder is not None
         self._passed = passed
-        self._throttle = throttle
-        self._throttle_patience = throttle_patience
-        self._progress = progress
+        self._hold = hold
+        self._teller = teller or Teller(rows.table)
         self._size = ChunkSize(pace.target)
         self._index = index if after is None else None
         self.order: Order = KeyOrder(db, rows, self._size, after=after)
-        self._began = self._progress_at = self._throttle_at = time.monotonic()
-        self._began_at = 0.0  # the share that was done
 
     def write(self) -> Walked:
         """Write every row that matches, or as many as the caps allow, and return what was done.
 
         Raises:
-            WalkError: a chunk failed too often, or in a way that trying again can't mend; or the throttle
-                held the walk for too long.
+            WalkError: a chunk failed too often, or in a way that trying again can't mend; or the walk was
+                held back for too long.
         """
-        self._began = time.monotonic()
-        self._progress_at = self._began + PROGRESS_EVERY
+        began = time.monotonic()
         self._run(self._begin)
-        self._began_at = self.order.share
+        self._teller.begin(self.order.share)
         while not self.order.finished:
-            self.done.stopped = self._caps.reached(self.done.changed, time.monotonic() - self._began)
+            if self._hold is not None:
+                left = self._caps.seconds_left(time.monotonic() - began)
+                self._hold.wait(at_most=left, meanwhile=self._tell)
+            self.done.stopped = self._caps.reached(self._counted, time.monotonic() - began)
             if self.done.stopped:
                 break
-            self._wait_for_throttle()
-            began = time.monotonic()
+            chunk_began = time.monotonic()
             self._run(self._chunk)
-            if self.order.position is not None:
-                self._passed(self.order.position)
-            self._tell_progress()
-            self._db.nap(self._pace.rest(time.monotonic() - began))
+            self._passed(self.order.position, self.done.changed)
+            self._tell()
+            self._db.nap(self._pace.rest(time.monotonic() - chunk_began))
         return self.done
+
+    @property
+    def _counted(self) -> int:
+        """What counts to the cap: what may have been written is taken for written."""
+        return self.done.changed + self.done.unconfirmed
 
     def _begin(self) -> None:
         if self._index is not None:
@@ -148,7 +144,7 @@ class Walk:
 
     def _chunk(self) -> None:
         done = self.done
-        found = self.order.find(self._caps.left(self._size.rows, done.changed), exact=self._exact)
+        found = self.order.find(self._caps.left(self._size.rows, self._counted), exact=self._exact)
         # It read without locks, and may have waited for the disk: the transaction that locks begins now.
         self._db.commit()
         changed, protected = self._write(found) if found.matched else (0, 0)
@@ -240,34 +236,9 @@ class Walk:
 
     def _run(self, transaction: Callable[[], None]) -> None:
         verb = self._rows.write.split()[0]
-        what = f"{verb} on {self._rows.table} after {self._rows.key} {self.order.position}"
+        what = f"{verb} on {self._rows.table}, {self.order.window_name}"
         self._db.run(transaction, what=what, before_retry=self._size.halve)
 
-    def _wait_for_throttle(self) -> None:
-        began = tell_at = time.monotonic()
-        if began < self._throttle_at:
-            return
-        while why := self._throttle():
-            now = time.monotonic()
-            if now - began > self._throttle_patience:
-                raise WalkError(f"{self._rows.table} was held back for {now - began:.0f} s: {why}")
-            if now >= tell_at:
-                tell_at = now + PROGRESS_EVERY
-                logger.info("event=throttled table=%s waited=%.0f why=%r", self._rows.table, now - began, why)
-            self._db.nap(THROTTLE_EVERY)
-        self._throttle_at = time.monotonic() + THROTTLE_EVERY
-
-    def _tell_progress(self) -> None:
-        now = time.monotonic()
-        if now < self._progress_at:
-            return
-        self._progress_at = now + PROGRESS_EVERY
-        progress = Progress.after(
-            now - self._began,
-            examined=self.done.examined,
-            changed=self.done.changed,
-            began_at=self._began_at,
-            share=self.order.share,
-        )
-        logger.info("event=progress table=%s %s", self._rows.table, progress)
-        self._progress(progress)
+    def _tell(self) -> None:
+        done = self.done
+        self._teller.tell(examined=done.examined, changed=done.changed, share=self.order.share)

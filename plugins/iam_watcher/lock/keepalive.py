@@ -119,6 +119,18 @@ class KeepAlive:
         self._check_lease()
         self._beat()
 
+    def others_at_work(self) -> bool:
+        """Return whether other tasks of our run are alive under the lock.
+
+        Raises:
+            LockUnavailable: Redis can't be asked.
+        """
+        with self._beating:
+            holder = self.lease.holder()
+        if holder is None or holder.owner != self.lease.owner:
+            return False
+        return bool(set(holder.busy) - {self.member})
+
     def _run(self) -> None:
         while not self._ended.wait(BEAT):
             self._renew()
@@ -193,6 +205,11 @@ def verify() -> None:
     """Return if Redis says at this moment that the running task may go on; else as `checkpoint`."""
     if _current is not None:
         _current.verify()
+
+
+def others_at_work() -> bool:
+    """Return whether other tasks of the running task's run are alive; see `KeepAlive.others_at_work`."""
+    return _current is not None and _current.others_at_work()
 
 
 def current_grant() -> Grant | None:

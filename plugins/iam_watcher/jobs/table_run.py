@@ -1,0 +1,213 @@
+"""One run of a table job: connection, checks, dry run, brake, walk, report, in this order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.errors import ArchiveError, BrakeError
+from iam_watcher.jobs import arguments
+from iam_watcher.jobs.archive import Archive, run_folder
+from iam_watcher.jobs.bookmark import Bookmark
+from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.jobs.operator import connect
+from iam_watcher.jobs.pace import Caps
+from iam_watcher.jobs.progress import Teller
+from iam_watcher.jobs.report import Report
+from iam_watcher.jobs.session import read_now
+from iam_watcher.jobs.tally import tally
+from iam_watcher.jobs.throttle import Hold, Predicate
+from iam_watcher.jobs.walk import Walk
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.progress import ProgressRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from airflow.sdk import Context
+
+    from iam_watcher.jobs.base import TableJobOperator
+    from iam_watcher.jobs.plan import Plan
+    from iam_watcher.jobs.rows import Recorder, Walked
+    from iam_watcher.jobs.transaction import Transactions
+
+logger = logging.getLogger(__name__)
+
+# Runs the checks of the account's rights and changes nothing.
+REHEARSAL = "{write} WHERE FALSE"
+
+# Answers in this time or counts as behind: the walk stands still meanwhile.
+REPLICA_ANSWERS_WITHIN = 1  # seconds
+
+
+class TableRun:
+    """One try of one run of a table job.
+
+    Args:
+        job: what to do.
+        context: of the task.
+        dry_run: count only.
+    """
+
+    def __init__(self, job: TableJobOperator, context: Context, *, dry_run: bool) -> None:
+        self._job = job
+        self._context = context
+        self._began = time.monotonic()
+        self._report = Report(job.table, dry_run)
+        self._hold: Hold
+        self._teller: Teller
+
+    def perform(self) -> dict[str, Any]:
+        """Do it and return the report as a dictionary; if it ends early, the report is in the XCom."""
+        report = self._report
+        try:
+            self._connected()
+        except BaseException as error:
+            report.error = f"{type(error).__name__}: {error}"
+            self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
+            raise
+        finally:
+            logger.info("%s", report.as_line())
+        return report.as_dict()
+
+    def _connected(self) -> None:
+        job, report = self._job, self._report
+        with job.transactions(fenced=not report.dry_run) as (connection, db):
+            now = read_now(connection)
+            plan = job.plan(read_table(db, job.table), now)
+            report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
+            try:
+                with self._around(db):
+                    if report.dry_run:
+                        found = self._tally(db, plan).examples
+                        report.examples = [_example(key, plan.moment(age), now) for key, age in found]
+                    else:
+                        self._write(db, plan)
+                job.finish(db, plan, report, self._context)
+            finally:
+                report.retries = db.retries
+                report.duration_seconds = round(time.monotonic() - self._began, 3)
+
+    @contextmanager
+    def _around(self, db: Transactions) -> Iterator[None]:
+        """Connect to what holds the work back, and to those who are told how far it is."""
+        job, ti = self._job, self._context["ti"]
+        task = f"{ti.task_id}/{ti.map_index}"
+        record = ProgressRecord(keepalive.current_grant(), task=task, table=job.table)
+        ask = partial(connect, answer_within=REPLICA_ANSWERS_WITHIN)
+        with closing(record), closing(Predicate(job.throttle, db, ask)) as why:
+            self._hold = Hold(db, job.table, why, patience=job.throttle.patience.total_seconds())
+            self._teller = Teller(job.table, lambda progress: record.write(**asdict(progress)))
+            yield
+
+    def _write(self, db: Transactions, plan: Plan) -> None:
+        job = self._job
+        for statement in (plan.rows.write, *plan.also_writes):
+            _rehearse(db, statement)
+        with job.writing(self._context) as before_write, self._recording(db, plan) as recorder:
+            if plan.max_share is not None and plan.max_share < 1:
+                self._tally(db, plan)
+                self._brake(plan.max_share)
+            self._walk(db, plan, before_write, recorder)
+
+    def _walk(
+        self, db: Transactions, plan: Plan, before_write: Callable[[], None], recorder: Recorder | None
+    ) -> None:
+        job, report = self._job, self._report
+        max_rows, budget = arguments.row_count("max_rows", job.max_rows), job.time_budget
+        bookmark = Bookmark(self._context, job.table, capped=max_rows is not None or budget is not None)
+        report.began_after, report.changed_before = bookmark.after, bookmark.changed
+        walk = Walk(
+            db,
+            plan.rows,
+            pace=job.paced,
+            caps=Caps(
+                None if max_rows is None else max(0, max_rows - bookmark.changed),
+                None if budget is None else budget.total_seconds() - (time.monotonic() - self._began),
+            ),
+            after=bookmark.after,
+            index=plan.index,
+            before_write=before_write,
+            recorder=recorder,
+            passed=bookmark.move,
+            hold=self._hold,
+            teller=self._teller,
+        )
+        try:
+            walk.write()
+        except BaseException:
+            bookmark.save()
+            raise
+        finally:
+            report.take(walk.done)
+            report.order = walk.order.name
+            report.position = None if walk.order.finished else walk.order.position
+        bookmark.end(report.position)
+
+    @contextmanager
+    def _recording(self, db: Transactions, plan: Plan) -> Iterator[Recorder | None]:
+        job, report, ti = self._job, self._report, self._context["ti"]
+        location = job.archive_location()
+        if location is None:
+            yield None
+            return
+        facts = {
+            **job.archive_facts(plan),
+            "table": plan.table.name,
+            "key": plan.table.key.name,
+            "now": report.now,
+            "cut_off": report.cut_off,
+            **{name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "try_number")},
+        }
+        archive = Archive(run_folder(location, plan.table.name, self._context), facts)
+        try:
+            yield job.recorder(db, plan, archive)
+        except BaseException:
+            # The error that ended the walk is the one to be told.
+            with suppress(ArchiveError):
+                report.archive = archive.url()
+                archive.close()
+            raise
+        report.archive = archive.url()
+        archive.close()
+
+    def _tally(self, db: Transactions, plan: Plan) -> Walked:
+        counted = tally(
+            db,
+            plan.rows,
+            also={"eligible": plan.eligible},
+            age=plan.age,
+            pace=self._job.paced,
+            hold=self._hold,
+            teller=self._teller,
+        )
+        self._report.take(counted)
+        self._report.eligible = counted.also["eligible"]
+        return counted
+
+    def _brake(self, max_share: float) -> None:
+        report = self._report
+        if report.matched > max_share * (report.eligible or 0):
+            raise BrakeError(
+                f"{report.matched} of {report.eligible} eligible rows of {report.table} match, "
+                f"more than max_share={max_share:g}. Check the clock, the days and the data with a dry run; "
+                "if they are right, run once with a larger max_share"
+            )
+
+
+def _rehearse(db: Transactions, write: str) -> None:
+    def rehearsal() -> None:
+        db.change(REHEARSAL.format(write=write))
+        db.commit()
+
+    db.run(rehearsal, what=f"{write}, without rows", before_retry=lambda: None)
+
+
+def _example(key: int, since: datetime, now: datetime) -> dict[str, Any]:
+    days = (now - since).total_seconds() / 86_400
+    return {"key": key, "since": since.isoformat(), "age_days": round(days, 1)}
