@@ -24,8 +24,9 @@ run: bootstrap ## Run a whole Airflow with the watchers on private servers, unti
 test: bootstrap ## Run the tests, five rows of the lock under two Airflows among them, without the long ones
 	@exec $(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
 
-e2e: bootstrap ## Run all tests with a whole Airflow, and the wheel in an environment of its own
-	@exec $(python) -m pytest tests/e2e tests/packaging/test_wheel.py
+e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own environment, workers killed fifty times
+	@export UNDER_FIRE_KILLS=50
+	exec $(python) -m pytest tests/e2e tests/packaging/test_wheel.py tests/integration/test_under_fire.py
 
 soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
 	@PYTHONPATH=plugins exec $(python) -m dev.soak

@@ -34,13 +34,14 @@ SETTINGS = (
 )
 
 # Rows of about 1 kB. Their ages are whole days, 0 to 999, and about half a day: so a cut-off in days
-# takes the same share of the rows whenever it is computed within some hours.
+# takes the same share of the rows whenever it is computed within some hours. Every second key is free, as
+# those of the policies that are still there are in IAM's table.
 DAYS = 1000
 SUBJECTS = ", '\",\"', ".join(f"MD5(seq + {number})" for number in range(16))
 POLICY_AUDIT = f"""
     INSERT INTO policy_audit
         (id, instanceID, name, username, policyShadow, extendShadow, createdAt, updatedAt, deletedAt)
-    SELECT seq, CONCAT('policy-', LPAD(seq, 12, '0')), CONCAT('name-', seq), CONCAT('user-', seq % 5000),
+    SELECT 2 * seq, CONCAT('policy-', LPAD(seq, 12, '0')), CONCAT('name-', seq), CONCAT('user-', seq % 5000),
         CONCAT('{{{{"description":"policy ', seq, '","effect":"allow","subjects":["', {SUBJECTS},
             '"],"actions":["create","delete","update"],"resources":["resources:articles:<.*>"]}}}}'),
         '{{{{}}}}', NOW() - INTERVAL {DAYS + 1} DAY, NOW(),

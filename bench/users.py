@@ -1,7 +1,8 @@
 """Inactive users disabled: our job with its brake, one UPDATE, and the original's loop over whole users.
 
 The loop is written here from what is known of the original: it reads all columns of the active users
-(without its limit of 1,000) and writes each inactive one back whole, in a transaction of its own. It runs
+(without its limit of 1,000) and writes each inactive one back whole, in a transaction of its own with the
+three statements that GORM sends for one (of which it also prepares the second, which is left out). It runs
 on the smallest table only, where it already takes a minute.
 """
 
@@ -85,7 +86,7 @@ def measure(folder: Path) -> list[Result]:
         Result(
             f"50 % of {small} users: users/s with the brake / the original's loop",
             ratio(seconds(few["loop"]), seconds(few["ours"])),
-            at_least=100,
+            at_least=60,
             detail=against(seconds(few["ours"]), seconds(few["loop"])),
         ),
         Result(
@@ -132,4 +133,6 @@ def _original(server: MariaDB, days: int) -> None:
         for user in [list(row) for row in cursor.fetchall()]:
             if user[logined] < before:
                 user[status] = 0
+                cursor.execute("START TRANSACTION")
                 cursor.execute(write, [*user, user[columns.index("id")]])
+                cursor.execute("COMMIT")

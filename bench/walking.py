@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.jobs.archive import Archive
 from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.pace import PACES
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.session import read_now, set_up
 from iam_watcher.jobs.storage import Folder
@@ -59,7 +58,7 @@ def walk(server: MariaDB, job: TableJobOperator) -> float:
     """Do a job, its brake and its archive included, and return the seconds of its longest transaction."""
     connection = server.connect_as_watcher(autocommit=False)
     set_up(connection)
-    pace = PACES[job.pace] if isinstance(job.pace, str) else job.pace
+    pace = job.paced
     with closing(TimedTransactions(connection)) as db:
         now = read_now(connection)
         plan = job.plan(read_table(db, job.table), now)
