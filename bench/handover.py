@@ -167,7 +167,7 @@ class _Woken(_Ours):
 
     def _wait(self, lease: Lease, deadline: float) -> None:
         waiter = RedisLockTrigger(
-            key=lease.key, owner=lease.owner, redis_conn_id="iam_redis", deadline=deadline
+            key=lease.key, owner=lease.owner, redis_conn_ids=["iam_redis"], deadline=deadline
         )
 
         async def wait() -> None:

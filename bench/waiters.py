@@ -98,7 +98,7 @@ def _triggerer(pipe: Connection, places: list[tuple[str, str, float]]) -> None:
     from iam_watcher.lock.trigger import RedisLockTrigger
 
     def trigger(key: str, owner: str, deadline: float) -> RedisLockTrigger:
-        return RedisLockTrigger(key=key, owner=owner, redis_conn_id="iam_redis", deadline=deadline)
+        return RedisLockTrigger(key=key, owner=owner, redis_conn_ids=["iam_redis"], deadline=deadline)
 
     async def wait(waiter: RedisLockTrigger) -> None:
         await anext(aiter(waiter.run()))

@@ -11,7 +11,7 @@ from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
-from iam_watcher.jobs.exempt_names import NO_ONE, exempt_condition
+from iam_watcher.jobs.exempt_names import exempt_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,16 +163,18 @@ class DisableInactiveUsersOperator(TableJobOperator):
                 "empty; set one of them, or nobody will know what the secrets were before"
             )
         cut_off = now - timedelta(days=self._days())
-        admin = ADMIN if self.exempt_admins else NO_ONE
-        named, values = exempt_condition(self.exempt_names)
+        exempt, values = self._exempt()
         min_age = arguments.days("min_age_days", self.min_age_days)
-        new = NEW if min_age else NO_ONE
-        eligible = f"{self._not_exempt()} AND NOT ({new})"
-        inactive = f"{ACTIVE} AND {INACTIVE}"
+        if min_age:
+            exempt["new_account"] = NEW
+        left_out, others = {"zero_date": f"{ACTIVE} AND {ZERO_DATE}"}, ACTIVE
+        for reason, condition in exempt.items():
+            left_out[reason] = f"{others} AND ({condition}) AND {INACTIVE}"
+            others += f" AND NOT ({condition})"
         rows = Rows(
             table=table.quoted,
             key=table.key.quoted,
-            predicate=f"{eligible} AND {INACTIVE}",
+            predicate=f"{others} AND {INACTIVE}",
             write=DISABLE.format(table=table.quoted),
             values={
                 "cut_off": cut_off.replace(tzinfo=None),
@@ -181,12 +183,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
                 "max_inactive": self._days(),
                 **values,
             },
-            left_out={
-                "admin": f"{inactive} AND {admin}",
-                "exempt_name": f"{inactive} AND NOT ({admin}) AND ({named})",
-                "new_account": f"{inactive} AND NOT ({admin}) AND NOT ({named}) AND ({new})",
-                "zero_date": f"{ACTIVE} AND {ZERO_DATE}",
-            },
+            left_out=left_out,
         )
         share = arguments.share("max_share", self.max_share)
         return Plan(
@@ -195,7 +192,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             cut_off,
             LAST_SEEN,
             _utc,
-            eligible=eligible,
+            eligible=others,
             max_share=share,
             also_writes=(EXPIRE_REHEARSAL,) if expire else (),
         )
@@ -249,6 +246,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
     def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
         from iam_watcher.jobs import due_users
 
+        exempt, _ = self._exempt()
         warned = due_users.Warned(context)
         bands = due_users.bands(plan.cut_off, self.warn_days, warned.read())
         found = []
@@ -257,7 +255,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
                 db,
                 plan.rows,
                 band,
-                eligible=self._not_exempt(),
+                eligible=" AND NOT ".join([ACTIVE, *(f"({condition})" for condition in exempt.values())]),
                 last_seen=LAST_SEEN,
                 seen=COUNTED_FROM,
                 max_inactive=timedelta(days=self._days()),
@@ -272,10 +270,13 @@ class DisableInactiveUsersOperator(TableJobOperator):
             self.on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
         warned.note(bands)
 
-    def _not_exempt(self) -> str:
-        admin = ADMIN if self.exempt_admins else NO_ONE
-        named, _ = exempt_condition(self.exempt_names)
-        return f"{ACTIVE} AND NOT ({admin}) AND NOT ({named})"
+    def _exempt(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return reason → condition for users who are never disabled, and the values of placeholders."""
+        exempt = {"admin": ADMIN} if self.exempt_admins else {}
+        named, values = exempt_condition(self.exempt_names)
+        if named:
+            exempt["exempt_name"] = named
+        return exempt, values
 
     def _days(self) -> int:
         return arguments.days("max_inactive_days", self.max_inactive_days)

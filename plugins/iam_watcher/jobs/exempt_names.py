@@ -11,11 +11,9 @@ if TYPE_CHECKING:
 EXACT_NAME = "`name` = %({value})s"
 GLOB_NAME = "`name` LIKE %({value})s ESCAPE '|'"
 
-NO_ONE = "FALSE"
-
 
 def exempt_condition(names: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return the SQL condition for names and globs, and the values of its placeholders.
+    """Return the SQL condition for names and globs, "" if there are none, and the values of its placeholders.
 
     `*` becomes `%` and `?` becomes `_`; what LIKE itself gives a meaning to is escaped. A name without a
     wildcard is compared by `=`, which like the unique key ignores trailing spaces.
@@ -30,4 +28,4 @@ def exempt_condition(names: Sequence[str]) -> tuple[str, dict[str, str]]:
         else:
             conditions.append(EXACT_NAME.format(value=value))
             values[value] = name
-    return " OR ".join(conditions) or NO_ONE, values
+    return " OR ".join(conditions), values
