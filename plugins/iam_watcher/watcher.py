@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +20,8 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from iam_watcher import timetables
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import Lock, keepalive
-from iam_watcher.lock.grant import ACQUIRE_TASK_ID, RELEASE_TASK_ID
+from iam_watcher.lock.grant import ACQUIRE_TASK_ID, RELEASE_TASK_ID, key_of
+from iam_watcher.lock.holder import MAX_KEY_LENGTH
 from iam_watcher.lock.release import ReleaseLockOperator
 from iam_watcher.lock.sensor import RedisLockSensor
 
@@ -170,8 +171,8 @@ def watcher(dag_id: str | None = None, **arguments: Any) -> Callable[[Callable[.
     return decorate
 
 
-def _refuse(dag_id: str, lock: object, overlap: str, dag_arguments: dict[str, Any]) -> None:
-    if not (lock is None or isinstance(lock, (Lock, str))):
+def _refuse(dag_id: str, lock: Lock | str | None, overlap: str, dag_arguments: dict[str, Any]) -> None:
+    if not isinstance(lock, Lock | str | None):
         raise WatcherError(f"{dag_id!r}: lock={lock!r}; expected a Lock, the key of one, or None")
     if misplaced := sorted({field.name for field in fields(Lock)} & set(dag_arguments)):
         raise WatcherError(
@@ -192,6 +193,15 @@ def _refuse(dag_id: str, lock: object, overlap: str, dag_arguments: dict[str, An
         raise WatcherError(f"{dag_id!r}: overlap='allow' needs max_active_runs of 2 or more, got {runs!r}")
     if overlap != "allow" and runs != 1:
         raise WatcherError(f"{dag_id!r}: max_active_runs={runs!r}; expected 1, or overlap='allow' with it")
+    if lock is None:
+        return
+    own = Lock(lock) if isinstance(lock, str) else lock
+    key = key_of(own, dag_id, datetime.now(UTC) if overlap == "allow" else None)
+    if len(key) > MAX_KEY_LENGTH:
+        raise WatcherError(
+            f"{dag_id!r}: its lock would have the key {key!r}, of {len(key)} characters; expected "
+            f'{MAX_KEY_LENGTH} at most. Give it a shorter one: lock="..."'
+        )
 
 
 def _guard(inner: Any) -> None:

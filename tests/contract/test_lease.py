@@ -286,6 +286,20 @@ def test_a_tick_is_done_even_if_its_lease_ran_out_before_the_release(
     assert second.verdict == "done"
 
 
+def test_a_tick_is_not_done_by_one_whose_lock_is_anothers_by_now(
+    make_lease: MakeLease, servers: list[Redis]
+) -> None:
+    """The other one may be at this very tick: marked as done, it would never be done if that fails."""
+    first, second, third = (make_lease(owner, tick="t1") for owner in "abc")
+    assert first.acquire()
+    expire(servers)
+    assert second.acquire()
+    assert not first.release(tick_done_for=60)
+    assert second.tick_done_by() is None
+    assert second.release()
+    assert third.acquire()
+
+
 def test_a_done_tick_is_forgotten_after_its_time(make_lease: MakeLease) -> None:
     first, second = make_lease("a", tick="t1"), make_lease("b", tick="t1")
     assert first.acquire()
@@ -366,6 +380,75 @@ def test_a_waiter_that_lets_its_turn_pass_makes_room(make_lease: MakeLease, serv
             assert client.hget("{clean}:offer", "owner") == b"b"
             client.hset("{clean}:offer", "until", 1)
     assert other.acquire()
+
+
+def let_turn_pass(servers: list[Redis], owner: str) -> None:
+    """End the 15 s of the waiter whose turn it is."""
+    for server in servers:
+        with server.client() as client:
+            assert client.hget("{clean}:offer", "owner") == owner.encode()
+            client.hset("{clean}:offer", "until", 1)
+
+
+def test_waiters_that_all_come_too_late_for_their_turn_get_it_when_they_come(
+    make_lease: MakeLease, servers: list[Redis]
+) -> None:
+    """As sensors do that Airflow needs longer than 15 s to start: each would find the turn of the next."""
+    holder, first, second, third, stranger = (make_lease(owner) for owner in "abcde")
+    assert holder.acquire()
+    for waiter in (first, second, third):
+        waiter.queue(time.time() + 60)
+        time.sleep(0.002)
+    assert holder.release()
+    for late in "bc":
+        let_turn_pass(servers, late)
+        assert not stranger.acquire()
+    for late in "bc":
+        lease = make_lease(late)
+        assert lease.acquire(), f"{late} is {lease.verdict}"
+        assert not third.acquire()
+        assert lease.release()
+    assert not stranger.acquire()
+    assert stranger.verdict == "queued"
+    assert third.acquire()
+
+
+def test_who_let_its_turn_pass_has_no_right_beyond_its_deadline(
+    make_lease: MakeLease, servers: list[Redis]
+) -> None:
+    holder, late, other = (make_lease(owner) for owner in "abc")
+    assert holder.acquire()
+    late.queue(time.time() - 1)
+    other.queue(time.time() + 60)
+    assert holder.release()
+    assert not late.acquire()
+    assert other.acquire()
+
+
+def test_a_holder_that_a_redis_forgot_does_not_stand_in_line_again(
+    make_lease: MakeLease, servers: list[Redis]
+) -> None:
+    holder, waiter = make_lease("a"), make_lease("b")
+    assert holder.acquire()
+    for server in servers:
+        with server.client() as client:
+            client.flushall()
+    waiter.queue(time.time() + 60)
+    assert holder.beat("", "") == "forgotten"
+    assert not holder.acquire()
+    assert holder.verdict == "queued"
+    assert holder.acquire(ahead=True)
+    assert not waiter.acquire()
+
+
+def test_a_longer_lease_of_the_same_owner_is_not_cut_short(make_lease: MakeLease) -> None:
+    """Parallel tasks of one run share the key, and one of them may have asked for more time."""
+    patient, other = make_lease("a", ttl=60), make_lease("a", ttl=5)
+    assert patient.acquire()
+    assert other.renew()
+    assert other.acquire()
+    assert patient.holder().remaining > 50
+    assert other.remaining <= 5
 
 
 def test_a_waiter_whose_clock_is_behind_keeps_its_place(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis as Client
+from redis.exceptions import TimeoutError  # noqa: A004  redis-py's name
 
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock import keepalive
@@ -75,6 +76,75 @@ def test_a_minority_that_another_holds_does_not_stop_us(taken: int, redis_server
     assert ours.acquire() == (taken <= 2)
     with redis_servers[4].client() as client:
         assert client.get("clean") == (b"a" if taken <= 2 else None)
+
+
+def lost_answers(client: Client) -> Client:
+    """Let the client's commands be done, and their answers be lost."""
+    for name in ("evalsha", "eval"):
+        original = getattr(client, name)
+
+        def ask(*args, original=original):
+            original(*args)
+            raise TimeoutError("the answer was lost")
+
+        setattr(client, name, ask)
+    return client
+
+
+def emptied(servers: list[Redis]) -> list[Client]:
+    chosen = clients(servers, (True,) * len(servers), 0)
+    for client in chosen:
+        client.flushall()
+    return chosen
+
+
+@pytest.mark.parametrize("won", [True, False])
+def test_what_may_have_been_won_where_no_answer_came_is_given_back_too(
+    won: bool, redis_servers: list[Redis]
+) -> None:
+    ours = emptied(redis_servers[:3])
+    for client in ours[1:] if not won else ours[2:]:
+        client.set("clean", "x7Qy", px=5000)
+    lost_answers(ours[0])
+    lease = Lease(ours, "clean", "a", ttl=5)
+    if won:
+        with pytest.raises(LockUnavailable):
+            lease.acquire()
+    else:
+        assert not lease.acquire()
+    for server in redis_servers[:2]:
+        with server.client() as client:
+            assert client.get("clean") != b"a"
+
+
+def test_a_miss_takes_nothing_from_a_living_process_of_the_same_owner(
+    redis_servers: list[Redis], closed_port: int
+) -> None:
+    """A parallel task of the run has the majority, of which this one sees a part."""
+    sibling = Lease(emptied(redis_servers), "clean", "a", ttl=5)
+    assert sibling.acquire()
+    with redis_servers[3].client() as client:
+        client.delete("clean")
+    with redis_servers[4].client() as client:
+        client.set("clean", "x7Qy", px=5000)
+    mask = (True, False, False, True, True)
+    with pytest.raises(LockUnavailable):
+        Lease(clients(redis_servers, mask, closed_port), "clean", "a", ttl=5).acquire()
+    for server, value in zip(redis_servers, (b"a", b"a", b"a", None, b"x7Qy"), strict=True):
+        with server.client() as client:
+            assert client.get("clean") == value
+    assert sibling.renew()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_miss_without_any_answer_takes_nothing_back(size: int, redis_servers: list[Redis]) -> None:
+    """Nobody has said that no other process of the owner holds it."""
+    sibling = Lease(emptied(redis_servers[:size]), "clean", "a", ttl=5)
+    assert sibling.acquire()
+    ours = [lost_answers(client) for client in clients(redis_servers[:size], (True,) * size, 0)]
+    with pytest.raises(LockUnavailable):
+        Lease(ours, "clean", "a", ttl=5).acquire()
+    assert sibling.renew()
 
 
 def test_servers_that_restart_empty_one_after_the_other_lose_nothing(redis_servers: list[Redis]) -> None:

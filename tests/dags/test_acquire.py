@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iam_watcher import Lock, Watcher
+from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
 from tests.dags.runs import BRIEF, look, states, xcom
 
@@ -123,6 +126,55 @@ def test_another_airflow_with_our_id_is_refused(
     assert next(ti for ti in run.get_task_instances() if ti.task_id == "acquire").try_number == 1
     assert "another Airflow goes by the id 'test'" in caplog.text + capsys.readouterr().out
     assert redis_client.get("clean") is None
+
+
+@pytest.mark.parametrize("verdict", ["revoked", "done", "max_hold"])
+def test_who_can_never_have_it_leaves_the_line(redis_client: Client, verdict: str) -> None:
+    """Woken from the triggerer it stands in line still, and the next ones would wait for its turn to pass."""
+    grant = Grant("clean", "b/dag/run", ["iam_redis"], 60.0, "skip", 60.0, True, "t1", 60.0)
+    lease, other = grant.lease(), Lease(redis_client, "clean", "c/dag/run", ttl=60)
+    lease.queue(time.time() + 60)
+    if verdict == "revoked":
+        redis_client.zadd("{clean}:revoked", {grant.owner: int(time.time() * 1000) + 60_000})
+    elif verdict == "done":
+        redis_client.set("{clean}:tick:t1", "a/dag/run")
+    else:
+        redis_client.set("clean", grant.owner, px=60_000)
+        redis_client.hset("{clean}:info", mapping={"owner": grant.owner, "since": 1, "ttl": 60_000})
+    assert not lease.acquire()
+    assert lease.verdict == verdict
+    sensor = RedisLockSensor(task_id="acquire", lock=Lock("clean", wait=timedelta(minutes=1)))
+    assert not sensor._wait(lease, grant)
+    assert lease.verdict == verdict
+    redis_client.delete("clean")
+    assert other.acquire(), other.verdict
+
+
+@pytest.mark.parametrize("state", ["failed", "success", None])
+def test_a_sensor_that_a_person_ended_as_it_took_the_lock_gives_it_back(
+    run_dag, redis_client: Client, monkeypatch, state: str | None, caplog, capsys
+) -> None:
+    """Its process learns of it at its next heartbeat only."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    original, ended = RedisLockSensor._check_wanted, []
+
+    def end(self) -> None:
+        ended.append(redis_client.get("clean"))
+        with create_session() as session:
+            ours = TaskInstance.dag_id == dag.dag_id, TaskInstance.task_id == "acquire"
+            session.execute(update(TaskInstance).where(*ours).values(state=state))
+        original(self)
+
+    monkeypatch.setattr(RedisLockSensor, "_check_wanted", end)
+    with Watcher("run_ended", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
+        look()
+    run_dag(dag)
+    assert ended[0].startswith(b"test/run_ended/")
+    assert redis_client.get("clean") is None
+    assert f"this task is {state!r} by now; expected 'running'" in caplog.text + capsys.readouterr().out
 
 
 def test_a_sensor_that_is_stopped_does_not_take_the_lock_any_more(

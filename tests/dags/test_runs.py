@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import task
+from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue, task
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from dev.sessions import wait_until
 from iam_watcher import Lock, Watcher
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
 from tests.dags.runs import BRIEF, look, states, xcom
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from redis import Redis as Client
 
     from dev.servers import Redis
@@ -97,6 +104,99 @@ def test_the_lock_is_taken_over_between_acquire_and_work(
     assert redis_client.get("clean") == b"x7Qy"
 
 
+def test_a_retry_that_finds_the_lock_busy_is_no_green_run(run_dag, redis_client: Client) -> None:
+    with Watcher("run_retry_busy", schedule=None, lock=BRIEF) as dag:
+
+        @task(retries=1, retry_delay=timedelta(0))
+        def work() -> None:
+            redis_client.set("clean", "x7Qy", px=60_000)
+            raise RuntimeError
+
+        work()
+    run = run_dag(dag)
+    assert (states(run)["work"], states(run)["run"]) == ("failed", "failed")
+    assert next(ti for ti in run.get_task_instances() if ti.task_id == "work").try_number == 2
+
+
+class Outside(BaseTrigger):
+    """What a deferred task waits for: something that is done elsewhere, under its lock."""
+
+    scene: ClassVar[Callable[[], Awaitable[Any]]]
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.{type(self).__name__}", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        yield TriggerEvent(await type(self).scene())
+
+
+class Deferring(BaseOperator):
+    """It goes to the triggerer, and then tells what that told it and who is at work."""
+
+    def execute(self, context) -> None:
+        self.defer(trigger=Outside(), method_name="complete")
+
+    def complete(self, context, event) -> dict[str, Any]:
+        return {"there": event, "here": list(keepalive._current.lease.holder().busy)}
+
+
+def test_a_deferred_task_keeps_its_lock(run_dag, redis_client: Client, monkeypatch) -> None:
+    monkeypatch.setattr(keepalive, "BEAT", 0.05)
+
+    async def renewed() -> dict[str, Any]:
+        assert keepalive._current is None
+        for _ in range(3):
+            redis_client.pexpire("clean", 5000)
+            redis_client.delete("{clean}:busy")
+            assert await asyncio.to_thread(wait_until, lambda: redis_client.pttl("clean") > 30_000, 15)
+        holder = Lease(redis_client, "clean", "observer", ttl=60).holder()
+        return {"owner": holder.owner, "busy": list(holder.busy)}
+
+    monkeypatch.setattr(Outside, "scene", renewed, raising=False)
+    with Watcher("run_deferred", schedule=None, lock=BRIEF) as dag:
+        Deferring(task_id="work")
+    run = run_dag(dag)
+    assert set(states(run).values()) == {"success"}
+    there = {"owner": f"test/run_deferred/{run.run_id}", "busy": ["work/-1"]}
+    assert xcom(run, "work") == {"there": there, "here": ["work/-1"]}
+    assert redis_client.get("clean") is None
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_deferred_task_that_loses_its_lock_fails(
+    run_dag, redis_client: Client, monkeypatch, noticed: bool, caplog, capsys
+) -> None:
+    """By the triggerer, or else by the process that goes on with it; skipped it would be a green run."""
+    monkeypatch.setattr(keepalive, "BEAT", 0.05 if noticed else 3600.0)
+
+    async def lose() -> None:
+        redis_client.set("clean", "x7Qy", px=60_000)
+        if noticed:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(Outside, "scene", lose, raising=False)
+    with Watcher("run_deferred_lost", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
+        Deferring(task_id="work")
+    run = run_dag(dag)
+    assert (states(run)["work"], states(run)["run"]) == ("failed", "failed")
+    said = "another took it" if noticed else "is held by unknown (Go)"
+    assert said in caplog.text + capsys.readouterr().out
+    assert redis_client.get("clean") == b"x7Qy"
+
+
+def test_the_lock_of_a_sensor_in_mode_reschedule_outlives_its_pauses(run_dag, redis_client: Client) -> None:
+    class Once(BaseSensorOperator):
+        def poke(self, context) -> PokeReturnValue:
+            return PokeReturnValue(is_done=True, xcom_value=redis_client.pttl("clean"))
+
+    with Watcher("run_reschedule", schedule=None, lock=BRIEF) as dag:
+        Once(task_id="pausing", mode="reschedule", poke_interval=300) >> Once(task_id="polling")
+    run = run_dag(dag)
+    assert set(states(run).values()) == {"success"}
+    assert 300_000 < xcom(run, "pausing") <= 360_000
+    assert redis_client.get("clean") is None
+
+
 def test_release_goes_by_what_acquire_did_and_not_by_the_file(run_dag, redis_client: Client) -> None:
     with Watcher("run_edited", schedule=None, lock=BRIEF) as dag:
 
@@ -145,8 +245,6 @@ def test_the_default_key_is_the_watchers_own(run_dag, redis_client: Client) -> N
 def test_the_lock_is_lost_in_mid_work(
     run_dag, redis_client: Client, redis_server: Redis, monkeypatch, stops_itself: bool
 ) -> None:
-    from iam_watcher.lock import keepalive
-
     monkeypatch.setattr(keepalive, "BEAT", 0.05)
     with Watcher("run_lost", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
         if stops_itself:

@@ -144,6 +144,25 @@ def test_arguments_that_contradict_a_watcher(arguments: dict, message: str) -> N
         Watcher("refused", **{"schedule": "@every 1d", **arguments})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "length"),
+    [
+        ({}, 200),
+        ({"overlap": "allow", "max_active_runs": 2}, 172),
+        ({"overlap": "allow", "max_active_runs": 2, "lock": "k" * 160}, 172),
+    ],
+)
+def test_a_key_that_would_be_too_long(arguments: dict, length: int) -> None:
+    """Runs beside each other have the tick in their keys, 28 characters."""
+    longest = "d" * (length - len("iam-watcher:"))
+    Watcher(longest, schedule="@every 1d", **arguments)
+    own = {} if "lock" not in arguments else {"lock": "k" * 173}
+    with pytest.raises(WatcherError, match="characters; expected 200 at most") as caught:
+        Watcher(f"{longest}d", schedule="@every 1d", **{**arguments, **own})
+    assert f"'{longest}d'" in str(caught.value)
+    assert "Give it a shorter one: lock=" in str(caught.value)
+
+
 @pytest.mark.parametrize("spec", ["@every 1x", "@every", "60 * * * *", "", "@every -1d", "nonsense"])
 def test_a_bad_schedule_is_an_import_error_that_names_it(tmp_path: Path, spec: str) -> None:
     shown = errors_of(tmp_path, f'with Watcher("bad", schedule={spec!r}):\n    EmptyOperator(task_id="x")\n')

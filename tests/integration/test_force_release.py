@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from iam_watcher.errors import LockError
-from iam_watcher.lock.force_release import force_release, history
+from dev.servers import Redis as Server
+from iam_watcher.errors import LockError, LockUnavailable
+from iam_watcher.lock.force_release import force_release, history, holders
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from redis import Redis as Client
 
 REPO = Path(__file__).parents[2]
@@ -62,6 +66,41 @@ def test_a_connection_that_does_not_exist() -> None:
     done = command("--redis-conn-id", "nowhere", "list")
     assert done.returncode != 0
     assert "nowhere" in done.stderr
+
+
+@pytest.fixture
+def three(redis_server: Server, tmp_path: Path, monkeypatch) -> Iterator[list[Server]]:
+    """Three servers, the connections `redis_0` to `redis_2`."""
+    with Server(tmp_path / "second") as second, Server(tmp_path / "third") as third:
+        servers = [second, redis_server, third]
+        for number, server in enumerate(servers):
+            monkeypatch.setenv(f"AIRFLOW_CONN_REDIS_{number}", server.airflow_uri)
+        yield servers
+
+
+def test_all_of_it_works_on_a_quorum_with_one_server_down(redis_client: Client, three: list[Server]) -> None:
+    conn_ids = [text for number in range(3) for text in ("--redis-conn-id", f"redis_{number}")]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.client(socket_timeout=1.0)) for server in three]
+        assert Lease(clients, "clean", "prod/dag/run", ttl=60).acquire()
+        three[0].stop()
+        assert [holder.owner for holder in holders(clients)] == ["prod/dag/run"]
+        assert history(clients, "clean") == []
+        assert "'clean' is held by prod/dag/run" in command(*conn_ids, "list").stdout
+        freed = command(*conn_ids, "release", "clean", "--reason", "its worker is gone")
+        assert (freed.returncode, freed.stderr) == (0, "")
+        shown = command(*conn_ids, "show", "clean")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "its worker is gone" in shown.stdout
+        assert [past.reason for past in history(clients, "clean")] == ["its worker is gone"]
+
+
+def test_no_server_that_answers_is_an_error_of_the_lock(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        clients = [server.client(socket_timeout=1.0)]
+    for look in (holders, lambda clients: history(clients, "clean")):
+        with pytest.raises(LockUnavailable, match=f"127.0.0.1:{server.port} did not answer"):
+            look(clients)
 
 
 @pytest.mark.parametrize(("by", "reason"), [("", "why"), ("who", " ")])

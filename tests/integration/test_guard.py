@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from iam_watcher.errors import LockBusy
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
@@ -47,6 +49,31 @@ def test_another_run_at_work_in_a_task_of_the_same_name(redis_client: Client, on
         keepalive._take(lease, grant, TASK, "b's try")
     assert time.monotonic() - began < keepalive.PREDECESSOR_GONE_WITHIN / 2
     assert holder.holder().busy == (TASK,)
+
+
+@pytest.mark.parametrize("on_busy", ["skip", "fail"])
+def test_a_task_that_worked_before_does_not_pass_over_a_busy_lock(redis_client: Client, on_busy) -> None:
+    """Skipped, what its first try did not finish would make a green run."""
+    assert Lease(redis_client, "clean", "a/dag/run", ttl=60).acquire()
+    grant = grant_of("b/dag/run", on_busy)
+    lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
+    with pytest.raises(LockBusy, match="held by a/dag/run"):
+        keepalive._take(lease, grant, TASK, "b's second try", again=True)
+
+
+def test_a_task_that_worked_before_and_was_forced_out_is_not_tried_again(redis_client: Client) -> None:
+    grant = grant_of("b/dag/run", "skip")
+    lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
+    assert lease.acquire()
+    assert lease.revoke(lease.owner, "{}")
+    with pytest.raises(AirflowFailException, match="released by force"):
+        keepalive._take(lease, grant, TASK, "b's second try", again=True)
+
+
+@pytest.mark.parametrize(("max_hold", "ttl"), [(None, 360), (600, 360), (100, 100)])
+def test_a_lease_for_a_pause_lasts_max_hold_at_most(redis_client: Client, max_hold, ttl: float) -> None:
+    grant = replace(grant_of("a/dag/run", "skip"), max_hold=max_hold)
+    assert grant.lease([redis_client], pause=300).ttl == ttl
 
 
 def test_the_last_process_of_a_holder_that_was_forced_out(redis_client: Client) -> None:

@@ -7,13 +7,15 @@ import os
 import re
 import signal
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iam_watcher.errors import LockLost, LockUnavailable
-from iam_watcher.lock import keepalive
+from iam_watcher.lock import keepalive, scripts
 from iam_watcher.lock.hook import reconnect_once
+from iam_watcher.lock.hook import redis_client as redis_client_of
 from iam_watcher.lock.keepalive import KeepAlive
 from iam_watcher.lock.lease import Lease
 
@@ -96,6 +98,24 @@ def test_a_redis_that_lost_everything_gets_the_lock_again(alive: KeepAlive, redi
     redis_client.flushall()
     wait_for(lambda: redis_client.get("clean") == b"a/dag/run")
     alive.check()
+
+
+def test_who_waits_in_line_does_not_stop_the_holder_in_a_redis_that_lost_everything(
+    alive: KeepAlive, redis_client: Client
+) -> None:
+    with redis_client.pipeline() as together:
+        together.flushall()
+        names = scripts.keys("clean")
+        together.eval(scripts.QUEUE, len(names), *names, "b", 1, 60_000)
+        together.execute()
+    wait_for(lambda: redis_client.get("clean") == b"a/dag/run")
+    alive.check()
+
+
+def test_a_lost_answer_does_not_let_a_mark_run_out(redis_server: Redis) -> None:
+    client = redis_client_of("iam_redis", lease=timedelta(hours=1))
+    timeout = client.connection_pool.connection_kwargs["socket_timeout"]
+    assert keepalive.BEAT + timeout + keepalive.BEAT < keepalive.BUSY_TTL
 
 
 def test_a_redis_that_restarts_empty_gets_the_lock_again(alive: KeepAlive, redis_server: Redis) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
+import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,14 +14,17 @@ from urllib.parse import urlencode
 
 import pytest
 from redis import Redis as Client
+from redis import RedisError
 from redis.sentinel import SentinelConnectionPool
 
 from dev.processes import Process, free_port, require
 from dev.servers import Redis
 from dev.sessions import wait_until
 from iam_watcher.errors import LockError, LockUnavailable
+from iam_watcher.lock import trigger as trigger_module
+from iam_watcher.lock.deployment import claim
 from iam_watcher.lock.force_release import force_release, holders
-from iam_watcher.lock.hook import redis_client
+from iam_watcher.lock.hook import async_redis_client, redis_client
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.trigger import RedisLockTrigger
 
@@ -44,7 +49,7 @@ def holds_what_a_lock_promises() -> None:
     deadline = second.queue(time.time() + 30)
 
     async def scene() -> str:
-        trigger = RedisLockTrigger(key="clean", owner="b", redis_conn_id="iam_redis", deadline=deadline)
+        trigger = RedisLockTrigger(key="clean", owner="b", redis_conn_ids=["iam_redis"], deadline=deadline)
         woken = asyncio.create_task(anext(aiter(trigger.run())))
         await asyncio.sleep(0.5)
         assert not woken.done()
@@ -139,6 +144,38 @@ def test_sentinel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60).acquire()
 
 
+@contextmanager
+def hanging_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A Sentinel that ends each connection at once, as the connection's only one, and what it counted."""
+    asked: list[int] = []
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(1)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), HangUp) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        connection(monkeypatch, server.server_address[1], sentinel_service="iam")
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_sentinel_is_not_asked_ten_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time may be a time-out, and then the next Sentinel would be asked too late."""
+    with hanging_up(monkeypatch) as asked:
+        with pytest.raises(LockUnavailable):
+            Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60).acquire()
+        assert len(asked) < 10
+        asked.clear()
+        with pytest.raises(RedisError):
+            asyncio.run(async_redis_client("iam_redis", answer_within=5.0))
+        assert len(asked) < 3
+
+
 @pytest.mark.parametrize("sentinels", ["host:port", ":1", "a:1,b:x"])
 def test_sentinels_that_cannot_be_meant(sentinels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connection(monkeypatch, 1, sentinel_service="iam", sentinels=sentinels)
@@ -152,6 +189,27 @@ def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert wait_until(lambda: admin.cluster("INFO")["cluster_state"] == "ok", 15)
         connection(monkeypatch, server.port, server.password, cluster="true")
         holds_what_a_lock_promises()
+        startup = f"127.0.0.1:{server.port}"
+        connection(monkeypatch, free_port(), server.password, cluster="true", startup_nodes=startup)
+        holds_what_a_lock_promises()
+
+
+def test_a_cluster_that_goes_away_is_an_error_of_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_IAM_WATCHER_FINGERPRINT", "ours")
+    with Redis(tmp_path, ["--cluster-enabled", "yes"]) as server, server.client() as admin:
+        admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        assert wait_until(lambda: admin.cluster("INFO")["cluster_state"] == "ok", 15)
+        connection(monkeypatch, server.port, server.password, cluster="true")
+        client = redis_client("iam_redis", lease=LEASE)
+        claim([client])
+        server.stop()
+        with pytest.raises(LockUnavailable):
+            claim([client])
+        with pytest.raises(LockUnavailable):
+            holders([client])
+        client.close()
 
 
 def test_a_cluster_that_is_away_is_an_error_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +234,7 @@ def test_the_acl_user_of_the_docs_may_do_what_it_needs_and_no_more(
         admin.execute_command(*rule.split())
         address = f"watcher:password@127.0.0.1:{server.port}/?db=0"
         monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://{address}")
+        monkeypatch.setattr(trigger_module, "POLL", 3600.0)  # Only the subscription wakes.
         holds_what_a_lock_promises()
         clients = [redis_client("iam_redis", lease=LEASE)]
         assert Lease(clients, "clean", "a", ttl=60).acquire()

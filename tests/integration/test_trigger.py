@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import AuthenticationError, NoPermissionError
 
+from dev.servers import Redis
 from iam_watcher.lock import trigger as module
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.trigger import RedisLockTrigger
 
 if TYPE_CHECKING:
-    from redis import Redis as Client
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from dev.servers import Redis
+    from redis import Redis as Client
 
 WITHIN = 15.0
 
 
-def trigger(
-    owner: str, key: str = "clean", wait: float = 60.0, conn_id: str = "iam_redis"
-) -> RedisLockTrigger:
-    return RedisLockTrigger(key=key, owner=owner, redis_conn_id=conn_id, deadline=time.time() + wait)
+def trigger(owner: str, key: str = "clean", wait: float = 60.0, *conn_ids: str) -> RedisLockTrigger:
+    return RedisLockTrigger(
+        key=key, owner=owner, redis_conn_ids=conn_ids or ["iam_redis"], deadline=time.time() + wait
+    )
 
 
 async def fired(waiter: RedisLockTrigger) -> dict:
@@ -168,6 +172,130 @@ def test_redis_restarts_while_triggers_wait(redis_client: Client, redis_server: 
     asyncio.run(scene())
 
 
+def test_each_outage_is_told_once(
+    redis_client: Client, redis_server: Redis, monkeypatch, caplog, capsys
+) -> None:
+    monkeypatch.setattr(module, "RECONNECT", 0.01)
+    original, tries = module._client, []
+
+    async def counted(conn_id: str):
+        tries.append(conn_id)
+        return await original(conn_id)
+
+    monkeypatch.setattr(module, "_client", counted)
+    redis_client.set("clean", "x7Qy")
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b")))
+        for _ in range(2):
+            await until(lambda: subscriptions(redis_client) == 1)
+            redis_server.stop()
+            begun = len(tries)
+            await until(lambda begun=begun: len(tries) > begun + 5)
+            redis_server.start()  # not in a thread: it would end with that thread
+            redis_client.set("clean", "x7Qy")
+        await until(lambda: subscriptions(redis_client) == 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+    asyncio.run(scene())
+    told = (caplog.text + capsys.readouterr().out).count("event=lock_watch_interrupted connection=iam_redis")
+    assert told == 2
+
+
+@pytest.mark.parametrize(
+    ("account", "error"), [("deaf:pass", NoPermissionError), (":wrong-one", AuthenticationError)]
+)
+def test_a_redis_that_refuses_us_ends_the_wait(
+    redis_client: Client, redis_server: Redis, monkeypatch, account: str, error: type[Exception]
+) -> None:
+    everything = {"keys": ["*"], "categories": ["+@all"]}  # but no channel
+    redis_client.acl_setuser("deaf", enabled=True, passwords=["+pass"], **everything)
+    redis_client.set("clean", "x7Qy")
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://{account}@127.0.0.1:{redis_server.port}")
+
+    async def scene() -> None:
+        async with asyncio.timeout(WITHIN):
+            await fired(trigger("b"))
+
+    try:
+        with pytest.raises(error):
+            asyncio.run(scene())
+    finally:
+        redis_client.acl_deluser("deaf")
+
+
+def test_an_earlier_trigger_of_the_same_owner_takes_nothing_from_the_later_one(
+    redis_client: Client, monkeypatch
+) -> None:
+    """As after "clear": the trigger of the first try may end when that of the second waits already."""
+    monkeypatch.setattr(module, "POLL", 3600.0)
+    holder, waiter = (Lease(redis_client, "clean", owner, ttl=60) for owner in "ab")
+    assert holder.acquire()
+    waiter.queue(time.time() + 60)
+
+    async def scene() -> None:
+        earlier = asyncio.create_task(fired(trigger("b")))
+        await until(lambda: subscriptions(redis_client) == 1)
+        later = asyncio.create_task(fired(trigger("b")))
+        await asyncio.sleep(0.1)  # it waits
+        earlier.cancel()
+        await asyncio.wait({earlier})
+        await trigger("b").on_kill()  # of the earlier one
+        waiter.queue(time.time() + 60)
+        assert await asyncio.to_thread(holder.release)
+        async with asyncio.timeout(WITHIN):
+            assert (await later)["reason"] == "turn"
+
+    asyncio.run(scene())
+
+
 def test_a_connection_that_does_not_exist_fails_at_once(redis_client: Client) -> None:
     with pytest.raises(Exception, match="no_such_redis"):
-        asyncio.run(fired(trigger("b", conn_id="no_such_redis")))
+        asyncio.run(fired(trigger("b", "clean", 60.0, "no_such_redis")))
+
+
+@pytest.fixture
+def two_of_three(
+    redis_client: Client, redis_server: Redis, tmp_path: Path, monkeypatch
+) -> Iterator[Callable[[str], Lease]]:
+    """A function that gives leases on the connections `redis_0` to `redis_2`; the first server is down."""
+    with Redis(tmp_path / "gone") as gone, Redis(tmp_path / "third") as third, ExitStack() as stack:
+        servers = [gone, redis_server, third]
+        for number, server in enumerate(servers):
+            monkeypatch.setenv(f"AIRFLOW_CONN_REDIS_{number}", server.airflow_uri)
+        clients = [stack.enter_context(server.client(socket_timeout=1.0)) for server in servers]
+        gone.stop()
+        yield lambda owner: Lease(clients, "clean", owner, ttl=60)
+
+
+NAMES = [f"redis_{number}" for number in range(3)]
+
+
+def test_it_wakes_also_if_the_first_of_three_servers_is_down(two_of_three, redis_client: Client) -> None:
+    holder, waiter = two_of_three("a"), two_of_three("b")
+    assert holder.acquire()
+    waiter.queue(time.time() + 60)
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b", "clean", 60.0, *NAMES)))
+        await until(lambda: subscriptions(redis_client) == 1)
+        assert await asyncio.to_thread(holder.release)
+        async with asyncio.timeout(WITHIN):
+            assert (await waiting)["reason"] == "turn"
+        assert waiter.acquire()
+
+    asyncio.run(scene())
+    assert subscriptions(redis_client) == 0
+
+
+def test_who_is_killed_by_a_person_leaves_the_line_of_each_server(two_of_three, caplog, capsys) -> None:
+    holder, first, second = map(two_of_three, "abc")
+    assert holder.acquire()
+    first.queue(time.time() + 60)
+    time.sleep(0.002)
+    second.queue(time.time() + 60)
+    asyncio.run(trigger("b", "clean", 60.0, *NAMES).on_kill())
+    assert "could not leave the line" in caplog.text + capsys.readouterr().out  # Airflow's logger: stdout
+    assert holder.release()
+    assert second.acquire()

@@ -3,7 +3,8 @@
 Behaviour:
 
 1. A run holds the lock from its task `acquire` to its task `release`; while a task of it works, a
-   thread renews the lease. A run that dies blocks the others for the rest of its lease, no longer.
+   thread renews the lease, and while one is deferred, the triggerer does. A run that dies blocks the
+   others for the rest of its lease, no longer.
 2. A retry of the same run is the same owner and goes on under the same lock, once its predecessor's
    process is gone.
 3. Work that can't renew stops: our own jobs between two statements, any other task by SIGTERM. What

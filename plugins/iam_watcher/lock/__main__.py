@@ -46,7 +46,7 @@ def _run(given: argparse.Namespace) -> int:
     from iam_watcher.lock import progress
     from iam_watcher.lock.hook import redis_client
 
-    lease = timedelta(seconds=30)  # for its time-outs: 3 s
+    lease = timedelta(seconds=30)  # for its time-outs: 1.5 s
     clients = [redis_client(name, lease=lease) for name in given.redis_conn_id or ["iam_redis"]]
     lines: list[object]
     if given.command == "list":

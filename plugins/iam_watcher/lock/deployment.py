@@ -58,7 +58,8 @@ def claim(clients: Sequence[Redis]) -> None:
         DeploymentIdError: one does.
         LockUnavailable: a server can't be asked, and it is the only one.
     """
-    import redis
+    from redis import RedisError
+    from redis.exceptions import RedisClusterException
 
     name = deployment_id()
     key = CLAIM_KEY.format(id=name)
@@ -66,7 +67,7 @@ def claim(clients: Sequence[Redis]) -> None:
     for client in clients:
         try:
             ours = client.register_script(CLAIM)(keys=[key], args=[fingerprint, CLAIM_MS])
-        except redis.RedisError as error:
+        except (RedisError, RedisClusterException) as error:
             if len(clients) == 1:
                 raise LockUnavailable(node(client), key, error) from error
             continue  # The lock itself judges whether enough of several can be reached.

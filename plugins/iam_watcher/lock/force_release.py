@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.errors import LockError
+from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.lock import scripts
-from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.lease import Lease, node
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis import Redis
 
@@ -49,14 +49,12 @@ def holders(clients: Sequence[Redis]) -> list[Holder]:
     """Return who holds which lock, of all locks that a Watcher held in the last day.
 
     Raises:
-        LockUnavailable: see `Lease.holder`.
+        LockUnavailable: no server answers; or see `Lease.holder`.
     """
     suffix = "}:info"
-    names = {
-        name.decode() if isinstance(name, bytes) else name
-        for client in clients
-        for name in client.scan_iter(match="{*" + suffix, count=1000)
-    }
+    pattern = "{*" + suffix
+    listed = _answers(clients, pattern, lambda client: list(client.scan_iter(match=pattern, count=1000)))
+    names = {name.decode() if isinstance(name, bytes) else name for found in listed for name in found}
     keys = sorted(name[1 : -len(suffix)] for name in names)
     found = (_observer(clients, key).holder() for key in keys)
     return [holder for holder in found if holder is not None]
@@ -72,9 +70,13 @@ def holder(clients: Sequence[Redis], key: str) -> Holder | None:
 
 
 def history(clients: Sequence[Redis], key: str) -> list[ForcedRelease]:
-    """Return the forced releases of the lock `key`, newest first."""
+    """Return the forced releases of the lock `key`, newest first.
+
+    Raises:
+        LockUnavailable: no server answers.
+    """
     name = scripts.side_key(key, "history")
-    records: list[Any] = max((client.lrange(name, 0, -1) for client in clients), key=len)
+    records: list[Any] = max(_answers(clients, key, lambda client: client.lrange(name, 0, -1)), key=len)
     return [ForcedRelease(**json.loads(record)) for record in records]
 
 
@@ -105,6 +107,22 @@ def force_release(clients: Sequence[Redis], key: str, *, by: str, reason: str) -
     if not lease.revoke(found.owner, json.dumps(record.__dict__)):
         raise LockError(f"{key!r} changed hands in this moment; look again: {lease.holder()}")
     return found
+
+
+def _answers(clients: Sequence[Redis], key: str, ask: Callable[[Any], list[Any]]) -> list[list[Any]]:
+    """Return the answers of those servers that can be asked: a person looks when one of them is down."""
+    from redis import RedisError
+    from redis.exceptions import RedisClusterException
+
+    answers, errors = [], []
+    for client in clients:
+        try:
+            answers.append(ask(client))
+        except (RedisError, RedisClusterException) as error:
+            errors.append(LockUnavailable(node(client), key, error))
+    if not answers:
+        raise errors[0]
+    return answers
 
 
 def _observer(clients: Sequence[Redis], key: str) -> Lease:

@@ -15,6 +15,7 @@ from iam_watcher.lock.tick import tick_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow.sdk import Context
     from redis import Redis
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 
 ACQUIRE_TASK_ID = "acquire"
 RELEASE_TASK_ID = "release"
+
+
+def key_of(lock: Lock, dag_id: str, tick: datetime | None = None) -> str:
+    """Return a lock's key in Redis.
+
+    Args:
+        lock: the Watcher's.
+        dag_id: the Watcher.
+        tick: if its runs may go on beside each other, each under a key of its own: the run's `run_after`.
+    """
+    key = lock.key or f"iam-watcher:{dag_id}"
+    return f"{key}:{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if tick else key
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Grant:
         owner: `deployment/dag_id/run_id`.
         redis_conn_ids: the Airflow connections to Redis.
         ttl: the lease, in seconds.
-        on_busy: what a task does that finds the lock held by another.
+        on_busy: what a task does that begins and finds the lock held by another.
         max_hold: how long it may be held in all, in seconds.
         fence: whether table jobs take a lock in the database too.
         tick: the name of the tick, if this run is for one that is to be done once.
@@ -64,10 +77,9 @@ class Grant:
             DeploymentIdError: see `deployment_id`.
         """
         run = context["dag_run"]
-        key = lock.key or f"iam-watcher:{run.dag_id}"
         tick = tick_of(context) if lock.once_per_tick else None
         return cls(
-            key=f"{key}:{run.run_after.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if per_tick else key,
+            key=key_of(lock, run.dag_id, run.run_after if per_tick else None),
             owner=f"{deployment_id()}/{run.dag_id}/{run.run_id}",
             redis_conn_ids=list(lock.conn_ids),
             ttl=lock.lease.total_seconds(),
@@ -95,13 +107,19 @@ class Grant:
         names, lease = self.redis_conn_ids, timedelta(seconds=self.ttl)
         return [redis_client(name, lease=lease, servers=len(names)) for name in names]
 
-    def lease(self, clients: Sequence[Redis] | None = None) -> Lease:
-        """Return the lease, on these clients or new ones."""
+    def lease(self, clients: Sequence[Redis] | None = None, *, pause: float = 0.0) -> Lease:
+        """Return the lease, on these clients or new ones.
+
+        Args:
+            clients: of its servers.
+            pause: seconds that no one renews; the lease lasts so much longer, up to `max_hold`.
+        """
+        ttl = self.ttl + pause
         return Lease(
             self.clients() if clients is None else clients,
             self.key,
             self.owner,
-            ttl=self.ttl,
+            ttl=ttl if self.max_hold is None else min(ttl, self.max_hold),
             max_hold=self.max_hold,
             tick=self.tick,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.redis.hooks.redis import RedisHook  # noqa: TID253  only run-time code imports this
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.cluster import ClusterNode
     from redis.retry import Retry
 
 TIMEOUT_SHARE = 10  # a hung server costs at most this part of the lease, so a renewal has several tries
-LONGEST_TIMEOUT = 5.0  # seconds
-# Seconds, of each of several servers, which are asked one after the other: while two hang, a beat must
-# still come before the mark of the last one runs out (keepalive.BUSY_TTL).
+# Seconds. A beat, an answer that is lost and the next beat (2 + 1.5 + 2 s) must come before the mark of the
+# last good beat runs out (keepalive.BUSY_TTL, 6 s), or a release or a retry would pass a process that lives.
+LONGEST_TIMEOUT = 1.5
+# The same for each of several servers, which are asked one after the other: two may hang.
 LONGEST_OF_SEVERAL = 1.0
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -53,25 +57,33 @@ class LockRedisHook(RedisHook):
             LockError: the connection says something that can't be meant.
             LockUnavailable: the cluster can't be reached.
         """
-        import redis
+        return self.client_of(self.get_connection(self.redis_conn_id))
 
-        conn = self.get_connection(self.redis_conn_id)
+    def client_of(self, conn: Connection) -> Any:
+        """Return a client as `get_conn`, of a connection that was resolved before."""
+        import redis
+        from redis.retry import Retry
+
         arguments = _arguments(conn, self.timeout) | {"retry": reconnect_once()}
         if service := conn.extra_dejson.get("sentinel_service"):
             sentinel: Any = redis.Sentinel(  # type: ignore[no-untyped-call]
-                _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments)
+                _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments, Retry(NoBackoff(), 0))
             )
             return sentinel.master_for(service, **arguments)
         if not conn.extra_dejson.get("cluster"):
             return redis.Redis(host=str(conn.host), port=conn.port or PORT, **arguments)
-        self.startup_nodes = conn.extra_dejson.get("startup_nodes")
-        nodes = self._build_startup_nodes()
+        nodes = self.nodes_of(conn)
         try:
             return redis.RedisCluster(
                 host=conn.host, port=conn.port or PORT, startup_nodes=nodes, **_without_db(arguments)
             )
         except (RedisError, RedisClusterException) as error:
             raise LockUnavailable(f"{conn.host}:{conn.port or PORT}", self.redis_conn_id, error) from error
+
+    def nodes_of(self, conn: Connection) -> list[ClusterNode]:
+        """Return the nodes of a cluster that the extra `startup_nodes` names, as the provider reads it."""
+        self.startup_nodes = conn.extra_dejson.get("startup_nodes")
+        return self._build_startup_nodes()
 
 
 def reconnect_once() -> Retry:
@@ -95,10 +107,21 @@ def redis_client(conn_id: str, *, lease: timedelta, servers: int = 1) -> Redis:
     Raises:
         LockError, LockUnavailable: see `LockRedisHook.get_conn`.
     """
-    longest = LONGEST_TIMEOUT if servers == 1 else LONGEST_OF_SEVERAL
-    timeout = min(longest, lease.total_seconds() / TIMEOUT_SHARE)
-    client: Redis = LockRedisHook(conn_id, timeout=timeout).get_conn()
+    client: Redis = _hook(conn_id, lease, servers).get_conn()
     return client
+
+
+async def redis_client_for_threads(conn_id: str, *, lease: timedelta, servers: int = 1) -> Redis:
+    """Return a client as `redis_client`, where connections must be resolved in an event loop: a triggerer."""
+    conn = await LockRedisHook.aget_connection(conn_id)
+    hook = _hook(conn_id, lease, servers)
+    client: Redis = await asyncio.to_thread(hook.client_of, conn)  # One to a cluster connects at once.
+    return client
+
+
+def _hook(conn_id: str, lease: timedelta, servers: int) -> LockRedisHook:
+    longest = LONGEST_TIMEOUT if servers == 1 else LONGEST_OF_SEVERAL
+    return LockRedisHook(conn_id, timeout=min(longest, lease.total_seconds() / TIMEOUT_SHARE))
 
 
 async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedis:
@@ -110,7 +133,8 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
         LockError: the connection says something that can't be meant.
         RedisError, RedisClusterException: the cluster or the Sentinels can't be reached.
     """
-    from redis import asyncio
+    import redis.asyncio as redis
+    from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.retry import Retry
 
     conn = await LockRedisHook.aget_connection(conn_id)
@@ -118,19 +142,23 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
     arguments = _arguments(conn, answer_within) | {"retry": again}
     where: dict[str, Any] = {"host": str(conn.host), "port": conn.port or PORT}
     if conn.extra_dejson.get("cluster"):
-        cluster: Any = asyncio.RedisCluster(**where, **_without_db(arguments))
+        nodes = [
+            ClusterNode(node.host, node.port)
+            for node in LockRedisHook(conn_id, timeout=answer_within).nodes_of(conn)
+        ]
+        cluster: Any = redis.RedisCluster(**where, startup_nodes=nodes, **_without_db(arguments))
         return cast("AsyncRedis", await cluster.initialize())  # a subscription needs to know its nodes
     if service := conn.extra_dejson.get("sentinel_service"):
         # Asked anew for each client: after a failover the old one's connections break.
-        sentinel: Any = asyncio.Sentinel(  # type: ignore[no-untyped-call]
-            _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments)
+        sentinel: Any = redis.Sentinel(  # type: ignore[no-untyped-call]
+            _sentinels(conn), sentinel_kwargs=_sentinel_arguments(arguments, Retry(NoBackoff(), 0))
         )
         try:
             where["host"], where["port"] = await sentinel.discover_master(service)
         finally:
             for each in sentinel.sentinels:
                 await each.aclose()
-    return asyncio.Redis(**where, **arguments)
+    return redis.Redis(**where, **arguments)
 
 
 def _arguments(conn: Connection, timeout: float) -> dict[str, Any]:
@@ -174,9 +202,12 @@ def _sentinels(conn: Connection) -> list[tuple[str, int]]:
     return nodes
 
 
-def _sentinel_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return how to talk to the Sentinels themselves: same time-outs and TLS, no account, no database."""
-    return {k: v for k, v in arguments.items() if k.startswith(("socket_", "ssl"))}
+def _sentinel_arguments(arguments: dict[str, Any], retry: Retry | AsyncRetry) -> dict[str, Any]:
+    """Return how to talk to the Sentinels themselves: same time-outs and TLS, no account, no database.
+
+    Each is asked once, then the next: by default redis-py asks one ten times more, time-outs included.
+    """
+    return {k: v for k, v in arguments.items() if k.startswith(("socket_", "ssl"))} | {"retry": retry}
 
 
 def _without_db(arguments: dict[str, Any]) -> dict[str, Any]:

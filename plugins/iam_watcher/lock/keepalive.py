@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from iam_watcher.errors import LockError, LockLost, LockUnavailable
+from iam_watcher.errors import LockBusy, LockError, LockLost, LockUnavailable
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.sensor import refuse
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
     from iam_watcher.lock.lease import Lease
 
@@ -79,11 +80,25 @@ class KeepAlive:
     def stop(self) -> None:
         """End the renewals and take the mark off. The lease stays: the run may have more tasks."""
         if not self._ended.is_set():
-            self._ended.set()
-            for thread in self._threads:
-                thread.join()
+            self._end()
             with suppress(LockError):  # Redis out of reach: the mark expires by itself.
                 self.lease.leave(self.member, self.nonce)
+
+    def hand_over(self) -> None:
+        """End the renewals and leave a fresh mark to the one that goes on with them in our name.
+
+        Raises:
+            LockLost, LockUnavailable: see `check`; there is nothing to go on with.
+        """
+        self.check_lease()
+        with suppress(LockUnavailable):  # The other has the rest of the lease to ask again.
+            self.beat()
+        self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
 
     def check(self) -> None:
         """Return if the lease is ours at this moment.
@@ -95,12 +110,13 @@ class KeepAlive:
             LockLost: it is not.
             LockUnavailable: it is not, because Redis could not be asked for too long.
         """
-        self._check_lease()
+        self.check_lease()
         if time.monotonic() >= self._marked_until:
-            self._renew()
-            self._check_lease()
+            self.renew()
+            self.check_lease()
 
-    def _check_lease(self) -> None:
+    def check_lease(self) -> None:
+        """Do as `check`, without asking Redis."""
         if self._lost is None and self.lease.remaining <= 0:
             self._lost = self._last_error or LockLost(
                 f"{self.lease.key!r} was not renewed for {self.lease.ttl:g} s; "
@@ -116,8 +132,8 @@ class KeepAlive:
             LockLost: it is not.
             LockUnavailable: Redis can't be asked.
         """
-        self._check_lease()
-        self._beat()
+        self.check_lease()
+        self.beat()
 
     def others_at_work(self) -> bool:
         """Return whether other tasks of our run are alive under the lock.
@@ -133,7 +149,7 @@ class KeepAlive:
 
     def _run(self) -> None:
         while not self._ended.wait(BEAT):
-            self._renew()
+            self.renew()
             if self._lost is not None or self.lease.remaining <= 0:
                 break
         self._renewals_over.set()
@@ -149,10 +165,11 @@ class KeepAlive:
         if not self._ended.is_set():
             self._end_process()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Renew lease and mark; what goes wrong is for `check` to tell."""
         try:
-            self._check_lease()
-            self._beat()
+            self.check_lease()
+            self.beat()
         except LockUnavailable as error:
             self._last_error = error  # The next beat asks again, for as long as the lease lasts.
         except LockError as error:
@@ -160,11 +177,17 @@ class KeepAlive:
         except Exception as error:  # noqa: BLE001  whatever it is, no one renews any more
             self._lost = LockLost(f"{self.lease.key!r} can't be renewed: {error!r}")
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Renew lease and mark.
+
+        Raises:
+            LockLost: the lease is not ours any more.
+            LockUnavailable: Redis can't be asked.
+        """
         with self._beating:
             started = time.monotonic()
             answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
-            if answer == "forgotten" and self.lease.remaining > 0 and self.lease.acquire():
+            if answer == "forgotten" and self.lease.remaining > 0 and self.lease.acquire(ahead=True):
                 # A Redis that lost its keys: ours again, and no one had it between.
                 answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
         if answer == "renewed":
@@ -224,6 +247,8 @@ def guard(context: Context) -> None:
         AirflowSkipException: `acquire` was granted nothing, or the lock is another's now and `on_busy`
             is "skip".
         AirflowFailException: the lock is another's now and `on_busy` is "fail".
+        LockBusy: the lock is another's now and the task has worked before: skipped, what it did not finish
+            would look like a success.
         AirflowException: a process of this very task is still alive; a retry comes later.
         LockUnavailable: Redis can't be asked.
     """
@@ -235,11 +260,12 @@ def guard(context: Context) -> None:
         raise AirflowSkipException("this run was not granted its lock: `acquire` did not succeed in it")
     task, ti = context["task"], context["ti"]
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
-    lease = grant.lease()
-    _take(lease, grant, member, nonce)
+    lease = grant.lease(pause=_pause(task))
+    _take(lease, grant, member, nonce, again=ti.try_number > 1 or _resumes(ti))
     _current = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
     _grant = grant
     _current.start()
+    _keep_while_deferred(task)
     for event in ("success", "failure", "retry", "skipped"):
         name = f"on_{event}_callback"
         setattr(task, name, [_stop_after, *getattr(task, name)])
@@ -257,15 +283,48 @@ def _stop_after(context: Context) -> None:  # noqa: ARG001  a callback's signatu
     stop()
 
 
-def _take(lease: Lease, grant: Grant, member: str, nonce: str) -> None:
+def _pause(task: Any) -> float:
+    """Return the seconds between two processes of a sensor that works in turns; in between no one renews."""
+    return float(task.poke_interval) if getattr(task, "mode", None) == "reschedule" else 0.0
+
+
+def _resumes(ti: Any) -> bool:
+    """Return whether this process goes on with a task that was deferred."""
+    return bool(ti._ti_context_from_server and ti._ti_context_from_server.next_method)  # noqa: SLF001  no other door
+
+
+def _keep_while_deferred(task: Any) -> None:
+    """Have the triggerer renew the lease when the task goes there by its `defer`."""
+
+    def defer(*, trigger: BaseTrigger, **arguments: Any) -> None:
+        from iam_watcher.lock.deferred import LeaseKeepingTrigger
+
+        global _current, _grant  # noqa: PLW0603  one task at a time in a process
+        if _current is not None and _grant is not None:
+            trigger = LeaseKeepingTrigger.around(trigger, _grant, _current.member, _current.nonce)
+            _current.hand_over()
+            _current = _grant = None
+        type(task).defer(task, trigger=trigger, **arguments)
+
+    task.defer = defer
+
+
+def _take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
     """Take the lock again and become the one live process of this task, or raise as `guard` says."""
     # Another holder's tasks have marks of the same names: only the lock tells whose they are.
     if not lease.acquire():
-        refuse(lease, lease.holder(), grant)
+        _refuse(lease, grant, again=again)
     _enter(lease, member, nonce)
     if not lease.acquire():  # Nobody renewed it meanwhile.
         lease.leave(member, nonce)
-        refuse(lease, lease.holder(), grant)
+        _refuse(lease, grant, again=again)
+
+
+def _refuse(lease: Lease, grant: Grant, *, again: bool) -> None:
+    holder = lease.holder()
+    if again and lease.verdict in ("busy", "queued"):
+        raise LockBusy(holder, grant.key)
+    refuse(lease, holder, grant)
 
 
 def _enter(lease: Lease, member: str, nonce: str) -> None:

@@ -98,14 +98,18 @@ class Lease:
         """Seconds that this process may still count on, by its own monotonic clock; 0.0 if none."""
         return max(0.0, self._valid_until - time.monotonic())
 
-    def acquire(self) -> bool:
+    def acquire(self, *, ahead: bool = False) -> bool:
         """Take the key if it is free, or ours already; True if we hold it now. `verdict` says why not.
+
+        Args:
+            ahead: of those who wait. For its holder in mid-work, when a Redis has lost its keys: those who
+                come back first are the ones in line, and the work would be stopped for them.
 
         Raises:
             LockUnavailable: too many servers can't be reached to know.
         """
         started = time.monotonic()
-        answers = self._ask(scripts.ACQUIRE, self.owner, _ms(self.ttl), self._max_hold)
+        answers = self._ask(scripts.ACQUIRE, *self._claim(ahead=ahead))
         final = FINAL.intersection(answers.values())
         if not final and self._agreed(answers, OURS):
             self._extend(started)
@@ -113,10 +117,7 @@ class Lease:
                 self._waits_since = 0.0
                 self.verdict = "acquired" if "acquired" in answers.values() else "held"
                 return True
-        errors = self._errors
-        if len(self.clients) > 1 and "acquired" in answers.values():
-            self._ask(scripts.GIVE_BACK, self.owner)  # A minority must not block the others for a ttl.
-        self._errors = errors
+        self._give_back(answers)
         if not final:
             self._check_reachable(answers, OURS)
         refusals = [answer for answer in answers.values() if answer and answer not in OURS]
@@ -154,7 +155,7 @@ class Lease:
             self._extend(started)
             if {"gone", "forgotten"}.intersection(answers.values()):
                 # A server of a quorum that restarted empty counts again.
-                self._ask(scripts.ACQUIRE, self.owner, _ms(self.ttl), self._max_hold)
+                self._ask(scripts.ACQUIRE, *self._claim(ahead=True))
             return "renewed"
         self._check_reachable(answers, {"renewed"})
         if self._agreed(answers, {"renewed", "forgotten"}):
@@ -272,16 +273,34 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _ask(self, script: str, *args: str | float) -> dict[int, Any]:
+    def _claim(self, *, ahead: bool) -> tuple[str, int, int, int]:
+        return self.owner, _ms(self.ttl), self._max_hold, int(ahead)
+
+    def _give_back(self, answers: dict[int, Any]) -> None:
+        """Undo what `acquire` won on a minority, which must not block the others for a ttl.
+
+        Only where it was this call that won. One that did not answer may have set the key too; but there
+        another process of this owner, a parallel task of the run, may hold it. That can be excluded if so
+        many answered that they would know of its majority, and none of them does.
+        """
+        errors = self._errors
+        won = [number for number, answer in answers.items() if answer == "acquired"]
+        if "held" not in answers.values() and len(errors) < self.quorum:
+            won += errors
+        if won:
+            self._ask(scripts.GIVE_BACK, self.owner, only=won)
+        self._errors = errors
+
+    def _ask(self, script: str, *args: str | float, only: Iterable[int] | None = None) -> dict[int, Any]:
         """Run a script on every server; one that can't be reached answers '' and its error is kept."""
         import redis
         from redis.exceptions import RedisClusterException
 
         self._errors = {}
         answers: dict[int, Any] = {}
-        for number, client in enumerate(self.clients):
+        for number in range(len(self.clients)) if only is None else only:
             try:
-                answer = _run(client, script, self._keys, args)
+                answer = _run(self.clients[number], script, self._keys, args)
                 answers[number] = _text(answer) if isinstance(answer, bytes) else answer
             except (redis.RedisError, RedisClusterException) as error:
                 self._errors[number] = error

@@ -97,9 +97,19 @@ local function turn()
 end
 """
 
-# ARGV: owner, ttl ms, max hold ms or 0. Returns acquired | held (ours before) | busy (another's) |
-# queued (free, but another's turn) | done (another did this tick) | revoked | max_hold.
-ACQUIRE = f"""{_NOW}{_REVOKED}{_TURN}
+# Whether the owner waits still, but let its turn pass: `turn` took its place in line, not its deadline.
+_LATE = """
+local function late(owner)
+  if redis.call('ZSCORE', KEYS[5], owner) then return false end
+  return tonumber(redis.call('HGET', KEYS[6], owner) or 0) >= now
+end
+"""
+
+# ARGV: owner, ttl ms, max hold ms or 0, 1 to go ahead of the line or 0. Returns acquired | held (ours
+# before) | busy (another's) | queued (free, but another's turn) | done (another did this tick) | revoked |
+# max_hold. Who let its turn pass has a free key whosever turn it is: if all who wait need longer than their
+# turn to come, the line would go round for ever. A longer ttl stays: another task of ours asked for it.
+ACQUIRE = f"""{_NOW}{_REVOKED}{_TURN}{_LATE}
 local did = redis.call('GET', KEYS[9])
 if did and did ~= ARGV[1] then return 'done' end
 local owner = redis.call('GET', KEYS[1])
@@ -107,12 +117,13 @@ if owner and owner ~= ARGV[1] then return 'busy' end
 local info = redis.call('HMGET', KEYS[2], 'owner', 'since')
 if owner then
   if ARGV[3] ~= '0' and info[1] == owner and now - info[2] >= tonumber(ARGV[3]) then return 'max_hold' end
-else
+elseif ARGV[4] == '0' then
   local head = turn()
-  if head and head ~= ARGV[1] then return 'queued' end
+  if head and head ~= ARGV[1] and not late(ARGV[1]) then return 'queued' end
 end
 -- The first write of all: a Redis that is full refuses it, and lets a script go on that has written.
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local ttl = owner and math.max(ARGV[2], redis.call('PTTL', KEYS[1])) or ARGV[2]
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
 if redis.call('EXISTS', KEYS[5], KEYS[6]) > 0 then
   redis.call('DEL', KEYS[7])
   redis.call('ZREM', KEYS[5], ARGV[1])
@@ -130,6 +141,7 @@ return owner and 'held' or 'acquired'
 # ARGV: owner, ttl ms, max hold ms or 0, member or '', nonce, busy ms.
 # Returns renewed | foreign | revoked | max_hold | gone (no one holds it, but this Redis knows of us) |
 # forgotten (this Redis knows nothing of us: it lost its keys) | replaced (a live worker has our mark).
+# A longer ttl stays, as in ACQUIRE.
 RENEW = f"""{_NOW}{_REVOKED}{_MARK}{_OCCUPIED}
 local owner = redis.call('GET', KEYS[1])
 local info = redis.call('HMGET', KEYS[2], 'owner', 'since')
@@ -137,20 +149,22 @@ if not owner then return info[1] and 'gone' or 'forgotten' end
 if owner ~= ARGV[1] then return 'foreign' end
 if ARGV[3] ~= '0' and info[1] == owner and now - info[2] >= tonumber(ARGV[3]) then return 'max_hold' end
 if ARGV[4] ~= '' and occupied(ARGV[4], ARGV[5]) then return 'replaced' end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], math.max(ARGV[2], redis.call('PTTL', KEYS[1])))
 redis.call('PEXPIRE', KEYS[2], math.max({KEPT}, 2 * ARGV[2]))
 if ARGV[4] ~= '' then mark(ARGV[4], ARGV[5], ARGV[6]) end
 return 'renewed'
 """
 
-# ARGV: owner, channel, ms to remember the tick as done or 0.
-# Returns released | gone | foreign | working (a live worker of ours has a mark).
+# ARGV: owner, channel, ms to remember the tick as done or 0. Under a lock that is another's by now the tick
+# is theirs to do. Returns released | gone | foreign | working (a live worker of ours has a mark).
 RELEASE = f"""{_NOW}{_TURN}{_LIVE}
 local owner = redis.call('GET', KEYS[1])
 local freed = owner == ARGV[1] and #live == 0
 -- Before the tick: see ACQUIRE on a Redis that is full.
 if freed then redis.call('DEL', KEYS[1], KEYS[3]) end
-if ARGV[3] ~= '0' then redis.call('SET', KEYS[9], ARGV[1], 'NX', 'PX', ARGV[3]) end
+if ARGV[3] ~= '0' and (not owner or owner == ARGV[1]) then
+  redis.call('SET', KEYS[9], ARGV[1], 'NX', 'PX', ARGV[3])
+end
 if freed then
   redis.call('PUBLISH', ARGV[2], turn() or '')
   return 'released'
@@ -159,7 +173,7 @@ if not owner then return 'gone' end
 return owner == ARGV[1] and 'working' or 'foreign'
 """
 
-# ARGV: owner. Undoes an acquisition that found no majority.
+# ARGV: owner. Undoes an acquisition that found no majority, where no other process of the owner has it.
 GIVE_BACK = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 'given back'

@@ -73,6 +73,8 @@ class RedisLockSensor(BaseSensorOperator):
         acquired = lease.acquire() or self._wait(lease, grant)
         try:
             self._check_wanted()
+            if acquired:
+                _check_running(context)
             holder = lease.holder()
             context["ti"].xcom_push(key="holder", value=_as_xcom(grant.key, holder, lease))
             if not acquired:
@@ -96,6 +98,7 @@ class RedisLockSensor(BaseSensorOperator):
         """Wait in line until the lock is ours or the deadline is over; True if it is ours."""
         wait = self.lock.wait.total_seconds()
         if lease.verdict not in ("busy", "queued") or not wait:
+            lease.unqueue()  # Where it may stand since before a deferral.
             return False
         deadline = lease.queue(time.time() + wait)
         try:
@@ -105,7 +108,7 @@ class RedisLockSensor(BaseSensorOperator):
                     trigger=RedisLockTrigger(
                         key=grant.key,
                         owner=grant.owner,
-                        redis_conn_id=grant.redis_conn_ids[0],
+                        redis_conn_ids=grant.redis_conn_ids,
                         deadline=deadline,
                     ),
                     method_name="execute",
@@ -124,6 +127,19 @@ class RedisLockSensor(BaseSensorOperator):
             lease.unqueue()
             raise
         return True
+
+
+def _check_running(context: Context) -> None:
+    """Raise if Airflow has ended this task meanwhile.
+
+    A person may have done that a moment ago, of which this process learns at its next heartbeat only. Then
+    no teardown would free the lock.
+    """
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id])
+    state = states.get(ti.run_id, {}).get(ti.task_id)
+    if state != "running":
+        raise AirflowFailException(f"this task is {state!r} by now; expected 'running'")
 
 
 def refuse(lease: Lease, holder: Holder | None, grant: Grant) -> None:

@@ -1,13 +1,14 @@
 """RedisLockTrigger: waits in the triggerer until it is a sensor's turn. It observes; the sensor acquires.
 
-All triggers of a process share one subscription to the channels on which releases are told, and one slow
-poll for what no release tells: keys that expired, those that the Go side deleted, and a line that a Redis
-has lost.
+All triggers of a process share one subscription for each Redis to the channels on which releases are told,
+and one slow poll for what no release tells: keys that expired, those that the Go side deleted, and a line
+that a Redis has lost. Of several servers the first one that says so wakes; a majority decides afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -17,9 +18,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from iam_watcher.lock import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
+
+logger = logging.getLogger(__name__)
 
 POLL = 5.0  # seconds between two looks at all locks that are waited for
 TIMEOUT = 5.0  # seconds for Redis to answer
@@ -31,32 +34,47 @@ class RedisLockTrigger(BaseTrigger):
 
     :param key: the lock's key.
     :param owner: who waits.
-    :param redis_conn_id: the Airflow connection to Redis.
+    :param redis_conn_ids: the Airflow connections to the lock's servers.
     :param deadline: seconds since 1970.
     """
 
-    def __init__(self, *, key: str, owner: str, redis_conn_id: str, deadline: float) -> None:
+    def __init__(self, *, key: str, owner: str, redis_conn_ids: Sequence[str], deadline: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.key = key
         self.owner = owner
-        self.redis_conn_id = redis_conn_id
+        self.redis_conn_ids = redis_conn_ids
         self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what another triggerer makes the same trigger of."""
-        names = ("key", "owner", "redis_conn_id", "deadline")
+        names = ("key", "owner", "redis_conn_ids", "deadline")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: `{"key": …, "reason": "turn" | "deadline"}`."""
-        turn = await _Watch.of(self.redis_conn_id).wait(self.key, self.owner, self.deadline)
-        event = {"key": self.key, "reason": "turn" if turn else "deadline"}
+        waits = [
+            asyncio.ensure_future(_Watch.of(conn_id).wait(self.key, self.owner, self.deadline))
+            for conn_id in self.redis_conn_ids
+        ]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        event = {"key": self.key, "reason": "turn" if any(one.result() for one in done) else "deadline"}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Leave the line, so that the next one is not kept waiting for a task that a person ended."""
-        _Watch.of(self.redis_conn_id).forget(self.key, self.owner)
-        client = await _client(self.redis_conn_id)
+        answers = await asyncio.gather(*map(self._leave, self.redis_conn_ids), return_exceptions=True)
+        for error in answers:
+            if isinstance(error, Exception):
+                # It lets its turn pass there, which takes the others some seconds.
+                self.log.warning("could not leave the line: key=%s error=%r", self.key, error)
+
+    async def _leave(self, conn_id: str) -> None:
+        client = await _client(conn_id)
         try:
             script = client.register_script(scripts.UNQUEUE)
             channel = scripts.released_channel(self.key)
@@ -83,7 +101,11 @@ class _Watch:
         self._next_poll = 0.0
 
     async def wait(self, key: str, owner: str, deadline: float) -> bool:
-        """Return True when it is the owner's turn, False when the deadline is over."""
+        """Return True when it is the owner's turn, False when the deadline is over.
+
+        Of two that wait for one owner (its task was cleared, and the trigger of its earlier try has not
+        ended yet) the later one is told, and the earlier one takes nothing away with it.
+        """
         turn = self._turns[key, owner] = asyncio.get_running_loop().create_future()
         self._places.setdefault(key, {})[owner] = time.time(), deadline
         self._next_poll = 0.0  # What happened before we listened is found by a poll.
@@ -97,36 +119,44 @@ class _Watch:
                 listener.result()  # raises what ended it
             return turn.done()
         finally:
-            self.forget(key, owner)
+            if self._turns.get((key, owner)) is turn:
+                self._forget(key, owner)
             if not self._turns and self._listener is listener:
                 self._listener = None
                 listener.cancel()
                 await asyncio.wait({listener})  # It closes its connections.
 
-    def forget(self, key: str, owner: str) -> None:
-        """Don't wait for this owner's turn any more."""
-        self._turns.pop((key, owner), None)
-        places = self._places.get(key, {})
-        places.pop(owner, None)
-        if not places:
-            self._places.pop(key, None)
+    def _forget(self, key: str, owner: str) -> None:
+        del self._turns[key, owner]
+        del self._places[key][owner]
+        if not self._places[key]:
+            del self._places[key]
 
     async def _listen(self) -> None:
         from redis.exceptions import RedisClusterException, RedisError
 
-        while True:
+        told = False
+        while not _told_to_end():
             try:
                 client = await _client(self._conn_id)
                 try:
                     async with client.pubsub() as subscription:
                         await subscription.psubscribe(scripts.released_channel("*"))
                         self._next_poll = 0.0
-                        while True:
+                        while not _told_to_end():
                             await self._hear(client, subscription)
+                            told = False
                 finally:
                     await client.aclose()
-            except (RedisError, RedisClusterException):
+            except (RedisError, RedisClusterException) as error:
+                if isinstance(error, _refusals()):
+                    raise  # Only a person can mend that; the sensor fails with it.
                 # Not the end: the sensor, woken at its deadline, reports a Redis that stays away.
+                if not told:
+                    logger.warning(
+                        "event=lock_watch_interrupted connection=%s error=%r", self._conn_id, error
+                    )
+                told = True
                 await asyncio.sleep(RECONNECT)
 
     async def _hear(self, client: Redis, subscription: Any) -> None:
@@ -157,6 +187,27 @@ class _Watch:
         turn = self._turns.get((key, owner))
         if turn is not None and not turn.done():
             turn.set_result(None)
+
+
+def _told_to_end() -> bool:
+    """Return whether this task was cancelled.
+
+    In Python 3.11 that can be lost (python/cpython#81839, in `asyncio.wait_for`, which redis-py sends by):
+    the listener would go on, and the trigger that waits for its end would never fire.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    from redis import exceptions
+
+    return (
+        exceptions.AuthenticationError,
+        exceptions.AuthenticationWrongNumberOfArgsError,
+        exceptions.AuthorizationError,
+        exceptions.NoPermissionError,
+    )
 
 
 async def _client(conn_id: str) -> Redis:
