@@ -19,9 +19,8 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from iam_watcher import timetables
 from iam_watcher.errors import WatcherError
-from iam_watcher.lock import Lock, keepalive
-from iam_watcher.lock.grant import ACQUIRE_TASK_ID, RELEASE_TASK_ID, key_of
-from iam_watcher.lock.holder import MAX_KEY_LENGTH
+from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, Lock
+from iam_watcher.lock.holder import MAX_KEY_LENGTH, key_of
 from iam_watcher.lock.release import ReleaseLockOperator
 from iam_watcher.lock.sensor import RedisLockSensor
 
@@ -210,6 +209,8 @@ def _guard(inner: Any) -> None:
     own = inner.partial_kwargs.get("pre_execute") if mapped else getattr(inner, PRE_EXECUTE)
 
     def pre_execute(context: Any) -> None:
+        from iam_watcher.lock import keepalive
+
         keepalive.guard(context)
         if own is not None:
             own(context)

@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ACQUIRE_TASK_ID = "acquire"
+RELEASE_TASK_ID = "release"
+
 OnBusy = Literal["skip", "fail"]
 
 SHORTEST_LEASE = timedelta(seconds=10)  # a work process renews every 2 s and must be able to miss a few

@@ -6,36 +6,22 @@ The tasks after it read this from its XCom, not from the DAG file, which may hav
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from iam_watcher.lock import ACQUIRE_TASK_ID
 from iam_watcher.lock.deployment import deployment_id
+from iam_watcher.lock.holder import key_of
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.tick import tick_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from airflow.sdk import Context
     from redis import Redis
 
     from iam_watcher.lock import Lock, OnBusy
-
-ACQUIRE_TASK_ID = "acquire"
-RELEASE_TASK_ID = "release"
-
-
-def key_of(lock: Lock, dag_id: str, tick: datetime | None = None) -> str:
-    """Return a lock's key in Redis.
-
-    Args:
-        lock: the Watcher's.
-        dag_id: the Watcher.
-        tick: if its runs may go on beside each other, each under a key of its own: the run's `run_after`.
-    """
-    key = lock.key or f"iam-watcher:{dag_id}"
-    return f"{key}:{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if tick else key
 
 
 @dataclass(frozen=True)

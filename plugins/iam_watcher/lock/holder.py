@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from iam_watcher.lock import Lock
 
 MAX_KEY_LENGTH = 200
 GO = "unknown (Go)"
@@ -51,3 +54,15 @@ def check_key(key: str) -> str:
             f"lock key {key!r}: expected 1 to {MAX_KEY_LENGTH} printable characters without spaces or braces"
         )
     return key
+
+
+def key_of(lock: Lock, dag_id: str, tick: datetime | None = None) -> str:
+    """Return a lock's key in Redis.
+
+    Args:
+        lock: the Watcher's.
+        dag_id: the Watcher.
+        tick: if its runs may go on beside each other, each under a key of its own: the run's `run_after`.
+    """
+    key = lock.key or f"iam-watcher:{dag_id}"
+    return f"{key}:{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if tick else key

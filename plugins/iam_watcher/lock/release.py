@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from iam_watcher.lock import keepalive
-from iam_watcher.lock.grant import ACQUIRE_TASK_ID, RELEASE_TASK_ID, Grant
+from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,6 +33,9 @@ class ReleaseLockOperator(BaseOperator):
             AirflowException: work still goes on under the lock after PATIENCE; the lock stays.
             LockUnavailable: Redis can't be asked; the lock ends with its lease.
         """
+        from iam_watcher.lock import keepalive
+        from iam_watcher.lock.grant import Grant
+
         keepalive.stop()  # In `dags test` the work ran in this process.
         grant = Grant.pull(context)
         if grant is None:

@@ -10,14 +10,12 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from iam_watcher.errors import DeploymentIdError, LockBusy
-from iam_watcher.lock.deployment import claim
-from iam_watcher.lock.grant import Grant
-from iam_watcher.lock.trigger import RedisLockTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from iam_watcher.lock import Lock
+    from iam_watcher.lock.grant import Grant
     from iam_watcher.lock.holder import Holder
     from iam_watcher.lock.lease import Lease
 
@@ -61,6 +59,9 @@ class RedisLockSensor(BaseSensorOperator):
             LockUnavailable: Redis can't be asked.
             TaskDeferred: the triggerer waits.
         """
+        from iam_watcher.lock.deployment import claim
+        from iam_watcher.lock.grant import Grant
+
         if event:
             self.log.info("woken: key=%s reason=%s", event["key"], event["reason"])
         try:
@@ -96,6 +97,8 @@ class RedisLockSensor(BaseSensorOperator):
 
     def _wait(self, lease: Lease, grant: Grant) -> bool:
         """Wait in line until the lock is ours or the deadline is over; True if it is ours."""
+        from iam_watcher.lock.trigger import RedisLockTrigger
+
         wait = self.lock.wait.total_seconds()
         if lease.verdict not in ("busy", "queued") or not wait:
             lease.unqueue()  # Where it may stand since before a deferral.
