@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.jobs.archive import Packed, compress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.rows import Rows
@@ -53,8 +53,6 @@ class DisabledUsers:
         expired: user → how many of their secrets were expired.
     """
 
-    returning = ""
-
     def __init__(
         self, db: Transactions, rows: Rows, archive: Archive, *, expire_secrets: bool, cut_off: str
     ) -> None:
@@ -92,10 +90,6 @@ class DisabledUsers:
             lines.append(json.dumps(user, ensure_ascii=False).encode() + b"\n")
         self._archive.add(Packed(len(lines), compress(lines)))
         self.expired.update({key: len(found) for key, found in secrets.items()})
-
-    def take(self, batches: Iterable[Sequence[Any]]) -> int:
-        """Not called: an UPDATE returns nothing."""
-        raise AssertionError(batches)
 
     def _expire(self, keys: Sequence[int]) -> dict[int, list[dict[str, int]]]:
         found = self._ask(SECRETS, keys)

@@ -77,8 +77,6 @@ class RowArchive:
         archive: where.
     """
 
-    returning = ""
-
     def __init__(
         self, db: Transactions, rows: Rows, table: Table, columns: Sequence[Column], archive: Archive
     ) -> None:
@@ -119,10 +117,6 @@ class RowArchive:
         if packed.rows != len(keys):
             packed = self._pack([self._locked[key] for key in keys])
         self._archive.add(packed)
-
-    def take(self, batches: Iterable[Sequence[Row]]) -> int:
-        """Not called: see `ReturnedRows`."""
-        raise AssertionError(batches)
 
     def _pack(self, rows: Sequence[Row]) -> Packed:
         return Packed(len(rows), compress([self._as_lines(rows)]))

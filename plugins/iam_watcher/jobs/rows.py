@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,25 +37,30 @@ class Rows:
 
 
 class Recorder(Protocol):
-    """Writes down what a walk changes; its methods are called within the transaction that changes it.
-
-    Attributes:
-        returning: SQL for what a statement that writes is to return of each row; "" for nothing.
-    """
-
-    returning: str
+    """Writes down what a walk changes; its methods are called within the transaction that changes it."""
 
     def lock(self, keys: Sequence[int]) -> list[int]:
         """Lock the rows of these keys that still match, and return their keys, sorted."""
-
-    def take(self, batches: Iterable[Sequence[Any]]) -> int:
-        """Take the rows that a statement returns, and return how many they were."""
 
     def keep(self, keys: Sequence[int]) -> None:
         """Make durable what is known of these rows; they were locked, then written, and are to be committed.
 
         May be called again for the same rows, if the transaction was tried again.
         """
+
+
+@runtime_checkable
+class Taker(Recorder, Protocol):
+    """A recorder that is given the rows by the very statement that writes them, and need not lock them.
+
+    Attributes:
+        returning: SQL for what the statement returns of each row.
+    """
+
+    returning: str
+
+    def take(self, batches: Iterable[Sequence[Any]]) -> int:
+        """Take the rows that a statement returns, and return how many they were; none, if it fails."""
 
 
 @dataclass

@@ -25,7 +25,7 @@ from iam_watcher.jobs.index_order import IndexOrder
 from iam_watcher.jobs.order import DENSE, KeyOrder
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
 from iam_watcher.jobs.progress import Teller
-from iam_watcher.jobs.rows import Rows, Walked
+from iam_watcher.jobs.rows import Rows, Taker, Walked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,7 +224,7 @@ class Walk:
         values = {**rows.values, **values}
         recorder = self._recorder
         try:
-            if recorder is not None and recorder.returning:
+            if isinstance(recorder, Taker):
                 return self._db.change_returning(
                     RETURNING.format(query=query, columns=recorder.returning), values, recorder.take
                 )
