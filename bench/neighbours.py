@@ -48,15 +48,13 @@ NEIGHBOURS = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took, and what the clients felt.
+    """What the clients felt.
 
     Attributes:
-        seconds: of the job.
         insert: the longest wait of the client that inserts, in seconds.
         p99: of both clients, in seconds.
     """
 
-    seconds: float
     insert: float
     p99: float
 
@@ -74,9 +72,12 @@ def measure(folder: Path) -> list[Result]:
     }
     statements = [INSERT.format(rows=rows), LOGIN.format(first=1), LOGIN.format(first=51)]
     runs = interleaved({name: partial(_run, tables, job, statements) for name, job in jobs.items()}, ROUNDS)
+    # The client that inserts leaves its share of the machine to the single DELETE while it waits for it.
+    alone = interleaved(
+        {name: partial(_seconds, tables, jobs[name]) for name in ("one DELETE", "polite")}, ROUNDS
+    )
     p99 = {name: [run.p99 for run in found] for name, found in runs.items()}
     insert = {name: [run.insert for run in found] for name, found in runs.items()}
-    seconds = {name: [run.seconds for run in found] for name, found in runs.items()}
 
     def ms(figures: list[float]) -> str:
         return f"{statistics.median(figures) * 1000:.1f} ms"
@@ -95,11 +96,7 @@ def measure(folder: Path) -> list[Result]:
             at_most=1.25,
             detail=f"{ms(p99['polite'])} against {ms(p99['a core half of the time'])}",
         ),
-        Result(
-            "polite: rows/s beside clients / one DELETE",
-            ratio(seconds["one DELETE"], seconds["polite"]),
-            at_least=0.3,
-        ),
+        Result("polite: rows/s / one DELETE", ratio(alone["one DELETE"], alone["polite"]), at_least=0.3),
         Result(
             "fast: longest wait of an insert / one DELETE",
             ratio(insert["fast"], insert["one DELETE"]),
@@ -122,11 +119,16 @@ def _run(tables: Tables, job: Callable[[MariaDB], object], statements: list[str]
         with closing(server.connect()) as connection, connection.cursor() as cursor:
             cursor.execute(NEIGHBOURS)
         with clients(server, *statements) as waits:
-            began = time.monotonic()
             job(server)
-            seconds = time.monotonic() - began
     everyone = [wait for found in waits for wait in found]
-    return Run(seconds, max(waits[0]), statistics.quantiles(everyone, n=100)[-1])
+    return Run(max(waits[0]), statistics.quantiles(everyone, n=100)[-1])
+
+
+def _seconds(tables: Tables, job: Callable[[MariaDB], object]) -> float:
+    with tables.cold() as server:
+        began = time.monotonic()
+        job(server)
+        return time.monotonic() - began
 
 
 @contextmanager

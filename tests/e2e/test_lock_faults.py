@@ -243,6 +243,29 @@ def test_triggerer_kill_9_while_waiting(pair):
     run.wait("success")
 
 
+def test_deferred_for_longer_than_the_lease(pair):
+    dag_id = "any_deferred"
+    if "triggerer" not in pair.a.processes:
+        pair.a.start(["triggerer"])
+    run = pair.a.trigger(dag_id)
+    run.wait("deferred", "work")
+    deferred, holders = time.time(), set()
+
+    def back():
+        holders.add(pair.value(dag_id))
+        return run.task_state() != "deferred"
+
+    until(lambda: back() or time.time() > deferred + LEASE + 2, "the first lease would be over")
+    other = pair.b.trigger(dag_id)
+    other.wait("success")
+    assert other.task_state() == "skipped"
+    assert other.holder()["owner"] == run.owner
+    until(back, "the work is back")
+    assert holders == {run.owner}
+    run.wait("success")
+    assert pair.value(dag_id) == ""
+
+
 @KINDS
 def test_redis_restarted_empty(pair, begin, kind):
     dag_id = f"{kind}_emptied"

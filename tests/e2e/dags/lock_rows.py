@@ -14,7 +14,8 @@ import time
 from contextlib import closing
 from datetime import timedelta
 
-from airflow.sdk import task
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator, task
 
 from iam_watcher import Lock, Watcher
 from iam_watcher.jobs.pace import Pace
@@ -70,6 +71,16 @@ def work(**context):
         record.end()
 
 
+class Away(BaseOperator):
+    """Work that goes on elsewhere for longer than its lease."""
+
+    def execute(self, context):
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=25)), method_name="back")
+
+    def back(self, context, event=None):
+        pass
+
+
 class Slow(Pace):
     """Chunks of a hundred rows, the fewest, with a pause after each until the test says `end`."""
 
@@ -116,6 +127,8 @@ def watch(dag_id, *, schedule=None, lease=10, wait=10, retries=2):
                 pace=Slow(target=0.0001, duty=1),
                 mysql_conn_id="lock_rows",
             )
+        elif dag_id == "any_deferred":
+            Away(task_id="work")
         else:
             work.override(task_id="work")()
 
@@ -138,6 +151,7 @@ watch("table_supervisor")
 watch("any_scheduler")
 watch("table_scheduler")
 watch("any_triggerer", wait=120)
+watch("any_deferred", wait=1)
 watch("any_paused")
 watch("any_paused_lost")
 watch("any_emptied")
