@@ -80,13 +80,21 @@ def test_a_lost_lease_ends_it(iam, purge, perform, monkeypatch):
 
 
 def test_a_time_out_strikes_between_two_transactions(iam, purge, run_dag, monkeypatch):
-    """Airflow's alarm raises wherever the process is: here, most likely, behind a commit that took place."""
-    commit = Transactions.commit
+    """Airflow's alarm raises wherever the process is: here, in a commit that has deleted rows."""
+    change, commit = Transactions.change, Transactions.commit
+    wrote = []
+
+    def change_and_note(db, *arguments):
+        wrote.append(change(db, *arguments))
+        return wrote[-1]
 
     def commit_and_dawdle(db):
         commit(db)
-        time.sleep(0.1)
+        if any(wrote):
+            time.sleep(0.3)
+        wrote.clear()
 
+    monkeypatch.setattr(Transactions, "change", change_and_note)
     monkeypatch.setattr(Transactions, "commit", commit_and_dawdle)
     with DAG("timed_out", schedule=None) as dag:
         PurgeRowsOperator(
