@@ -5,6 +5,7 @@ What one does when it runs stands in `table_run`, which parsing a DAG file need 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -74,21 +75,21 @@ class TableJobOperator(DatabaseOperator):
         if isinstance(pace, str) and pace not in PACES:
             raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace")
 
+    @abstractmethod
     def off_because(self) -> str | None:
         """Return why this job has nothing to do by its settings, or None if it has.
 
         Raises:
             JobArgumentError: a rendered value is not valid.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return what to do.
 
         Raises:
             JobArgumentError, TableError: that can't be said of this table.
         """
-        raise NotImplementedError
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG002  for subclasses
         """Return a context around all writes; its value is called before each of them."""
@@ -102,13 +103,13 @@ class TableJobOperator(DatabaseOperator):
         """
         return None
 
+    @abstractmethod
     def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
         """Return what writes the changes down in an archive."""
-        raise NotImplementedError
 
+    @abstractmethod
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return the facts of the manifest that only the job knows; `kind` is one of them."""
-        raise NotImplementedError
 
     def finish(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
         """Do what comes after the rows, in a dry run too."""
