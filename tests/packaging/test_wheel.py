@@ -221,7 +221,7 @@ class TestTheFolder:
 
 @pytest.mark.e2e
 def test_in_a_clean_environment(wheel, tmp_path):
-    """Everything downloaded anew, at the pinned versions, and the cluster's packages on top."""
+    """Everything downloaded anew, at the pinned versions; then the cluster's packages, and an S3 for them."""
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     _pip("--python", str(python), "install", "--constraint", "constraints.txt", str(wheel))
@@ -230,13 +230,22 @@ def test_in_a_clean_environment(wheel, tmp_path):
     assert [plugin["name"] for plugin in _plugins(done)].count("iam_watcher") == 1
     assert "error" not in done.stderr.lower()
 
+    _add(python, "constraints-cluster.txt", "cluster")
+    _check_what_the_cluster_asks_of_celery(clean)
+
+    _pip("--python", str(python), "install", "--constraint", "constraints-cluster.txt", "--group", "test")
+    _add(python, "constraints-s3.txt", "s3")
+    clean.run(str(Path(__file__).with_name("archive_on_s3.py")), str(ROOT))
+
+
+def _add(python, constraints, group):
+    """Install a dependency group and what it needs, which is exactly what its constraints file has."""
     before = set(_pip("--python", str(python), "freeze").splitlines())
-    _pip("--python", str(python), "install", "--constraint", "constraints-cluster.txt", "--group", "cluster")
+    _pip("--python", str(python), "install", "--constraint", constraints, "--group", group)
     _pip("--python", str(python), "check")
     added = set(_pip("--python", str(python), "freeze").splitlines()) - before
-    pinned = (ROOT / "constraints-cluster.txt").read_text().splitlines()
+    pinned = (ROOT / constraints).read_text().splitlines()
     assert added == {line for line in pinned if "==" in line}
-    _check_what_the_cluster_asks_of_celery(clean)
 
 
 def _check_what_the_cluster_asks_of_celery(clean):

@@ -66,6 +66,8 @@ class Folder:
         """
         with self._path("", "list") as path:
             try:
+                # A store's client may remember what it saw here before others wrote.
+                path.fs.invalidate_cache()
                 found = path.fs.ls(path.path, detail=False)
             except FileNotFoundError:
                 return []

@@ -1,0 +1,147 @@
+"""Deletes rows, disables users and takes both back, with an S3 for archive; run by test_wheel.py.
+
+Usage: python archive_on_s3.py <this repository>, in an environment with the wheel, the packages of
+constraints-s3.txt, and those of the dependency group `test`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from iam_watcher.errors import ArchiveError
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.reenable_users import ReenableUsersOperator
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from iam_watcher.jobs.storage import Folder
+
+sys.path.append(sys.argv[1])
+from dev.servers import MariaDB
+from tests.integration.conftest import Database, TaskInstance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import BaseOperator
+
+ACCOUNT = {"aws_access_key_id": "tester", "aws_secret_access_key": "not-a-secret"}
+ARCHIVE = "s3://store@bucket/iam"
+AUDIT = "SELECT * FROM policy_audit ORDER BY id"
+STATUS = "SELECT name, status FROM user ORDER BY id"
+
+
+def main() -> None:
+    """Do all of it; an AssertionError says what is wrong."""
+    with TemporaryDirectory() as folder, MariaDB(Path(folder)) as mariadb, object_store() as store:
+        mariadb.create_schema()
+        os.environ["AIRFLOW_CONN_IAM_MYSQL"] = mariadb.airflow_uri
+        with closing(mariadb.connect()) as connection:
+            iam = Database(connection)
+            rows_come_back(iam, store)
+            users_come_back(iam)
+            what_others_wrote_is_seen(store)
+            without_a_bucket_nothing_is_deleted(iam)
+
+
+@contextmanager
+def object_store() -> Iterator[Any]:
+    """Yield a client of an S3 with a bucket, to which the connection `store` leads."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        url = "http://{}:{}".format(*server.get_host_and_port())
+        client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **ACCOUNT)
+        client.create_bucket(Bucket="bucket")
+        extra = {**ACCOUNT, "endpoint_url": url, "region_name": "us-east-1"}
+        os.environ["AIRFLOW_CONN_STORE"] = json.dumps({"conn_type": "aws", "extra": extra})
+        yield client
+    finally:
+        server.stop()
+
+
+def rows_come_back(iam: Database, store: Any) -> None:
+    """Purge, look at the bucket, restore."""
+    fill(iam, 2500)
+    before = iam.rows(AUDIT)
+    report = perform(purge(), "purge")
+    assert report["changed"] == 2500, report
+    assert iam.rows(AUDIT) == []
+    listed = [entry["Key"] for entry in store.list_objects_v2(Bucket="bucket")["Contents"]]
+    run = report["archive"].removeprefix("s3://store@bucket/")
+    assert len(listed) > 1, listed
+    assert all(key.startswith(f"{run}/") for key in listed), (run, listed)
+    back = RestoreRowsOperator(
+        task_id="restore", archive=ARCHIVE, path=report["archive"], tables=["policy_audit"]
+    )
+    perform(back, "restore")
+    assert iam.rows(AUDIT) == before
+
+
+def users_come_back(iam: Database) -> None:
+    """Disable those who are inactive, and enable them again."""
+    iam.run(
+        "INSERT INTO user (name, nickname, password, email, loginedAt) VALUES ('old', '', '', '', NOW()"
+        " - INTERVAL 365 DAY), ('new', '', '', '', NOW())"
+    )
+    job = DisableInactiveUsersOperator(
+        task_id="disable", max_inactive_days=180, max_share=1, report_to=ARCHIVE
+    )
+    report = perform(job, "disable")
+    assert iam.rows(STATUS) == [("old", 0), ("new", 1)]
+    perform(ReenableUsersOperator(task_id="enable", archive=ARCHIVE, report=report["archive"]), "enable")
+    assert iam.rows(STATUS) == [("old", 1), ("new", 1)]
+
+
+def what_others_wrote_is_seen(store: Any) -> None:
+    """A client of S3 remembers listings; a reader must see what another worker has written since."""
+    folder = Folder(f"{ARCHIVE}/shared")
+    folder.write("ours", b"1")
+    assert folder.names() == ["ours"]
+    store.put_object(Bucket="bucket", Key="iam/shared/theirs", Body=b"2")
+    assert folder.names() == ["ours", "theirs"]
+
+
+def without_a_bucket_nothing_is_deleted(iam: Database) -> None:
+    """The error names the URL, and the rows stay."""
+    before = iam.rows(AUDIT)
+    with pytest.raises(ArchiveError, match="s3://store@elsewhere/iam"):
+        perform(purge(archive="s3://store@elsewhere/iam"), "no bucket")
+    assert iam.rows(AUDIT) == before != []
+
+
+def purge(archive: str = ARCHIVE) -> BaseOperator:
+    """Return the operator that deletes old rows."""
+    return PurgeRowsOperator(
+        task_id="purge",
+        table="policy_audit",
+        age_column="deletedAt",
+        older_than_days=180,
+        archive=archive,
+    )
+
+
+def fill(iam: Database, rows: int) -> None:
+    """Insert old rows."""
+    iam.run(
+        "INSERT INTO policy_audit (id, name, username, policyShadow, deletedAt)"
+        f" SELECT seq * 3, 'n', 'u', '{{}}', NOW() - INTERVAL 365 DAY FROM seq_1_to_{rows}"
+    )
+
+
+def perform(operator: BaseOperator, run: str) -> Any:
+    """Execute an operator as Airflow's task runner does, and return its report."""
+    return operator.execute({"ti": TaskInstance(run)})  # type: ignore[typeddict-item]
+
+
+if __name__ == "__main__":
+    main()
