@@ -20,9 +20,17 @@ def test_polite_rests_as_long_as_it_works_and_fast_not_at_all():
 
 def test_chunks_follow_the_target_on_a_steady_server():
     size = ChunkSize(target=0.1)
-    for _ in range(10):
+    for _ in range(12):
         size.wrote(size.rows, size.rows / 50_000)
     assert size.rows == pytest.approx(5_000, rel=0.01)
+
+
+def test_after_a_stutter_chunks_grow_back_slowly():
+    size = ChunkSize(target=0.1, rows=5_000)
+    size.wrote(5_000, 0.2)
+    assert size.rows == 2_500
+    size.wrote(2_500, 0.06)
+    assert size.rows == 2_750
 
 
 @given(st.lists(st.tuples(st.floats(1e-6, 100), st.floats(0, 1))))
