@@ -45,10 +45,10 @@ def fill(iam, rows, age=OLD):
     )
 
 
-def kept(url):
+def kept(url, kind="rows"):
     """Return the archived rows by key; of a row in two parts the newer."""
     rows = {}
-    for written in archive.find(url, kind="rows"):
+    for written in archive.find(url, kind=kind):
         for part in written.newest_first():
             for row in part:
                 rows.setdefault(row["id"], row)
