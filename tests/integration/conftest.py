@@ -58,6 +58,18 @@ class TaskInstance:
         self.xcom[key] = value
 
 
+def follow(replica: MariaDB, source: MariaDB) -> None:
+    """Make a server the replica of another from now on; it begins with START SLAVE."""
+    with closing(source.connect("")) as connection:
+        file, position, *_ = Database(connection).rows("SHOW MASTER STATUS")[0]
+    with closing(replica.connect("")) as connection:
+        Database(connection).run(
+            "CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s,"
+            " MASTER_LOG_FILE=%s, MASTER_LOG_POS=%s",
+            [source.host, source.port, source.admin_user, source.admin_password, file, position],
+        )
+
+
 @pytest.fixture
 def iam(iam_schema: MariaDB) -> Iterator[Database]:
     """The tables of IAM, without rows."""

@@ -2,44 +2,13 @@ from __future__ import annotations
 
 from contextlib import closing
 
-import pytest
-
-from dev.servers import MariaDB
-from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
-
-
-@pytest.fixture(scope="module")
-def binlog_server(tmp_path_factory):
-    with MariaDB(tmp_path_factory.mktemp("binlog"), ["--log-bin=binlog", "--server-id=1"]) as server:
-        server.create_schema()
-        yield server
 
 
 def setting(connection, name):
     with closing(connection.cursor()) as cursor:
         cursor.execute(f"SELECT @@SESSION.{name}")
         return cursor.fetchone()[0]
-
-
-@pytest.mark.parametrize(
-    ("binlog_format", "isolation"),
-    [("STATEMENT", "REPEATABLE-READ"), ("MIXED", "READ-COMMITTED"), ("ROW", "READ-COMMITTED")],
-)
-def test_every_binlog_format_works(binlog_server, binlog_format, isolation):
-    with closing(binlog_server.connect()) as admin, closing(admin.cursor()) as cursor:
-        cursor.execute("SET GLOBAL binlog_format = %s", [binlog_format])
-        cursor.execute("DELETE FROM policy_audit")
-        cursor.execute("INSERT INTO policy_audit (id, name, username) SELECT seq, '', '' FROM seq_1_to_500")
-        with closing(binlog_server.connect(autocommit=False)) as connection:
-            set_up(connection)
-            assert setting(connection, "tx_isolation") == isolation
-            rows = Rows(
-                "`policy_audit`", "`id`", "`id` % 2 = 0".replace("%", "%%"), "DELETE FROM `policy_audit`"
-            )
-            assert Walk(Transactions(connection), rows).write().changed == 250
 
 
 def test_the_session_is_the_same_whatever_the_server_says(mariadb):

@@ -10,6 +10,7 @@ from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.throttle import Predicate, Throttle
 from iam_watcher.jobs.transaction import Transactions
+from tests.integration.conftest import follow
 
 
 @pytest.fixture
@@ -53,15 +54,7 @@ def replica(tmp_path_factory):
         MariaDB(folders[0], ["--log-bin=binlog", "--server-id=1"]) as source,
         MariaDB(folders[1], ["--server-id=2"]) as replica,
     ):
-        with closing(source.connect("")) as connection, connection.cursor() as cursor:
-            cursor.execute("SHOW MASTER STATUS")
-            file, position, *_ = cursor.fetchone()
-        with closing(replica.connect("")) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s,"
-                " MASTER_LOG_FILE=%s, MASTER_LOG_POS=%s",
-                [source.host, source.port, source.admin_user, source.admin_password, file, position],
-            )
+        follow(replica, source)
         yield replica
 
 

@@ -1,0 +1,111 @@
+"""Whatever the format of the binary log, the jobs work, and a replica gets the same rows."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from dev.servers import MariaDB
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from iam_watcher.jobs.session import set_up
+from tests.integration.conftest import Database, follow
+from tests.integration.test_account_lifecycle import disable, enable, secret
+from tests.integration.test_archive import YOUNG, fill, location, purge
+from tests.integration.test_disable_users import LATELY, LONG_AGO, user
+from tests.integration.test_session import setting
+
+__all__ = ["location"]
+
+UTC = "SET time_zone = '+00:00'"
+FORMATS = {"STATEMENT": "REPEATABLE-READ", "MIXED": "READ-COMMITTED", "ROW": "READ-COMMITTED"}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    folders = [tmp_path_factory.mktemp(name) for name in ("source", "replica")]
+    with (
+        MariaDB(folders[0], ["--log-bin=binlog", "--server-id=1", "--default-time-zone=-05:00"]) as source,
+        MariaDB(folders[1], ["--server-id=2", "--default-time-zone=+08:00"]) as replica,
+    ):
+        follow(replica, source)
+        with closing(replica.connect("")) as connection:
+            Database(connection).run("START SLAVE")
+            yield source, replica
+            Database(connection).run("STOP SLAVE")
+
+
+@pytest.fixture(params=FORMATS)
+def source(servers, request, monkeypatch):
+    """The database of the first server, where the jobs work; what is said here is logged as rows."""
+    server, _ = servers
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_MYSQL", server.airflow_uri)
+    server.create_schema()
+    with closing(server.connect(init_command=f"{UTC}, binlog_format = 'ROW'")) as connection:
+        source = Database(connection)
+        source.run("SET GLOBAL binlog_format = %s", [request.param])
+        yield source
+
+
+@pytest.fixture
+def rows(servers, source):
+    """A function that returns all rows; the replica has the same, and not by luck."""
+    first, second = servers
+    log = first.folder / "mariadb.log"
+    until_now = log.stat().st_size
+    with closing(second.connect("", init_command=UTC)) as connection:
+        replica = Database(connection)
+
+        def rows():
+            file, position, *_ = source.rows("SHOW MASTER STATUS")[0]
+            assert replica.value("SELECT MASTER_POS_WAIT(%s, %s, 30)", [file, position]) >= 0
+            queries = [
+                f"SELECT * FROM iam.{table} ORDER BY id" for table in ("user", "policy_audit", "secret")
+            ]
+            found = [source.rows(query) for query in queries]
+            assert [replica.rows(query) for query in queries] == found
+            assert b"Unsafe statement" not in log.read_bytes()[until_now:]
+            return found
+
+        yield rows
+
+
+def test_the_session_keeps_to_what_the_format_can_take(servers, source):
+    with closing(servers[0].connect()) as connection:
+        set_up(connection)
+        assert setting(connection, "tx_isolation") == FORMATS[setting(connection, "binlog_format")]
+
+
+def test_a_purge_and_its_way_back(source, rows, perform, location):
+    young = f"SELECT seq * 3 + 1, 'young', 'u', {YOUNG} FROM seq_1_to_300"
+    source.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) {young}")
+    left = rows()
+    fill(source, 300)
+    assert perform(purge(None, archive=None))["changed"] == 300
+    assert rows() == left
+    fill(source, 300)
+    before = rows()
+    report = perform(purge(location))
+    assert report["changed"] == 300
+    assert rows() == left
+    perform(
+        RestoreRowsOperator(
+            task_id="restore", archive=location, path=report["archive"], tables=["policy_audit"]
+        )
+    )
+    assert rows() == before
+
+
+@pytest.mark.usefixtures("redis_client")
+def test_a_run_that_disables_users_and_its_way_back(source, rows, perform, tmp_path):
+    reports = f"file://{tmp_path}/reports"
+    for name, logined in (("one", LONG_AGO), ("two", LONG_AGO), ("active", LATELY)):
+        user(source, name, logined=logined)
+        secret(source, name, name, 0)
+    before = rows()
+    report = perform(disable(reports, on_disable="expire_secrets"))
+    assert (report["changed"], report["also"]) == (2, {"secrets_expired": 2})
+    assert rows() != before
+    assert perform(enable(reports, report["archive"]))["enabled"] == 2
+    _, _, secrets = rows()
+    assert [s[6] for s in secrets] == [0, 0, 0]
