@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +76,25 @@ def iam(iam_schema: MariaDB) -> Iterator[Database]:
     """The tables of IAM, without rows."""
     with closing(iam_schema.connect(init_command="SET time_zone = '+00:00'")) as connection:
         yield Database(connection)
+
+
+@pytest.fixture(
+    params=product(
+        ("READ-COMMITTED", "REPEATABLE-READ", "SERIALIZABLE"),
+        ("-05:00", "+00:00", "+08:00"),
+        ("", "TRADITIONAL", "ANSI,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES"),
+    ),
+    ids="/".join,
+)
+def _settings_of_a_server(iam: Database, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a server may be set to, for all sessions but that of `iam` itself."""
+    settings = dict(zip(("tx_isolation", "time_zone", "sql_mode"), request.param, strict=True))
+    before = {name: iam.value(f"SELECT @@GLOBAL.{name}") for name in settings}
+    for name, value in settings.items():
+        iam.run(f"SET GLOBAL {name} = %s", [value])
+    yield
+    for name, value in before.items():
+        iam.run(f"SET GLOBAL {name} = %s", [value])
 
 
 @pytest.fixture

@@ -241,3 +241,29 @@ def test_a_run_disables_as_many_as_it_may(iam, run_dag, location):
         (ti,) = run_dag(dag).get_task_instances()
         assert len(enabled(iam)) == left
         assert len(told(ti.xcom_pull(task_ids="disable")["archive"])) == min(2, left + 2 if left else 1)
+
+
+@pytest.mark.usefixtures("_settings_of_a_server", "redis_client")
+def test_the_servers_own_settings_change_nothing(iam, perform, location):
+    """Neither who is disabled, nor what is told, nor what comes back."""
+    for hour in range(11, -12, -1):
+        ago = f"INTERVAL {hour} HOUR - INTERVAL 30 MINUTE"
+        user(iam, f"login {hour}", logined=f"{NOW} - INTERVAL 180 DAY - {ago}")
+        user(iam, f"creation {hour}", logined="NULL", created=f"{NOW} - INTERVAL 180 DAY - {ago}")
+        user(iam, f"new {hour}", created=f"{NOW} - INTERVAL 30 DAY - {ago}")
+        secret(iam, hour, f"login {abs(hour)}", f"UNIX_TIMESTAMP() + {hour * 3600 + 1800}")
+    user(iam, "100%_'\\-1")
+    everyone, secrets = enabled(iam), expiries(iam)
+    report = perform(
+        disable(location, on_disable="expire_secrets", min_age_days=30, exempt_names=["100%_'\\-*"])
+    )
+    inactive = {f"{kind} {hour}" for kind in ("login", "creation", "new") for hour in range(12)}
+    assert everyone - enabled(iam) == inactive
+    assert report["also"] == {"secrets_expired": 12}
+    columns = ("loginedAt", "createdAt", "updatedAt")
+    texts = ", ".join(f"CAST({column} AS CHAR)" for column in columns)
+    assert {
+        (name, *(line[column] for column in columns)) for name, line in told(report["archive"]).items()
+    } == set(iam.rows(f"SELECT name, {texts} FROM user WHERE status = 0"))
+    assert perform(enable(location, report["archive"]))["enabled"] == 36
+    assert (enabled(iam), expiries(iam)) == (everyone, secrets)

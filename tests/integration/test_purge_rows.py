@@ -313,21 +313,11 @@ def test_odd_names_in_a_table_do_no_harm(scratch, perform):
     assert perform(purge_scratch(table="select", age_column="order"))["changed"] == 1
 
 
-@pytest.mark.parametrize("sql_mode", ["", "TRADITIONAL", "ANSI,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES"])
-@pytest.mark.parametrize("time_zone", ["-05:00", "+00:00", "+08:00"])
-@pytest.mark.parametrize("isolation", ["REPEATABLE-READ", "SERIALIZABLE"])
-def test_the_servers_own_settings_change_nothing(iam, perform, sql_mode, time_zone, isolation):
-    settings = {"sql_mode": sql_mode, "time_zone": time_zone, "tx_isolation": isolation}
-    before = {name: iam.value(f"SELECT @@GLOBAL.{name}") for name in settings}
+@pytest.mark.usefixtures("_settings_of_a_server")
+def test_the_servers_own_settings_change_nothing(iam, perform):
     for age in range(60):
         audit(iam, str(age), f"{NOW} - INTERVAL {age} HOUR - INTERVAL 30 MINUTE")
     audit(iam, "zero", "DEFAULT")
-    try:
-        for name, value in settings.items():
-            iam.run(f"SET GLOBAL {name} = %s", [value])
-        report = perform(purge_audit(days=1))
-    finally:
-        for name, value in before.items():
-            iam.run(f"SET GLOBAL {name} = %s", [value])
+    report = perform(purge_audit(days=1))
     assert names(iam) == {*map(str, range(24)), "zero"}
     assert report["changed"] == 36
