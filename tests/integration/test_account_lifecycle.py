@@ -12,13 +12,13 @@ from airflow.sdk.exceptions import AirflowFailException
 
 import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
 from iam_watcher.errors import ArchiveError
-from iam_watcher.jobs import archive
+from iam_watcher.jobs import archive, transaction
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.disabled_users import DisabledUsers
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_announce import heard
-from tests.integration.test_disable_users import LATELY, enabled, user
+from tests.integration.test_disable_users import LATELY, LONG_AGO, enabled, user
 
 __all__ = ["heard"]
 
@@ -197,6 +197,28 @@ def test_secrets_expire_with_their_user(with_secrets, perform, location, heard):
         (before["expires-later"], after["never-expires"]),
     ]
     assert heard() == [SECRET_CHANGED]
+
+
+def test_others_need_not_wait_for_a_run(iam, perform, location, redis_client, monkeypatch):
+    """In a small table the server would rather look at everyone, under lock."""
+    for number in range(30):
+        user(iam, f"user-{number}", logined=LONG_AGO if number % 3 else LATELY)
+        secret(iam, number, f"user-{number}", 0)
+    iam.run("ANALYZE TABLE user, secret")
+    add = archive.Archive.add
+
+    def while_others_work(written, packed):
+        iam.run("SET innodb_lock_wait_timeout = 0")
+        for key in iam.column("SELECT id FROM user WHERE status = 1 AND MOD(id, 3) = 1"):
+            iam.run(f"UPDATE user SET loginedAt = {NOW} WHERE id = %s", [key])
+            iam.run("UPDATE secret SET expires = 1 WHERE id = %s", [key])
+            secret(iam, f"another-{key}", f"user-{key - 1}", 0)
+        add(written, packed)
+
+    monkeypatch.setattr(archive.Archive, "add", while_others_work)
+    monkeypatch.setattr(transaction, "TRIES", 1)
+    assert perform(disable(location, on_disable="expire_secrets"))["changed"] == 20
+    assert iam.value("SELECT COUNT(*) FROM secret WHERE name LIKE 'another-%'") == 10
 
 
 def test_secrets_need_a_place_for_their_old_values(with_secrets, perform, redis_client):
