@@ -66,17 +66,14 @@ def measure(folder: Path) -> list[Result]:
     halves = _compare(
         table(large),
         {
-            **_ours_and_one(older_than(0.5)),
-            "walk alone": partial(_without_innodbs_purge, days=older_than(0.5)),
+            **_ours_alone_and_one(older_than(0.5)),
             "pt-archiver": partial(_archiver, days=older_than(0.5), options=TUNED),
         },
         ROUNDS_OF_HALVES,
     )
     walk, one = halves["walk"], halves["one DELETE"]
-    alone = {"walk": halves["walk alone"], "one DELETE": one}
     results = [
-        _speed(f"50 % of {large}, InnoDB's purge held back", alone, "one DELETE", 0.8),
-        _speed(f"50 % of {large}", halves, "one DELETE", 0.6),
+        *_with_and_without_purge(f"50 % of {large}", halves),
         _speed(f"50 % of {large}", halves, "pt-archiver", 1.25),
         Result(
             f"50 % of {large}: longest transaction / one DELETE",
@@ -96,7 +93,9 @@ def measure(folder: Path) -> list[Result]:
             detail=_against([run.purged for run in walk], [run.purged for run in one]),
         ),
     ]
-    for share, bar in ((0.1, 0.8), (0.9, 0.8), (0.005, 0.95)):
+    runs = _compare(table(large), _ours_alone_and_one(older_than(0.9)))
+    results += _with_and_without_purge(f"90 % of {large}", runs)
+    for share, bar in ((0.1, 0.8), (0.005, 0.95)):
         runs = _compare(table(large), _ours_and_one(older_than(share)))
         results.append(_speed(f"{share:.1%} of {large}", runs, "one DELETE", bar))
     results += _by_index(table(large), table(large, index=True), large)
@@ -181,6 +180,18 @@ def _archiver(server: MariaDB, days: int, options: Sequence[str]) -> float:
 
 def _ours_and_one(days: int) -> dict[str, Callable[[MariaDB], float]]:
     return {"walk": partial(walking.purge, days=days), "one DELETE": partial(one_delete, days=days)}
+
+
+def _ours_alone_and_one(days: int) -> dict[str, Callable[[MariaDB], float]]:
+    return {**_ours_and_one(days), "walk alone": partial(_without_innodbs_purge, days=days)}
+
+
+def _with_and_without_purge(what: str, runs: dict[str, list[Run]]) -> list[Result]:
+    alone = {"walk": runs["walk alone"], "one DELETE": runs["one DELETE"]}
+    return [
+        _speed(f"{what}, InnoDB's purge held back", alone, "one DELETE", 0.8),
+        _speed(what, runs, "one DELETE", 0.6),
+    ]
 
 
 def _compare(
