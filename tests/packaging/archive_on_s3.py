@@ -19,15 +19,15 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from iam_watcher.errors import ArchiveError
-from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.jobs.storage import Folder
 
 sys.path.append(sys.argv[1])
 from dev.servers import MariaDB
 from tests.integration.conftest import Database, TaskInstance
+from tests.integration.test_account_lifecycle import disable, enable
+from tests.integration.test_archive import fill, purge
+from tests.integration.test_disable_users import LATELY, LONG_AGO, user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def rows_come_back(iam: Database, store: Any) -> None:
     """Purge, look at the bucket, restore."""
     fill(iam, 2500)
     before = iam.rows(AUDIT)
-    report = perform(purge(), "purge")
+    report = perform(purge(ARCHIVE), "purge")
     assert report["changed"] == 2500, report
     assert iam.rows(AUDIT) == []
     listed = [entry["Key"] for entry in store.list_objects_v2(Bucket="bucket")["Contents"]]
@@ -89,16 +89,11 @@ def rows_come_back(iam: Database, store: Any) -> None:
 
 def users_come_back(iam: Database) -> None:
     """Disable those who are inactive, and enable them again."""
-    iam.run(
-        "INSERT INTO user (name, nickname, password, email, loginedAt) VALUES ('old', '', '', '', NOW()"
-        " - INTERVAL 365 DAY), ('new', '', '', '', NOW())"
-    )
-    job = DisableInactiveUsersOperator(
-        task_id="disable", max_inactive_days=180, max_share=1, report_to=ARCHIVE
-    )
-    report = perform(job, "disable")
+    user(iam, "old", logined=LONG_AGO)
+    user(iam, "new", logined=LATELY)
+    report = perform(disable(ARCHIVE), "disable")
     assert iam.rows(STATUS) == [("old", 0), ("new", 1)]
-    perform(ReenableUsersOperator(task_id="enable", archive=ARCHIVE, report=report["archive"]), "enable")
+    perform(enable(ARCHIVE, report["archive"]), "enable")
     assert iam.rows(STATUS) == [("old", 1), ("new", 1)]
 
 
@@ -115,27 +110,8 @@ def without_a_bucket_nothing_is_deleted(iam: Database) -> None:
     """The error names the URL, and the rows stay."""
     before = iam.rows(AUDIT)
     with pytest.raises(ArchiveError, match="s3://store@elsewhere/iam"):
-        perform(purge(archive="s3://store@elsewhere/iam"), "no bucket")
+        perform(purge("s3://store@elsewhere/iam"), "no bucket")
     assert iam.rows(AUDIT) == before != []
-
-
-def purge(archive: str = ARCHIVE) -> BaseOperator:
-    """Return the operator that deletes old rows."""
-    return PurgeRowsOperator(
-        task_id="purge",
-        table="policy_audit",
-        age_column="deletedAt",
-        older_than_days=180,
-        archive=archive,
-    )
-
-
-def fill(iam: Database, rows: int) -> None:
-    """Insert old rows."""
-    iam.run(
-        "INSERT INTO policy_audit (id, name, username, policyShadow, deletedAt)"
-        f" SELECT seq * 3, 'n', 'u', '{{}}', NOW() - INTERVAL 365 DAY FROM seq_1_to_{rows}"
-    )
 
 
 def perform(operator: BaseOperator, run: str) -> Any:
