@@ -8,7 +8,8 @@ DELETE with a LIMIT in a loop, to whose advantage that is, since its time grows 
 rows, and pt-archiver as its manual has it.
 
 While a walk goes on, InnoDB's purge already removes the rows of its earlier transactions, on the same cores;
-what a single DELETE marks it removes only afterwards. A walk whose purge is held back shows how much that is.
+what a single DELETE marks it removes only afterwards. How much that is, and that nothing else holds the walk
+up, is told by a walk whose purge is held back, and by bare loops of DELETE … BETWEEN.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 from bench import walking
 from bench.harness import Result, interleaved, ratio
 from bench.pt_archiver import AS_IN_ITS_MANUAL, TUNED, pt_archiver
+from bench.range_deletes import range_deletes
 from bench.tables import older_than, policy_audit, sizes, wait_until_purged
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def measure(folder: Path) -> list[Result]:
         table(large),
         {
             **_ours_alone_and_one(older_than(0.5)),
+            "bare loop": partial(range_deletes, days=older_than(0.5)),
+            "four bare loops at once": partial(range_deletes, days=older_than(0.5), connections=4),
             "pt-archiver": partial(_archiver, days=older_than(0.5), options=TUNED),
         },
         ROUNDS_OF_HALVES,
@@ -74,6 +78,8 @@ def measure(folder: Path) -> list[Result]:
     walk, one = halves["walk"], halves["one DELETE"]
     results = [
         *_with_and_without_purge(f"50 % of {large}", halves),
+        _speed(f"50 % of {large}", halves, "bare loop", 0.85),
+        _speed(f"50 % of {large}", halves, "four bare loops at once", 0.5),
         _speed(f"50 % of {large}", halves, "pt-archiver", 1.25),
         Result(
             f"50 % of {large}: longest transaction / one DELETE",
