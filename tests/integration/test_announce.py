@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
 from iam_watcher.errors import AnnouncementError
-from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
+from iam_watcher.jobs.announce import MARK_IS_OLD_AFTER, PENDING_KEY, SECRET_CHANGED, announcing
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 
 CHANNEL = "iam.cluster.notifications"
@@ -95,7 +96,6 @@ def test_what_failed_to_be_announced_is_announced_by_the_next_run(expired, perfo
     assert heard() == []
     perform(purge())
     assert heard() == [{"command": "SecretChanged"}]
-    assert redis_client.keys() == []
 
 
 def fail_after_a_mark():
@@ -109,6 +109,29 @@ def test_work_that_fails_is_announced_all_the_same(redis_client, heard):
         fail_after_a_mark()
     assert heard() == [{"command": "SecretChanged"}]
     assert redis_client.keys() == []
+
+
+def test_a_run_leaves_the_mark_of_another_that_may_still_commit(redis_client, heard):
+    """Else nobody would publish for a run that commits after our message and is then killed."""
+    with announcing(SECRET_CHANGED, "alive") as mark:
+        mark()
+        with announcing(SECRET_CHANGED, "another"):
+            assert heard() == [{"command": "SecretChanged"}]
+        # Here the first run commits, and is killed.
+        with announcing(SECRET_CHANGED, "next"):
+            assert heard() == [{"command": "SecretChanged"}]
+    assert heard() == [{"command": "SecretChanged"}]
+    assert redis_client.keys() == []
+
+
+def test_a_killed_run_is_published_for_until_its_mark_is_old(redis_client, heard):
+    key = PENDING_KEY.format(channel=CHANNEL, command="SecretChanged")
+    age = MARK_IS_OLD_AFTER.total_seconds()
+    redis_client.zadd(key, {"old": time.time() - age - 1, "fresh": time.time() - age + 60})
+    for _ in range(2):
+        with announcing(SECRET_CHANGED, "next"):
+            assert heard() == [{"command": "SecretChanged"}]
+        assert redis_client.zrange(key, 0, -1) == [b"fresh"]
 
 
 KILLED_AFTER_ITS_FIRST_COMMIT = """

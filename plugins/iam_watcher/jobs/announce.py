@@ -1,15 +1,22 @@
 """Tells IAM's other services about rows that were changed behind the back of its API.
 
-A set in Redis names the runs that may have changed something and have not announced it yet. A run puts
-itself there before each of its commits and takes itself off after it has published. So a run that is
-killed between a commit and its message stays in the set, and the next run publishes for it. The set has
-the durability of that Redis: without persistence, a restart of Redis forgets it.
+A sorted set in Redis names the runs that may have changed something and have not announced it yet, each
+with the time of its last mark. A run marks itself before each of its commits and removes its mark after it
+has published. If a run is killed between a commit and its message, its mark stays, and the next run
+publishes for it.
+
+Only the run itself removes a fresh mark. Another run can't tell a run that was killed from one that is
+about to commit: it publishes for both, and leaves their marks until they are an hour old. Until then each
+run publishes once more, which does no harm.
+
+The set is as durable as that Redis: without persistence, a restart of Redis forgets it.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PENDING_KEY = "iam-watcher:announce:{channel}:{command}"
+PENDING_KEY = "iam-watcher:unannounced:{channel}:{command}"
+# A commit follows its mark within seconds. After this time the run has committed or is over.
+MARK_IS_OLD_AFTER = timedelta(hours=1)
 REDIS_PATIENCE = timedelta(seconds=30)  # the client's time-outs are a tenth of it
 
 
@@ -48,7 +57,7 @@ SECRET_CHANGED = Announcement("SecretChanged")
 
 @contextmanager
 def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], None]]:
-    """Publish what earlier runs left to publish; then what is marked inside, at the end of the block.
+    """Publish for runs that left a mark; then, at the end of the block, what was marked inside it.
 
     Args:
         announcement: the message and where it goes.
@@ -72,23 +81,24 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
     def mark() -> None:
         nonlocal marked
         with _redis_errors(redis.RedisError, announcement):
-            client.sadd(key, run)
+            client.zadd(key, {run: time.time()})
         marked = True
 
     try:
         with _redis_errors(redis.RedisError, announcement):
-            left = client.smembers(key)
-            if left:
-                logger.info("event=announce_for_earlier_runs runs=%d", len(left))
+            if pending := client.zcard(key):
+                # The time is taken before the message: a run that marks itself later may commit after it.
+                old = time.time() - MARK_IS_OLD_AFTER.total_seconds()
+                logger.info("publishing for runs that have not announced their changes: runs=%d", pending)
                 _publish(client, announcement)
-                client.srem(key, *left)
+                client.zremrangebyscore(key, "-inf", old)
         try:
             yield mark
         finally:
             if marked:
                 with _redis_errors(redis.RedisError, announcement):
                     _publish(client, announcement)
-                    client.srem(key, run)
+                    client.zrem(key, run)
     finally:
         client.close()
 
