@@ -22,5 +22,6 @@ with Watcher(
         table="policy_audit",
         age_column="deletedAt",
         older_than_days="{{ params.max_reserve_days }}",
+        archive="configured",  # in [iam_watcher] archive, if that is set: restore_archive can undo the purge
         dry_run="{{ params.dry_run }}",
     )

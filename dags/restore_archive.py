@@ -1,7 +1,8 @@
-"""An Airflow DAG that puts archived rows back into their table: the way back from a purge.
+"""An Airflow DAG that restores archived rows: it undoes a run of clean_policy_audit.
 
-`path` is the folder that the report of the purge names as `archive`. Rows that are there stay as they
-are. What comes back is as old as before: pause the purge or raise its days first, or it deletes them anew.
+That watcher archives the rows that it deletes if `[iam_watcher] archive` names a location. `path` is the
+folder that its run report names as `archive`. Rows that exist stay as they are. Restored rows are as old
+as before: pause the purge or raise its days first, or the next run deletes them again.
 """
 
 from airflow.sdk import Param

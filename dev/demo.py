@@ -91,7 +91,11 @@ class Run:
         self._mariadb = mariadb
         self.before = self.count()
         self.seconds = 0.0
-        self.airflow = Airflow(home, deployment_id=f"demo-{subject.watcher}")
+        self.airflow = Airflow(
+            home,
+            deployment_id=f"demo-{subject.watcher}",
+            options={"AIRFLOW__IAM_WATCHER__ARCHIVE": f"file://{home.parent / 'archive'}"},
+        )
         self.airflow.connect(iam_mysql=mariadb.airflow_uri, iam_redis=redis.airflow_uri)
         shutil.copyfile(migrated / "airflow.db", home / "airflow.db")
         self._began = time.monotonic()

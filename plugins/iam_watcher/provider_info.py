@@ -44,9 +44,10 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "archive": {
                         "description": (
-                            "URL below which the disabling of users writes down whom it disables, and where "
-                            "the ways back look: an object store, or a folder that all workers share. "
-                            "Empty: nothing is written down.\n"
+                            "URL of the location for undo records (who was disabled) and for archives "
+                            "(rows that were deleted): an object store, or a folder that all workers share. "
+                            "Empty: disable_inactive_users fails before its first write, and "
+                            "clean_policy_audit deletes without an archive.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

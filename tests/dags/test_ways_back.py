@@ -9,8 +9,6 @@ from airflow.dag_processing.dagbag import DagBag
 
 from dev.expectations import snapshot
 from dev.servers import SAMPLE_FILE
-from iam_watcher import Watcher
-from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 
 REPO = Path(__file__).parents[2]
 
@@ -71,17 +69,21 @@ def test_without_parameters_they_fail_and_change_nothing(sample, run_dag, locati
     assert snapshot(sample) == before
 
 
-def test_a_purge_with_an_archive_is_undone(sample, run_dag, location, redis_client):
+def test_without_a_location_audit_rows_are_purged_and_not_archived(sample, run_dag, redis_client):
+    done = report(run_dag(shipped("clean_policy_audit")), "purge")
+    assert (done["changed"], done["archive"]) == (6000, None)
+
+
+def test_without_a_location_nobody_is_disabled(sample, run_dag, redis_client):
     before = snapshot(sample)
-    with Watcher("clean_and_keep", schedule=None, lock="clean") as purge:
-        PurgeRowsOperator(
-            task_id="purge",
-            table="policy_audit",
-            age_column="deletedAt",
-            older_than_days=180,
-            archive=location,
-        )
-    done = report(run_dag(purge), "purge")
+    run = run_dag(shipped("disable_inactive_users"))
+    assert str(run.state) == "failed"
+    assert snapshot(sample) == before
+
+
+def test_a_purge_is_undone(sample, run_dag, location, redis_client):
+    before = snapshot(sample)
+    done = report(run_dag(shipped("clean_policy_audit")), "purge")
     assert done["changed"] == 6000
     path = done["archive"]
     rehearsed = report(

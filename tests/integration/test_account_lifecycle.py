@@ -94,11 +94,27 @@ def test_the_configured_location_is_the_default(iam, perform, location, monkeypa
     assert set(told(report["archive"])) == {"inactive"}
 
 
-def test_without_a_location_nothing_is_written_down_and_it_says_so(iam, perform, caplog):
+def test_without_a_location_nobody_is_disabled(iam, perform):
     user(iam, "inactive")
-    with caplog.at_level("WARNING"):
-        assert perform(disable(None))["archive"] is None
-    assert "event=not_written_down users=1" in caplog.text
+    with pytest.raises(
+        AirflowFailException, match=r"report_to is not set and \[iam_watcher\] archive is empty"
+    ):
+        perform(disable(None))
+    assert enabled(iam) == {"inactive"}
+    assert perform(disable(None, dry_run=True))["matched"] == 1
+
+
+def test_with_the_word_none_the_names_are_in_the_log(iam, perform, caplog, monkeypatch, location):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", location)
+    names = [f"inactive-{number}" for number in range(6)]
+    for name in names:
+        user(iam, name)
+    with caplog.at_level("INFO"):
+        assert perform(disable("none"))["archive"] is None
+    assert enabled(iam) == set()
+    lines = [r.getMessage() for r in caplog.records if "without an undo record" in r.getMessage()]
+    assert len(lines) == 2
+    assert all(any(repr(name) in line for line in lines) for name in names)
 
 
 def test_a_report_that_cannot_be_written_disables_nobody(iam, perform, tmp_path):
@@ -223,7 +239,7 @@ def test_others_need_not_wait_for_a_run(iam, perform, location, redis_client, mo
 
 def test_secrets_need_a_place_for_their_old_values(with_secrets, perform, redis_client):
     for dry_run in (True, False):
-        with pytest.raises(AirflowFailException, match=r"there is no report_to and \[iam_watcher\] archive"):
+        with pytest.raises(AirflowFailException, match=r"needs an undo record, but report_to is None"):
             perform(disable(None, on_disable="expire_secrets", dry_run=dry_run))
     assert enabled(with_secrets) == {"inactive", "active"}
 

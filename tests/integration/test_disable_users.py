@@ -12,7 +12,13 @@ LATELY = "UTC_TIMESTAMP() - INTERVAL 179 DAY"
 
 def disable(days=180, **options):
     return DisableInactiveUsersOperator(
-        **{"task_id": "disable", "max_inactive_days": days, "max_share": 1, **options}
+        **{
+            "task_id": "disable",
+            "max_inactive_days": days,
+            "max_share": 1,
+            "report_to": "none",
+            **options,
+        }
     )
 
 

@@ -48,6 +48,7 @@ def warn(told, days=180, **options):
             max_share=1,
             warn_days=[14, 3],
             on_warning=told,
+            report_to="none",
             **options,
         )
     return dag

@@ -26,6 +26,7 @@ def housekeeping(*, native):
             max_inactive_days="{{ params.days }}",
             exempt_names=["svc-*"],
             max_share="{{ params.max_share }}",
+            report_to="none",
             dry_run="{{ params.dry_run }}",
         )
         PurgeRowsOperator(

@@ -36,9 +36,9 @@ ROWS = 4_000 * KILLS
 SHORT = Pace(target=0.002, duty=1)
 
 
-def disable(pace="fast", **options):
+def disable(pace="fast", report_to="none", **options):
     return DisableInactiveUsersOperator(
-        task_id="disable", max_inactive_days=180, max_share=1, pace=pace, **options
+        task_id="disable", max_inactive_days=180, max_share=1, pace=pace, report_to=report_to, **options
     )
 
 

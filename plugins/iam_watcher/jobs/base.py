@@ -104,8 +104,12 @@ class TableJobOperator(DatabaseOperator):
         return None
 
     @abstractmethod
-    def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
-        """Return what writes the changes down in an archive."""
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder | None:
+        """Return what records the changes; `archive` is None if there is no location, see above.
+
+        Raises:
+            JobArgumentError: this job doesn't write without a location.
+        """
 
     @abstractmethod
     def archive_facts(self, plan: Plan) -> dict[str, Any]:

@@ -54,6 +54,8 @@ TIMESTAMPS = frozenset({"timestamp"})
 
 OnDisable = Literal["keep", "expire_secrets"]
 
+NO_RECORD = "none"
+
 
 class DisableInactiveUsersOperator(TableJobOperator):
     """Sets `status` to 0 for users whose last login is more than some days ago, in short transactions.
@@ -69,9 +71,10 @@ class DisableInactiveUsersOperator(TableJobOperator):
         would be disabled, none is, and the task fails without a retry; 1 takes the brake off. (templated)
     :param min_age_days: leave accounts that were made less than so many days ago. (templated)
     :param max_users: disable at most so many users in a run. (templated)
-    :param report_to: URL below which is written down who is disabled, before it is committed, such as
-        "s3://connection@bucket/iam"; the report names the run's folder, which `reenable_users` takes.
-        Default: `[iam_watcher] archive`; if that is empty, nothing is written down. (templated)
+    :param report_to: URL below which the undo record is written, before each commit, such as
+        "s3://connection@bucket/iam"; the run report names the run's folder, which `reenable_users` takes.
+        Default: `[iam_watcher] archive`. If both are empty, the task fails before its first write.
+        "none": no undo record; the task then logs the names of the users that it disables. (templated)
     :param on_disable: what becomes of the secrets of a disabled user: "keep", they go on working as in
         the original; or "expire_secrets", those that work expire in the same transaction, which is
         announced. This needs a location, for the way back.
@@ -127,7 +130,8 @@ class DisableInactiveUsersOperator(TableJobOperator):
         arguments.check_literal(arguments.days, "max_inactive_days", max_inactive_days)
         arguments.check_literal(arguments.share, "max_share", max_share)
         arguments.check_literal(arguments.days, "min_age_days", min_age_days)
-        arguments.check_literal(arguments.location, "report_to", report_to)
+        if report_to != NO_RECORD:
+            arguments.check_literal(arguments.location, "report_to", report_to)
         for number in warn_days:
             arguments.days("warn_days", number)
         if on_disable not in ("keep", "expire_secrets"):
@@ -159,8 +163,9 @@ class DisableInactiveUsersOperator(TableJobOperator):
         expire = self.on_disable == "expire_secrets"
         if expire and self.archive_location() is None:
             raise JobArgumentError(
-                "on_disable is 'expire_secrets', but there is no report_to and [iam_watcher] archive is "
-                "empty; set one of them, or nobody will know what the secrets were before"
+                "on_disable is 'expire_secrets', which needs an undo record, but report_to is "
+                f"{self.report_to!r} and [iam_watcher] archive is empty or not used; set report_to to a URL "
+                "such as 's3://connection@bucket/folder'"
             )
         cut_off = now - timedelta(days=self._days())
         exempt, values = self._exempt()
@@ -206,9 +211,11 @@ class DisableInactiveUsersOperator(TableJobOperator):
         return announcing(SECRET_CHANGED, run=str(context["ti"].id))
 
     def archive_location(self) -> str | None:
-        """Return where it is written down who is disabled."""
+        """Return where the undo record is written."""
         from iam_watcher.jobs.archive import configured_location
 
+        if self.report_to == NO_RECORD:
+            return None
         return arguments.location("report_to", self.report_to) or configured_location()
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:  # noqa: ARG002  of the base
@@ -217,10 +224,20 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
         return {"kind": KIND, "max_inactive_days": self._days(), "on_disable": self.on_disable}
 
-    def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
-        """Return what writes down who is disabled."""
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder:
+        """Return what writes the undo record or, by the user's own choice, logs the names.
+
+        Raises:
+            JobArgumentError: there is no location for the undo record, and nobody chose that.
+        """
         from iam_watcher.jobs.disabled_users import DisabledUsers
 
+        if archive is None and self.report_to != NO_RECORD:
+            raise JobArgumentError(
+                "report_to is not set and [iam_watcher] archive is empty, so the job has no location for its "
+                "undo record. Set [iam_watcher] archive to a URL such as 's3://connection@bucket/folder', or "
+                "set report_to='none' if you never want to re-enable these users exactly"
+            )
         self._recorder = DisabledUsers(
             db,
             plan.rows,
@@ -232,12 +249,6 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def finish(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
         """List who is due, and say what else was done."""
-        if not report.dry_run and report.changed and self.archive_location() is None:
-            logger.warning(
-                "event=not_written_down users=%d why='neither report_to nor [iam_watcher] archive is set; "
-                "only names can enable these users again'",
-                report.changed,
-            )
         if self._recorder is not None and self.on_disable == "expire_secrets":
             report.also["secrets_expired"] = sum(self._recorder.expired.values())
         if self.warn_days:

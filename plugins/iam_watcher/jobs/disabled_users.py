@@ -1,8 +1,9 @@
-"""Writes down whom a run disables, and expires their secrets with them if that is asked for."""
+"""Records whom a run disables, and expires their secrets with them if that is asked for."""
 
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.jobs.archive import Packed, compress
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.rows import Rows
     from iam_watcher.jobs.transaction import Transactions
+
+logger = logging.getLogger(__name__)
 
 KIND = "disabled_users"
 
@@ -40,13 +43,16 @@ EXPIRE = "UPDATE `secret` SET `expires` = %(now)s WHERE `id` IN ({keys})"
 EXPIRE_REHEARSAL = "UPDATE `secret` SET `expires` = 1"
 
 
+NAMES_ON_A_LINE = 4
+
+
 class DisabledUsers:
-    """Locks and reads users, and keeps who is disabled.
+    """Locks and reads users, and records who is disabled.
 
     Args:
         db: the transactions that disable.
         rows: the users to be disabled.
-        archive: where.
+        archive: where; None to log the names instead.
         expire_secrets: whether their secrets expire in the same transaction.
         cut_off: for the reason, ISO 8601.
 
@@ -55,7 +61,7 @@ class DisabledUsers:
     """
 
     def __init__(
-        self, db: Transactions, rows: Rows, archive: Archive, *, expire_secrets: bool, cut_off: str
+        self, db: Transactions, rows: Rows, archive: Archive | None, *, expire_secrets: bool, cut_off: str
     ) -> None:
         self.expired: dict[int, int] = {}
         self._db = db
@@ -85,11 +91,14 @@ class DisabledUsers:
         """Expire the secrets of users who were disabled, and put all of it into the archive."""
         stamps = {key: stamp.decode() for key, stamp in self._ask(STAMPS, keys)}
         secrets = self._expire(keys) if self._expire_secrets else {}
-        lines = []
-        for key in keys:
-            user = {**self._locked[key], "updatedAt": stamps[key], "secrets": secrets.get(key, [])}
-            lines.append(json.dumps(user, ensure_ascii=False).encode() + b"\n")
-        self._archive.add(Packed(len(lines), compress(lines)))
+        if self._archive is None:
+            _log([self._locked[key]["name"] for key in keys])
+        else:
+            lines = []
+            for key in keys:
+                user = {**self._locked[key], "updatedAt": stamps[key], "secrets": secrets.get(key, [])}
+                lines.append(json.dumps(user, ensure_ascii=False).encode() + b"\n")
+            self._archive.add(Packed(len(lines), compress(lines)))
         self.expired.update({key: len(found) for key, found in secrets.items()})
 
     def _expire(self, keys: Sequence[int]) -> dict[int, list[dict[str, int]]]:
@@ -114,3 +123,10 @@ class DisabledUsers:
             ),
             values,
         )
+
+
+def _log(names: Sequence[str]) -> None:
+    """Log the names of users whose transaction is about to be committed."""
+    for at in range(0, len(names), NAMES_ON_A_LINE):
+        some = names[at : at + NAMES_ON_A_LINE]
+        logger.info("Disabling these users, without an undo record: %s", ", ".join(map(repr, some)))

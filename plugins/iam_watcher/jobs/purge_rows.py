@@ -46,6 +46,8 @@ DATES = frozenset({"timestamp", "datetime", "date"})
 
 REDACTED = ("secretKey", "password")
 
+CONFIGURED = "configured"
+
 AgeUnit = Literal["date", "unix_seconds"]
 
 
@@ -70,7 +72,8 @@ class PurgeRowsOperator(TableJobOperator):
         deleted, none is, and the task fails without a retry; None for no brake. (templated)
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
     :param archive: URL below which the rows are put before they are deleted, such as
-        "s3://connection@bucket/iam"; the report names the run's folder. None for no archive. (templated)
+        "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location
+        in `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
     :param redact: names of columns that are left out of the archive.
     :param dry_run: count, show examples, delete nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
@@ -128,7 +131,8 @@ class PurgeRowsOperator(TableJobOperator):
         _zone(age_timezone)
         conditions.check(where)
         arguments.check_literal(arguments.share, "max_share", max_share)
-        arguments.check_literal(arguments.location, "archive", archive)
+        if archive != CONFIGURED:
+            arguments.check_literal(arguments.location, "archive", archive)
         arguments.names("redact", redact)
 
     def off_because(self) -> str | None:
@@ -190,7 +194,13 @@ class PurgeRowsOperator(TableJobOperator):
 
     def archive_location(self) -> str | None:
         """Return where deleted rows go."""
-        return arguments.location("archive", self.archive)
+        from iam_watcher.jobs.archive import configured_location
+
+        return (
+            configured_location()
+            if self.archive == CONFIGURED
+            else arguments.location("archive", self.archive)
+        )
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what a restore needs to know."""
@@ -201,10 +211,12 @@ class PurgeRowsOperator(TableJobOperator):
         redacted = [c.name for c in plan.table.columns.values() if c.name not in kept and not c.generated]
         return {"kind": KIND, "columns": kept, "redacted": redacted}
 
-    def recorder(self, db: Transactions, plan: Plan, archive: Archive) -> Recorder:
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder | None:
         """Return what archives the rows."""
         from iam_watcher.jobs.row_archive import kept_columns, row_archive
 
+        if archive is None:
+            return None
         return row_archive(db, plan.rows, plan.table, kept_columns(plan.table, self.redact), archive)
 
     def _days(self) -> int:

@@ -154,7 +154,7 @@ class TableRun:
         job, report, ti = self._job, self._report, self._context["ti"]
         location = job.archive_location()
         if location is None:
-            yield None
+            yield job.recorder(db, plan, None)
             return
         facts = {
             **job.archive_facts(plan),
