@@ -8,15 +8,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iam_watcher import settings as settings
     from iam_watcher.lock import Lock
-    from iam_watcher.watcher import Watcher, watcher
+    from iam_watcher.watcher_dag import Watcher, watcher
 
-__all__ = ["Lock", "Watcher", "settings", "watcher"]
+__all__ = ["Lock", "Watcher", "__version__", "settings", "watcher"]
 
-_HOME = {"Lock": "iam_watcher.lock", "Watcher": "iam_watcher.watcher"}
+__version__ = "0.1.0"
+
+_MODULES = {
+    "Lock": "iam_watcher.lock",
+    "Watcher": "iam_watcher.watcher_dag",
+    "watcher": "iam_watcher.watcher_dag",
+}
 
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use: workers load this package without needing most of it."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name == "settings":
+        return import_module("iam_watcher.settings")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names too, imported or not."""
+    return sorted({*globals(), *__all__})

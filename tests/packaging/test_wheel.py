@@ -21,6 +21,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from dev.airflow import ROOT, environment
+from iam_watcher import __version__
 
 PLUGINS = ROOT / "plugins"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -130,7 +131,7 @@ def test_it_holds_the_package_and_nothing_else(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     examples = {f"iam_watcher/example_dags/{name}.py" for name in WATCHERS}
-    info = f"airflow_iam_watcher-{PROJECT['version']}.dist-info"
+    info = f"airflow_iam_watcher-{__version__}.dist-info"
     about = {
         f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
     }
@@ -154,14 +155,14 @@ def test_it_asks_for_what_the_project_says(wheel):
 def test_airflow_loads_the_plugin_once_without_an_error(installation):
     done = installation.airflow(*LIST_PLUGINS)
     (plugin,) = [plugin for plugin in _plugins(done) if plugin["name"] == "iam_watcher"]
-    assert plugin["source"].startswith(f"airflow-iam-watcher=={PROJECT['version']}")
+    assert plugin["source"].startswith(f"airflow-iam-watcher=={__version__}")
     assert plugin["timetables"]
     assert "error" not in done.stderr.lower()
 
 
 def test_every_module_imports_from_the_wheel(installation):
     files = json.loads(installation.run("-c", IMPORT_ALL).stdout)
-    assert {"iam_watcher.watcher", "iam_watcher.plugin", "iam_watcher.jobs.purge_rows"} <= files.keys()
+    assert {"iam_watcher.watcher_dag", "iam_watcher.plugin", "iam_watcher.jobs.purge_rows"} <= files.keys()
     environment = installation.python.parent.parent
     assert all(Path(file).is_relative_to(environment) for file in files.values()), files
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.sdk import DAG, task
@@ -227,15 +226,3 @@ def _caller() -> FrameType:
     while frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:
         frame = frame.f_back
     return frame
-
-
-class _Callable(ModuleType):
-    """Lets `from iam_watcher import watcher` be the decorator even after this module was imported."""
-
-    def __call__(
-        self, dag_id: str | None = None, **arguments: Any
-    ) -> Callable[[Callable[..., Any]], Watcher]:
-        return watcher(dag_id, **arguments)
-
-
-sys.modules[__name__].__class__ = _Callable
