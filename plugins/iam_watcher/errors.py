@@ -7,6 +7,8 @@ Plain Python: the operators decide which of them end a task without a retry.
 
 from __future__ import annotations
 
+from iam_watcher.log_lines import one_line
+
 
 class IamWatcherError(Exception):
     """iam-watcher failed."""
@@ -14,7 +16,7 @@ class IamWatcherError(Exception):
     def __init__(self, facts: str = "") -> None:
         self.facts = facts
         headline = (type(self).__doc__ or "").splitlines()[0].rstrip(".")
-        super().__init__(f"{headline}: {facts}" if facts else headline)
+        super().__init__(one_line(f"{headline}: {facts}") if facts else headline)
 
 
 class SettingsError(IamWatcherError):

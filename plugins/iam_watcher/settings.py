@@ -8,7 +8,6 @@ The keys are those of the Go iam-watcher, so that its file can be used as it is.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iam_watcher.errors import SettingsError
+from iam_watcher.log_lines import get_logger
 
 Days = Annotated[int, Field(strict=True, ge=0, le=36500)]
 
@@ -119,7 +119,7 @@ def __getattr__(name: str) -> Any:
 @functools.lru_cache(maxsize=8)
 def _say_what_is_replaced(path: Path, keys: tuple[str, ...]) -> None:
     for key in keys:
-        logging.getLogger(__name__).info("%s: %r is not read; use %s", path, key, REPLACED[key])
+        get_logger(__name__).info("%s: %r is not read; use %s", path, key, REPLACED[key])
 
 
 def _expand(value: Any, path: Path, at: str) -> Any:

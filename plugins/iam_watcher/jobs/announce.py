@@ -15,7 +15,6 @@ The set is as durable as that Redis: without persistence, a restart of Redis for
 from __future__ import annotations
 
 import json
-import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +22,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import AnnouncementError
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from redis import Redis
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PENDING_KEY = "iam-watcher:unannounced:{channel}:{command}"
 # A commit follows its mark within seconds. After this time the run has committed or is over.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from iam_watcher.log_lines import get_logger
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEY = "position"
 VARIABLE = "iam_watcher:position:{dag_id}:{task_id}"

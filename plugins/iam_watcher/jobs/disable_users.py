@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from iam_watcher.jobs import arguments
 from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
 from iam_watcher.jobs.exempt_names import exempt_condition
+from iam_watcher.log_lines import fact, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
 DISABLE = "UPDATE {table} SET `status` = 0"
@@ -274,7 +274,8 @@ class DisableInactiveUsersOperator(TableJobOperator):
             report.also[f"due_in_{band.days}_days"] = len(listed)
             found += listed
         for user in found:
-            logger.info("event=user_due user=%s due=%s days=%d", user["name"], user["due"], user["days"])
+            name = fact(user["name"])
+            logger.info("event=user_due user=%s due=%s days=%d", name, user["due"], user["days"])
         if report.dry_run:
             return
         if found and self.on_warning is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.jobs.archive import Packed, compress
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Rows
     from iam_watcher.jobs.transaction import Transactions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KIND = "disabled_users"
 

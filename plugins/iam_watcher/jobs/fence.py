@@ -14,18 +14,18 @@ It is a promise of one server: nodes of a Galera cluster don't share it. Source:
 from __future__ import annotations
 
 import hashlib
-import logging
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import FenceTaken
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iam_watcher.jobs.transaction import Connection
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DATABASE = "SELECT DATABASE()"
 

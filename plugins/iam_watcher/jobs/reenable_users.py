@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.disabled_users import KIND
 from iam_watcher.jobs.operator import DatabaseOperator
 from iam_watcher.jobs.reenabling import Reenabling
+from iam_watcher.log_lines import fact, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.archive import Row
     from iam_watcher.jobs.reenabling import Batch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BATCH = 500  # users of one transaction
 MOST_EXAMPLES = 10
@@ -64,7 +64,7 @@ class Reenabled:
         for name, why in batch.skipped:
             self.skip(name, why)
         for name in batch.users.values():
-            logger.info("event=enabled dry_run=%s user=%s", self.dry_run, name)
+            logger.info("event=enabled dry_run=%s user=%s", self.dry_run, fact(name))
 
     def skip(self, name: str, why: str) -> None:
         """Count a user who is not enabled."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.column_format import format_of, format_of_type
 from iam_watcher.jobs.operator import DatabaseOperator
 from iam_watcher.jobs.row_archive import KIND
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.transaction import Transactions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A 0 in an AUTO_INCREMENT column is to stay a 0.
 ZERO_STAYS = "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from iam_watcher.jobs.throttle import Hold, Predicate
 from iam_watcher.jobs.walk import Walk
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.progress import ProgressRecord
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Recorder, Walked
     from iam_watcher.jobs.transaction import Transactions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Runs the checks of the account's rights and changes nothing.
 REHEARSAL = "{write} WHERE FALSE"

@@ -5,7 +5,6 @@ After the idea of gh-ost's throttlers: the walk asks "may I go on?" and is told 
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import JobArgumentError, WalkError
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iam_watcher.jobs.transaction import Connection, Transactions
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 EVERY = 1.0  # seconds between two questions
 TELL_EVERY = 10.0  # seconds between two log lines while it waits

@@ -6,18 +6,18 @@ and the error numbers of MySQL and MariaDB.
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import closing, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from iam_watcher.errors import TableError, WalkError
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOCK_WAIT_TIMEOUT = 1205
 DEADLOCK = 1213

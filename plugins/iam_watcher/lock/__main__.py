@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 
 from iam_watcher.errors import IamWatcherError
+from iam_watcher.log_lines import one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(given)
     except (IamWatcherError, ValueError, RedisError) as error:
-        print(error, file=sys.stderr)  # noqa: T201  a command line
+        print(one_line(str(error)), file=sys.stderr)  # noqa: T201  a command line
         return 1
 
 
@@ -61,7 +62,7 @@ def _run(given: argparse.Namespace) -> int:
         ]
     else:
         lines = [f"freed; {force.force_release(clients, given.key, by=given.by, reason=given.reason)}"]
-    print(*lines, sep="\n")  # noqa: T201  a command line
+    print(*(one_line(str(line)) for line in lines), sep="\n")  # noqa: T201  a command line
     return 0
 
 

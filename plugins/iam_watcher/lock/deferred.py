@@ -20,6 +20,7 @@ from airflow.triggers.base import BaseTrigger
 from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.grant import Grant
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # A beat is a millisecond, but a second if one of several servers hangs: then so many leases are renewed a
 # second. Each thread has a connection to each server at most.
+logger = get_logger(__name__)
+
 THREADS = 64
 STOPPED_WITHIN = 30.0  # seconds for a trigger's `on_kill`, as Airflow's own [triggerer] on_kill_timeout
 SET_BY_TRIGGERER = ("trigger_id", "triggerer_job_id", "timeout_after", "task_instance")
@@ -173,7 +176,7 @@ class LeaseKeepingTrigger(BaseTrigger):
             async with asyncio.timeout(STOPPED_WITHIN):
                 await self._own().on_kill()
         except Exception as error:  # noqa: BLE001  whatever it is, that the lease is lost is said
-            self.log.warning("event=work_not_stopped task=%s error=%r", self.member, error)
+            logger.warning("event=work_not_stopped task=%s error=%r", self.member, error)
 
 
 class _Shared:

@@ -8,7 +8,6 @@ one that answers has it.
 from __future__ import annotations
 
 import json
-import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock import scripts
 from iam_watcher.lock.lease import node
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.lock.grant import Grant
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NAME = "progress"
 KEPT = 60_000  # ms after the last update; a table job has one every 10 s

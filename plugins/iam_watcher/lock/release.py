@@ -9,9 +9,12 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+logger = get_logger(__name__)
 
 PATIENCE = 60.0  # seconds; a task that is marked failed is gone after about 11
 POLL = 0.25  # seconds
@@ -46,7 +49,7 @@ class ReleaseLockOperator(BaseOperator):
         while not lease.release(tick_done_for=done_for):
             holder = lease.holder()
             if holder is None or holder.owner != grant.owner:
-                self.log.warning(
+                logger.warning(
                     "lock was no longer ours: key=%s owner=%s now=%s", grant.key, grant.owner, holder
                 )
                 return
@@ -55,7 +58,7 @@ class ReleaseLockOperator(BaseOperator):
                     f"work still goes on after {PATIENCE:g} s, so the lock stays: {holder}"
                 )
             time.sleep(POLL)
-        self.log.info("lock released: key=%s owner=%s", grant.key, grant.owner)
+        logger.info("lock released: key=%s owner=%s", grant.key, grant.owner)
 
 
 def _all_went_well(context: Context) -> bool:

@@ -10,6 +10,7 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from iam_watcher.errors import DeploymentIdError, LockBusy
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from iam_watcher.lock.grant import Grant
     from iam_watcher.lock.holder import Holder
     from iam_watcher.lock.lease import Lease
+
+logger = get_logger(__name__)
 
 POLL = (0.05, 0.25)  # seconds between two tries, at random so that waiters don't march in step
 LONGEST_POLLING = 10.0  # seconds; a longer wait costs no worker: the triggerer waits
@@ -63,7 +66,7 @@ class RedisLockSensor(BaseSensorOperator):
         from iam_watcher.lock.grant import Grant
 
         if event:
-            self.log.info("woken: key=%s reason=%s", event["key"], event["reason"])
+            logger.info("woken: key=%s reason=%s", event["key"], event["reason"])
         try:
             grant = Grant.of(self.lock, context, per_tick=self.per_tick)
             clients = grant.clients()
@@ -84,7 +87,7 @@ class RedisLockSensor(BaseSensorOperator):
             if acquired:  # A setup that fails has no teardown.
                 lease.release()
             raise
-        self.log.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
+        logger.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
         return grant.to_xcom()
 
     def on_kill(self) -> None:
@@ -106,7 +109,7 @@ class RedisLockSensor(BaseSensorOperator):
         deadline = lease.queue(time.time() + wait)
         try:
             if wait > LONGEST_POLLING and time.time() < deadline:
-                self.log.info("waiting: %s", lease.holder() or f"{grant.key!r}, behind others in line")
+                logger.info("waiting: %s", lease.holder() or f"{grant.key!r}, behind others in line")
                 self.defer(
                     trigger=RedisLockTrigger(
                         key=grant.key,

@@ -8,7 +8,6 @@ that a Redis has lost. Of several servers the first one that says so wakes; a ma
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -16,13 +15,14 @@ from weakref import WeakKeyDictionary
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from iam_watcher.lock import scripts
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 POLL = 5.0  # seconds between two looks at all locks that are waited for
 TIMEOUT = 5.0  # seconds for Redis to answer
@@ -71,7 +71,7 @@ class RedisLockTrigger(BaseTrigger):
         for error in answers:
             if isinstance(error, Exception):
                 # It lets its turn pass there, which takes the others some seconds.
-                self.log.warning("could not leave the line: key=%s error=%r", self.key, error)
+                logger.warning("could not leave the line: key=%s error=%r", self.key, error)
 
     async def _leave(self, conn_id: str) -> None:
         client = await _client(conn_id)

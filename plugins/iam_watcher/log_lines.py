@@ -1,0 +1,42 @@
+"""Log lines and messages that are one line each, whatever stands in the data that they carry.
+
+A user's name, a key in Redis or a database's message may have line breaks or control characters in it.
+Written as they are, such characters forge log lines, or hide some on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+
+_PLAIN = re.compile(r"[\w.:/@+*%-]+")
+
+
+def one_line(text: str) -> str:
+    r"""Return the text with every character that can't be printed as its escape: a line break as `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def fact(value: object) -> str:
+    """Return a value as it stands behind `name=` in a log line: in quotes if it could be read otherwise."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the standard library's logger of that name; each of its records is one line."""
+    logger = logging.getLogger(name)  # noqa: TID251  this is the one place
+    logger.addFilter(_keep_to_one_line)
+    return logger
+
+
+def _keep_to_one_line(record: logging.LogRecord) -> bool:
+    record.msg, record.args = one_line(record.getMessage()), ()
+    return True
