@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.errors import WalkError
+from iam_watcher.jobs import reenabling
+from iam_watcher.jobs.archive import Written
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.pace import Pace
+from iam_watcher.jobs.transaction import Transactions
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_account_lifecycle import (
     SECRET_CHANGED,
@@ -101,14 +106,157 @@ def test_some_of_a_run_can_be_picked(iam, perform, location):
     assert (back["listed"], back["enabled"], back["skipped"]) == (2, 1, {"not_in_report": 1})
 
 
+def test_names_of_a_report_are_compared_as_the_database_compares_them(iam, perform, location):
+    for name in ("Müller", "other"):
+        user(iam, name)
+    report = perform(disable(location))
+    back = perform(enable(location, report["archive"], names=["MULLER", "Müller", "nobody"]))
+    assert enabled(iam) == {"Müller"}
+    assert (back["listed"], back["enabled"]) == (3, 1)
+    assert back["skipped"] == {"named_twice": 1, "not_in_report": 1}
+
+
+def within_the_same_second(iam, change):
+    """Change the user `inactive` so that updatedAt stays what the run made of it."""
+    iam.run("SET timestamp = (SELECT UNIX_TIMESTAMP(updatedAt) FROM user WHERE name = 'inactive')")
+    try:
+        iam.run(f"UPDATE user SET {change} WHERE name = 'inactive'")
+    finally:
+        iam.run("SET timestamp = DEFAULT")
+
+
+@pytest.mark.parametrize("change", ["email = 'new'", "isAdmin = 1", "status = 2", "createdAt = '2001-01-01'"])
+def test_a_change_within_the_second_of_the_disabling_is_noticed(iam, perform, location, change):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    within_the_same_second(iam, change)
+    assert perform(enable(location, report["archive"]))["skipped"] == {"changed_since": 1}
+    assert enabled(iam) == set()
+
+
+@pytest.fixture
+def _without_checksums(monkeypatch):
+    """Undo records as they were before they had checksums."""
+    facts = DisableInactiveUsersOperator.archive_facts
+    monkeypatch.setattr(
+        DisableInactiveUsersOperator,
+        "archive_facts",
+        lambda job, plan: {k: v for k, v in facts(job, plan).items() if k != "checksum_of"},
+    )
+
+
+@pytest.mark.usefixtures("_without_checksums")
+def test_a_record_without_checksums_still_works(iam, perform, location, caplog):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    within_the_same_second(iam, "status = 2")
+    assert perform(enable(location, report["archive"]))["skipped"] == {"changed_since": 1}
+    within_the_same_second(iam, "status = 0")
+    assert perform(enable(location, report["archive"]))["enabled"] == 1
+    assert "the undo record has no checksums" in caplog.text
+
+
+def test_a_table_that_lost_a_column_since_is_compared_without_checksums(iam, perform, location, caplog):
+    user(iam, "inactive")
+    iam.run("ALTER TABLE user ADD COLUMN extra INT NOT NULL DEFAULT 1")
+    report = perform(disable(location))
+    iam.run("ALTER TABLE user DROP COLUMN email")
+    assert perform(enable(location, report["archive"]))["enabled"] == 1
+    assert "had other columns then" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["id", "updatedAt", "secrets"])
+def test_a_damaged_record_is_told_as_one(iam, perform, location, column, monkeypatch):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    newest_first = Written.newest_first
+
+    def damaged(written):
+        return ([{**line, column: [{}]} for line in part] for part in newest_first(written))
+
+    monkeypatch.setattr(Written, "newest_first", damaged)
+    with pytest.raises(AirflowFailException, match=r"(Expected|missing).*expected the undo record of a run"):
+        perform(enable(location, report["archive"]))
+    assert enabled(iam) == set()
+
+
+# What others do at the same time
+
+
+def before_the_write(monkeypatch, do):
+    """Call `do` after the users and their secrets were read, and before they are written."""
+    change = Transactions.change
+
+    def and_then(db, query, values=None):
+        if "`loginedAt` = NOW() WHERE `id`" in query:
+            do()
+        return change(db, query, values)
+
+    monkeypatch.setattr(Transactions, "change", and_then)
+
+
+def test_users_and_secrets_are_locked_while_they_are_compared(
+    with_secrets, perform, location, redis_client, monkeypatch
+):
+    report = perform(disable(location, on_disable="expire_secrets"))
+    refused = []
+
+    def others():
+        with_secrets.run("SET innodb_lock_wait_timeout = 0")
+        for statement in ("UPDATE user SET email = 'new'", "UPDATE secret SET expires = 7"):
+            try:
+                with_secrets.run(statement)
+            except with_secrets.connection.Error as error:
+                refused.append(error.args[0])
+
+    before_the_write(monkeypatch, others)
+    perform(enable(location, report["archive"]))
+    assert refused == [1205, 1205]
+
+
+def test_a_user_who_is_not_disabled_any_more_is_not_written(iam, perform, location, monkeypatch):
+    """The statement says so again, should the lock not hold."""
+    user(iam, "inactive")
+    report = perform(disable(location))
+    monkeypatch.setattr(reenabling, "LOCK", "")
+    before_the_write(monkeypatch, lambda: iam.run("UPDATE user SET status = 2"))
+    with pytest.raises(WalkError, match=r"0 of 1 users of user were enabled"):
+        perform(enable(location, report["archive"]))
+    assert iam.rows("SELECT status, loginedAt < NOW() - INTERVAL 1 DAY FROM user") == [(2, 1)]
+
+
+@pytest.mark.parametrize("took_place", [True, False])
+def test_a_commit_without_an_answer_is_told(iam, perform, location, monkeypatch, took_place):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    commit, to_lose = Transactions.commit, []
+    before_the_write(monkeypatch, lambda: to_lose or to_lose.extend(("the first", "no other")))
+
+    def and_lose_the_answer(db):
+        if "the first" not in to_lose:
+            return commit(db)
+        to_lose.remove("the first")
+        if took_place:
+            commit(db)
+        raise db.error(2013, "Lost connection")
+
+    monkeypatch.setattr(Transactions, "commit", and_lose_the_answer)
+    back = perform(enable(location, report["archive"]))
+    assert enabled(iam) == {"inactive"}
+    assert (back["enabled"], back["unconfirmed"]) == ((0, 1) if took_place else (1, 0))
+    assert back["skipped"] == {}
+
+
 def test_names_alone_will_do(iam, perform, location):
     user(iam, "disabled", status=0)
     user(iam, "Müller", status=0)
     user(iam, "usable")
-    back = perform(enable(location, "", names=["DISABLED", "Müller", "usable", "nobody"]))
+    user(iam, "in-another-state", status=2)
+    names = ["DISABLED", "Muller", "Müller", "usable", "nobody", "in-another-state"]
+    back = perform(enable(location, "", names=names))
     assert enabled(iam) == {"disabled", "Müller", "usable"}
-    assert (back["report"], back["enabled"]) == (None, 2)
-    assert back["skipped"] == {"enabled_already": 1, "gone": 1}
+    assert (back["report"], back["listed"], back["enabled"]) == (None, 6, 2)
+    assert back["skipped"] == {"changed_since": 1, "enabled_already": 1, "gone": 1, "named_twice": 1}
 
 
 def test_many_users_come_back_in_batches(iam, perform, location):

@@ -218,11 +218,16 @@ class DisableInactiveUsersOperator(TableJobOperator):
             return None
         return arguments.location("report_to", self.report_to) or configured_location()
 
-    def archive_facts(self, plan: Plan) -> dict[str, Any]:  # noqa: ARG002  of the base
-        """Return what the way back needs to know."""
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return what re-enabling needs to know."""
         from iam_watcher.jobs.disabled_users import KIND
 
-        return {"kind": KIND, "max_inactive_days": self._days(), "on_disable": self.on_disable}
+        return {
+            "kind": KIND,
+            "max_inactive_days": self._days(),
+            "on_disable": self.on_disable,
+            "checksum_of": list(plan.table.columns),
+        }
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder:
         """Return what writes the undo record or, by the user's own choice, logs the names.
@@ -241,6 +246,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         self._recorder = DisabledUsers(
             db,
             plan.rows,
+            list(plan.table.columns.values()),
             archive,
             expire_secrets=self.on_disable == "expire_secrets",
             cut_off=plan.cut_off.isoformat(timespec="seconds"),

@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.errors import JobArgumentError
+from msgspec import ValidationError, convert
+
+from iam_watcher.errors import ArchiveDamaged, JobArgumentError
 from iam_watcher.jobs import archive, arguments
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.disabled_users import KIND
+from iam_watcher.jobs.disabled_users import KIND, DisabledUser
 from iam_watcher.jobs.operator import DatabaseOperator
 from iam_watcher.jobs.reenabling import Reenabling
 from iam_watcher.log_lines import fact, get_logger
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.archive import Row
+    from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.reenabling import Batch
 
 logger = get_logger(__name__)
@@ -41,7 +43,9 @@ class Reenabled:
         enabled: users who were enabled.
         skipped: reason → users who were not: `enabled_already`; `changed_since` (something of the user,
             such as the status or the mail address, was changed after the run); `gone`; `not_in_report`
-            (names that the report does not have).
+            (names that the report does not have); `named_twice`.
+        unconfirmed: users who are enabled now, and whom a commit of this run that got no answer was to
+            enable. Their secrets were part of the same commit.
         secrets_restored: secrets that work again, or expire when they would have.
         secrets_left: reason → secrets of users who were enabled: `gone`; `changed_since`.
         examples: `{"name", "why"}` of a few users who were skipped.
@@ -52,6 +56,7 @@ class Reenabled:
     listed: int = 0
     enabled: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    unconfirmed: int = 0
     secrets_restored: int = 0
     secrets_left: Counter[str] = field(default_factory=Counter)
     examples: list[dict[str, str]] = field(default_factory=list)
@@ -61,10 +66,13 @@ class Reenabled:
         self.enabled += len(batch.users)
         self.secrets_restored += len(batch.secrets)
         self.secrets_left += batch.secrets_left
+        self.unconfirmed += len(batch.unconfirmed)
         for name, why in batch.skipped:
             self.skip(name, why)
         for name in batch.users.values():
             logger.info("event=enabled dry_run=%s user=%s", self.dry_run, fact(name))
+        for name in batch.unconfirmed:
+            logger.warning("the commit that enabled this user got no answer: user=%s", fact(name))
 
     def skip(self, name: str, why: str) -> None:
         """Count a user who is not enabled."""
@@ -123,22 +131,19 @@ class ReenableUsersOperator(DatabaseOperator):
     def perform(self, context: Context) -> dict[str, Any]:
         """Enable them; return the `Reenabled` as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
-        names = arguments.names("names", self.names)
+        names = list(dict.fromkeys(arguments.names("names", self.names)))
         done = Reenabled(dry_run, None)
+        record = None
         if self.report not in (None, "", "None"):
             location = archive.location_or_configured(self.archive)
             done.report = arguments.below("report", self.report, location)
-            disabled = _read(done.report, self.table)
-            batches = _chosen(disabled, names, done)
-        elif names:
-            disabled = {}
-            batches = _batches(list(dict.fromkeys(names)))
-            done.listed = sum(map(len, batches))
-        else:
+            record = _read(done.report, self.table)
+        elif not names:
             raise JobArgumentError(
                 "neither report nor names is given; expected the folder of a report, or a list of names"
             )
-        with_secrets = any(line["secrets"] for lines in disabled.values() for line in lines)
+        disabled = record.disabled if record else {}
+        with_secrets = any(line.secrets for lines in disabled.values() for line in lines)
         announce = (
             announcing(SECRET_CHANGED, run=str(context["ti"].id))
             if with_secrets and not dry_run
@@ -150,43 +155,81 @@ class ReenableUsersOperator(DatabaseOperator):
                 enabling = Reenabling(
                     db,
                     table,
-                    disabled if done.report else None,
+                    record.disabled if record else None,
+                    checksum_of=record.checksum_columns(table) if record else (),
                     dry_run=dry_run,
                     before_write=before_write,
                 )
                 if not dry_run:
                     enabling.rehearse(with_secrets=with_secrets)
-                for batch in batches:
-                    done.take(enabling.enable(batch))
+                chosen: Sequence[Any] = names
+                if record:
+                    chosen = _chosen(record, names, enabling, done) if names else sorted(disabled)
+                done.listed = len(names or disabled)
+                try:
+                    for at in range(0, len(chosen), BATCH):
+                        done.take(enabling.enable(chosen[at : at + BATCH]))
+                finally:
+                    done.unconfirmed += len(enabling.unanswered)
         finally:
             logger.info("event=reenabled %s", " ".join(f"{k}={v!r}" for k, v in done.as_dict().items()))
         return done.as_dict()
 
 
-def _read(url: str, table: str) -> dict[int, list[Row]]:
-    """Return user → what the report's tries say of him, the newest first."""
-    disabled: dict[int, list[Row]] = {}
+@dataclass(frozen=True)
+class UndoRecord:
+    """What a run and its tries wrote about the users whom they disabled.
+
+    Attributes:
+        disabled: user → the lines about the user, the newest first.
+        checksums_of: the columns that the checksums of each try are made of.
+    """
+
+    disabled: dict[int, list[DisabledUser]]
+    checksums_of: list[list[str]]
+
+    def checksum_columns(self, table: Table) -> list[Column]:
+        """Return the columns to make a checksum of, to be compared with those of the record.
+
+        There are none if the record has no checksums, or if its tries or the table have other columns.
+        """
+        first = self.checksums_of[0]
+        if first and all(names == first for names in self.checksums_of) and set(first) <= set(table.columns):
+            return [table.column(name) for name in first]
+        logger.warning(
+            "the undo record has no checksums, or %s had other columns then: a user who was changed within "
+            "the second of the disabling counts as unchanged",
+            table.name,
+        )
+        return []
+
+
+def _read(url: str, table: str) -> UndoRecord:
+    record = UndoRecord({}, [])
     for written in archive.find(url, kind=KIND):
         if written.manifest["table"] != table:
             raise JobArgumentError(f"{url} is about {written.manifest['table']}; expected {table}")
-        for part in written.newest_first():
-            for line in part:
-                disabled.setdefault(int(line["id"]), []).append(line)
-    return disabled
+        try:
+            record.checksums_of.append(convert(written.manifest.get("checksum_of", []), list[str]))
+            for part in written.newest_first():
+                for user in convert(part, list[DisabledUser]):
+                    record.disabled.setdefault(user.id, []).append(user)
+        except ValidationError as error:
+            raise ArchiveDamaged(f"{url}: {error}; expected the undo record of a run") from error
+    return record
 
 
-def _chosen(disabled: dict[int, list[Row]], names: Sequence[str], done: Reenabled) -> list[list[int]]:
-    if not names:
-        done.listed = len(disabled)
-        return _batches(sorted(disabled))
-    # The report has the names as they stand in the table.
-    keys = {line["name"]: key for key, lines in disabled.items() for line in lines}
-    done.listed = len(names)
+def _chosen(record: UndoRecord, names: list[str], enabling: Reenabling, done: Reenabled) -> list[int]:
+    """Return the keys of the users in the record who have, or had, one of these names."""
+    recorded = {line.name: key for key, lines in record.disabled.items() for line in lines}
+    keys = {name: [recorded[name]] for name in names if name in recorded}
+    keys |= enabling.keys_of([name for name in names if name not in keys])
+    chosen: set[int] = set()
     for name in names:
-        if name not in keys:
+        found = record.disabled.keys() & keys[name]
+        if not found:
             done.skip(name, "not_in_report")
-    return _batches(sorted({keys[name] for name in names if name in keys}))
-
-
-def _batches(items: list[Any]) -> list[list[Any]]:
-    return [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
+        elif found <= chosen:
+            done.skip(name, "named_twice")
+        chosen |= found
+    return sorted(chosen)
