@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.models import Variable
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
+from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 
 from iam_watcher.jobs import bookmark, pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.table_run import TableRun
 from iam_watcher.jobs.walk import Walk
 
 
 @pytest.fixture
-def table(scratch, monkeypatch):
-    """1,000 rows, all to be deleted, in chunks of 100."""
+def table(scratch, monkeypatch, airflow_db):
+    """1,000 rows, all to be deleted, in chunks of 100; no run before has left a position."""
+    Variable.delete("iam_watcher:position:purging:purge")  # noqa: AIR311  the SDK's works in a task only
     monkeypatch.setattr(pace, "MOST_ROWS", 100)
     monkeypatch.setattr("iam_watcher.jobs.walk.ChunkSize", lambda target: pace.ChunkSize(target, rows=100))
     scratch.run("CREATE TABLE t (id bigint unsigned PRIMARY KEY, age timestamp NOT NULL)")
@@ -86,6 +93,91 @@ def test_a_cap_is_for_all_tries_of_a_run_by_the_index(table, run_dag, monkeypatc
     assert table.value("SELECT COUNT(*) FROM t") == 19_550
 
 
+@pytest.mark.parametrize("last_key", [400, None])
+def test_a_row_limit_holds_when_something_fails_after_the_last_row(table, run_dag, monkeypatch, last_key):
+    """Such as a mail, the announcement or the archive's manifest; at the limit and at the table's end."""
+    rows = last_key or 1000
+    finish, tries = PurgeRowsOperator.finish, []
+
+    def fails_twice(operator, *arguments):
+        tries.append(table.value("SELECT COUNT(*) FROM t"))
+        table.run("INSERT INTO t SELECT seq, '2001-01-01' FROM seq_2001_to_2100")
+        table.run("UPDATE t SET id = id + 1000 * %s WHERE id BETWEEN 2001 AND 2100", [len(tries)])
+        if len(tries) < 3:
+            raise ConnectionError("no mail server")
+        finish(operator, *arguments)
+
+    monkeypatch.setattr(PurgeRowsOperator, "finish", fails_twice)
+    done = report(run_dag(purging(max_rows=rows, retries=2, retry_delay=timedelta(0))))
+    assert tries == [1000 - rows, 1100 - rows, 1200 - rows]
+    assert (done["changed_before"], done["changed"], done["stopped"]) == (rows, 0, "max_rows")
+    assert report(run_dag(purging(max_rows=5000)))["changed"] == 1300 - rows
+
+
+class Killed(BaseException):
+    """The worker's process ends here."""
+
+
+def test_a_row_limit_holds_for_a_worker_that_is_killed_after_each_commit(table, run_dag, monkeypatch):
+    """A killed process saves nothing any more."""
+    write = Walk._write
+
+    def write_and_die(walk, found):
+        write(walk, found)
+        raise Killed
+
+    monkeypatch.setattr(Walk, "_write", write_and_die)
+    monkeypatch.setattr(bookmark.Bookmark, "save", lambda *_: None)
+    run = run_dag(purging(max_rows=250, retries=4, retry_delay=timedelta(0)))
+    assert 1000 - table.value("SELECT COUNT(*) FROM t") == 250
+    assert run.state == "success"
+    assert (report(run)["changed_before"], report(run)["stopped"]) == (250, "max_rows")
+
+
+def test_rows_without_an_answer_to_their_commit_count_in_the_next_try(table, run_dag, monkeypatch):
+    write = Walk._write
+
+    def no_answer(walk, found):
+        changed, _ = write(walk, found)
+        walk.done.unconfirmed += changed
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(Walk, "_write", no_answer)
+    run_dag(purging(max_rows=250, retries=4, retry_delay=timedelta(0)))
+    assert 1000 - table.value("SELECT COUNT(*) FROM t") == 250
+
+
+def test_a_row_limit_that_cannot_be_saved_ends_the_walk_before_the_next_transaction(
+    table, run_dag, monkeypatch
+):
+    save = TaskStateStoreAccessor.set
+
+    def store_is_away(store, key, value):
+        if value["changed"] > 200:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+        save(store, key, value)
+
+    monkeypatch.setattr(TaskStateStoreAccessor, "set", store_is_away)
+    run = run_dag(purging(max_rows=450))
+    assert run.state == "failed"
+    assert "can't be saved, and max_rows needs it" in report(run)["error"]
+    assert table.value("SELECT COUNT(*) FROM t") == 800
+
+
+def test_a_row_limit_that_is_used_up_is_told(table, run_dag, monkeypatch, caplog):
+    finish, tries = PurgeRowsOperator.finish, []
+
+    def fails_once(operator, *arguments):
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError("no mail server")
+        finish(operator, *arguments)
+
+    monkeypatch.setattr(PurgeRowsOperator, "finish", fails_once)
+    run_dag(purging(max_rows=100, retries=1, retry_delay=timedelta(0)))
+    assert "The row limit is used up: earlier tries of this run changed 100 rows of t" in caplog.text
+
+
 def test_a_failed_run_tells_what_it_did(table, run_dag, monkeypatch):
     Fails(monkeypatch, chunk=4)
     run = run_dag(purging())
@@ -101,8 +193,8 @@ def test_the_position_is_saved_while_it_walks(table, run_dag, monkeypatch):
     monkeypatch.setattr(bookmark, "SAVE_EVERY", 0.0)
     save = bookmark.Bookmark.save
 
-    def save_and_note(mark):
-        save(mark)
+    def save_and_note(mark, changed):
+        save(mark, changed)
         saved.append(int(mark._store.get(bookmark.KEY)["after"]))
 
     monkeypatch.setattr(bookmark.Bookmark, "save", save_and_note)
@@ -134,6 +226,24 @@ def test_each_of_several_mapped_tasks_has_a_place_of_its_own():
     assert names == {f"iam_watcher:position:d:t{end}" for end in ("", ":0", ":1", ":2")}
 
 
-def test_a_run_without_caps_begins_at_the_first_row(table, run_dag):
+def test_a_run_without_limits_begins_at_the_first_row_and_leaves_no_position(table, run_dag):
     run_dag(purging(max_rows=400))
     assert report(run_dag(purging()))["began_after"] is None
+    table.run("INSERT INTO t VALUES (1, '2001-01-01')")
+    done = report(run_dag(purging(max_rows=400)))
+    assert (done["began_after"], done["changed"]) == (None, 1)
+
+
+def test_the_count_for_the_brake_does_not_use_up_the_time_limit(table, run_dag, monkeypatch):
+    """Or each run would count everything and change nothing."""
+    budget, count = timedelta(minutes=5), TableRun._tally
+
+    def count_for_ten_minutes(run, *arguments):
+        count(run, *arguments)
+        clock = time.monotonic
+        monkeypatch.setattr("iam_watcher.jobs.walk.time.monotonic", lambda: clock() + 600)
+
+    monkeypatch.setattr(TableRun, "_tally", count_for_ten_minutes)
+    table.run("INSERT INTO t VALUES (1001, UTC_TIMESTAMP())")
+    done = report(run_dag(purging(time_budget=budget, max_share=0.9999)))
+    assert (done["changed"], done["stopped"]) == (1000, None)

@@ -215,6 +215,26 @@ def test_a_commit_without_an_answer_is_said_to_be_unconfirmed(table, connect, in
     assert (done.unconfirmed, done.changed, count(table)) == (10, 100, 0)
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_rows_without_an_answer_to_their_commit_count_to_the_limit(table, connect, in_tens, committed):
+    """Also when they use it up: then there is nothing left to ask for."""
+    db = Transactions(connect(), reconnect=connect)
+    commit, commits = db.commit, itertools.count()
+
+    def no_answer():
+        last = next(commits) == 4  # the edges, then two chunks of a probe and a write
+        if last and committed:
+            commit()
+        if last:
+            kill(table, db)
+        commit()
+
+    db.commit = no_answer
+    done = Walk(db, OLD, caps=Caps(max_rows=20)).write()
+    assert (done.unconfirmed, done.changed, done.stopped) == (10, 10, "max_rows")
+    assert count(table) == (80 if committed else 90)
+
+
 def test_the_lease_is_checked_before_a_new_connection(table, connect):
     def checkpoint():
         if db.retries:
@@ -264,6 +284,23 @@ def test_rows_that_a_foreign_key_protects_are_counted_and_left(table, session, i
     done = Walk(Transactions(session), OLD, pace=Pace(target=1000, duty=1)).write()
     assert table.column("SELECT id FROM t ORDER BY id") == [1, 5, 6, 55, 100]
     assert (done.matched, done.changed, done.skipped) == (100, 95, {"foreign_key": 5})
+
+
+def test_rows_that_are_gone_when_a_protected_one_is_looked_for_are_no_error(table, session):
+    """The range was refused, and its keys are asked for."""
+    db = Transactions(session)
+    table.run("DELETE FROM t WHERE id > 20")
+    table.run("UPDATE t SET age = 150 WHERE id < 3")
+
+    def refused(*_):
+        table.run("UPDATE t SET age = 150")
+        raise MySQLdb.IntegrityError(1451, "made by the test")
+
+    job = Walk(db, OLD)
+    job.order._dense = True
+    db.change = refused
+    done = job.write()
+    assert (done.changed, done.skipped) == (0, {"changed_meanwhile": 18})
 
 
 def test_a_trigger_may_remove_what_protects_a_row(table, session):

@@ -120,18 +120,32 @@ class TableRun:
     ) -> None:
         job, report = self._job, self._report
         max_rows, budget = arguments.row_count("max_rows", job.max_rows), job.time_budget
-        bookmark = Bookmark(self._context, job.table, capped=max_rows is not None or budget is not None)
+        bookmark = Bookmark(
+            self._context,
+            job.table,
+            counted=max_rows is not None,
+            resumes=max_rows is not None or budget is not None,
+        )
         report.began_after, report.changed_before = bookmark.after, bookmark.changed
+        if max_rows is not None and bookmark.changed >= max_rows:
+            logger.warning(
+                "The row limit is used up: earlier tries of this run changed %d rows of %s, the limit is %d. "
+                "To change more, start another run.",
+                bookmark.changed,
+                job.table,
+                max_rows,
+            )
         walk = Walk(
             db,
             plan.rows,
             pace=job.paced,
             caps=Caps(
                 None if max_rows is None else max(0, max_rows - bookmark.changed),
-                None if budget is None else budget.total_seconds() - (time.monotonic() - self._began),
+                None if budget is None else budget.total_seconds(),
             ),
             after=bookmark.after,
             index=plan.index,
+            reserve=bookmark.reserve,
             before_write=before_write,
             recorder=recorder,
             passed=bookmark.move,
@@ -141,13 +155,13 @@ class TableRun:
         try:
             walk.write()
         except BaseException:
-            bookmark.save()
+            bookmark.save(walk.changed)
             raise
         finally:
             report.take(walk.done)
             report.order = walk.order.name
             report.position = None if walk.order.finished else walk.order.position
-        bookmark.end(report.position)
+        bookmark.end(report.position, walk.changed)
 
     @contextmanager
     def _recording(self, db: Transactions, plan: Plan) -> Iterator[Recorder | None]:

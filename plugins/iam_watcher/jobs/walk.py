@@ -58,10 +58,12 @@ class Walk:
         caps: when it is enough.
         after: begin behind this key.
         index: to go by where few rows match; not if the walk begins behind a key.
+        reserve: called before each transaction that writes with the number of rows that this walk will have
+            changed after it, at most; what it raises ends the walk.
         before_write: called before each transaction that writes; what it raises ends the walk.
         recorder: writes down what is changed, before it is committed.
         passed: called after each chunk with the key up to which everything is done, None if the walk does
-            not go by the key, and with the number of rows that it has changed.
+            not go by the key, and with `changed`.
         hold: waits before each chunk for as long as it has to.
         teller: told how far the walk has come.
 
@@ -79,6 +81,7 @@ class Walk:
         caps: Caps = NO_CAPS,
         after: int | None = None,
         index: AgeIndex | None = None,
+        reserve: Callable[[int], None] = lambda _: None,
         before_write: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
         passed: Callable[[int | None, int], None] = lambda *_: None,
@@ -90,6 +93,7 @@ class Walk:
         self._rows = rows
         self._pace = pace
         self._caps = caps
+        self._reserve = reserve
         self._before_write = before_write
         self._recorder = recorder
         # A range with gaps may change rows that no probe has found: too many, if rows are counted to a
@@ -116,19 +120,19 @@ class Walk:
             if self._hold is not None:
                 left = self._caps.seconds_left(time.monotonic() - began)
                 self._hold.wait(at_most=left, meanwhile=self._tell)
-            self.done.stopped = self._caps.reached(self._counted, time.monotonic() - began)
+            self.done.stopped = self._caps.reached(self.changed, time.monotonic() - began)
             if self.done.stopped:
                 break
             chunk_began = time.monotonic()
             self._run(self._chunk)
-            self._passed(self.order.position, self.done.changed)
+            self._passed(self.order.position, self.changed)
             self._tell()
             self._db.nap(self._pace.rest(time.monotonic() - chunk_began))
         return self.done
 
     @property
-    def _counted(self) -> int:
-        """What counts to the cap: what may have been written is taken for written."""
+    def changed(self) -> int:
+        """The rows that count to a row limit: also those whose commit got no answer."""
         return self.done.changed + self.done.unconfirmed
 
     def _begin(self) -> None:
@@ -144,7 +148,10 @@ class Walk:
 
     def _chunk(self) -> None:
         done = self.done
-        found = self.order.find(self._caps.left(self._size.rows, self._counted), exact=self._exact)
+        limit = self._caps.left(self._size.rows, self.changed)
+        if limit <= 0:
+            return  # A commit without an answer used up the row limit, and this is its second try.
+        found = self.order.find(limit, exact=self._exact)
         # It read without locks, and may have waited for the disk: the transaction that locks begins now.
         self._db.commit()
         changed, protected = self._write(found) if found.matched else (0, 0)
@@ -161,6 +168,7 @@ class Walk:
 
     def _write(self, found: Found) -> tuple[int, int]:
         """Write these rows and commit; return how many changed, and how many are protected."""
+        self._reserve(self.changed + found.matched)
         self._before_write()
         began = time.monotonic()
         if self._recorder is not None:
@@ -201,6 +209,8 @@ class Walk:
         Returns:
             How many rows changed, and the keys of those that are protected.
         """
+        if not keys:
+            return 0, []
         span = keys[-1] - keys[0] + 1
         if len(keys) == span or (len(keys) * DENSE >= span and not self._exact):
             changed = self._change(WRITE_RANGE, first=keys[0], last=keys[-1])
