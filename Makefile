@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e soak bench check clean bootstrap
+.PHONY: help demo run test test-servers e2e soak bench check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -12,7 +12,7 @@ export PYTHONIOENCODING := :replace
 help: ## List these targets
 	@echo "make <target>:"
 	sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do
-		printf '  %-8s %s\n' "$$target" "$$text"
+		printf '  %-12s %s\n' "$$target" "$$text"
 	done
 
 demo: bootstrap ## Run the three watchers once on sample rows, in private servers, and check every row
@@ -21,8 +21,17 @@ demo: bootstrap ## Run the three watchers once on sample rows, in private server
 run: bootstrap ## Run a whole Airflow with the watchers on private servers, until Ctrl-C
 	@exec $(python) -m dev.run
 
-test: bootstrap ## Run the tests, five rows of the lock under two Airflows among them, without the long ones
-	@exec $(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
+test: bootstrap ## Run the tests but the long ones on MariaDB, then those of every statement on MySQL
+	@dev/download_servers.sh mysql
+	$(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
+	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest -m "every_server and not e2e"
+
+test-servers: bootstrap ## Run the tests of tests/integration and tests/contract on each of three database servers
+	@dev/download_servers.sh mariadb-11.8 mysql
+	for server in mariadb mariadb-11.8 mysql; do
+		printf '\n%s\n' "$$server:"
+		IAM_WATCHER_DATABASE=$$server $(python) -m pytest -m "not e2e" tests/integration tests/contract
+	done
 
 e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own environment, workers killed fifty times
 	@export UNDER_FIRE_KILLS=50

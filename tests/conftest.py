@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dev.airflow import environment
-from dev.servers import MariaDB, Redis
+from dev.servers import Redis, chosen_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.sdk import DAG
     from redis import Redis as RedisClient
+
+    from dev.servers import DatabaseServer
 
 # Airflow reads these when it is first imported, which can be as early as the collection of a test file.
 _HOME = Path(tempfile.mkdtemp(prefix="iam-watcher-tests-"))
@@ -33,26 +35,40 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure() -> None:
+    chosen_database()  # A wrong name is an error before the first test.
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     unit = Path(__file__).parent / "unit"
     for item in items:
         servers = _NEEDS_A_SERVER.intersection(getattr(item, "fixturenames", ()))
         if servers and item.path.is_relative_to(unit):
             raise pytest.UsageError(f"{item.nodeid} uses {sorted(servers)}: a unit test starts no server")
+    capabilities = chosen_database().capabilities
+    needs = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
+    if elsewhere := [item for item in items if not needs[item] <= capabilities]:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if needs[item] <= capabilities]
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
-    """The session's MariaDB; the connection iam_mysql is its account with just the watchers' grants."""
-    with MariaDB(tmp_path_factory.mktemp("mariadb")) as server, pytest.MonkeyPatch.context() as patch:
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
+    """The session's database server, of the kind that IAM_WATCHER_DATABASE names (default: MariaDB).
+
+    The connection iam_mysql is its account with just the watchers' grants.
+    """
+    server = chosen_database()(tmp_path_factory.mktemp("database"))
+    with server, pytest.MonkeyPatch.context() as patch:
         server.create_schema()
         patch.setenv("AIRFLOW_CONN_IAM_MYSQL", server.airflow_uri)
         yield server
 
 
 @pytest.fixture
-def iam_schema(mariadb: MariaDB) -> MariaDB:
-    """The session's MariaDB with a database `iam` as include/sql/schema.sql makes it, without rows."""
+def iam_schema(mariadb: DatabaseServer) -> DatabaseServer:
+    """The session's database server, with a database `iam` of include/sql/schema.sql without rows."""
     mariadb.create_schema()
     return mariadb
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dev.databases import MySQL
 from iam_watcher.jobs.session import set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dev.servers import MariaDB
+    from dev.servers import DatabaseServer
     from iam_watcher.jobs.base import TableJobOperator
 
 
@@ -44,6 +45,12 @@ class Database:
         return [row[0] for row in self.rows(query, values)]
 
 
+def numbers(count: int) -> str:
+    """Return a table for FROM with the column `seq`: 1, 2, … `count`."""
+    zeros = f"CONCAT('[0', REPEAT(',0', {count} - 1), ']')"
+    return f"JSON_TABLE({zeros}, '$[*]' COLUMNS (seq FOR ORDINALITY)) AS numbers"
+
+
 class TaskInstance:
     """What a job needs of Airflow's task instance."""
 
@@ -59,20 +66,30 @@ class TaskInstance:
         self.xcom[key] = value
 
 
-def follow(replica: MariaDB, source: MariaDB) -> None:
-    """Make a server the replica of another from now on; it begins with START SLAVE."""
-    with closing(source.connect("")) as connection:
-        file, position, *_ = Database(connection).rows("SHOW MASTER STATUS")[0]
+def follow(replica: DatabaseServer, source: DatabaseServer) -> None:
+    """Make a server the replica of another from now on; it begins with START REPLICA."""
+    file, position = binlog_position(source)
+    change, name, more = "CHANGE MASTER", "MASTER", ""
+    if isinstance(replica, MySQL):
+        change, name, more = "CHANGE REPLICATION SOURCE", "SOURCE", ", GET_SOURCE_PUBLIC_KEY=1"
     with closing(replica.connect("")) as connection:
         Database(connection).run(
-            "CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s,"
-            " MASTER_LOG_FILE=%s, MASTER_LOG_POS=%s",
+            f"{change} TO {name}_HOST=%s, {name}_PORT=%s, {name}_USER=%s, {name}_PASSWORD=%s,"
+            f" {name}_LOG_FILE=%s, {name}_LOG_POS=%s{more}",
             [source.host, source.port, source.admin_user, source.admin_password, file, position],
         )
 
 
+def binlog_position(source: DatabaseServer) -> tuple[str, int]:
+    """Return the file and the position that the binary log of a server has come to."""
+    show = "SHOW BINARY LOG STATUS" if isinstance(source, MySQL) else "SHOW MASTER STATUS"
+    with closing(source.connect("")) as connection:
+        file, position, *_ = Database(connection).rows(show)[0]
+    return file, position
+
+
 @pytest.fixture
-def iam(iam_schema: MariaDB) -> Iterator[Database]:
+def iam(iam_schema: DatabaseServer) -> Iterator[Database]:
     """The tables of IAM, without rows."""
     with closing(iam_schema.connect(init_command="SET time_zone = '+00:00'")) as connection:
         yield Database(connection)
@@ -88,7 +105,8 @@ def iam(iam_schema: MariaDB) -> Iterator[Database]:
 )
 def _settings_of_a_server(iam: Database, request: pytest.FixtureRequest) -> Iterator[None]:
     """What a server may be set to, for all sessions but that of `iam` itself."""
-    settings = dict(zip(("tx_isolation", "time_zone", "sql_mode"), request.param, strict=True))
+    isolation = "tx_isolation" if iam.rows("SHOW VARIABLES LIKE 'tx_isolation'") else "transaction_isolation"
+    settings = dict(zip((isolation, "time_zone", "sql_mode"), request.param, strict=True))
     before = {name: iam.value(f"SELECT @@GLOBAL.{name}") for name in settings}
     for name, value in settings.items():
         iam.run(f"SET GLOBAL {name} = %s", [value])
@@ -98,7 +116,7 @@ def _settings_of_a_server(iam: Database, request: pytest.FixtureRequest) -> Iter
 
 
 @pytest.fixture
-def scratch(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def scratch(mariadb: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """An empty database for tables of any shape; the connection `scratch` leads to it."""
     with closing(mariadb.connect(database="")) as connection:
         database = Database(connection)
@@ -113,7 +131,7 @@ def scratch(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datab
 
 
 @pytest.fixture
-def session(mariadb: MariaDB, scratch: Database) -> Iterator[Any]:
+def session(mariadb: DatabaseServer, scratch: Database) -> Iterator[Any]:
     """A connection to `scratch` as a job has it."""
     with closing(mariadb.connect("scratch")) as connection:
         set_up(connection)
@@ -121,7 +139,7 @@ def session(mariadb: MariaDB, scratch: Database) -> Iterator[Any]:
 
 
 @pytest.fixture
-def perform(mariadb: MariaDB) -> Callable[..., dict[str, Any]]:
+def perform(mariadb: DatabaseServer) -> Callable[..., dict[str, Any]]:
     """A function that executes an operator and returns its report."""
     runs = iter(range(1_000_000))
 

@@ -13,6 +13,7 @@ import pytest
 from iam_watcher.errors import AnnouncementError
 from iam_watcher.jobs.announce import MARK_IS_OLD_AFTER, PENDING_KEY, SECRET_CHANGED, announcing
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from tests.integration.conftest import numbers
 
 CHANNEL = "iam.cluster.notifications"
 
@@ -41,7 +42,7 @@ def expired(iam):
     iam.run("INSERT INTO user (name, nickname, password, email) VALUES ('u', 'u', '', '')")
     iam.run(
         "INSERT INTO secret (name, username, secretID, secretKey, expires)"
-        " SELECT seq, 'u', seq, '', 1 FROM seq_1_to_10"
+        f" SELECT seq, 'u', seq, '', 1 FROM {numbers(10)}"
     )
     return iam
 

@@ -18,7 +18,7 @@ from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.storage import Folder
 from iam_watcher.jobs.walk import Walk
-from tests.integration.conftest import TaskInstance
+from tests.integration.conftest import TaskInstance, numbers
 
 OLD = "UTC_TIMESTAMP() - INTERVAL 365 DAY"
 YOUNG = "UTC_TIMESTAMP()"
@@ -41,7 +41,7 @@ def purge(location, **options):
 def fill(iam, rows, age=OLD):
     iam.run(
         "INSERT INTO policy_audit (id, instanceID, name, username, policyShadow, deletedAt)"
-        f" SELECT seq * 3, CONCAT('i-', seq), 'n', 'u', '{{}}', {age} FROM seq_1_to_{rows}"
+        f" SELECT seq * 3, CONCAT('i-', seq), 'n', 'u', '{{}}', {age} FROM {numbers(rows)}"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_value_that_the_server_would_cut_is_no_null(scratch, perform, location
 def test_a_protected_row_is_not_in_the_archive(scratch, perform, location):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
     scratch.run("CREATE TABLE child (id int PRIMARY KEY REFERENCES t (id))")
-    scratch.run("INSERT INTO t SELECT seq, '2001-01-01' FROM seq_1_to_50")
+    scratch.run(f"INSERT INTO t SELECT seq, '2001-01-01' FROM {numbers(50)}")
     scratch.run("INSERT INTO child VALUES (7), (8), (50)")
     report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
     assert report["skipped"] == {"foreign_key": 3}

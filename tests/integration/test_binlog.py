@@ -9,7 +9,7 @@ import pytest
 from dev.servers import MariaDB
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.jobs.session import set_up
-from tests.integration.conftest import Database, follow
+from tests.integration.conftest import Database, follow, numbers
 from tests.integration.test_account_lifecycle import disable, enable, secret
 from tests.integration.test_archive import YOUNG, fill, location, purge
 from tests.integration.test_disable_users import LATELY, LONG_AGO, user
@@ -77,7 +77,7 @@ def test_the_session_keeps_to_what_the_format_can_take(servers, source):
 
 
 def test_a_purge_and_its_way_back(source, rows, perform, location):
-    young = f"SELECT seq * 3 + 1, 'young', 'u', {YOUNG} FROM seq_1_to_300"
+    young = f"SELECT seq * 3 + 1, 'young', 'u', {YOUNG} FROM {numbers(300)}"
     source.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) {young}")
     left = rows()
     fill(source, 300)

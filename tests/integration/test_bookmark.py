@@ -17,6 +17,7 @@ from iam_watcher.jobs import bookmark, pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.table_run import TableRun
 from iam_watcher.jobs.walk import Walk
+from tests.integration.conftest import numbers
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def table(scratch, monkeypatch, airflow_db):
     monkeypatch.setattr(pace, "MOST_ROWS", 100)
     monkeypatch.setattr("iam_watcher.jobs.walk.ChunkSize", lambda target: pace.ChunkSize(target, rows=100))
     scratch.run("CREATE TABLE t (id bigint unsigned PRIMARY KEY, age timestamp NOT NULL)")
-    scratch.run("INSERT INTO t SELECT seq, UTC_TIMESTAMP() - INTERVAL 20 DAY FROM seq_1_to_1000")
+    scratch.run(f"INSERT INTO t SELECT seq, UTC_TIMESTAMP() - INTERVAL 20 DAY FROM {numbers(1000)}")
     return scratch
 
 

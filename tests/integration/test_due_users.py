@@ -13,6 +13,7 @@ from sqlalchemy import delete, select
 
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.due_users import Band, bands
+from tests.integration.conftest import numbers
 from tests.integration.test_disable_users import enabled, user
 
 KEPT = "iam_watcher:warned:warning:disable"
@@ -169,7 +170,7 @@ def test_a_notifier_has_the_list_in_its_templates(users, run_dag):
 def test_more_users_than_one_read_returns(iam, run_dag):
     iam.run(
         "INSERT INTO user (name, nickname, password, email, loginedAt)"
-        " SELECT seq, '', '', '', UTC_TIMESTAMP() - INTERVAL 170 DAY FROM seq_1_to_3500"
+        f" SELECT seq, '', '', '', UTC_TIMESTAMP() - INTERVAL 170 DAY FROM {numbers(3500)}"
     )
     told = []
     run_dag(warn(lambda context: told.extend(one["id"] for one in context["due_users"])))

@@ -13,6 +13,7 @@ from iam_watcher.errors import LockLost
 from iam_watcher.jobs import fence as module
 from iam_watcher.jobs.fence import Fence, fence_name
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from tests.integration.conftest import numbers
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -28,7 +29,7 @@ def old_rows(iam_schema: MariaDB) -> MariaDB:
     with closing(iam_schema.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO policy_audit (id, name, username, policyShadow, extendShadow, deletedAt)"
-            f" SELECT seq, 'old', 'someone', '{{}}', '{{}}', NOW() - INTERVAL 400 DAY FROM seq_1_to_{ROWS}"
+            f" SELECT seq, 'old', 'someone', '{{}}', '{{}}', NOW() - INTERVAL 400 DAY FROM {numbers(ROWS)}"
         )
     return iam_schema
 

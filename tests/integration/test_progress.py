@@ -25,6 +25,7 @@ from iam_watcher.lock import progress
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.progress import ProgressRecord, read
+from tests.integration.conftest import numbers
 from tests.integration.test_force_release import command
 
 HALF = {"examined": 1000, "changed": 600, "rows_per_second": 60.4, "share": 0.5, "eta_seconds": 10.2}
@@ -136,7 +137,7 @@ def test_a_person_sees_that_of_the_holder(redis_client):
 
 def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY)")
-    scratch.run("INSERT INTO t SELECT seq FROM seq_1_to_100")
+    scratch.run(f"INSERT INTO t SELECT seq FROM {numbers(100)}")
     monkeypatch.setattr(walked, "EVERY", 0.0)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
     told = []
@@ -149,7 +150,7 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
 
 def test_a_job_in_a_watcher_tells(scratch, redis_client, run_dag, monkeypatch):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
-    scratch.run("INSERT INTO t SELECT seq, '2001-01-01' FROM seq_1_to_3000")
+    scratch.run(f"INSERT INTO t SELECT seq, '2001-01-01' FROM {numbers(3000)}")
     monkeypatch.setattr(walked, "EVERY", 0.0)
     seen = []
     write = ProgressRecord.write

@@ -8,7 +8,7 @@ import time_machine
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from tests.integration.conftest import TaskInstance
+from tests.integration.conftest import TaskInstance, numbers
 
 DAY = timedelta(days=1)
 NOW = "UTC_TIMESTAMP()"
@@ -204,7 +204,7 @@ def test_a_datetime_is_in_the_time_zone_it_is_said_to_be_in(scratch, perform, ag
     scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, age {age_type} NOT NULL)")
     scratch.run(
         "INSERT INTO t SELECT seq, UTC_TIMESTAMP() - INTERVAL 10 DAY"
-        " + INTERVAL (CAST(seq AS SIGNED) - 12) HOUR - INTERVAL 30 MINUTE FROM seq_1_to_24"
+        f" + INTERVAL (CAST(seq AS SIGNED) - 12) HOUR - INTERVAL 30 MINUTE FROM {numbers(24)}"
     )
     report = perform(purge_scratch(age_timezone="Asia/Shanghai"))
     assert report["changed"] == {"datetime": 20, "timestamp": 12}[age_type]

@@ -11,7 +11,7 @@ from iam_watcher.jobs.archive import Written
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.transaction import Transactions
-from tests.integration.conftest import TaskInstance
+from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_account_lifecycle import (
     SECRET_CHANGED,
     disable,
@@ -262,7 +262,7 @@ def test_names_alone_will_do(iam, perform, location):
 def test_many_users_come_back_in_batches(iam, perform, location):
     iam.run(
         "INSERT INTO user (name, nickname, password, email, loginedAt)"
-        f" SELECT seq, '', '', '', {LONG_AGO} FROM seq_1_to_1700"
+        f" SELECT seq, '', '', '', {LONG_AGO} FROM {numbers(1700)}"
     )
     report = perform(disable(location, pace=Pace(0.002, 0.5)))
     assert perform(enable(location, report["archive"]))["enabled"] == 1700

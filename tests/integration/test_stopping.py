@@ -16,7 +16,7 @@ from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.lock import keepalive
-from tests.integration.conftest import TaskInstance
+from tests.integration.conftest import TaskInstance, numbers
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def purge(iam):
     """A job with 5,000 rows before it that would take about a minute."""
     iam.run(
         "INSERT INTO policy_audit (id, name, username, deletedAt)"
-        " SELECT seq, '', '', '2001-01-01' FROM seq_1_to_5000"
+        f" SELECT seq, '', '', '2001-01-01' FROM {numbers(5000)}"
     )
     return PurgeRowsOperator(
         task_id="purge",

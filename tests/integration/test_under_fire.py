@@ -19,7 +19,7 @@ from iam_watcher.jobs import row_archive
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from tests.integration.conftest import Database, TaskInstance
+from tests.integration.conftest import Database, TaskInstance, numbers
 from tests.integration.test_archive import kept
 from tests.integration.test_original_faults import original_disable
 
@@ -200,12 +200,12 @@ def fill_users(iam, users):
     iam.run(
         "INSERT INTO user (id, name, nickname, password, email, loginedAt, createdAt)"
         " SELECT seq, CONCAT('user-', seq), '', 'old', '',"
-        f" UTC_TIMESTAMP() - INTERVAL IF(seq % 3, 365, 1) DAY, '2020-01-01' FROM seq_1_to_{users}"
+        f" UTC_TIMESTAMP() - INTERVAL IF(seq % 3, 365, 1) DAY, '2020-01-01' FROM {numbers(users)}"
     )
     iam.run(
         "INSERT INTO secret (id, name, username, secretID, secretKey, expires)"
         " SELECT seq, '', CONCAT('user-', seq), seq, '', IF(seq % 4, 1, 0) * (4000000000 - seq)"
-        f" FROM seq_1_to_{users}"
+        f" FROM {numbers(users)}"
     )
 
 
@@ -335,7 +335,7 @@ def fill_audit(iam, rows, *, old_one_in):
         "INSERT INTO policy_audit (id, name, username, deletedAt)"
         f" SELECT seq * 10, IF(seq % {old_one_in}, 'young', 'old'), 'u',"
         f" UTC_TIMESTAMP() - INTERVAL IF(seq % {old_one_in}, 1, 365) DAY - INTERVAL seq SECOND"
-        f" FROM seq_1_to_{rows}"
+        f" FROM {numbers(rows)}"
     )
 
 

@@ -13,6 +13,7 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
+from tests.integration.conftest import numbers
 
 OLD = Rows(
     table="`t`",
@@ -51,7 +52,7 @@ def test_protected_rows_are_passed_by(scratch, session, monkeypatch):
     monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=3))
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age))")
-    scratch.run("INSERT INTO t SELECT seq, 50 FROM seq_1_to_20")
+    scratch.run(f"INSERT INTO t SELECT seq, 50 FROM {numbers(20)}")
     scratch.run("CREATE TABLE child (t_id int NOT NULL, FOREIGN KEY (t_id) REFERENCES t (id))")
     scratch.run("INSERT INTO child VALUES (1), (2), (3), (4), (11)")
     done = Walk(Transactions(session), OLD, index=INDEX).write()
@@ -82,7 +83,7 @@ def table(scratch):
         scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, age datetime NOT NULL, state int{index})")
         scratch.run(
             "INSERT INTO t SELECT seq,"
-            " UTC_TIMESTAMP() - INTERVAL IF(seq % 1000 < %s, 20, 1) DAY, 0 FROM seq_1_to_999".replace(
+            f" UTC_TIMESTAMP() - INTERVAL IF(seq % 1000 < %s, 20, 1) DAY, 0 FROM {numbers(999)}".replace(
                 "seq % 1000", "seq MOD 1000"
             ),
             [old],

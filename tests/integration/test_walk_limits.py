@@ -19,6 +19,7 @@ from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.throttle import Hold
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
+from tests.integration.conftest import numbers
 
 OLD = Rows("`t`", "`id`", "`age` < 100", "DELETE FROM `t`")
 
@@ -27,7 +28,7 @@ OLD = Rows("`t`", "`id`", "`age` < 100", "DELETE FROM `t`")
 def table(scratch):
     """Keys 1 to 100, all to be deleted."""
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NOT NULL)")
-    scratch.run("INSERT INTO t SELECT seq, 50 FROM seq_1_to_100")
+    scratch.run(f"INSERT INTO t SELECT seq, 50 FROM {numbers(100)}")
     return scratch
 
 
@@ -252,7 +253,7 @@ def test_a_server_that_restarts_is_waited_for(tmp_path):
             cursor.execute("CREATE DATABASE scratch")
             cursor.execute("USE scratch")
             cursor.execute("CREATE TABLE scratch.t (id int PRIMARY KEY, age int NOT NULL)")
-            cursor.execute("INSERT INTO scratch.t SELECT seq, 50 FROM seq_1_to_100")
+            cursor.execute(f"INSERT INTO scratch.t SELECT seq, 50 FROM {numbers(100)}")
 
         def connect():
             connection = server.connect("scratch", connect_timeout=5)
