@@ -49,11 +49,6 @@ class LockError(IamWatcherError):
 class LockUnavailable(LockError):  # noqa: N818  a state, named as one
     """Redis can't be asked for the lock."""
 
-    def __init__(self, node: str, key: str, cause: Exception) -> None:
-        """Name the server (host:port), the lock's key and what redis-py said."""
-        self.node, self.key = node, key
-        super().__init__(f"{node} did not answer for {key!r}: {type(cause).__name__}: {cause}")
-
 
 class LockLost(LockError):  # noqa: N818  a state, named as one
     """The lease was lost while its work was going on."""

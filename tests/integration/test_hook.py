@@ -58,7 +58,9 @@ def test_a_user_of_redis_acl(connect, redis_client: Client) -> None:
 
 def test_a_wrong_password_is_an_error_of_redis_and_not_shown(connect) -> None:
     lease = Lease(connect("", ":wrong-one"), "clean", "a", ttl=60)
-    with pytest.raises(LockUnavailable, match="AuthenticationError") as caught:
+    with pytest.raises(
+        LockUnavailable, match=r"refused 'clean': WRONGPASS .* Correct login and password"
+    ) as caught:
         lease.acquire()
     assert "wrong-one" not in str(caught.value)
 
@@ -96,21 +98,6 @@ def test_a_connection_that_the_server_closed_is_opened_again(connect, redis_clie
     assert lease.acquire()
     redis_client.client_kill_filter(_type="normal", skipme=True)
     assert lease.renew()
-
-
-@pytest.mark.parametrize("role", ["full", "replica"])
-def test_a_server_that_cannot_write_is_an_error(role: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dev.servers import Redis
-
-    with Redis(tmp_path) as server, server.client() as admin:
-        monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", server.airflow_uri)
-        if role == "full":
-            admin.config_set("maxmemory", "1")
-        else:
-            admin.replicaof("127.0.0.1", "1")
-        lease = Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60)
-        with pytest.raises(LockUnavailable, match=r"OutOfMemory|ReadOnly"):
-            lease.acquire()
 
 
 def test_a_server_that_is_full_lets_its_holder_renew_and_release(redis_client: Client) -> None:

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from redis.exceptions import AuthenticationError, NoPermissionError
 
 from dev.servers import Redis
+from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock import trigger as module
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.trigger import RedisLockTrigger
@@ -204,10 +204,10 @@ def test_each_outage_is_told_once(
 
 
 @pytest.mark.parametrize(
-    ("account", "error"), [("deaf:pass", NoPermissionError), (":wrong-one", AuthenticationError)]
+    ("account", "error"), [("deaf:pass", "iam_redis refused 'clean': NOPERM"), (":wrong-one", "WRONGPASS")]
 )
 def test_a_redis_that_refuses_us_ends_the_wait(
-    redis_client: Client, redis_server: Redis, monkeypatch, account: str, error: type[Exception]
+    redis_client: Client, redis_server: Redis, monkeypatch, account: str, error: str
 ) -> None:
     everything = {"keys": ["*"], "categories": ["+@all"]}  # but no channel
     redis_client.acl_setuser("deaf", enabled=True, passwords=["+pass"], **everything)
@@ -219,7 +219,7 @@ def test_a_redis_that_refuses_us_ends_the_wait(
             await fired(trigger("b"))
 
     try:
-        with pytest.raises(error):
+        with pytest.raises(LockUnavailable, match=error):
             asyncio.run(scene())
     finally:
         redis_client.acl_deluser("deaf")
@@ -287,6 +287,50 @@ def test_it_wakes_also_if_the_first_of_three_servers_is_down(two_of_three, redis
 
     asyncio.run(scene())
     assert subscriptions(redis_client) == 0
+
+
+@pytest.fixture
+def three_by_conn_id(
+    redis_client: Client, redis_server: Redis, tmp_path: Path, monkeypatch
+) -> Iterator[Callable[[str], list[Client]]]:
+    """A function that makes the connections `redis_0` to `redis_2`, some with a wrong password."""
+    with Redis(tmp_path / "second") as second, Redis(tmp_path / "third") as third, ExitStack() as stack:
+        servers = [redis_server, second, third]
+        clients = [stack.enter_context(server.client()) for server in servers]
+
+        def connect(wrong: str) -> list[Client]:
+            for number, server in enumerate(servers):
+                password = "wrong-one" if str(number) in wrong else server.password
+                uri = f"redis://:{password}@{server.host}:{server.port}"
+                monkeypatch.setenv(f"AIRFLOW_CONN_REDIS_{number}", uri)
+            return clients
+
+        yield connect
+
+
+def test_a_wrong_password_of_one_of_three_servers_leaves_the_wait_to_the_others(
+    three_by_conn_id, caplog, capsys
+) -> None:
+    clients = three_by_conn_id("0")
+    holder, waiter = (Lease(clients, "clean", owner, ttl=60) for owner in "ab")
+    assert holder.acquire()
+    waiter.queue(time.time() + 60)
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b", "clean", 60.0, *NAMES)))
+        await until(lambda: "without one of the servers" in caplog.text + capsys.readouterr().out)
+        assert await asyncio.to_thread(holder.release)
+        async with asyncio.timeout(WITHIN):
+            assert (await waiting)["reason"] == "turn"
+
+    asyncio.run(scene())
+
+
+def test_a_wrong_password_of_two_of_three_servers_ends_the_wait(three_by_conn_id) -> None:
+    clients = three_by_conn_id("02")
+    assert Lease(clients, "clean", "a", ttl=60).acquire()
+    with pytest.raises(LockUnavailable, match=r"redis_[02] refused 'clean': WRONGPASS"):
+        asyncio.run(fired(trigger("b", "clean", 60.0, *NAMES)))
 
 
 def test_who_is_killed_by_a_person_leaves_the_line_of_each_server(two_of_three, caplog, capsys) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Variable
 from airflow.sdk.configuration import conf
 
-from iam_watcher.errors import DeploymentIdError, LockUnavailable
-from iam_watcher.lock.lease import Lease, node
+from iam_watcher.errors import DeploymentIdError
+from iam_watcher.lock.answers import node, unavailable
+from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ def claim(clients: Sequence[Redis]) -> None:
             ours = client.register_script(CLAIM)(keys=[key], args=[fingerprint, CLAIM_MS])
         except (RedisError, RedisClusterException) as error:
             if len(clients) == 1:
-                raise LockUnavailable(node(client), key, error) from error
+                raise unavailable(client, key, error) from error
             continue  # The lock itself judges whether enough of several can be reached.
         if not ours:
             raise DeploymentIdError(

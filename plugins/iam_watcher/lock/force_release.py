@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.errors import LockError, LockUnavailable
+from iam_watcher.errors import LockError
 from iam_watcher.lock import scripts
-from iam_watcher.lock.lease import Lease, node
+from iam_watcher.lock.answers import unavailable
+from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,7 +120,7 @@ def _answers(clients: Sequence[Redis], key: str, ask: Callable[[Any], list[Any]]
         try:
             answers.append(ask(client))
         except (RedisError, RedisClusterException) as error:
-            errors.append(LockUnavailable(node(client), key, error))
+            errors.append(unavailable(client, key, error))
     if not answers:
         raise errors[0]
     return answers

@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
-from iam_watcher.errors import LockBusy, LockUnavailable
+from iam_watcher.errors import LockBusy
 from iam_watcher.lock import scripts
+from iam_watcher.lock.answers import unavailable
 from iam_watcher.lock.holder import Holder, check_key
 
 if TYPE_CHECKING:
@@ -318,7 +319,7 @@ class Lease:
 
     def _raise_unavailable(self) -> None:
         number, error = next(iter(self._errors.items()))
-        raise LockUnavailable(node(self.clients[number]), self.key, error) from error
+        raise unavailable(self.clients[number], self.key, error) from error
 
     def _extend(self, started: float) -> None:
         self._valid_until = started + self.ttl * (1 - DRIFT_FACTOR) - DRIFT_FLOOR
@@ -345,14 +346,3 @@ def _ms(seconds: float) -> int:
 
 def _text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def node(client: Redis) -> str:
-    """Name a server by host and port: never by its URL, which may hold a password."""
-    pool = getattr(client, "connection_pool", None)
-    if pool is None:
-        return "the Redis Cluster"
-    if service := getattr(pool, "service_name", None):
-        return f"Sentinel's service {service!r}"
-    kwargs = pool.connection_kwargs
-    return f"{kwargs.get('host', kwargs.get('path'))}:{kwargs.get('port', '')}".rstrip(":")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock import scripts
-from iam_watcher.lock.lease import node
+from iam_watcher.lock.answers import unavailable
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def read(clients: Sequence[Redis], key: str) -> list[TaskProgress]:
         try:
             records: Any = client.hgetall(scripts.side_key(key, NAME))
         except (RedisError, RedisClusterException) as error:
-            errors.append(LockUnavailable(node(client), key, error))
+            errors.append(unavailable(client, key, error))
             continue
         for text in records.values():
             facts = json.loads(text)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from iam_watcher.lock import scripts
+from iam_watcher.lock.answers import unavailable
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -51,19 +52,37 @@ class RedisLockTrigger(BaseTrigger):
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: `{"key": …, "reason": "turn" | "deadline"}`."""
-        waits = [
-            asyncio.ensure_future(_Watch.of(conn_id).wait(self.key, self.owner, self.deadline))
+        """Yield one event: `{"key": …, "reason": "turn" | "deadline"}`.
+
+        Raises:
+            LockUnavailable: so many servers refuse us that no majority is left.
+        """
+        waits = {
+            asyncio.create_task(_Watch.of(conn_id).wait(self.key, self.owner, self.deadline)): conn_id
             for conn_id in self.redis_conn_ids
-        ]
+        }
         try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            reason = await self._first(waits)
         finally:
             for one in waits:
                 one.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-        event = {"key": self.key, "reason": "turn" if any(one.result() for one in done) else "deadline"}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        yield TriggerEvent({"key": self.key, "reason": reason})  # type: ignore[no-untyped-call]
+
+    async def _first(self, waits: dict[asyncio.Task[bool], str]) -> str:
+        """Return what the first server tells, of those that don't refuse us."""
+        pending, refusals = set(waits), 0
+        while True:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            errors = [(waits[one], error) for one in done if (error := one.exception())]
+            if len(errors) < len(done):
+                return "turn" if any(one.result() for one in done if not one.exception()) else "deadline"
+            refusals += len(errors)
+            for conn_id, error in errors:
+                told = unavailable(conn_id, self.key, error) if isinstance(error, _refusals()) else error
+                if 2 * refusals >= len(waits):
+                    raise told from error
+                self.log.warning("waiting without one of the servers: %s", told)
 
     async def on_kill(self) -> None:
         """Leave the line, so that the next one is not kept waiting for a task that a person ended."""

@@ -1,0 +1,66 @@
+"""What a Redis server said when it did not do what it was asked: in the words of its answer, with a cure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from iam_watcher.errors import LockUnavailable
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+# The first that is found in the server's answer counts. A script's error has its code anywhere.
+CURES = {
+    "WRONGPASS|NOAUTH|AUTH <password> called": "Correct login and password of the Airflow connection",
+    "unknown command": "The lock needs this command; remove its rename-command from the server",
+    "NOPERM|no permission|can't run this command": "Give the account the rights that docs/lock.md names",
+    "OOM": "The server's memory is full; raise its maxmemory",
+    "READONLY": "This server is a replica; name its primary, or its Sentinel, in the Airflow connection",
+    "NOREPLICAS": "The server has fewer replicas than its min-replicas-to-write; repair its replication",
+    "MISCONF": "The server can't save its data; its own log says why",
+    "WRONGTYPE": "Another program uses this key, or one of the lock's keys beside it; name another lock key",
+    "DB index is out of range": "The server has no such database; correct it in the Airflow connection",
+    "MOVED|SELECT is not allowed in cluster mode": "It is a node of a Redis Cluster; set cluster=true",
+    "LOADING": "The server has just started; wait until it has loaded its data",
+    "max number of clients": "Raise the server's maxclients, or end other clients",
+    "WRONG_VERSION_NUMBER|record layer failure": "The server does not speak TLS on this port",
+    "CERTIFICATE_VERIFY_FAILED": "Set the extra ssl_ca_certs to the certificate of the server's authority",
+}
+# What an answer adds to its sentence: arguments of a command (a password, if AUTH is unknown), script lines.
+ADDED = re.compile(r",? with args beginning with:.*|\.? *script: [0-9a-f]{40}.*", re.DOTALL)
+LONGEST = 300  # characters of an answer that are repeated
+
+
+def node(client: Redis) -> str:
+    """Name a server by host and port: never by its URL, which may hold a password."""
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        return "the Redis Cluster"
+    if service := getattr(pool, "service_name", None):
+        return f"Sentinel's service {service!r}"
+    kwargs = pool.connection_kwargs
+    return f"{kwargs.get('host', kwargs.get('path'))}:{kwargs.get('port', '')}".rstrip(":")
+
+
+def unavailable(server: Redis | str, key: str, error: Exception) -> LockUnavailable:
+    """Return the error of the lock that tells an error of redis-py.
+
+    Args:
+        server: its client, or its name.
+        key: what was asked for.
+        error: what redis-py raised.
+    """
+    from redis import RedisError
+    from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
+
+    if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
+        error = error.__cause__  # A cluster's client packs it up.
+    name = server if isinstance(server, str) else node(server)
+    code = getattr(error, "status_code", None)
+    answered = code is not None or isinstance(error, ResponseError | AuthenticationError | BusyLoadingError)
+    text = ADDED.sub("", str(error))[:LONGEST].rstrip(".")
+    text = f"{code} {text}" if code else f"{type(error).__name__}: {text}"
+    cure = next((cure for sign, cure in CURES.items() if re.search(sign, text)), "")
+    said = "refused" if answered else "did not answer for"
+    return LockUnavailable(f"{name} {said} {key!r}: {text}" + (f". {cure}" if cure else ""))
