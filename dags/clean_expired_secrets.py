@@ -1,11 +1,11 @@
 """An Airflow DAG that purges secrets which expired over `grace_days` days ago, and tells IAM's servers.
 
-A secret whose `expires` is 0 never expires.
+A secret whose `expires` is 0 never expires. Deleted secrets are not archived: they can't be restored.
 """
 
 from airflow.sdk import Param
 
-from iam_watcher import Watcher
+from iam_watcher import Watcher, settings
 from iam_watcher.jobs.announce import SECRET_CHANGED
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 
@@ -14,8 +14,19 @@ with Watcher(
     schedule="@every 1d",
     lock="cleansecret",
     params={
-        "grace_days": Param(0, type="integer", minimum=0, maximum=36500),
-        "dry_run": Param(False, type="boolean"),
+        "grace_days": Param(
+            0,
+            type="integer",
+            minimum=0,
+            maximum=36500,
+            description="Delete secrets that expired over this many days ago. 0: as soon as they expire.",
+        ),
+        "dry_run": Param(
+            settings.cleansecret.dry_run,
+            type="boolean",
+            description="Count and list the secrets, but delete none. The settings file says what scheduled "
+            "runs do (watcher.cleansecret.dry-run).",
+        ),
     },
 ):
     PurgeRowsOperator(

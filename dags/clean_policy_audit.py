@@ -1,6 +1,7 @@
 """An Airflow DAG that purges audit rows whose policy was deleted over `max_reserve_days` days ago.
 
-Rows with the zero date have no known age and stay. 0 days is off.
+Rows with a zero date have no known age and stay. 0 days turns the job off. If `[iam_watcher] archive` names
+a location, the rows are archived there before they are deleted, and `restore_archive` can restore them.
 """
 
 from airflow.sdk import Param
@@ -13,8 +14,19 @@ with Watcher(
     schedule="@every 1d",
     lock="clean",  # the key of the Go iam-watcher: both can run side by side
     params={
-        "max_reserve_days": Param(settings.clean.max_reserve_days, type="integer", minimum=0, maximum=36500),
-        "dry_run": Param(False, type="boolean"),
+        "max_reserve_days": Param(
+            settings.clean.max_reserve_days,
+            type="integer",
+            minimum=0,
+            maximum=36500,
+            description="Delete audit rows whose policy was deleted more than this many days ago. 0: none.",
+        ),
+        "dry_run": Param(
+            settings.clean.dry_run,
+            type="boolean",
+            description="Count and list the rows, but delete none. The settings file says what scheduled "
+            "runs do (watcher.clean.dry-run).",
+        ),
     },
 ):
     PurgeRowsOperator(
@@ -22,6 +34,6 @@ with Watcher(
         table="policy_audit",
         age_column="deletedAt",
         older_than_days="{{ params.max_reserve_days }}",
-        archive="configured",  # in [iam_watcher] archive, if that is set: restore_archive can undo the purge
+        archive="configured",
         dry_run="{{ params.dry_run }}",
     )

@@ -1,6 +1,6 @@
 """An Airflow DAG that disables users who have not logged in for `max_inactive_days` days.
 
-Admins and the names in `EXEMPT` stay as they are. 0 days is off.
+Administrators (`isAdmin`) and the exempt names stay as they are. 0 days turns the job off.
 """
 
 from airflow.sdk import Param
@@ -14,10 +14,29 @@ with Watcher(
     "disable_inactive_users",
     schedule="@every 1d",
     lock="task",  # the key of the Go iam-watcher: both can run side by side
+    doc_md=f"{__doc__}\nExempt names: {', '.join(f'`{name}`' for name in EXEMPT) or 'none'}",
     params={
-        "max_inactive_days": Param(settings.task.max_inactive_days, type="integer", minimum=0, maximum=36500),
-        "max_share": Param(0.5, type="number", exclusiveMinimum=0, maximum=1),
-        "dry_run": Param(False, type="boolean"),
+        "max_inactive_days": Param(
+            settings.task.max_inactive_days,
+            type="integer",
+            minimum=0,
+            maximum=36500,
+            description="Disable users whose last login is more than this many days ago. 0: nobody.",
+        ),
+        "max_share": Param(
+            0.5,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=1,
+            description="Safety limit: if a larger share of the active, non-exempt users would be disabled, "
+            "the run disables nobody and fails.",
+        ),
+        "dry_run": Param(
+            settings.task.dry_run,
+            type="boolean",
+            description="Count and list the users, but disable nobody. The settings file says what "
+            "scheduled runs do (watcher.task.dry-run).",
+        ),
     },
 ):
     DisableInactiveUsersOperator(

@@ -16,9 +16,19 @@ with Watcher(
     schedule=None,
     lock="task",  # never beside a run that disables
     params={
-        "report": Param("", type="string", description="Folder below [iam_watcher] archive"),
-        "names": Param([], type="array", items={"type": "string"}),
-        "dry_run": Param(False, type="boolean"),
+        "report": Param(
+            "",
+            type=["string", "null"],
+            description="Folder of the undo record: `archive` in the run report of disable_inactive_users.",
+        ),
+        "names": Param(
+            [],
+            type=["array", "null"],
+            items={"type": "string"},
+            description="User names, one a line. With a report: only these users of it. Without one: these "
+            "users, whoever disabled them.",
+        ),
+        "dry_run": Param(False, type="boolean", description="Count the users, but enable nobody."),
     },
 ):
     ReenableUsersOperator(

@@ -18,8 +18,10 @@ with Watcher(
     schedule=None,
     lock="clean",  # never beside the purge of these rows
     params={
-        "path": Param("", type="string", description="Folder below [iam_watcher] archive"),
-        "dry_run": Param(False, type="boolean"),
+        "path": Param(
+            "", type="string", description="Folder of the archive: `archive` in the run report of the purge."
+        ),
+        "dry_run": Param(False, type="boolean", description="Verify and count the rows, but restore none."),
     },
 ):
     RestoreRowsOperator(

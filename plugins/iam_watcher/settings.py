@@ -20,6 +20,7 @@ from iam_watcher.errors import SettingsError
 from iam_watcher.log_lines import get_logger
 
 Days = Annotated[int, Field(strict=True, ge=0, le=36500)]
+Flag = Annotated[bool, Field(strict=True)]
 
 # Blocks of the Go program's file that Airflow's own means replace.
 REPLACED = {
@@ -29,7 +30,14 @@ REPLACED = {
     "health-check-path": "Airflow's own health checks",
     "health-check-address": "Airflow's own health checks",
 }
-_SAFE_TO_SHOW = re.compile(r"-?\d{1,9}(\.\d+)?|true|false", re.IGNORECASE)
+# Too short for a secret.
+_SAFE_TO_SHOW = re.compile(r"-?\d{1,5}(\.\d{1,3})?|true|false", re.IGNORECASE)
+
+_INTEGER, _FLOAT, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "null"))
+_PLAIN_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+
+Place = tuple[str, ...]
+"""Where a value stands: ("watcher", "task", "max-inactive-days")."""
 
 
 class _Block(BaseModel):
@@ -42,56 +50,60 @@ class Task(_Block):
     """`watcher.task`: disable users who have not logged in for that many days; 0 is off."""
 
     max_inactive_days: Days = 0
+    dry_run: Flag = False
 
 
 class Clean(_Block):
     """`watcher.clean`: purge audit rows deleted longer ago than that many days; 0 is off."""
 
     max_reserve_days: Days = 0
+    dry_run: Flag = False
+
+
+class Cleansecret(_Block):
+    """`watcher.cleansecret`: purge expired secrets."""
+
+    dry_run: Flag = False
 
 
 class Settings(_Block):
-    """The block `watcher`."""
+    """The block `watcher`: one block for each watcher of IAM, named as its lock.
+
+    With `dry_run`, scheduled runs are dry runs too.
+    """
 
     task: Task = Task()
     clean: Clean = Clean()
+    cleansecret: Cleansecret = Cleansecret()
 
 
 # What `from iam_watcher import settings` offers, see __getattr__.
 task: Task
 clean: Clean
+cleansecret: Cleansecret
 
 
 def load(path: Path) -> Settings:
     """Return the settings in the YAML file `path`.
 
     Raises:
-        SettingsError: naming file and key, what was expected, and the value unless it could be a secret.
+        SettingsError: naming file, line and key, what was expected, and the value unless it could be a
+            secret.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}; expected a readable YAML file") from error
     try:
-        document = yaml.safe_load(text) or {}
+        return _File(path, text).settings()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise SettingsError(
             f"{path}{line}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}"
         ) from None
-    if not isinstance(document, dict):
-        raise SettingsError(
-            f"{path}: expected a mapping with the key 'watcher', got {type(document).__name__}"
-        )
-    for key in document:
-        if key != "watcher" and key not in REPLACED:
-            raise SettingsError(f"{path}: unknown key {key!r}; expected 'watcher' (or {', '.join(REPLACED)})")
-    _say_what_is_replaced(path, tuple(key for key in document if key in REPLACED))
-    try:
-        return Settings.model_validate(_expand(document.get("watcher") or {}, path, "watcher"))
-    except ValidationError as error:
-        raise SettingsError("; ".join(_fault(path, fault) for fault in error.errors())) from None
+    except RecursionError:
+        raise SettingsError(f"{path}: too many brackets or blocks inside each other") from None
 
 
 def find() -> Path | None:
@@ -116,33 +128,126 @@ def __getattr__(name: str) -> Any:
     return getattr(Settings() if path is None else load(path), name)
 
 
+class _File:
+    """A settings file as YAML nodes, which know their lines."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._loader = yaml.SafeLoader(text)
+        self._lines: dict[Place, int] = {}
+        self._variables: dict[Place, str] = {}
+
+    def settings(self) -> Settings:
+        root = self._loader.get_single_node()
+        if root is None or root.tag == _NULL:
+            return Settings()
+        if not isinstance(root, yaml.MappingNode):
+            got = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+            raise self._error(root, f"expected a mapping with the key 'watcher', got {got}")
+        _each_key_once(root, self._error, inside=[], seen=set())
+        self._loader.flatten_mapping(root)
+        nodes = {str(key.value): (key, value) for key, value in root.value}
+        for name, (key, _) in nodes.items():
+            if name != "watcher" and name not in REPLACED:
+                expected = f"'watcher' (or {', '.join(REPLACED)})"
+                raise self._error(key, f"unknown key {name!r}; expected {expected}")
+        _say_what_is_replaced(self._path, tuple(name for name in nodes if name in REPLACED))
+        if "watcher" not in nodes:
+            return Settings()
+        try:
+            return Settings.model_validate(self._value(nodes["watcher"][1], ("watcher",)) or {})
+        except ValidationError as error:
+            raise SettingsError("; ".join(map(self._fault, error.errors()))) from None
+
+    def _value(self, node: yaml.Node, place: Place) -> Any:
+        """Return what a node says, with the values of the environment put in."""
+        self._lines[place] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            self._loader.flatten_mapping(node)
+            # Deeper than that nothing is known, so it need not be read.
+            deepest = len(place) > len(("watcher", "task"))
+            return {
+                str(key.value): None if deepest else self._value(value, (*place, str(key.value)))
+                for key, value in node.value
+            }
+        if not isinstance(node, yaml.ScalarNode):
+            return []
+        if (node.tag == _INTEGER and not _PLAIN_INTEGER.fullmatch(node.value)) or (
+            node.tag == _FLOAT and ":" in node.value
+        ):
+            raise self._error(
+                node,
+                f"{'.'.join(place)} is written in a form that YAML reads as octal, base 60 or the like"
+                f"{_shown(node.value)}; expected a plain number such as 180",
+            )
+        if match := re.fullmatch(r"\$\{(\w+)\}", node.value.strip()):
+            return self._from_environment(node, place, match[1])
+        try:
+            return self._loader.construct_object(node)
+        except ValueError:
+            raise self._error(node, f"{'.'.join(place)} has a value that YAML can't read") from None
+
+    def _from_environment(self, node: yaml.Node, place: Place, name: str) -> Any:
+        if name not in os.environ:
+            key = ".".join(place)
+            raise self._error(node, f"{key} is ${{{name}}}, but the environment has no {name}; set it")
+        self._variables[place] = name
+        text = os.environ[name].strip()
+        if re.fullmatch(r"-?\d{1,9}", text):
+            return int(text)
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+    def _fault(self, fault: Any) -> str:
+        place = ("watcher", *(str(part) for part in fault["loc"]))
+        key = ".".join(place)
+        at = f"{self._path}, line {self._lines.get(place, self._lines['watcher',])}"
+        if fault["type"] == "extra_forbidden":
+            return f"{at}: unknown key {key!r}; expected one of {', '.join(_known_keys())}"
+        expected = (
+            "a whole number of days from 0 (off) to 36500"
+            if key.endswith("days")
+            else "true or false"
+            if key.endswith("dry-run")
+            else "a mapping"
+        )
+        if place in self._variables:
+            return f"{at}: {key}: expected {expected}, got the value of ${{{self._variables[place]}}}"
+        return f"{at}: {key}: expected {expected}{_shown(fault['input'])}"
+
+    def _error(self, node: yaml.Node, what: str) -> SettingsError:
+        return SettingsError(f"{self._path}, line {node.start_mark.line + 1}: {what}")
+
+
+def _each_key_once(node: yaml.Node, error: Any, *, inside: list[yaml.Node], seen: set[int]) -> None:
+    """Refuse a mapping with a key twice, of which YAML takes the last, and a node that contains itself."""
+    if any(node is outer for outer in inside):
+        raise error(inside[-1], "an alias (*name) stands inside what it names; write the value out")
+    if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        return
+    seen.add(id(node))
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise error(key, f"the key {name!r} is given twice, first in line {lines[name]}; remove one")
+            lines[name] = line
+            parts += [key, value]
+    else:
+        parts = node.value
+    for part in parts:
+        _each_key_once(part, error, inside=[*inside, node], seen=seen)
+
+
+def _shown(value: object) -> str:
+    return f", got {value!r}" if _SAFE_TO_SHOW.fullmatch(str(value)) else ", got something else"
+
+
 @functools.lru_cache(maxsize=8)
 def _say_what_is_replaced(path: Path, keys: tuple[str, ...]) -> None:
     for key in keys:
         get_logger(__name__).info("%s: %r is not read; use %s", path, key, REPLACED[key])
-
-
-def _expand(value: Any, path: Path, at: str) -> Any:
-    """Put the environment's values in; one that is a whole number becomes one."""
-    if isinstance(value, dict):
-        return {key: _expand(item, path, f"{at}.{key}") for key, item in value.items()}
-    if not isinstance(value, str) or not (match := re.fullmatch(r"\$\{(\w+)\}", value.strip())):
-        return value
-    name = match[1]
-    if name not in os.environ:
-        raise SettingsError(f"{path}: {at} is ${{{name}}}, but the environment has no {name}; set it")
-    text = os.environ[name]
-    return int(text) if re.fullmatch(r"-?\d{1,9}", text) else text
-
-
-def _fault(path: Path, fault: Any) -> str:
-    key = ".".join(("watcher", *(str(part) for part in fault["loc"])))
-    if fault["type"] == "extra_forbidden":
-        return f"{path}: unknown key {key!r}; expected one of {', '.join(_known_keys())}"
-    value = repr(fault["input"])
-    shown = f", got {value}" if _SAFE_TO_SHOW.fullmatch(str(fault["input"])) else ", got something else"
-    expected = "a whole number of days from 0 (off) to 36500" if "days" in key else "a mapping"
-    return f"{path}: {key}: expected {expected}{shown}"
 
 
 def _known_keys() -> list[str]:

@@ -102,3 +102,38 @@ def test_the_plugin_is_loaded_once_and_import_redis_is_the_real_one() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["1 {} redis.client", "[]"]
+
+
+@pytest.mark.parametrize("dag_id", [file.stem for file in FILES])
+def test_every_field_of_the_form_is_explained(bag, dag_id: str) -> None:
+    params = bag.dags[dag_id].params
+    for name in params:
+        assert params.get_param(name).description.endswith("."), name
+
+
+def test_the_form_of_reenable_users_takes_a_report_without_names_and_names_without_a_report(bag) -> None:
+    params = bag.dags["reenable_users"].params
+    for name in ("report", "names"):
+        assert "null" in params.get_param(name).schema["type"]
+
+
+def test_the_exempt_names_stand_in_the_dags_text(bag) -> None:
+    assert "Exempt names: `svc-*`" in bag.dags["disable_inactive_users"].doc_md
+
+
+@pytest.mark.parametrize(
+    ("block", "dag_id"),
+    [
+        ("task", "disable_inactive_users"),
+        ("clean", "clean_policy_audit"),
+        ("cleansecret", "clean_expired_secrets"),
+    ],
+)
+def test_the_settings_file_makes_scheduled_runs_dry(tmp_path, monkeypatch, block, dag_id) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"watcher: {{{block}: {{dry-run: true}}}}")
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__SETTINGS_FILE", str(path))
+    found = {name: dag.params["dry_run"] for name, dag in DagBag(str(REPO / "dags")).dags.items()}
+    assert [name for name, dry_run in found.items() if dry_run] == [dag_id]

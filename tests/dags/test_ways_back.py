@@ -55,6 +55,14 @@ def test_a_run_that_disabled_users_is_undone(sample, run_dag, location, redis_cl
     assert not redis_client.exists("task")
 
 
+def test_a_form_without_names_sends_none(sample, run_dag, location, redis_client):
+    done = report(run_dag(shipped("disable_inactive_users")), "disable")
+    conf = {"report": done["archive"], "names": None}
+    assert report(run_dag(shipped("reenable_users"), run_conf=conf), "enable")["enabled"] == 1240
+    conf = {"report": None, "names": ["inactive-0001"]}
+    assert report(run_dag(shipped("reenable_users"), run_conf=conf), "enable")["enabled"] == 0
+
+
 def test_users_are_enabled_by_name(sample, run_dag, location):
     names = ["already-disabled-0001", "active-0001", "Nobody"]
     back = report(run_dag(shipped("reenable_users"), run_conf={"names": names}), "enable")
@@ -72,6 +80,18 @@ def test_without_parameters_they_fail_and_change_nothing(sample, run_dag, locati
 def test_without_a_location_audit_rows_are_purged_and_not_archived(sample, run_dag, redis_client):
     done = report(run_dag(shipped("clean_policy_audit")), "purge")
     assert (done["changed"], done["archive"]) == (6000, None)
+
+
+def test_a_scheduled_run_is_dry_if_the_settings_file_says_so(
+    sample, run_dag, redis_client, tmp_path, monkeypatch
+):
+    path = tmp_path / "settings.yaml"
+    path.write_text("watcher: {task: {max-inactive-days: 180, dry-run: true}}")
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__SETTINGS_FILE", str(path))
+    before = snapshot(sample)
+    done = report(run_dag(shipped("disable_inactive_users")), "disable")
+    assert (done["dry_run"], done["matched"], done["changed"]) == (True, 1240, 0)
+    assert snapshot(sample) == before
 
 
 def test_without_a_location_nobody_is_disabled(sample, run_dag, redis_client):

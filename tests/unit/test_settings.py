@@ -87,6 +87,25 @@ def test_the_blocks_that_airflow_replaces_are_accepted_and_said_once(
             ["watcher.task.max-inactive-days", "no IAM_NOT_SET"],
         ),
         ("watcher:\n  task: {", ["line 2", "not YAML"]),
+        ("watcher:\n  task:\n    max-inactive-days: -1", ["line 3: watcher.task.max-inactive-days"]),
+        ("watcher:\n  task: {dry-run: 1}", ["line 2: watcher.task.dry-run", "true or false", "got 1"]),
+        (
+            "watcher:\n  task:\n    max-inactive-days: 180\n    max-inactive-days: 18",
+            ["line 4", "'max-inactive-days' is given twice", "first in line 3"],
+        ),
+        ("watcher: {}\nwatcher: {}", ["line 2", "'watcher' is given twice"]),
+        ("mysql:\n  port: 1\n  port: 2", ["line 3", "'port' is given twice"]),
+        ("watcher:\n  task: {max-inactive-days: 0170}", ["line 2", "octal", "number such as 180"]),
+        ("watcher:\n  task: {max-inactive-days: 0100}", ["line 2", "octal", "got '0100'"]),
+        ("watcher:\n  task: {max-inactive-days: 3:00}", ["line 2", "base 60"]),
+        ("watcher:\n  task: {max-inactive-days: 3:00.5}", ["line 2", "base 60"]),
+        ("watcher:\n  task: {max-inactive-days: 0xB4}", ["line 2", "plain number"]),
+        ("watcher:\n  task: &all\n    task: *all", ["line 2", "alias", "write the value out"]),
+        ("mysql: &all\n  - [*all]", ["line 2", "alias", "write the value out"]),
+        ("watcher: {clean: {max-reserve-days: !!int 'x'}}", ["line 1", "plain number"]),
+        ("watcher: {clean: {max-reserve-days: 2026-13-45}}", ["line 1", "can't read"]),
+        ("watcher: {clean: {? {a: b} : 1}}", ["line 1", "unknown key"]),
+        ("watcher: " + "[" * 5000, ["inside each other"]),
     ],
 )
 def test_a_file_that_is_wrong(tmp_path: Path, text: str, expected: list[str]) -> None:
@@ -97,15 +116,55 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str, expected: list[str]) ->
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["hunter2", "'${IAM_SECRET}'"])
-def test_a_value_that_could_be_a_secret_is_not_shown(
-    tmp_path: Path, value: str, monkeypatch: pytest.MonkeyPatch
+def test_aliases_and_merges_that_end_are_read(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "mysql: &defaults {max-inactive-days: 9}\n"
+        "redis: {a: *defaults, b: *defaults}\n"
+        "watcher:\n  task: {<<: *defaults}\n  clean: &dry {dry-run: yes}\n  cleansecret: *dry",
+    )
+    loaded = settings.load(path)
+    assert loaded.task.max_inactive_days == 9
+    assert (loaded.task.dry_run, loaded.clean.dry_run, loaded.cleansecret.dry_run) == (False, True, True)
+
+
+def test_blocks_that_are_not_read_may_hold_what_only_go_reads(tmp_path: Path) -> None:
+    text = "mysql: {password: 0123, since: 2026-13-45, at: 1:30}\nwatcher: {clean: {max-reserve-days: 1}}"
+    assert settings.load(write(tmp_path, text)).clean.max_reserve_days == 1
+
+
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("False", False), ("yes", None)])
+def test_a_dry_run_from_the_environment(
+    tmp_path: Path, text: str, expected: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("IAM_SECRET", "hunter2")
-    with pytest.raises(SettingsError, match="max-inactive-days: expected a whole number") as caught:
+    monkeypatch.setenv("IAM_DRY", text)
+    path = write(tmp_path, "watcher: {cleansecret: {dry-run: '${IAM_DRY}'}}")
+    if expected is not None:
+        assert settings.load(path).cleansecret.dry_run is expected
+        return
+    with pytest.raises(SettingsError, match=r"expected true or false, got the value of \$\{IAM_DRY\}"):
+        settings.load(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("hunter2", "hunter2"),
+        ("123456789", "123456789"),
+        ("0000042", "0000042"),
+        *(("'${IAM_SECRET}'", secret) for secret in ("hunter2", "123456789", "-7")),
+    ],
+)
+def test_a_value_that_could_be_a_secret_is_not_shown(
+    tmp_path: Path, value: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IAM_SECRET", secret)
+    with pytest.raises(SettingsError, match="max-inactive-days") as caught:
         settings.load(write(tmp_path, f"watcher: {{task: {{max-inactive-days: {value}}}}}"))
-    assert "hunter2" not in f"{caught.value!r} {caught.value.__cause__!r}"
-    assert caught.value.__suppress_context__
+    message = f"{caught.value!r} {caught.value.__cause__!r}".replace(str(tmp_path), "")
+    assert secret not in message
+    assert ("${IAM_SECRET}" in message) == ("IAM_SECRET" in value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

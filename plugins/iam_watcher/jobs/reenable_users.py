@@ -131,7 +131,9 @@ class ReenableUsersOperator(DatabaseOperator):
     def perform(self, context: Context) -> dict[str, Any]:
         """Enable them; return the `Reenabled` as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
-        names = list(dict.fromkeys(arguments.names("names", self.names)))
+        # An empty field of Airflow's form is None.
+        given = () if self.names in (None, "None") else self.names
+        names = list(dict.fromkeys(arguments.names("names", given)))
         done = Reenabled(dry_run, None)
         record = None
         if self.report not in (None, "", "None"):
