@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING, Any
 from dev.airflow import ROOT, Airflow
 from dev.expectations import differences, snapshot
 from dev.folder import fresh_folder
-from dev.processes import ProcessError, interruptible
+from dev.processes import ProcessError, came_of_interrupt, interruptible, telling_of_the_end
 from dev.servers import SAMPLE_FILE, MariaDB, Redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from redis.client import PubSub
 
 # IAM's authz-server reloads its secrets when it hears of a change here.
@@ -173,8 +171,7 @@ def main() -> int:
         with interruptible(), fresh_folder(folder):
             return _demo(folder.absolute())
     except BaseException as error:
-        # Ctrl-C within a query: closing its cursor fails then, and that error hides the interrupt.
-        if any(isinstance(each, KeyboardInterrupt) for each in _chain(error)):
+        if came_of_interrupt(error):
             print("\nInterrupted; everything that was started has been stopped.", file=sys.stderr)
             return 130
         if isinstance(error, ProcessError):
@@ -183,16 +180,9 @@ def main() -> int:
         raise
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and all that it came of."""
-    while error is not None:
-        yield error
-        error = error.__context__
-
-
 def _demo(folder: Path) -> int:
     progress = Progress()
-    with ExitStack() as stack:
+    with ExitStack() as stack, telling_of_the_end():
         progress.event("starting a private MariaDB and a private Redis")
         # The migration takes seconds of one core; the servers start beside it on the other.
         airflow = stack.enter_context(Airflow(folder / "airflow", deployment_id="demo"))

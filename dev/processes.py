@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,27 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def telling_of_the_end() -> Iterator[None]:
+    """Say "stopping …" as soon as a KeyboardInterrupt comes: what then ends can take seconds."""
+    try:
+        yield
+    except BaseException as error:
+        # Ctrl-C within a query: closing its cursor fails then, and that error hides the interrupt.
+        if came_of_interrupt(error):
+            print("\nstopping …", file=sys.stderr, flush=True)
+        raise
+
+
+def came_of_interrupt(error: BaseException | None) -> bool:
+    """Return whether an error is a KeyboardInterrupt, or was raised while one was handled."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 class Process:

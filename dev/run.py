@@ -6,14 +6,16 @@ Everything is kept in one folder below .run/ and starts from fresh sample data e
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from dev.airflow import ROOT, Airflow
+from dev.commands import write_commands
 from dev.folder import fresh_folder
-from dev.processes import Process, ProcessError, interruptible
+from dev.processes import Process, ProcessError, interruptible, telling_of_the_end
 from dev.servers import SAMPLE_FILE, MariaDB, Redis
 
 
@@ -42,7 +44,7 @@ def _run(folder: Path, dags: Path) -> None:
         ProcessError: Something did not start, or ended by itself.
     """
     began = time.monotonic()
-    with ExitStack() as stack:
+    with ExitStack() as stack, telling_of_the_end():
         print("starting a private MariaDB, a private Redis and Airflow; this takes half a minute", flush=True)
         archive = f"file://{(folder / 'archive').absolute()}"
         airflow = stack.enter_context(
@@ -50,7 +52,10 @@ def _run(folder: Path, dags: Path) -> None:
                 folder / "airflow",
                 deployment_id="run",
                 dags_folders=[dags],
-                options={"AIRFLOW__IAM_WATCHER__ARCHIVE": archive},
+                options={
+                    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+                    "AIRFLOW__IAM_WATCHER__ARCHIVE": archive,
+                },
             )
         )
         migration = airflow.spawn("db-migrate", "db", "migrate")
@@ -61,17 +66,27 @@ def _run(folder: Path, dags: Path) -> None:
         airflow.connect(iam_mysql=mariadb.airflow_uri, iam_redis=redis.airflow_uri)
         airflow.finish(migration)
         airflow.start()
+        write_commands(folder / "bin", airflow, mariadb, redis)
         airflow.wait_healthy()
+        programs = Path(os.path.relpath(folder / "bin"))
         print(
             f"healthy after {time.monotonic() - began:.0f} s\n\n"
             f"  Airflow   {airflow.url}\n"
             f"  user      {airflow.user}\n"
             f"  password  {airflow.password}\n"
-            f"  watchers  {dags}  (a new file is seen within 30 s)\n"
+            f"  watchers  {dags}\n"
+            "            A new file is seen within 30 s. A new watcher is paused: nothing runs by itself.\n"
             f"  MariaDB   127.0.0.1:{mariadb.port}, database iam, with sample rows\n"
             f"  Redis     127.0.0.1:{redis.port}\n"
-            f"  reports   {archive}  (for reenable_users)\n"
+            f"  archive   {archive}  (undo records, archives, lists of dry runs)\n"
             f"  logs      {airflow.home}\n\n"
+            "In another terminal, in this folder:\n\n"
+            f"  {programs}/airflow dags test disable_inactive_users -c '{{\"dry_run\": true}}'\n"
+            "            a dry run; the watcher stays paused\n"
+            f"  {programs}/locks list\n"
+            "            who holds which lock (python -m iam_watcher.lock)\n"
+            f"  {programs}/mariadb\n"
+            f"  {programs}/redis-cli\n\n"
             "Ctrl-C ends it.",
             flush=True,
         )

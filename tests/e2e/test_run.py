@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,17 +19,6 @@ from dev.sessions import session_members, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 WATCHERS = {"disable_inactive_users", "clean_policy_audit", "clean_expired_secrets"}
-NEW_FILE = '''"""An Airflow DAG that a person has just written."""
-from airflow.sdk import task
-from iam_watcher import Watcher
-
-@task
-def work():
-    print("hello")
-
-with Watcher("just_written", schedule="@daily"):
-    work()
-'''
 
 
 def _call(url, body=None, token=None):
@@ -40,6 +30,38 @@ def _call(url, body=None, token=None):
     )
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  the same
         return json.load(answer)
+
+
+def _first_example():
+    """Return the complete example of README."""
+    return re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+
+
+def _commands_work(said):
+    """Run the commands that were printed, and README's example."""
+    programs = re.search(r"(\S+)/airflow dags test disable_inactive_users", said)[1]
+    printed = re.findall(rf"^  ({programs}/.+)$", said, re.MULTILINE)
+    assert len(printed) == 4
+    dry_run, locks, mariadb, redis = printed
+    example = f"{programs}/airflow dags test clean_old_audit"
+    usable = f"{mariadb} --batch --skip-column-names --execute='SELECT COUNT(*) FROM user WHERE status = 1'"
+    answers = {
+        dry_run: "matched=1240",
+        example: "matched=10025",
+        locks: "no lock is held",
+        usable: "2820",
+        f"{redis} ping": "PONG",
+    }
+    for command, expected in answers.items():
+        done = subprocess.run(
+            shlex.split(command),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, expected in done.stdout) == (0, True), done.stdout
 
 
 @pytest.mark.e2e
@@ -77,9 +99,11 @@ def test_run_until_ctrl_c(tmp_path):
                 return {dag["dag_id"]: dag["is_paused"] for dag in found}
 
             assert wait_until(lambda: dags().keys() >= WATCHERS, 60, pause=1)
-            assert not any(dags().values())
-            (tmp_path / "dags" / "just_written.py").write_text(NEW_FILE)
-            assert wait_until(lambda: "just_written" in dags(), 30, pause=1)
+            (tmp_path / "dags" / "clean_old_audit.py").write_text(_first_example())
+            assert wait_until(lambda: "clean_old_audit" in dags(), 30, pause=1)
+            assert all(dags().values())
+            _commands_work(said)
+            assert all(dags().values())
 
             sessions = [int(note.read_text().split()[0]) for note in (tmp_path / "run").rglob("*.process")]
             # MariaDB, Redis and Airflow's four components.
@@ -93,5 +117,6 @@ def test_run_until_ctrl_c(tmp_path):
         0,
         ["Everything that was started has been stopped."],
     )
+    assert rest.lstrip().startswith("stopping …")
     assert [port for port in ports if listening(port)] == []
     assert [session for session in sessions if session_members(session)] == []

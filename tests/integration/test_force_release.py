@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -31,6 +32,24 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         cwd=REPO / "plugins",
     )
+
+
+def test_a_connection_that_the_shell_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_IAM_REDIS", raising=False)
+    done = command("list")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "`iam_redis` isn't defined. Expected the connection of the locks' Redis" in line
+
+
+def test_an_account_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from iam_watcher.lock import __main__ as command_line
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 50007")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert command_line._account() == f"uid {os.getuid()}"
 
 
 def test_list_show_and_release(redis_client: Client) -> None:

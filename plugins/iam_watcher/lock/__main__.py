@@ -29,15 +29,30 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (show, release):
         command.add_argument("key", help="the lock's key in Redis, as clean")
     release.add_argument("--reason", required=True, help="why; it is written down")
-    release.add_argument("--by", default=getpass.getuser(), help="who does this (default: your account)")
+    release.add_argument("--by", default=_account(), help="who does this (default: your account)")
     given = parser.parse_args(arguments)
+    from airflow.sdk.exceptions import AirflowNotFoundException
     from redis import RedisError
 
     try:
         return _run(given)
+    except AirflowNotFoundException as error:
+        print(  # noqa: T201  a command line
+            f"{error}. Expected the connection of the locks' Redis in this shell's Airflow: set AIRFLOW_HOME "
+            "or AIRFLOW_CONN_IAM_REDIS as your Airflow has it, or name another with --redis-conn-id",
+            file=sys.stderr,
+        )
+        return 1
     except (IamWatcherError, ValueError, RedisError) as error:
         print(one_line(str(error)), file=sys.stderr)  # noqa: T201  a command line
         return 1
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
 
 
 def _run(given: argparse.Namespace) -> int:
