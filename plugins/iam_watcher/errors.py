@@ -31,6 +31,10 @@ class WatcherError(IamWatcherError):
     """This Watcher can't be built."""
 
 
+class RunConfError(IamWatcherError):
+    """The conf of this run can't be used; nothing was changed."""
+
+
 class InvalidSpec(IamWatcherError, ValueError):  # noqa: N818  the public name, see docs
     """The schedule is not valid."""
 

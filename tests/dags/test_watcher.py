@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,11 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, task
+from airflow.serialization.serialized_objects import DagSerialization
 
 from iam_watcher import Lock, Watcher, watcher
 from iam_watcher.errors import InvalidSpec, WatcherError
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,11 +67,10 @@ def test_an_argument_of_the_task_wins_over_the_defaults() -> None:
         assert EmptyOperator(task_id="own", retries=5).retries == 5
 
 
-def test_without_a_lock_there_is_no_guard() -> None:
+def test_without_a_lock_the_tasks_are_those_of_the_body() -> None:
     with Watcher("free", schedule=None, lock=None) as dag:
-        work = EmptyOperator(task_id="work")
+        EmptyOperator(task_id="work")
     assert set(dag.task_dict) == {"work"}
-    assert work._pre_execute_hook is None
 
 
 def test_a_key_is_enough_of_a_lock() -> None:
@@ -117,6 +120,66 @@ def test_the_decorator_without_a_schedule() -> None:
         def work() -> None: ...
 
 
+@task
+def helper() -> None: ...
+
+
+def test_a_function_that_creates_tasks_is_refused_in_the_file() -> None:
+    """The habit of @dag: the function would run as a task, create tasks, and nothing would run those."""
+    decorate = watcher("habit", schedule=None)
+    operator = EmptyOperator
+
+    def operators() -> None:
+        operator(task_id="work")
+
+    def calls() -> None:
+        helper()
+
+    def functions() -> None:
+        @task
+        def inner() -> None: ...
+
+        inner()
+
+    def groups() -> list[object]:
+        return [TaskGroup(name) for name in ("a", "b")]
+
+    for function, made in (
+        (operators, "operator"),
+        (calls, "helper"),
+        (functions, "task"),
+        (groups, "TaskGroup"),
+    ):
+        with pytest.raises(WatcherError, match=rf"creates tasks \({made}\).*with Watcher\('habit'"):
+            decorate(function)
+
+
+def test_a_function_with_attributes_named_like_tasks() -> None:
+    @watcher(schedule=None)
+    def work(ti=None) -> None:
+        print(ti.task, ti.helper)  # noqa: T201  both names are tasks in this file
+
+    assert set(work.task_dict) == {"acquire", "work", "release"}
+
+
+def test_calling_what_the_decorator_made() -> None:
+    @watcher(schedule=None)
+    def work() -> None: ...
+
+    with pytest.raises(WatcherError, match=r"'work' is a DAG already.*remove the call"):
+        work()
+
+
+def test_the_decorator_says_which_arguments_a_watcher_has() -> None:
+    own, given = (inspect.signature(what).parameters for what in (Watcher.__init__, watcher))
+    assert list(given) == [name for name in own if name != "self"]
+    for name in set(given) - {"dag_id", "schedule"}:
+        assert given[name] == own[name]
+    for wrong in ({"lok": "mine"}, {"schedule": 5}):
+        with pytest.raises((TypeError, ValueError, WatcherError)):
+            watcher(**{"schedule": None, **wrong})(lambda: None)
+
+
 def test_a_native_timetable_passes_through() -> None:
     from airflow.timetables.trigger import CronTriggerTimetable
 
@@ -129,8 +192,19 @@ def test_a_native_timetable_passes_through() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dagrun_timeout": timedelta(hours=1)}, "dagrun_timeout would skip the release.*execution_timeout"),
+        (
+            {"dagrun_timeout": timedelta(hours=1)},
+            "dagrun_timeout=.* would skip the release.*execution_timeout",
+        ),
         ({"catchup": True}, "catchup=True"),
+        ({"fail_fast": True}, "fail_fast=True turns a failed run green"),
+        ({"tags": "abc"}, r"tags='abc' is one text; expected a list of texts: tags=\['abc'\]"),
+        ({"tags": [1]}, r"tags=\[1\]; expected a list of texts"),
+        ({"conf_keys": "ticket"}, r"conf_keys='ticket' is one text.*conf_keys=\['ticket'\]"),
+        ({"default_args": [("retries", 3)]}, r"default_args=\[\('retries', 3\)\]; expected a dict"),
+        ({"default_args": {"retries": "three"}}, "retries='three'; expected a whole number of 0 or more"),
+        ({"default_args": {"retries": True}}, "retries=True; expected a whole number of 0 or more"),
+        ({"default_args": {"retries": -1}}, "retries=-1; expected a whole number of 0 or more"),
         ({"max_active_runs": 2}, "max_active_runs=2; expected 1"),
         ({"overlap": "allow"}, "overlap='allow' needs max_active_runs of 2 or more, got 1"),
         ({"overlap": "allow", "max_active_runs": "3"}, "needs max_active_runs of 2 or more, got '3'"),
@@ -140,7 +214,7 @@ def test_a_native_timetable_passes_through() -> None:
     ],
 )
 def test_arguments_that_contradict_a_watcher(arguments: dict, message: str) -> None:
-    with pytest.raises(WatcherError, match=message):
+    with pytest.raises(WatcherError, match=f"'refused': .*{message}"):
         Watcher("refused", **{"schedule": "@every 1d", **arguments})
 
 
@@ -175,6 +249,61 @@ def test_the_originals_own_spec_is_a_schedule_here() -> None:
     with Watcher("daily", schedule="@every 1d") as dag:
         EmptyOperator(task_id="work")
     assert dag.timetable.summary
+
+
+FACTORY = '''"""Tools of ours."""
+from airflow.providers.standard.operators.empty import EmptyOperator
+from iam_watcher import Watcher
+
+def make(name):
+    """A Watcher of our factory."""
+    with Watcher(name, schedule=None) as dag:
+        EmptyOperator(task_id="x")
+    return dag
+'''
+
+
+@pytest.mark.parametrize(
+    ("head", "doc"),
+    [
+        ('"""An Airflow DAG from a factory."""', "An Airflow DAG from a factory."),
+        ("", "A Watcher of our factory."),
+    ],
+)
+def test_the_text_of_a_watcher_from_a_factory(tmp_path: Path, monkeypatch, head: str, doc: str) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "lib" / "shared_factory.py").write_text(FACTORY)
+    file = tmp_path / "dags" / "made.py"
+    file.write_text(f"{head}\n# airflow dag\nfrom shared_factory import make\nmake('made')\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    bag = DagBag(str(tmp_path / "dags"))
+    sys.modules.pop("shared_factory")
+    assert bag.import_errors == {}
+    assert (bag.dags["made"].doc_md, bag.dags["made"].fileloc) == (doc, str(file))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Watcher("shown", schedule="@every 1x")',
+        'Watcher("shown", schedule="@daily", lock="a b")',
+        'Watcher("shown", schedule="@daily", tags="abc")',
+    ],
+)
+def test_an_import_error_shows_the_line_of_the_file_and_the_watcher(tmp_path: Path, line: str) -> None:
+    shown = errors_of(tmp_path, f"dag = {line}\n")
+    assert f"dag = {line}" in shown
+    assert ": 'shown': " in shown
+
+
+def test_an_import_error_of_a_task_shows_its_line_and_the_watcher(tmp_path: Path) -> None:
+    body = "from iam_watcher.jobs.purge_rows import PurgeRowsOperator\n"
+    body += 'with Watcher("shown", schedule=None):\n    PurgeRowsOperator(task_id="purge", table="a;b", '
+    body += 'age_column="endedAt", older_than_days=3)\n'
+    shown = errors_of(tmp_path, body)
+    assert "JobArgumentError: 'shown': " in shown
+    assert shown.rindex('PurgeRowsOperator(task_id="purge"') > shown.rindex("File ")
 
 
 def test_an_empty_body(tmp_path: Path) -> None:
@@ -214,10 +343,33 @@ def test_an_id_that_is_used_twice_in_the_folder(tmp_path: Path) -> None:
     assert "file0.py" in shown
 
 
-@pytest.mark.parametrize("task_id", ["acquire", "release"])
-def test_a_task_with_a_name_of_the_lock(task_id: str) -> None:
-    with pytest.raises(WatcherError, match=f"has a task '{task_id}'"), Watcher("taken", schedule=None):
-        EmptyOperator(task_id=task_id)
+@pytest.mark.parametrize("node_id", ["acquire", "release"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_task_or_a_group_with_a_name_of_the_lock(node_id: str, grouped: bool) -> None:
+    said = f"'taken' has a task or task group '{node_id}'"
+    with pytest.raises(WatcherError, match=said), Watcher("taken", schedule=None):
+        EmptyOperator(task_id="work", task_group=TaskGroup(node_id)) if grouped else EmptyOperator(
+            task_id=node_id
+        )
+
+
+def test_a_second_with() -> None:
+    with Watcher("again", schedule=None) as dag:
+        EmptyOperator(task_id="work")
+    with pytest.raises(WatcherError, match="'again' has a second `with`"), dag:
+        pass
+
+
+@pytest.mark.parametrize(("given", "retries"), [(None, 0), ("3", 3), (0, 0)])
+def test_retries_as_airflow_takes_them(given: object, retries: int) -> None:
+    with Watcher("odd", schedule=None, default_args={"retries": given}) as dag:
+        work = BashOperator(task_id="work", bash_command="true")
+    serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    assert {name: task.retries or 0 for name, task in serialized.task_dict.items()} == {
+        "acquire": 2,
+        work.task_id: retries,
+        "release": 2,
+    }
 
 
 def test_an_error_in_the_body_is_the_one_that_is_shown() -> None:
@@ -237,3 +389,25 @@ def test_the_tasks_own_pre_execute_still_runs() -> None:
         work = BashOperator(task_id="work", bash_command="true", pre_execute=own)
     assert work._pre_execute_hook is not own
     assert own in [cell.cell_contents for cell in work._pre_execute_hook.__closure__]
+
+
+def test_a_job_that_would_write_although_the_form_says_dry_run() -> None:
+    said = r"""'deaf': task 'purge' would change rows.*dry_run="{{ params.dry_run }}\""""
+    with pytest.raises(WatcherError, match=said), Watcher("deaf", schedule=None, params={"dry_run": False}):
+        PurgeRowsOperator(task_id="purge", table="session", age_column="endedAt", older_than_days=30)
+
+
+def test_a_mapped_job_that_would_write_although_the_form_says_dry_run() -> None:
+    params = {"dry_run": False}
+    with pytest.raises(WatcherError, match="'deaf'"), Watcher("deaf", schedule=None, params=params):
+        PurgeRowsOperator.partial(task_id="purge", age_column="endedAt", older_than_days=30).expand(
+            table=["session"]
+        )
+
+
+def test_a_job_that_is_always_dry_may_stand_beside_the_forms_dry_run() -> None:
+    with Watcher("dry", schedule=None, params={"dry_run": False}) as dag:
+        PurgeRowsOperator(
+            task_id="count", table="session", age_column="endedAt", older_than_days=30, dry_run=True
+        )
+    assert dag.task_dict["count"].is_dry_run is True

@@ -1,0 +1,75 @@
+"""The conf of a run, which a person or another DAG gave it, checked against the params. Plain Python.
+
+Airflow ignores a key that is no param: a run with `{"dry-run": true}` would work with the defaults, and
+delete. It ignores the whole conf where `[core] dag_run_conf_overrides_params` is False.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.errors import RunConfError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+# TriggerDagRunOperator adds this key where OpenLineage is in use.
+AIRFLOWS_KEYS = frozenset({"openlineage"})
+
+
+def check(
+    conf: Mapping[str, Any] | None,
+    *,
+    names: Collection[str],
+    values: Mapping[str, Any],
+    allowed: Collection[str] = (),
+) -> None:
+    """Return if each key of a run's conf is a param and the tasks see its value.
+
+    Args:
+        conf: of the run.
+        names: of the params, those of single tasks too.
+        values: of the params, as a task of this run sees them.
+        allowed: keys that need not be params.
+
+    Raises:
+        RunConfError: names the keys, the nearest param and what to do. It shows no value.
+    """
+    given = {key: value for key, value in (conf or {}).items() if key not in AIRFLOWS_KEYS}
+    if unknown := sorted(set(given) - set(names) - set(allowed)):
+        raise RunConfError(
+            f"{_listed(unknown)} {'is no param' if len(unknown) == 1 else 'are no params'} of this DAG"
+            f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run; a "
+            f"key that is meant to be there has to be allowed in the DAG file: conf_keys=[{unknown[0]!r}]"
+        )
+    if lost := sorted(key for key in set(given) & set(names) if values.get(key) != given[key]):
+        raise RunConfError(
+            f"the conf sets {_listed(lost)}, but the tasks see other values. Airflow ignores the conf of a "
+            "run where [core] dag_run_conf_overrides_params is False; set it to True on all machines, then "
+            "trigger a new run"
+        )
+
+
+def _suggestion(unknown: Collection[str], names: Collection[str]) -> str:
+    by_letters = {_letters(name): name for name in names}
+    found = dict.fromkeys(
+        by_letters[near]
+        for key in unknown
+        for near in get_close_matches(_letters(key), by_letters, n=1, cutoff=0.6)
+    )
+    return f"; did you mean {_listed(found)}?" if found else "."
+
+
+def _letters(name: str) -> str:
+    """Return a name without what `dry-run`, `dryRun` and `dry_run` differ in."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _expected(names: Collection[str]) -> str:
+    return f"Its params: {', '.join(sorted(names))}" if names else "It has no params"
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(repr(name) for name in names)

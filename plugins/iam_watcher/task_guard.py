@@ -1,0 +1,141 @@
+"""What a Watcher puts around each task inside it: the checks before the task begins."""
+
+from __future__ import annotations
+
+import dis
+import functools
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, BaseOperator, TaskGroup, task
+from airflow.sdk.bases.decorator import _TaskDecorator
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from iam_watcher import run_conf
+from iam_watcher.errors import RunConfError, WatcherError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from types import CodeType
+
+    from airflow.sdk import Context
+
+PRE_EXECUTE = "_pre_execute_hook"  # where BaseOperator keeps its argument `pre_execute`; it has no other door
+DRY_RUN = "dry_run"
+
+
+def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
+    """Let a task begin only with a conf that the run understands and, if `locked`, under the run's lock.
+
+    The task's own `pre_execute`, if it has one, comes after that.
+    """
+    mapped = isinstance(operator, MappedOperator)
+    own = operator.partial_kwargs.get("pre_execute") if mapped else getattr(operator, PRE_EXECUTE)
+
+    def pre_execute(context: Context) -> None:
+        try:
+            _check_conf(context, conf_keys)
+            if locked:
+                from iam_watcher.lock import keepalive
+
+                keepalive.guard(context)
+        except Exception as error:
+            # Airflow's log view folds what comes before a task's work: end that group.
+            log = context["task"].log
+            log.info("::endgroup::")
+            if isinstance(error, AirflowSkipException):
+                log.warning("Task %s is skipped: %s", context["ti"].task_id, error)
+            raise
+        if own is not None:
+            own(context)
+
+    if mapped:
+        operator.partial_kwargs["pre_execute"] = pre_execute
+    else:
+        setattr(operator, PRE_EXECUTE, pre_execute)
+
+
+def check_dry_run(dag: DAG, operator: Any) -> None:
+    """Return if the task does what the form of its Watcher promises.
+
+    Raises:
+        WatcherError: it is a job that would write although the form's `dry_run` is ticked.
+    """
+    if DRY_RUN not in dag.params or "is_dry_run" not in operator.template_fields:
+        return
+    mapped = isinstance(operator, MappedOperator)
+    if (operator.partial_kwargs.get(DRY_RUN, False) if mapped else operator.is_dry_run) is False:
+        raise WatcherError(
+            f"{dag.dag_id!r}: task {operator.task_id!r} would change rows although the param {DRY_RUN} is "
+            f'set; give the task {DRY_RUN}="{{{{ params.{DRY_RUN} }}}}", or remove the param'
+        )
+
+
+def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return the function, with an error if it creates tasks when it runs.
+
+    Raises:
+        WatcherError: it can be seen now that it does.
+    """
+    if made := next(_task_makers(function), None):
+        raise WatcherError(_creates_tasks(name, made))
+
+    @functools.wraps(function)
+    def work(*arguments: Any, **keywords: Any) -> Any:
+        with _NoTasks(name, schedule=None, auto_register=False):
+            return function(*arguments, **keywords)
+
+    return work
+
+
+class _NoTasks(DAG):
+    """Refuses the tasks that would be made while it is the current DAG: nothing would run them."""
+
+    def add_task(self, task: Any) -> None:
+        raise AirflowFailException(_creates_tasks(self.dag_id, task.task_id))
+
+
+def _creates_tasks(name: str, made: str) -> str:
+    return (
+        f"{name!r}: the function under @watcher creates tasks ({made}), which nothing would run: it is "
+        f"itself the task. For several tasks write `with Watcher({name!r}, schedule=...):` with them inside"
+    )
+
+
+def _task_makers(function: Callable[..., Any]) -> Iterator[str]:
+    """Yield names of operators, task functions and task groups that the function uses."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return
+    known = dict(function.__globals__)
+    known |= {
+        name: cell.cell_contents
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
+        if cell != cell.__class__()
+    }
+    for name in _names_in(code):
+        value = known.get(name)
+        is_class = isinstance(value, type) and issubclass(value, (BaseOperator, TaskGroup))
+        if is_class or isinstance(value, (_TaskDecorator, type(task))):
+            yield name
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    """Yield the names of values from outside that a function uses, and those that functions inside it use."""
+    # Not `co_names`: it has the names of attributes too.
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME"):
+            yield str(step.argval)
+    for inner in code.co_consts:
+        if hasattr(inner, "co_names"):
+            yield from _names_in(inner)
+
+
+def _check_conf(context: Context, conf_keys: Collection[str]) -> None:
+    dag: Any = context["dag"]
+    names = {*dag.params, *(name for inner in dag.tasks for name in inner.params)}
+    conf: Any = context["dag_run"].conf
+    try:
+        run_conf.check(conf, names=names, values=context["params"], allowed=conf_keys)
+    except RunConfError as error:
+        raise AirflowFailException(str(error)) from None

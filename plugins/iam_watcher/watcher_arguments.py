@@ -1,0 +1,87 @@
+"""What a Watcher refuses when its file is parsed: arguments that contradict what a Watcher is."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.errors import WatcherError
+from iam_watcher.lock import Lock
+from iam_watcher.lock.holder import MAX_KEY_LENGTH, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REFUSED = {
+    "dagrun_timeout": (
+        "would skip the release together with the rest when it strikes, and the lock would stay until its "
+        "lease ends; use execution_timeout on a task and the lock's wait"
+    ),
+    "catchup": "is not for a Watcher: it works on now and has no past to catch up with",
+    "fail_fast": (
+        "turns a failed run green: Airflow skips the tasks after the one that failed, and judges the run by "
+        "them. Remove it; tasks after one that failed don't run anyway"
+    ),
+}
+
+
+def check(
+    dag_id: str, *, lock: object, overlap: str, conf_keys: object, dag_arguments: Mapping[str, Any]
+) -> None:
+    """Return if a Watcher can have these arguments.
+
+    Raises:
+        WatcherError: it can't; names the argument, its value and what to do.
+    """
+    if not isinstance(lock, Lock | str | None):
+        raise WatcherError(f"lock={lock!r}; expected a Lock, the key of one, or None")
+    if misplaced := sorted({field.name for field in fields(Lock)} & set(dag_arguments)):
+        raise WatcherError(f"{', '.join(misplaced)} belongs to the lock: lock=Lock({misplaced[0]}=...)")
+    for name, reason in REFUSED.items():
+        if value := dag_arguments.get(name):
+            raise WatcherError(f"{name}={value!r} {reason}")
+    for name, value in (("tags", dag_arguments.get("tags")), ("conf_keys", conf_keys)):
+        _texts(name, value)
+    _default_args(dag_arguments.get("default_args"))
+    _active_runs(overlap, dag_arguments.get("max_active_runs", 1))
+    if lock is not None:
+        _key(dag_id, Lock(lock) if isinstance(lock, str) else lock, per_tick=overlap == "allow")
+
+
+def _texts(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, str):
+        raise WatcherError(f"{name}={value!r} is one text; expected a list of texts: {name}=[{value!r}]")
+    if not isinstance(value, list | tuple | set | frozenset) or not all(
+        isinstance(one, str) for one in value
+    ):
+        raise WatcherError(f"{name}={value!r}; expected a list of texts")
+
+
+def _default_args(default_args: object) -> None:
+    if default_args is None:
+        return
+    if not isinstance(default_args, dict):
+        raise WatcherError(f"default_args={default_args!r}; expected a dict")
+    retries = default_args.get("retries")
+    if retries is not None and not str(retries).isdecimal():  # Airflow takes a number's text and None, too.
+        raise WatcherError(f"default_args has retries={retries!r}; expected a whole number of 0 or more")
+
+
+def _active_runs(overlap: str, runs: object) -> None:
+    # Two is what "beside each other" means.
+    if overlap == "allow" and not (isinstance(runs, int) and runs >= 2):  # noqa: PLR2004
+        raise WatcherError(f"overlap='allow' needs max_active_runs of 2 or more, got {runs!r}")
+    if overlap != "allow" and runs != 1:
+        raise WatcherError(f"max_active_runs={runs!r}; expected 1, or overlap='allow' with it")
+
+
+def _key(dag_id: str, lock: Lock, *, per_tick: bool) -> None:
+    key = key_of(lock, dag_id, datetime.now(UTC) if per_tick else None)
+    if len(key) > MAX_KEY_LENGTH:
+        raise WatcherError(
+            f"its lock would have the key {key!r}, of {len(key)} characters; expected {MAX_KEY_LENGTH} at "
+            'most. Give it a shorter one: lock="..."'
+        )

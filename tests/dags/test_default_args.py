@@ -1,0 +1,175 @@
+"""No argument that stands in `default_args` reaches `acquire` and `release`: one table of all there are."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import Asset, BaseOperator, BaseSensorOperator, ExceptionRetryPolicy, task
+from airflow.serialization.serialized_objects import DagSerialization
+
+from iam_watcher import Watcher
+from tests.dags.runs import BRIEF, states
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+
+def callback(*_: Any) -> None: ...
+
+
+# Each differs from Airflow's default. The tasks of the body take them.
+HOSTILE: dict[str, Any] = {
+    "allow_nested_operators": False,
+    "depends_on_past": True,
+    "doc": "text",
+    "doc_json": "{}",
+    "doc_md": "text",
+    "doc_rst": "text",
+    "doc_yaml": "a: 1",
+    "do_xcom_push": False,
+    "email": "a@example.com",
+    "email_on_failure": False,
+    "email_on_retry": False,
+    "end_date": datetime(2020, 1, 2, tzinfo=UTC),
+    "execution_timeout": timedelta(microseconds=1),
+    "executor": "NoSuchExecutor",
+    "executor_config": {"a": 1},
+    "exponential_backoff": True,
+    "ignore_first_depends_on_past": True,
+    "inlets": [Asset("in")],
+    "logger_name": "elsewhere",
+    "map_index_template": "{{ nothing }}",
+    "max_active_tis_per_dag": 1,
+    "max_active_tis_per_dagrun": 1,
+    "max_retry_delay": timedelta(days=9),
+    "max_wait": timedelta(days=9),
+    "mode": "reschedule",
+    "multiple_outputs": True,
+    "never_fail": False,
+    "on_execute_callback": callback,
+    "on_failure_callback": callback,
+    "on_retry_callback": callback,
+    "on_skipped_callback": callback,
+    "on_success_callback": callback,
+    "outlets": [Asset("out")],
+    "owner": "somebody",
+    "params": {"mine": 1},
+    "poke_interval": 3600,
+    "pool": "no_such_pool",
+    "pool_slots": 99,
+    "post_execute": callback,
+    "pre_execute": callback,
+    "priority_weight": 99,
+    "queue": "no_such_queue",
+    "render_template_as_native_obj": True,
+    "resources": {"cpus": 1},
+    "retries": 0,
+    "retry_delay": timedelta(days=9),
+    "retry_exponential_backoff": 9.0,
+    "retry_policy": ExceptionRetryPolicy(rules=[]),
+    "run_as_user": "nobody",
+    "silent_fail": True,
+    "sla": timedelta(days=9),
+    "soft_fail": True,
+    "start_date": datetime(2090, 1, 1, tzinfo=UTC),
+    "task_display_name": "another",
+    "timeout": 1,
+    "trigger_rule": "none_failed",
+    "wait_for_downstream": True,
+    "wait_for_past_depends_before_skipping": True,
+    "weight_rule": "upstream",
+}
+# What an operator is, and what Airflow itself fills in.
+IDENTITY = {"self", "kwargs", "task_id", "dag", "default_args", "task_group"}
+# Each Watcher has its own; they say nothing of `default_args`.
+CHANGING = {"_dag", "_pre_execute_hook", "task_group", "_BaseOperator__init_kwargs"}
+# Airflow makes these the DAG's, and so every task's.
+OF_THE_DAG = {"params", "start_date"}
+# On the body's task: the guard is around the first, the second is set by Airflow nowhere, a first task
+# has no use for the third.
+UNSEEN = {"pre_execute", "sla", "trigger_rule"}
+
+
+def built(**arguments: Any) -> tuple[Watcher, BaseOperator]:
+    with Watcher("hostile", schedule=None, **arguments) as dag:
+        work = EmptyOperator(task_id="work")
+    return dag, work
+
+
+def test_the_table_has_every_argument_of_an_operator_and_of_a_sensor() -> None:
+    """A new Airflow may bring one that switches the lock off."""
+    of_operators = set(inspect.signature(BaseOperator.__init__).parameters)
+    of_sensors = set(inspect.signature(BaseSensorOperator.__init__).parameters)
+    assert (of_operators | of_sensors) - IDENTITY == set(HOSTILE)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The SLA feature:UserWarning")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_argument_in_default_args_is_not_the_locks(name: str) -> None:
+    plain, plain_work = built()
+    dag, work = built(default_args={name: HOSTILE[name]})
+    for own in ("acquire", "release"):
+        mine, same = (vars(one.task_dict[own]) for one in (dag, plain))
+        assert {key for key in mine if key not in CHANGING and mine[key] != same[key]} <= OF_THE_DAG & {name}
+    if name in inspect.signature(BaseOperator.__init__).parameters and name not in UNSEEN:
+        reached = {key for key, value in vars(work).items() if value != vars(plain_work).get(key)}
+        assert reached - CHANGING, "the table's value would change nothing anywhere"
+
+
+def test_a_run_with_all_of_them_works_under_the_lock(run_dag, redis_client: Client) -> None:
+    """All that lets the work itself run where this test runs."""
+    here = set(HOSTILE) - {
+        *("depends_on_past", "wait_for_downstream", "start_date", "end_date", "pool", "pool_slots"),
+        *("executor", "execution_timeout", "run_as_user", "map_index_template", "resources", "email", "sla"),
+    }
+    with Watcher(
+        "run_hostile", schedule=None, lock=BRIEF, default_args={name: HOSTILE[name] for name in here}
+    ) as dag:
+
+        @task
+        def work() -> dict[str, int]:
+            return {"held": redis_client.exists("clean")}
+
+        work()
+    run = run_dag(dag)
+    assert set(states(run).values()) == {"success"}
+    assert not redis_client.exists("clean")
+
+
+@pytest.mark.parametrize("rule", ["all_done", "none_failed", "one_success", "always", "all_failed"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_first_task_may_have_any_trigger_rule(rule: str, mapped: bool) -> None:
+    """It has nothing to wait for: it runs if the lock is ours, and is skipped with `acquire`."""
+    with Watcher("rules", schedule=None) as dag:
+        if mapped:
+            EmptyOperator.partial(task_id="first", trigger_rule=rule).expand(doc=["a"])
+        else:
+            EmptyOperator(task_id="first", trigger_rule=rule)
+        EmptyOperator(task_id="second", trigger_rule=rule).set_upstream(dag.task_dict["first"])
+    dag.validate()
+    again = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    assert str(again.task_dict["first"].trigger_rule) == "all_success"
+    assert str(again.task_dict["second"].trigger_rule) == rule
+
+
+def test_a_first_task_that_runs_whatever_comes_before_is_skipped_without_the_lock(
+    run_dag, redis_client: Client
+) -> None:
+    redis_client.set("clean", "x7Qy", px=60_000)
+    with Watcher("run_rule", schedule=None, lock=BRIEF) as dag:
+
+        @task(trigger_rule="all_done")
+        def work() -> None:
+            raise AssertionError
+
+        work()
+    assert states(run_dag(dag)) == {
+        "acquire": "skipped",
+        "work": "skipped",
+        "release": "skipped",
+        "run": "success",
+    }

@@ -1,0 +1,98 @@
+"""A run whose conf has a slip deletes nothing: a real table behind it, and the ways in which a conf comes."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from airflow.sdk import Param
+
+from iam_watcher import Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from tests.dags.runs import BRIEF, look, states
+
+OLD = 5
+FORM = {"dry_run": Param(False, type="boolean"), "days": Param(30, type="integer")}
+
+
+@pytest.fixture
+def rows(iam_schema, redis_client):
+    """Return a function that counts the rows of a table, all of which a purge would delete."""
+    with closing(iam_schema.connect()) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (%s, '', '', '2020-01-01')",
+            [(number,) for number in range(OLD)],
+        )
+        connection.commit()
+
+    def count() -> int:
+        with closing(iam_schema.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM policy_audit")
+            return cursor.fetchone()[0]
+
+    return count
+
+
+def purge(dag_id, *, params=FORM, **arguments):
+    with Watcher(dag_id, schedule=None, params=params, **{"lock": BRIEF, **arguments}) as dag:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="policy_audit",
+            age_column="deletedAt",
+            older_than_days="{{ params.days }}" if params else 30,
+            dry_run="{{ params.dry_run }}" if params else False,
+        )
+    return dag
+
+
+@pytest.mark.parametrize("lock", [BRIEF, None])
+def test_a_key_that_is_no_param(run_dag, rows, redis_client, caplog, capsys, lock) -> None:
+    run = run_dag(purge("conf_key", lock=lock), run_conf={"dry-run": True})
+    seen = states(run)
+    first = "purge" if lock is None else "acquire"
+    assert (seen[first], seen["run"], rows()) == ("failed", "failed", OLD)
+    assert next(ti for ti in run.get_task_instances() if ti.task_id == first).try_number == 1
+    said = "'dry-run' is no param of this DAG; did you mean 'dry_run'?"
+    assert said in caplog.text + capsys.readouterr().out
+    assert not redis_client.exists("clean")
+
+
+@pytest.mark.parametrize("lock", [BRIEF, None])
+def test_a_conf_that_airflow_ignores(run_dag, rows, monkeypatch, caplog, capsys, lock) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_RUN_CONF_OVERRIDES_PARAMS", "False")
+    run = run_dag(purge("conf_ignored", lock=lock), run_conf={"dry_run": True})
+    assert (states(run)["run"], rows()) == ("failed", OLD)
+    assert "the conf sets 'dry_run', but the tasks see other values" in caplog.text + capsys.readouterr().out
+
+
+def test_a_conf_for_a_watcher_without_params(run_dag, rows, caplog, capsys) -> None:
+    run = run_dag(purge("conf_none", params=None), run_conf={"dry_run": True})
+    assert (states(run)["run"], rows()) == ("failed", OLD)
+    assert "'dry_run' is no param of this DAG. It has no params" in caplog.text + capsys.readouterr().out
+
+
+def test_a_param_without_a_schema_takes_what_the_job_understands(run_dag, rows) -> None:
+    with_text = purge("conf_text", params={"dry_run": False, "days": 30})
+    assert states(run_dag(with_text, run_conf={"dry_run": "true"}))["run"] == "success"
+    assert states(run_dag(with_text, run_conf={"dry_run": "maybe"}))["run"] == "failed"
+    assert rows() == OLD
+
+
+def test_what_is_right_works(run_dag, rows) -> None:
+    assert states(run_dag(purge("conf_dry"), run_conf={"dry_run": True, "days": 31}))["run"] == "success"
+    assert rows() == OLD
+    assert states(run_dag(purge("conf_real"), run_conf={"dry_run": False}))["run"] == "success"
+    assert rows() == 0
+
+
+def test_keys_of_another_dag_are_allowed_in_the_file(run_dag, redis_client) -> None:
+    with Watcher("conf_allowed", schedule=None, lock=BRIEF, conf_keys=["ticket"]) as dag:
+        look()
+    assert states(run_dag(dag, run_conf={"ticket": 7}))["run"] == "success"
+    assert states(run_dag(dag, run_conf={"ticket": 7, "tickets": 8}))["run"] == "failed"
+
+
+def test_a_param_of_one_task_is_a_param(run_dag, redis_client) -> None:
+    with Watcher("conf_task", schedule=None, lock=BRIEF) as dag:
+        look.override(params={"mine": 1})()
+    assert states(run_dag(dag, run_conf={"mine": 2}))["run"] == "success"

@@ -1,0 +1,65 @@
+"""Which conf a run may have."""
+
+from __future__ import annotations
+
+import pytest
+
+from iam_watcher import run_conf
+from iam_watcher.errors import RunConfError
+
+PARAMS = {"dry_run": False, "max_inactive_days": 90}
+
+
+def check(conf, values=None, allowed=(), names=PARAMS):
+    run_conf.check(
+        conf, names=names, values={**PARAMS, **conf} if values is None else values, allowed=allowed
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("dry-run", "dry_run"),
+        ("dryRun", "dry_run"),
+        ("DRY_RUN", "dry_run"),
+        ("dry_run ", "dry_run"),
+        ("dry", "dry_run"),
+        ("max_inactive_day", "max_inactive_days"),
+        ("max-inactive-days", "max_inactive_days"),
+    ],
+)
+def test_a_misspelt_key_is_refused_and_the_param_is_named(key: str, near: str) -> None:
+    with pytest.raises(RunConfError, match=rf"'{key}' is no param of this DAG; did you mean '{near}'\?"):
+        check({key: True})
+
+
+def test_a_key_like_no_param() -> None:
+    with pytest.raises(RunConfError) as caught:
+        check({"ticket": "s3cret", "who": "me"})
+    said = str(caught.value)
+    assert "'ticket', 'who' are no params of this DAG. Its params: dry_run, max_inactive_days. " in said
+    assert "conf_keys=['ticket']" in said
+    assert "s3cret" not in said
+
+
+def test_a_dag_without_params() -> None:
+    with pytest.raises(RunConfError, match=r"'dry_run' is no param of this DAG. It has no params"):
+        check({"dry_run": True}, names=())
+
+
+def test_a_conf_that_did_not_reach_the_params() -> None:
+    with pytest.raises(RunConfError, match=r"sets 'dry_run', but.*dag_run_conf_overrides_params is False"):
+        check({"dry_run": True, "max_inactive_days": 90}, values=PARAMS)
+
+
+@pytest.mark.parametrize("conf", [None, {}, {"dry_run": True}, {"openlineage": {"parentRunId": "1"}}])
+def test_what_is_right(conf) -> None:
+    run_conf.check(conf, names=PARAMS, values={**PARAMS, **(conf or {})})
+
+
+def test_the_whole_form_without_a_change_needs_no_override() -> None:
+    check(dict(PARAMS), values=PARAMS)
+
+
+def test_a_key_that_the_file_allows() -> None:
+    check({"ticket": 7, "dry_run": True}, allowed=["ticket"])
