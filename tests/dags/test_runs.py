@@ -270,3 +270,16 @@ def test_the_lock_is_lost_in_mid_work(
     assert states(run)["work"] == "failed"
     assert states(run)["run"] == "failed"
     assert redis_client.get("clean") == b"x7Qy"
+
+
+def test_other_operators_see_templates_as_in_any_dag(run_dag, redis_client: Client) -> None:
+    """As Python values, `env` would get a number, and "1.10" be 1.1."""
+    params = {"n": 3, "version": "1.10"}
+    with Watcher("run_texts", schedule=None, lock=BRIEF, params=params) as dag:
+        BashOperator(
+            task_id="work",
+            bash_command='echo "$N $VERSION"',
+            env={"N": "{{ params.n }}", "VERSION": "{{ params.version }}"},
+            append_env=True,
+        )
+    assert xcom(run_dag(dag), "work") == "3 1.10"

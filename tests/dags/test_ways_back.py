@@ -9,6 +9,9 @@ from airflow.dag_processing.dagbag import DagBag
 
 from dev.expectations import snapshot
 from dev.servers import SAMPLE_FILE
+from iam_watcher import Watcher
+from iam_watcher.jobs.reenable_users import ReenableUsersOperator
+from tests.dags.runs import xcom
 
 REPO = Path(__file__).parents[2]
 
@@ -67,6 +70,21 @@ def test_users_are_enabled_by_name(sample, run_dag, location):
     names = ["already-disabled-0001", "active-0001", "Nobody"]
     back = report(run_dag(shipped("reenable_users"), run_conf={"names": names}), "enable")
     assert (back["enabled"], back["skipped"]) == (1, {"enabled_already": 1, "gone": 1})
+
+
+def test_a_name_that_looks_like_a_value_stays_a_name(sample, run_dag, location):
+    """As Python values, these would be 100000.0 and None, and a text in quotes would lose them."""
+    names = ["1e5", "None", "'quoted'", "a, 'b'"]
+    no_retry = {"retries": 0}
+    with Watcher("names", schedule=None, lock="task", params={"names": names}, default_args=no_retry) as dag:
+        every = ReenableUsersOperator(task_id="every", names="{{ params.names }}")
+        (
+            ReenableUsersOperator(task_id="two", names=["{{ params.names[0] }}", "{{ params.names[2] }}"])
+            >> every
+        )
+    run = run_dag(dag)
+    assert str(run.state) == "success"
+    assert (xcom(run, "every")["skipped"], xcom(run, "two")["skipped"]) == ({"gone": 4}, {"gone": 2})
 
 
 @pytest.mark.parametrize("dag_id", ["reenable_users", "restore_archive"])

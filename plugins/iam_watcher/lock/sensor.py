@@ -83,9 +83,12 @@ class RedisLockSensor(BaseSensorOperator):
             context["ti"].xcom_push(key="holder", value=_as_xcom(grant.key, holder, lease))
             if not acquired:
                 refuse(lease, holder, grant)
-        except BaseException:
+        except BaseException as error:
             if acquired:  # A setup that fails has no teardown.
                 lease.release()
+            if isinstance(error, AirflowSkipException):
+                # What Airflow says of a skip stands in a group that its log view folds.
+                self.log.warning("This run is skipped, no task of it works: %s", error)
             raise
         logger.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
         return grant.to_xcom()

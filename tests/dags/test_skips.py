@@ -1,0 +1,86 @@
+"""A skip is seen: the log says why in a warning, outside of the groups that Airflow's log view folds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import Param, task
+
+from iam_watcher import Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.lock.sensor import RedisLockSensor
+from tests.dags.runs import BRIEF, look, states
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+    from dev.servers import Redis
+
+
+def unfolded_warnings(log: str) -> list[str]:
+    """Return the warnings of a run's log that stand in no group."""
+    found, folded = [], False
+    for line in log.splitlines():
+        if "Task started" in line:  # Its log begins within a group.
+            folded = True
+        elif "::group::" in line or "::endgroup::" in line:
+            folded = "::group::" in line
+        elif "[warning" in line and not folded:
+            found.append(line)
+    return found
+
+
+def only_warning(log: str, *texts: str) -> None:
+    said = [line for line in unfolded_warnings(log) if "skipped" in line or "Nothing was" in line]
+    assert len(said) == 1, log
+    for text in texts:
+        assert text in said[0]
+
+
+def test_the_lock_is_busy(run_dag, redis_client: Client, capsys) -> None:
+    redis_client.set("clean", "b/purge/run7", px=60_000)
+    with Watcher("skip_busy", schedule=None, lock=BRIEF) as dag:
+        look()
+    assert states(run_dag(dag))["run"] == "success"
+    only_warning(capsys.readouterr().out, "This run is skipped", "'clean' is held by", "b/purge/run7")
+
+
+def test_the_lock_was_taken_before_the_work_began(
+    run_dag, redis_client: Client, redis_server: Redis, capsys
+) -> None:
+    class Slow(RedisLockSensor):
+        def execute(self, context):
+            granted = super().execute(context)
+            with redis_server.client() as client:
+                client.set("clean", "b/purge/run7", px=60_000)
+            return granted
+
+    with Watcher("skip_taken", schedule=None, lock=BRIEF) as dag:
+        look()
+    dag.task_dict["acquire"].__class__ = Slow
+    assert states(run_dag(dag))["look"] == "skipped"
+    only_warning(capsys.readouterr().out, "Task look is skipped", "'clean' is held by", "b/purge/run7")
+
+
+def test_zero_days_turn_a_job_off(run_dag, redis_client: Client, capsys) -> None:
+    with Watcher("skip_off", schedule=None, lock=BRIEF, params={"days": Param(0)}) as dag:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="policy_audit",
+            age_column="deletedAt",
+            older_than_days="{{ params.days }}",
+        )
+    assert states(run_dag(dag))["purge"] == "skipped"
+    only_warning(capsys.readouterr().out, "Nothing was changed", "policy_audit", "0")
+
+
+def test_a_conf_with_a_slip_is_told_outside_of_the_groups_too(run_dag, redis_client: Client, capsys) -> None:
+    with Watcher("skip_conf", schedule=None, lock=None) as dag:
+
+        @task(retries=0)
+        def work() -> None: ...
+
+        work()
+    assert states(run_dag(dag, run_conf={"x": 1}))["run"] == "failed"
+    log = capsys.readouterr().out
+    assert log.index("::endgroup::") < log.index("'x' is no param") < log.index("::group::Post Execute")
