@@ -88,7 +88,7 @@ class ClockError(JobError):
 
 
 class BrakeError(JobError):
-    """The brake held the job back; nothing was written."""
+    """The safety limit stopped the run; nothing was changed."""
 
 
 class WalkError(JobError):

@@ -130,10 +130,10 @@ def test_a_run_without_old_rows_leaves_nothing(iam, perform, location):
     assert not Path(location.removeprefix("file://")).exists()
 
 
-def test_a_dry_run_writes_nothing(iam, perform, location):
+def test_a_dry_run_archives_nothing(iam, perform, location):
     fill(iam, 10)
     assert perform(purge(location, dry_run=True))["archive"] is None
-    assert not Path(location.removeprefix("file://")).exists()
+    assert [path.name for path in Path(location.removeprefix("file://")).iterdir()] == ["dry-runs"]
 
 
 def test_secret_columns_are_left_out(iam, perform, location):

@@ -178,7 +178,7 @@ def test_a_wrong_clock_or_setting_disabled_nearly_everyone(iam, users, perform):
     original_disable(iam)
     assert len(disabled(iam)) == 10
     users(everyone)
-    with pytest.raises(AirflowFailException, match="The brake held"):
+    with pytest.raises(AirflowFailException, match="The safety limit stopped the run"):
         perform(our_disable(max_share=0.5))
     assert disabled(iam) == []
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -120,12 +121,21 @@ def test_clocks_that_differ_a_little_are_normal(iam, perform):
         perform(purge_audit())
 
 
-def test_the_report_is_one_log_line(iam, perform, caplog):
+def test_the_report_is_a_sentence_and_short_lines_of_facts(iam, perform, caplog):
+    audit(iam, "old", f"{NOW} - INTERVAL 200 DAY")
+    audit(iam, "zero", "'0000-00-00'")
     with caplog.at_level(logging.INFO):
         perform(purge_audit())
-    (line,) = [r.getMessage() for r in caplog.records if "event=report" in r.getMessage()]
-    assert "table=policy_audit dry_run=false" in line
-    assert "examined=0 matched=0 changed=0 changed_before=0 skipped={}" in line
+    lines = [record.getMessage() for record in caplog.records]
+    first = lines.index(next(line for line in lines if line.startswith("event=report")))
+    assert re.fullmatch(
+        r"1 of 2 rows of policy_audit deleted \(1 with a zero date left alone\) in \d+\.\d s; "
+        "no archive: the rows can't be restored",
+        lines[first - 1],
+    )
+    assert "table=policy_audit dry_run=false" in lines[first]
+    assert "examined=2 matched=1 changed=1 changed_before=0" in " ".join(lines[first:])
+    assert max(map(len, lines)) < 150
 
 
 # Unix seconds

@@ -52,8 +52,9 @@ AGES = st.one_of(st.none(), st.just(0), st.integers(1, 200))
 @given(
     rows=st.dictionaries(st.integers(1, 400), AGES, max_size=80),
     size=st.tuples(st.integers(1, 40), st.integers(1, 500)),
+    most=st.one_of(st.none(), st.integers(0, 7)),
 )
-def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, session, rows, size):
+def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, session, rows, size, most):
     monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
     monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 1)
     fill(table, rows.items())
@@ -62,10 +63,13 @@ def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, se
     none = sum(age is None for age in rows.values())
 
     monkeypatch.setattr("iam_watcher.jobs.tally.ChunkSize", lambda _: ChunkSize(1e-9, *size))
-    counted = tally(Transactions(session), OLD, also={"all": "TRUE"}, age="`age`")
+    found = []
+    counted = tally(
+        Transactions(session), OLD, also={"all": "TRUE"}, age="`age`", each=found.extend, most=most
+    )
     assert (counted.examined, counted.matched, counted.also["all"]) == (len(rows), len(matching), len(rows))
     assert counted.skipped == {k: n for k, n in {"zero": zero, "none": none}.items() if n}
-    assert counted.examples == [(key, rows[key]) for key in sorted(matching)[:5]]
+    assert found == [(key, rows[key], None) for key in sorted(matching)[:most]]
 
     done = deletion(session, limit=size[0], span=size[1]).write()
     assert set(table.column("SELECT id FROM t")) == rows.keys() - matching

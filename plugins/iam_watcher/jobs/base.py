@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Table
     from iam_watcher.jobs.plan import Plan
-    from iam_watcher.jobs.report import Report
+    from iam_watcher.jobs.report import Report, Words
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
@@ -74,6 +74,11 @@ class TableJobOperator(DatabaseOperator):
             raise JobArgumentError(f"time_budget is {time_budget}; expected a duration over 0, or None")
         if isinstance(pace, str) and pace not in PACES:
             raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace")
+
+    @property
+    @abstractmethod
+    def words(self) -> Words:
+        """What the run report says in the log."""
 
     @abstractmethod
     def off_because(self) -> str | None:

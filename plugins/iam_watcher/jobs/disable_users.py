@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.catalogue import Table
     from iam_watcher.jobs.disabled_users import DisabledUsers
     from iam_watcher.jobs.plan import Plan
-    from iam_watcher.jobs.report import Report
+    from iam_watcher.jobs.report import Report, Words
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
@@ -139,6 +139,13 @@ class DisableInactiveUsersOperator(TableJobOperator):
         if isinstance(exempt_names, str) or not all(isinstance(n, str) and n for n in exempt_names):
             raise JobArgumentError(f"exempt_names is {exempt_names!r}; expected a list of names or globs")
 
+    @property
+    def words(self) -> Words:
+        """What the run report says in the log."""
+        from iam_watcher.jobs.report import Words
+
+        return Words("users", "disabled", "undo record", "users can be re-enabled only by name")
+
     def off_because(self) -> str | None:
         """Return why the job is off, or None if it is not."""
         if self._days() == 0:
@@ -148,7 +155,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the users to disable."""
         from iam_watcher.jobs.disabled_users import EXPIRE_REHEARSAL
-        from iam_watcher.jobs.plan import Plan
+        from iam_watcher.jobs.plan import Plan, label
         from iam_watcher.jobs.rows import Rows
 
         for name, data_types in (
@@ -199,6 +206,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             _utc,
             eligible=others,
             max_share=share,
+            label=label(table),
             also_writes=(EXPIRE_REHEARSAL,) if expire else (),
         )
 

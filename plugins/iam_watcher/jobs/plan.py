@@ -27,6 +27,7 @@ class Plan:
         eligible: the condition for the rows that the brake takes the matching ones as a share of.
         max_share: the brake; None for none.
         index: to go by where few rows match.
+        label: SQL for the name of a row, as UTF-8, for people who read a list of rows.
         also_writes: what the recorder writes besides, without WHERE.
     """
 
@@ -38,4 +39,13 @@ class Plan:
     eligible: str = "TRUE"
     max_share: float | None = None
     index: AgeIndex | None = None
+    label: str = "NULL"
     also_writes: tuple[str, ...] = ()
+
+
+def label(table: Table) -> str:
+    """Return SQL for the name of a row: the column `name`, if there is one and it is a text."""
+    column = table.columns.get("name")
+    if column is None or column.charset is None:
+        return "NULL"
+    return f"CAST(CONVERT({column.quoted} USING utf8mb4) AS BINARY)"

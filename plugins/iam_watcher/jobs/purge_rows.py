@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.plan import Plan
+    from iam_watcher.jobs.report import Words
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
@@ -135,6 +136,13 @@ class PurgeRowsOperator(TableJobOperator):
             arguments.check_literal(arguments.location, "archive", archive)
         arguments.names("redact", redact)
 
+    @property
+    def words(self) -> Words:
+        """What the run report says in the log."""
+        from iam_watcher.jobs.report import Words
+
+        return Words(f"rows of {self.table}", "deleted", "archive", "the rows can't be restored")
+
     def off_because(self) -> str | None:
         """Return why the job is off, or None if it is not."""
         if self.older_than_days is not None and self._days() == 0:
@@ -144,7 +152,7 @@ class PurgeRowsOperator(TableJobOperator):
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
         from iam_watcher.jobs.index_order import AgeIndex
-        from iam_watcher.jobs.plan import Plan
+        from iam_watcher.jobs.plan import Plan, label
         from iam_watcher.jobs.row_archive import kept_columns
         from iam_watcher.jobs.rows import Rows
 
@@ -180,6 +188,7 @@ class PurgeRowsOperator(TableJobOperator):
             self._moment(column),
             eligible=where,
             max_share=share,
+            label=label(table),
             # With other conditions the index alone can't tell which rows match.
             index=AgeIndex(index, column.quoted, table.rows) if index and not self.where else None,
         )

@@ -1,13 +1,51 @@
-"""What a job tells about its run: one log line, and a plain dictionary as the task's XCom."""
+"""The run report: what a job did, as a plain dictionary (the task's XCom) and as log lines."""
 
 from __future__ import annotations
 
-import json
+import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.log_lines import fact
+
 if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Walked
+
+WIDTH = 120  # characters of a line of facts
+_KEEP = "\0"  # stands for a space at which a line must not end
+
+# Why rows were left alone, for one row and for more.
+REASONS = {
+    "admin": ("admin", "admins"),
+    "exempt_name": ("exempt name", "exempt names"),
+    "new_account": ("new account", "new accounts"),
+    "zero_date": ("with a zero date", "with a zero date"),
+    "no_date": ("without a date", "without a date"),
+    "never_expires": ("that never expires", "that never expire"),
+    "foreign_key": ("protected by a foreign key", "protected by a foreign key"),
+    "changed_meanwhile": ("changed meanwhile", "changed meanwhile"),
+}
+
+LIMITS = {"max_rows": "row limit", "time_budget": "time limit"}
+
+OWN_LINES = frozenset({"error", "examples", "real_run"})
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the log says of a job.
+
+    Attributes:
+        rows: such as "users" or "rows of session".
+        done: with them, such as "disabled".
+        record: what makes it possible to undo that, such as "archive".
+        without_record: what is true without one.
+    """
+
+    rows: str
+    done: str
+    record: str
+    without_record: str
 
 
 @dataclass
@@ -30,12 +68,16 @@ class Report:
         longest_chunk_seconds: the longest transaction that wrote.
         duration_seconds: of the whole job.
         order: "key" or "index": what the walk went by.
-        eligible: rows that the brake takes `matched` as a share of; None without a brake.
+        eligible: rows that the safety limit takes `matched` as a share of; None if they were not counted.
+        max_share: the safety limit; None for none.
         stopped: "max_rows" or "time_budget" if that ended the run before the end of the table.
         position: the key up to which everything is done, if the run did not come to the end.
         began_after: the key behind which the run began, if it went on where another had stopped.
-        examples: `{"key", "since", "age_days"}` of a few rows that a dry run found.
-        archive: URL of the folder with what this run wrote down; None if it wrote nothing down.
+        examples: `{"key", "name", "since", "age_days"}` of a few rows that a dry run found; without
+            `name` if the table has no such column.
+        listed: URL of the folder with the list of all rows that a dry run found; None if it wrote none.
+        real_run: what would become of the real run, each as the end of "The real run would …".
+        archive: URL of the folder with the archive or undo record of this run; None if it wrote none.
         also: name → more that the job has counted.
         error: why the job ended early; None if it did not.
     """
@@ -56,10 +98,13 @@ class Report:
     duration_seconds: float = 0.0
     order: str = "key"
     eligible: int | None = None
+    max_share: float | None = None
     stopped: str | None = None
     position: int | None = None
     began_after: int | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
+    listed: str | None = None
+    real_run: list[str] = field(default_factory=list)
     archive: str | None = None
     also: dict[str, int] = field(default_factory=dict)
     error: str | None = None
@@ -79,10 +124,54 @@ class Report:
         """Return it as plain JSON values."""
         return asdict(self)
 
-    def as_line(self) -> str:
-        """Return it as one log line of key=value facts."""
-        facts = {"event": "report", **self.as_dict()}
-        return " ".join(
-            f"{name}={value if isinstance(value, str) and ' ' not in value else json.dumps(value)}"
-            for name, value in facts.items()
+    @property
+    def over_limit(self) -> bool:
+        """Whether the safety limit stops the run."""
+        return self.max_share is not None and self.matched > self.max_share * (self.eligible or 0)
+
+    def as_lines(self, words: Words) -> list[str]:
+        """Return it as short log lines: a sentence, facts as key=value, then examples."""
+        lines = [self._sentence(words)]
+        if self.error:
+            lines.append(f"The run ended early: {self.error}")
+        lines += [f"The real run would {what}" for what in self.real_run]
+        facts = [f"{name}={fact(value)}" for name, value in self.as_dict().items() if _is_short(name, value)]
+        lines += textwrap.wrap(
+            " ".join(["event=report", *(text.replace(" ", _KEEP) for text in facts)]),
+            WIDTH,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
+        lines += [
+            "example: " + " ".join(f"{name}={fact(value)}" for name, value in example.items())
+            for example in self.examples
+        ]
+        return [line.replace(_KEEP, " ") for line in lines]
+
+    def _sentence(self, words: Words) -> str:
+        rows = self.matched if self.dry_run else self.changed
+        text = f"{rows:,} of {self.examined:,} {words.rows} "
+        text += f"would be {words.done}" if self.dry_run else words.done
+        if left := [_counted(reason, number) for reason, number in self.skipped.items() if number]:
+            text += f" ({' and '.join([', '.join(left[:-1]), left[-1]] if left[1:] else left)} left alone)"
+        text += f" in {self.duration_seconds:.1f} s"
+        if self.unconfirmed:
+            text += f"; {self.unconfirmed:,} more may be {words.done}, the answer to their commit was lost"
+        if self.stopped:
+            text += f"; stopped at the {LIMITS[self.stopped]}, the next run goes on there"
+        if self.dry_run:
+            where = f"all of them are listed in {self.listed}" if self.listed else "there is no list of them"
+            return f"Dry run: {text}; {where if rows else 'there is nothing to list'}"
+        if self.archive:
+            return f"{text}; {words.record} in {self.archive}"
+        return f"{text}; no {words.record}: {words.without_record}" if rows else text
+
+
+def _is_short(name: str, value: object) -> bool:
+    """Return whether a fact stands in the lines of facts: it is something, and has no line of its own."""
+    return name not in OWN_LINES and value not in (None, [], {})
+
+
+def _counted(reason: str, number: int) -> str:
+    one, more = REASONS.get(reason, (reason.replace("_", " "),) * 2)
+    return f"{number:,} {one if number == 1 else more}"

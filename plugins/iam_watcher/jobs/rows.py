@@ -79,7 +79,6 @@ class Walked:
         longest_chunk: seconds of the longest of them, its commit included.
         stopped: "max_rows" or "time_budget" if the walk ended there; None if it went to the end.
         also: name → rows that a tally was to count besides.
-        examples: key and age of a few rows that a tally found to match.
     """
 
     examined: int = 0
@@ -91,4 +90,3 @@ class Walked:
     longest_chunk: float = 0.0
     stopped: str | None = None
     also: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[int, Any]] = field(default_factory=list)

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import ArchiveError, BrakeError
-from iam_watcher.jobs import arguments
-from iam_watcher.jobs.archive import Archive, run_folder
+from iam_watcher.jobs import arguments, dry_run
+from iam_watcher.jobs.archive import Archive, configured_location, run_folder
 from iam_watcher.jobs.bookmark import Bookmark
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.operator import connect
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.base import TableJobOperator
     from iam_watcher.jobs.plan import Plan
-    from iam_watcher.jobs.rows import Recorder, Walked
+    from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
 logger = get_logger(__name__)
@@ -72,7 +72,8 @@ class TableRun:
             self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
             raise
         finally:
-            logger.info("%s", report.as_line())
+            for line in report.as_lines(self._job.words):
+                logger.info("%s", line)
         return report.as_dict()
 
     def _connected(self) -> None:
@@ -84,8 +85,7 @@ class TableRun:
             try:
                 with self._around(db):
                     if report.dry_run:
-                        found = self._tally(db, plan).examples
-                        report.examples = [_example(key, plan.moment(age), now) for key, age in found]
+                        self._dry_run(db, plan, now)
                     else:
                         self._write(db, plan)
                 job.finish(db, plan, report, self._context)
@@ -105,6 +105,18 @@ class TableRun:
             self._teller = Teller(job.table, lambda progress: record.write(**asdict(progress)))
             yield
 
+    def _dry_run(self, db: Transactions, plan: Plan, now: datetime) -> None:
+        job, report = self._job, self._report
+        location = job.archive_location() or configured_location()
+        folder = None if location is None else f"{location}/{dry_run.FOLDER}"
+        archive = None if folder is None else self._archive(folder, plan, {"kind": dry_run.KIND})
+        rows = dry_run.DryRunList(
+            archive, lambda key, age, name: _described(key, name, plan.moment(age), now)
+        )
+        self._tally(db, plan, each=rows.add, most=None if archive else dry_run.MOST_EXAMPLES)
+        report.listed, report.examples = rows.close(), rows.examples
+        report.real_run = dry_run.real_run(job, db, plan, report)
+
     def _write(self, db: Transactions, plan: Plan) -> None:
         job = self._job
         for statement in (plan.rows.write, *plan.also_writes):
@@ -112,7 +124,7 @@ class TableRun:
         with job.writing(self._context) as before_write, self._recording(db, plan) as recorder:
             if plan.max_share is not None and plan.max_share < 1:
                 self._tally(db, plan)
-                self._brake(plan.max_share)
+                self._check_safety_limit()
             self._walk(db, plan, before_write, recorder)
 
     def _walk(
@@ -165,20 +177,12 @@ class TableRun:
 
     @contextmanager
     def _recording(self, db: Transactions, plan: Plan) -> Iterator[Recorder | None]:
-        job, report, ti = self._job, self._report, self._context["ti"]
+        job, report = self._job, self._report
         location = job.archive_location()
         if location is None:
             yield job.recorder(db, plan, None)
             return
-        facts = {
-            **job.archive_facts(plan),
-            "table": plan.table.name,
-            "key": plan.table.key.name,
-            "now": report.now,
-            "cut_off": report.cut_off,
-            **{name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "try_number")},
-        }
-        archive = Archive(run_folder(location, plan.table.name, self._context), facts)
+        archive = self._archive(location, plan, job.archive_facts(plan))
         try:
             yield job.recorder(db, plan, archive)
         except BaseException:
@@ -190,27 +194,40 @@ class TableRun:
         report.archive = archive.url()
         archive.close()
 
-    def _tally(self, db: Transactions, plan: Plan) -> Walked:
+    def _archive(self, location: str, plan: Plan, facts: dict[str, Any]) -> Archive:
+        ti = self._context["ti"]
+        facts |= {
+            "table": plan.table.name,
+            "key": plan.table.key.name,
+            "now": self._report.now,
+            "cut_off": self._report.cut_off,
+            **{name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "try_number")},
+        }
+        return Archive(run_folder(location, plan.table.name, self._context), facts)
+
+    def _tally(self, db: Transactions, plan: Plan, **rows: Any) -> None:
         counted = tally(
             db,
             plan.rows,
             also={"eligible": plan.eligible},
             age=plan.age,
+            label=plan.label,
             pace=self._job.paced,
             hold=self._hold,
             teller=self._teller,
+            **rows,
         )
         self._report.take(counted)
         self._report.eligible = counted.also["eligible"]
-        return counted
+        self._report.max_share = plan.max_share
 
-    def _brake(self, max_share: float) -> None:
+    def _check_safety_limit(self) -> None:
         report = self._report
-        if report.matched > max_share * (report.eligible or 0):
+        if report.over_limit:
             raise BrakeError(
-                f"{report.matched} of {report.eligible} eligible rows of {report.table} match, "
-                f"more than max_share={max_share:g}. Check the clock, the days and the data with a dry run; "
-                "if they are right, run once with a larger max_share"
+                f"{report.matched:,} of {report.eligible:,} eligible rows of {report.table} match, "
+                f"more than max_share={report.max_share:g}. Check the clock, the days and the data with a "
+                "dry run; if they are right, run once with a larger max_share"
             )
 
 
@@ -222,6 +239,7 @@ def _rehearse(db: Transactions, write: str) -> None:
     db.run(rehearsal, what=f"{write}, without rows", before_retry=lambda: None)
 
 
-def _example(key: int, since: datetime, now: datetime) -> dict[str, Any]:
+def _described(key: int, name: bytes | None, since: datetime, now: datetime) -> dict[str, Any]:
+    named = {} if name is None else {"name": name.decode(errors="replace")}
     days = (now - since).total_seconds() / 86_400
-    return {"key": key, "since": since.isoformat(), "age_days": round(days, 1)}
+    return {"key": key, **named, "since": since.isoformat(), "age_days": round(days, 1)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iam_watcher.jobs.order import KeyOrder
 from iam_watcher.jobs.pace import PACES, ChunkSize, Pace
@@ -11,18 +11,16 @@ from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.rows import Rows, Walked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
-# A few rows of a span that would be written.
+# Rows of a span that would be written.
 EXAMPLES = (
-    "SELECT {key}, {age} FROM {table} FORCE INDEX (PRIMARY)"
+    "SELECT {key}, {age}, {label} FROM {table} FORCE INDEX (PRIMARY)"
     " WHERE {key} > %(after)s AND {key} <= %(upto)s AND ({predicate}) ORDER BY {key} LIMIT %(limit)s"
 )
-
-MOST_EXAMPLES = 5
 
 
 def tally(
@@ -31,6 +29,9 @@ def tally(
     *,
     also: Mapping[str, str] | None = None,
     age: str = "NULL",
+    label: str = "NULL",
+    each: Callable[[Sequence[Any]], None] = lambda _: None,
+    most: int | None = 0,
     pace: Pace = PACES["fast"],
     hold: Hold | None = None,
     teller: Teller | None = None,
@@ -41,7 +42,10 @@ def tally(
         db: where.
         rows: what would be written.
         also: name → condition of rows to be counted besides, into `Walked.also`.
-        age: SQL for the age of a row, for the examples.
+        age: SQL for the age of a row.
+        label: SQL for the name of a row, as UTF-8.
+        each: called after each span with key, age and name of rows that match.
+        most: give `each` at most so many rows of the table; None for all.
         pace: how hard to work.
         hold: waits before each span for as long as it has to.
         teller: told how far the count has come.
@@ -53,26 +57,30 @@ def tally(
     done, size = Walked(), ChunkSize(pace.target)
     order = KeyOrder(db, rows, size)
     conditions = {"matched": rows.predicate, **rows.left_out, **also}
-    example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, predicate=rows.predicate)
+    example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, label=label, predicate=rows.predicate)
+    left = most
 
     def begin() -> None:
         order.begin()
         db.commit()
 
     def chunk() -> None:
+        nonlocal left
         window = order.window()
         began = time.monotonic()
         examined, counts = order.tally(window, conditions)
+        wanted = counts["matched"] if left is None else min(left, counts["matched"])
+        found = db.read(example, {**rows.values, **window, "limit": wanted}) if wanted else ()
         size.read(time.monotonic() - began, whole_span=True)
-        wanted = MOST_EXAMPLES - len(done.examples) if counts["matched"] else 0
-        examples = db.read(example, {**rows.values, **window, "limit": wanted}) if wanted else ()
         db.commit()
         order.position = window["upto"]
         done.examined += examined
         done.matched += counts["matched"]
         done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})
         done.also.update({name: counts[name] for name in also})
-        done.examples.extend(examples)
+        if left is not None:
+            left -= len(found)
+        each(found)
 
     teller = teller or Teller(rows.table)
 

@@ -1,0 +1,144 @@
+"""What a dry run leaves for the one who decides: names, the whole list, and what the real run would do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.errors import ArchiveDamaged, ArchiveError
+from iam_watcher.jobs import dry_run
+from iam_watcher.jobs.archive import find
+from iam_watcher.jobs.pace import ChunkSize
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from tests.integration.conftest import TaskInstance
+from tests.integration.test_disable_users import disable, half_of_ten, user
+
+OLD = "UTC_TIMESTAMP() - INTERVAL 200 DAY"
+
+
+@pytest.fixture
+def location(tmp_path, monkeypatch):
+    url = f"file://{tmp_path}/archive"
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", url)
+    return url
+
+
+def listed(report):
+    return [
+        row
+        for one in find(report["listed"], kind=dry_run.KIND)
+        for part in one.parts
+        for row in one.read(part)
+    ]
+
+
+def test_the_examples_have_names_and_the_list_has_everybody(iam, perform, location, monkeypatch):
+    monkeypatch.setattr("iam_watcher.jobs.tally.ChunkSize", lambda _: ChunkSize(1e-9, 1, 7))
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 7)
+    monkeypatch.setattr(dry_run, "PART_ROWS", 10)
+    users = [f"inactive-{number} é" for number in range(40)]
+    for name in users:
+        user(iam, name, logined=OLD)
+        user(iam, f"active since {name}", logined="UTC_TIMESTAMP()")
+    report = perform(disable(dry_run=True, report_to=None))
+    assert report["listed"].startswith(f"{location}/dry-runs/user/dag/run-")
+    rows = listed(report)
+    assert [row["name"] for row in rows] == users
+    assert rows[:5] == report["examples"]
+    assert [row["key"] for row in rows] == iam.column(
+        "SELECT id FROM user WHERE name LIKE 'inactive-%%' ORDER BY id"
+    )
+    assert {round(row["age_days"]) for row in rows} == {200}
+    assert len(find(report["listed"], kind=dry_run.KIND)[0].parts) > 1
+
+
+def test_a_table_without_names_is_listed_by_its_keys(scratch, perform, location):
+    scratch.run("CREATE TABLE t (id INT PRIMARY KEY, at DATETIME NOT NULL, name BLOB)")
+    scratch.run(f"INSERT INTO t VALUES (1, {OLD}, 'x'), (7, {OLD}, 'y')")
+    job = PurgeRowsOperator(
+        task_id="purge",
+        table="t",
+        age_column="at",
+        older_than_days=10,
+        dry_run=True,
+        mysql_conn_id="scratch",
+    )
+    report = perform(job)
+    assert [sorted(row) for row in listed(report)] == [["age_days", "key", "since"]] * 2
+    assert [row["key"] for row in report["examples"]] == [1, 7]
+
+
+def test_a_list_is_not_taken_for_an_archive_and_lies_beside_none(iam, perform, location):
+    """Also if the run is cleared and is a real one then."""
+    user(iam, "inactive")
+    run = TaskInstance("run")
+    dry = perform(disable(dry_run=True, report_to=None), run)
+    real = perform(disable(report_to=None), run)
+    assert len(find(real["archive"], kind="disabled_users")) == 1
+    with pytest.raises(ArchiveDamaged, match="'dry_run'"):
+        find(dry["listed"], kind="disabled_users")
+    restore = RestoreRowsOperator(task_id="restore", path=dry["listed"], tables=["user"])
+    with pytest.raises(AirflowFailException, match="'dry_run'"):
+        restore.execute({"ti": run})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"report_to": None}, "write its undo record below {location}"),
+        ({"max_share": 0.3}, "be stopped by the safety limit: 5 of 10, more than max_share=0.3"),
+        ({"report_to": "none"}, "write no undo record: users can be re-enabled only by name"),
+    ],
+)
+def test_it_says_what_would_become_of_the_real_run(iam, perform, location, options, expected, caplog):
+    half_of_ten(iam)
+    with caplog.at_level("INFO"):
+        report = perform(disable(dry_run=True, exempt_names=["svc-*"], **options))
+    assert report["real_run"] == [expected.format(location=location)]
+    assert f"The real run would {expected.format(location=location)}" in caplog.messages
+
+
+def test_it_says_that_the_user_limit_would_end_the_real_run(iam, perform, location):
+    half_of_ten(iam)
+    report = perform(disable(dry_run=True, exempt_names=["svc-*"], max_users=3))
+    assert report["real_run"][0] == "change 3 of them (row limit); later runs change the rest"
+
+
+def test_it_says_that_the_real_run_would_fail_without_a_location(iam, perform, caplog):
+    user(iam, "inactive")
+    with caplog.at_level("INFO"):
+        report = perform(disable(dry_run=True, report_to=None))
+    assert report["listed"] is None
+    (why,) = report["real_run"]
+    assert why.startswith("fail before its first write: report_to is not set")
+    assert "Dry run: 1 of 1 users would be disabled in" in caplog.text
+    assert "there is no list of them" in caplog.text
+
+
+def test_its_log_lines_are_short_and_have_the_names(iam, perform, location, caplog):
+    for number in range(3):
+        user(iam, f"eve {number}\n2026 INFO", logined=OLD)
+    user(iam, "admin", admin=1)
+    with caplog.at_level("INFO"):
+        perform(disable(dry_run=True, report_to=None))
+    said = next(line for line in caplog.messages if line.startswith("Dry run: "))
+    assert re.match(
+        r"Dry run: 3 of 4 users would be disabled \(1 admin left alone\) in [\d.]+ s; all of", said
+    )
+    examples = [line for line in caplog.messages if line.startswith("example: ")]
+    assert [line.split(" since=")[0] for line in examples] == [
+        f'example: key={key} name="eve {number}\\n2026 INFO"' for number, key in enumerate((1, 2, 3))
+    ]
+    facts = [line for line in caplog.messages if line not in (said, *examples) and location not in line]
+    assert max(map(len, facts)) <= 130
+
+
+def test_a_list_that_cannot_be_written_fails_the_dry_run(iam, perform, tmp_path, monkeypatch):
+    user(iam, "inactive")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}/file")
+    with pytest.raises(ArchiveError):
+        perform(disable(dry_run=True, report_to=None))
