@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-servers e2e soak bench check clean bootstrap
+.PHONY: help demo run test test-servers e2e soak mutants bench check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -39,6 +39,9 @@ e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own envi
 
 soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
 	@PYTHONPATH=plugins exec $(python) -m dev.soak
+
+mutants: bootstrap ## Change the core a little, MUTANTS (default 100) times, and see whether a test notices
+	@exec $(python) -m dev.mutants
 
 bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lock purge" measures a part
 	@dev/bootstrap.sh bench
