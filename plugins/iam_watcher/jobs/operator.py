@@ -22,6 +22,7 @@ from iam_watcher.errors import (
     LockError,
     TableError,
 )
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.fence import Fence
     from iam_watcher.jobs.transaction import Connection, Transactions
+
+logger = get_logger(__name__)
 
 PERMANENT = (ArchiveDamaged, JobArgumentError, TableError, ClockError, BrakeError, LockError)
 """What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
@@ -60,7 +63,7 @@ class DatabaseOperator(BaseOperator):
             return self._performed(context)
         except AirflowSkipException as skip:
             # What Airflow says of a skip stands in a group that its log view folds.
-            self.log.warning("Nothing was changed: %s", skip)
+            logger.warning("Nothing was changed: %s", skip)
             raise
 
     def _performed(self, context: Context) -> dict[str, Any]:

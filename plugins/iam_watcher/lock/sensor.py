@@ -88,7 +88,7 @@ class RedisLockSensor(BaseSensorOperator):
                 lease.release()
             if isinstance(error, AirflowSkipException):
                 # What Airflow says of a skip stands in a group that its log view folds.
-                self.log.warning("This run is skipped, no task of it works: %s", error)
+                logger.warning("This run is skipped, no task of it works: %s", error)
             raise
         logger.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
         return grant.to_xcom()

@@ -82,7 +82,7 @@ class RedisLockTrigger(BaseTrigger):
                 told = unavailable(conn_id, self.key, error) if isinstance(error, _refusals()) else error
                 if 2 * refusals >= len(waits):
                     raise told from error
-                self.log.warning("waiting without one of the servers: %s", told)
+                logger.warning("waiting without one of the servers: %s", told)
 
     async def on_kill(self) -> None:
         """Leave the line, so that the next one is not kept waiting for a task that a person ended."""
