@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
 
 import pytest
 
@@ -70,6 +72,14 @@ def test_a_location_with_a_password_is_refused_and_not_shown(value):
     assert "hidden" not in str(refused.value)
 
 
+class State(str, Enum):  # noqa: UP042  as many have it
+    OPEN = "open"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
 PURGE = {"task_id": "t", "table": "policy_audit", "age_column": "deletedAt", "older_than_days": 180}
 DISABLE = {"task_id": "t", "max_inactive_days": 180}
 
@@ -104,6 +114,24 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"where": [("status", "in", "ab")]}, "expected a list after in"),
         ({"where": [("status", "=", None)]}, "None after is"),
         ({"where": [("status", "is", 1)]}, "None after is"),
+        ({"where": None}, "where is None; expected a list of (column, operator, value)"),
+        ({"where": {"status": 1}}, "where is {'status': 1}; expected a list"),
+        ({"where": iter([])}, "expected a list of (column, operator, value)"),
+        ({"where": [1]}, "where has 1; expected (column, operator, value)"),
+        ({"where": [("status", ["="], 1)]}, "where has the operator ['=']; expected one of"),
+        ({"where": [("status", "=", State.OPEN)]}, "expected the Enum's value 'open'"),
+        ({"where": [("status", "in", [Level.LOW])]}, "expected the Enum's value 1"),
+        ({"where": [("status", "=", {"a": 1})]}, "expected a text, a number, bytes, a date or a time, not"),
+        ({"where": [("status", "=", object)]}, "expected a text, a number, bytes, a date or a time, not"),
+        ({"where": [("status", "in", [1, None])]}, "expected a text, a number, bytes, a date or a time, not"),
+        ({"where": [("status", "not in", ["a", ["b"]])]}, "expected a text, a number, bytes, a date"),
+        ({"where": [("status", "in", b"ab")]}, "expected a list after in"),
+        ({"where": [("status", "=", ["a"])]}, "else one value"),
+        ({"where": [("status", "<", float("nan"))]}, "expected a finite number, not nan"),
+        ({"where": [("status", "<", Decimal("Infinity"))]}, "expected a finite number"),
+        ({"where": [("status", "=", "{{ ds }}")]}, "expected a text without a template, as where is not"),
+        ({"where": [("status", "in", ["a", "{% if x %}"])]}, "expected a text without a template"),
+        ({"where": [("status", "=", "\ud800")]}, "expected a text without lone surrogates"),
     ],
 )
 def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):

@@ -96,6 +96,13 @@ class TableJobOperator(DatabaseOperator):
             JobArgumentError, TableError: that can't be said of this table.
         """
 
+    def check(self, db: Transactions, plan: Plan, now: datetime) -> None:
+        """Look at the table before the first write, in a dry run too.
+
+        Raises:
+            TableError: what the job was told does not fit what is in it.
+        """
+
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG002  for subclasses
         """Return a context around all writes; its value is called before each of them."""
         return nullcontext(lambda: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ TABLE = (
 
 COLUMNS = (
     "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES', COALESCE(GENERATION_EXPRESSION, '') <> '',"
-    " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%', CHARACTER_SET_NAME"
+    " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%', CHARACTER_SET_NAME,"
+    " COLUMN_TYPE"
     " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
     " ORDER BY ORDINAL_POSITION"
 )
@@ -37,7 +39,14 @@ INDEXES = (
     " GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL AND MIN(INDEX_TYPE) = 'BTREE'"
 )
 
-INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+INTEGERS = frozenset(INTEGER_BITS)
+TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
+
+_SIZES = re.compile(r"\w+\(([\d,]+)\)")
+_MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)
+_ESCAPES = {None: "'", "n": "\n", "r": "\r", "0": "\0"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Column:
         generated: whether the server computes it from others.
         has_default: whether the server has a value for it in a new row that names none.
         charset: its character set, if it has one.
+        column_type: its whole type, such as "int(10) unsigned" or "enum('a','b')".
     """
 
     name: str
@@ -59,11 +69,31 @@ class Column:
     generated: bool = False
     has_default: bool = False
     charset: str | None = None
+    column_type: str = ""
 
     @property
     def quoted(self) -> str:
         """Its name for an SQL text."""
         return _quoted(self.name)
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether it holds no negative numbers."""
+        return "unsigned" in self.column_type
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of its type, such as (9, 2) of a DECIMAL(9,2)."""
+        found = _SIZES.match(self.column_type)
+        return tuple(map(int, found[1].split(","))) if found else ()
+
+    @property
+    def members(self) -> list[str]:
+        """The values that an ENUM or SET has."""
+        return [
+            _ESCAPED.sub(lambda escaped: _ESCAPES.get(escaped[1], escaped[1]), member)
+            for member in _MEMBER.findall(self.column_type)
+        ]
 
 
 @dataclass(frozen=True)
@@ -121,8 +151,12 @@ def read_table(db: Transactions, name: str) -> Table:
     if (table_type, engine) != ("BASE TABLE", "InnoDB"):
         raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table")
     columns = {
-        column: Column(column, data_type.lower(), bool(nullable), bool(generated), bool(default), charset)
-        for column, data_type, nullable, generated, default, charset in db.read(COLUMNS, {"table": name})
+        column: Column(
+            column, data_type.lower(), bool(nullable), bool(generated), bool(default), charset, column_type
+        )
+        for column, data_type, nullable, generated, default, charset, column_type in db.read(
+            COLUMNS, {"table": name}
+        )
     }
     keys = [row[0] for row in db.read(KEY, {"table": name})]
     indexes = {column: _quoted(index) for column, index in db.read(INDEXES, {"table": name})}

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import TableError
-from iam_watcher.jobs.catalogue import INTEGERS
-from iam_watcher.jobs.conditions import TEXTS
+from iam_watcher.jobs.catalogue import INTEGERS, TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -308,5 +308,5 @@ class DisableInactiveUsersOperator(TableJobOperator):
         return arguments.days("max_inactive_days", self.max_inactive_days)
 
 
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC)
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.jobs.order import Found
-from iam_watcher.jobs.transaction import STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL
+from iam_watcher.jobs.transaction import INDEX_UNUSABLE, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL
 
 if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Rows
@@ -23,21 +23,23 @@ FEW = (
     " (SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {condition} LIMIT %(limit)s) AS counted"
 )
 
-# The oldest rows to write. InnoDB keeps the primary key behind the columns of each index, in order.
+# The oldest rows to write. InnoDB keeps the primary key behind the columns of each index, in order. The age
+# is read as a number: no date of the driver has a day of zero or a 31 February, and as a text MySQL would
+# refuse to compare it.
 FIRST_PROBE = (
-    "SELECT {key}, {age} FROM {table} FORCE INDEX ({index})"
+    "SELECT {key}, {age} + 0 FROM {table} FORCE INDEX ({index})"
     " WHERE {predicate} ORDER BY {age}, {key} LIMIT %(limit)s"
 )
 
 # The next ones behind those.
 NEXT_PROBE = (
-    "SELECT {key}, {age} FROM {table} FORCE INDEX ({index})"
+    "SELECT {key}, {age} + 0 FROM {table} FORCE INDEX ({index})"
     " WHERE {predicate} AND {age} >= %(age)s AND ({age} > %(age)s OR {key} > %(after)s)"
     " ORDER BY {age}, {key} LIMIT %(limit)s"
 )
 
-# An index that is set to be ignored can't be forced; and a count that takes too long finds no few rows.
-NOT_BY_INDEX = frozenset({1176, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
+# A count that takes too long finds no few rows.
+NOT_BY_INDEX = frozenset({INDEX_UNUSABLE, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
 
 FEW_SHARE = 0.1
 MOST_COUNTED = 1_000_000

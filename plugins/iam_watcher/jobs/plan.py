@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,8 @@ class Plan:
         rows: to be written.
         cut_off: for the report.
         age: SQL for the moment a row's age counts from.
-        moment: turns a value of `age` into an aware datetime.
+        moment: turns a value of `age`, as the server shows it, into an aware datetime; None if it is no
+            date of the calendar.
         eligible: the condition for the rows that the brake takes the matching ones as a share of.
         max_share: the brake; None for none.
         index: to go by where few rows match.
@@ -35,7 +36,7 @@ class Plan:
     rows: Rows
     cut_off: datetime
     age: str
-    moment: Callable[[Any], datetime]
+    moment: Callable[[str], datetime | None]
     eligible: str = "TRUE"
     max_share: float | None = None
     index: AgeIndex | None = None

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments, conditions
+from iam_watcher.jobs.age import AgeColumn, time_zone
 from iam_watcher.jobs.base import TableJobOperator
-from iam_watcher.jobs.catalogue import INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from airflow.sdk import Context
 
     from iam_watcher.jobs.announce import Announcement
     from iam_watcher.jobs.archive import Archive
-    from iam_watcher.jobs.catalogue import Column, Table
+    from iam_watcher.jobs.catalogue import Table
     from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.plan import Plan
     from iam_watcher.jobs.report import Words
@@ -27,23 +27,6 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.transaction import Transactions
 
 DELETE = "DELETE FROM {table}"
-
-# A zero date is smaller than any cut-off, but says nothing about an age.
-OLD_DATE = "{age} < %(cut_off)s AND {age} >= '{first}'"
-ZERO_DATE = "{age} < '{first}'"
-
-# The first moment of each type. MySQL takes a comparison with one that a TIMESTAMP can't have for decided:
-# everything, the zero date too, would be later.
-FIRST_DATE = "1000-01-01"
-FIRST_TIMESTAMP = "1970-01-01 00:00:01"
-
-# 0 stands for no date at all in a column of unix seconds.
-OLD_SECONDS = "{age} < %(cut_off)s AND {age} > 0"
-ZERO_SECONDS = "{age} <= 0"
-
-NO_DATE = "{age} IS NULL"
-
-DATES = frozenset({"timestamp", "datetime", "date"})
 
 REDACTED = ("secretKey", "password")
 
@@ -65,10 +48,12 @@ class PurgeRowsOperator(TableJobOperator):
     :param grace_days: the column says when a row expires: delete it more than so many days later; 0 at
         once. (templated)
     :param age_unit: "date" for a TIMESTAMP, DATETIME or DATE column, "unix_seconds" for an integer one.
-    :param age_timezone: the time zone that a DATETIME or DATE column is in. In the hour that a clock is
-        set back, its values can mean two moments; the later is assumed for the cut-off only.
+    :param age_timezone: the time zone of DATETIME and DATE columns, and of times in `where` that name
+        none. In the hour that a clock is set back, values of a DATETIME column can mean two moments; the
+        later is assumed for the cut-off only.
     :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of
-        = <> < <= > >= like, in, not in (and a list), is, is not (and None).
+        = <> < <= > >= like, in, not in (and a list), is, is not (and None). A value that the column can't
+        hold is refused before the first write. See "More conditions" in docs/jobs.md.
     :param max_share: brake: if more than this share (0 to 1) of the rows that meet `where` would be
         deleted, none is, and the task fails without a retry; None for no brake. (templated)
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
@@ -129,7 +114,7 @@ class PurgeRowsOperator(TableJobOperator):
             )
         if age_unit not in ("date", "unix_seconds"):
             raise JobArgumentError(f"age_unit is {age_unit!r}; expected 'date' or 'unix_seconds'")
-        _zone(age_timezone)
+        time_zone("age_timezone", age_timezone)
         conditions.check(where)
         arguments.check_literal(arguments.share, "max_share", max_share)
         if archive != CONFIGURED:
@@ -157,41 +142,44 @@ class PurgeRowsOperator(TableJobOperator):
         from iam_watcher.jobs.rows import Rows
 
         cut_off = now - timedelta(days=self._days())
-        seconds = self.age_unit == "unix_seconds"
-        column = table.column(self.age_column, INTEGERS if seconds else DATES)
-        old, zero = (OLD_SECONDS, ZERO_SECONDS) if seconds else (OLD_DATE, ZERO_DATE)
-        left_out = {"never_expires" if seconds and self.grace_days is not None else "zero_date": zero}
-        if column.nullable:
-            left_out["no_date"] = NO_DATE
+        age = self._age(table)
+        left_out = {self._ageless: age.zero}
+        if age.column.nullable:
+            left_out["no_date"] = age.unknown
         if self.archive_location() is not None:
             kept_columns(table, self.redact)
-        first = FIRST_TIMESTAMP if column.data_type == "timestamp" else FIRST_DATE
-        where, values = conditions.as_sql(self.where, table)
+        where, values = conditions.as_sql(self.where, table, age.zone)
         rows = Rows(
             table=table.quoted,
             key=table.key.quoted,
-            predicate=f"{old.format(age=column.quoted, first=first)} AND {where}",
+            predicate=f"{age.old} AND {where}",
             write=DELETE.format(table=table.quoted),
-            values={"cut_off": self._in_column(cut_off, column), **values},
-            left_out={
-                reason: f"{text.format(age=column.quoted, first=first)} AND {where}"
-                for reason, text in left_out.items()
-            },
+            values={"cut_off": age.value_of(cut_off), **values},
+            left_out={reason: f"{condition} AND {where}" for reason, condition in left_out.items()},
         )
         share = None if self.max_share in (None, "None") else arguments.share("max_share", self.max_share)
-        index = table.indexes.get(column.name)
+        index = table.indexes.get(age.column.name)
         return Plan(
             table,
             rows,
             cut_off,
-            column.quoted,
-            self._moment(column),
+            age.column.quoted,
+            age.moment_of,
             eligible=where,
             max_share=share,
             label=label(table),
             # With other conditions the index alone can't tell which rows match.
-            index=AgeIndex(index, column.quoted, table.rows) if index and not self.where else None,
+            index=AgeIndex(index, age.column.quoted, table.rows) if index and not self.where else None,
         )
+
+    def check(self, db: Transactions, plan: Plan, now: datetime) -> None:
+        """Check the conditions, and a sample of the age column, against the server."""
+        from iam_watcher.jobs.age_sample import check_unit
+
+        conditions.rehearse(db, plan)
+        if self.age_unit == "unix_seconds":
+            used = [self.age_column, *(column for column, _, _ in self.where)]
+            check_unit(db, plan, self._age(plan.table).column, used, now, expiry=self.grace_days is not None)
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce what is deleted, if there is something to announce."""
@@ -233,32 +221,12 @@ class PurgeRowsOperator(TableJobOperator):
             return arguments.days("older_than_days", self.older_than_days)
         return arguments.days("grace_days", self.grace_days)
 
-    def _in_column(self, moment: datetime, column: Column) -> object:
-        """Return a moment as the column has it."""
-        if self.age_unit == "unix_seconds":
-            return int(moment.timestamp())
-        if column.data_type == "timestamp":
-            return moment.replace(tzinfo=None)
-        local = moment.astimezone(_zone(self.age_timezone)).replace(tzinfo=None)
-        # A DATE is a whole day: it is over before the cut-off only if the cut-off is on a later one.
-        return local.date() if column.data_type == "date" else local
+    @property
+    def _ageless(self) -> str:
+        """The reason why rows with a zero in the age column stay."""
+        expires = self.age_unit == "unix_seconds" and self.grace_days is not None
+        return "never_expires" if expires else "zero_date"
 
-    def _moment(self, column: Column) -> Callable[[Any], datetime]:
-        """Return what turns a value of the column into an aware datetime."""
-        if self.age_unit == "unix_seconds":
-            return lambda value: datetime.fromtimestamp(value, UTC)
-        zone = UTC if column.data_type == "timestamp" else _zone(self.age_timezone)
-        return lambda value: _midnight(value).replace(tzinfo=zone).astimezone(UTC)
-
-
-def _midnight(value: date) -> datetime:
-    return value if isinstance(value, datetime) else datetime.combine(value, time.min)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, TypeError) as error:
-        raise JobArgumentError(
-            f"age_timezone is {name!r}; expected an IANA name such as 'Asia/Shanghai'"
-        ) from error
+    def _age(self, table: Table) -> AgeColumn:
+        zone = time_zone("age_timezone", self.age_timezone)
+        return AgeColumn.of(table, self.age_column, in_seconds=self.age_unit == "unix_seconds", zone=zone)

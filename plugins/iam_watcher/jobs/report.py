@@ -74,7 +74,8 @@ class Report:
         position: the key up to which everything is done, if the run did not come to the end.
         began_after: the key behind which the run began, if it went on where another had stopped.
         examples: `{"key", "name", "since", "age_days"}` of a few rows that a dry run found; without
-            `name` if the table has no such column.
+            `name` if the table has no such column. Of a date that no calendar has, `since` is what the
+            server shows, and `age_days` is None.
         listed: URL of the folder with the list of all rows that a dry run found; None if it wrote none.
         real_run: what would become of the real run, each as the end of "The real run would …".
         archive: URL of the folder with the archive or undo record of this run; None if it wrote none.

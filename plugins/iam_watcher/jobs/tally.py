@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
-# Rows of a span that would be written.
+# Rows of a span that would be written. The age as a text: the driver has no date with a month of zero.
 EXAMPLES = (
-    "SELECT {key}, {age}, {label} FROM {table} FORCE INDEX (PRIMARY)"
+    "SELECT {key}, CAST({age} AS CHAR), {label} FROM {table} FORCE INDEX (PRIMARY)"
     " WHERE {key} > %(after)s AND {key} <= %(upto)s AND ({predicate}) ORDER BY {key} LIMIT %(limit)s"
 )
 

@@ -35,6 +35,8 @@ LONGEST_WAIT = 5.0  # seconds between two tries
 LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
 PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `fence`
 
+INDEX_UNUSABLE = 1176  # it is set to be ignored (MySQL: invisible), and so can't be forced
+
 BATCH = 500  # rows
 
 PING = "SELECT 1"

@@ -1,0 +1,138 @@
+"""The unit of an integer age column: seen on a sample before the first write, which reads few rows."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.jobs import age_sample
+from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.transaction import Transactions
+
+NOW = "UNIX_TIMESTAMP()"
+DAY = 86_400
+
+
+def purge(**options):
+    arguments = {"task_id": "purge", "table": "t", "age_column": "at", "older_than_days": 30, **options}
+    return PurgeRowsOperator(mysql_conn_id="scratch", age_unit="unix_seconds", **arguments)
+
+
+@pytest.fixture
+def table(scratch):
+    """A function that creates a table with these values of `at`, and an index on them if asked for."""
+
+    def table(values, index=""):
+        scratch.run(
+            f"CREATE TABLE t (id bigint PRIMARY KEY, at bigint NULL, kind int NOT NULL DEFAULT 0 {index})"
+        )
+        scratch.run_many("INSERT INTO t (id, at) VALUES (%s, %s)", list(enumerate(values, 1)))
+        return scratch
+
+    return table
+
+
+def seconds(days_ago):
+    return int(time.time()) - days_ago * DAY
+
+
+WRONG_UNITS = {
+    "milliseconds": [seconds(n) * 1000 for n in range(0, 4000, 40)],
+    "microseconds": [seconds(n) * 10**6 for n in range(0, 4000, 40)],
+    "nanoseconds": [seconds(n) * 10**9 for n in range(0, 4000, 40)],
+    "YYYYMMDD": [20_000_101 + 10_000 * n for n in range(27)],
+    "YYYYMMDDhhmmss": [20_000_131_235_959 + 10**10 * n for n in range(27)],
+    "days since 1970": [seconds(n) // DAY for n in range(0, 4000, 40)],
+}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("expiry", [{}, {"older_than_days": None, "grace_days": 0}], ids=["age", "expiry"])
+@pytest.mark.parametrize("unit", WRONG_UNITS)
+def test_another_unit_is_named_before_the_first_write(table, perform, unit, expiry, dry_run):
+    values = WRONG_UNITS[unit]
+    scratch = table([0, None, *values])
+    with pytest.raises(AirflowFailException, match=f"They look like {unit}. Name a column") as failed:
+        perform(purge(dry_run=dry_run, **expiry))
+    assert (
+        f"{len(values)} of {len(values)} different values of column 'at' of t are no plausible time"
+        in str(failed.value)
+    )
+    assert any(f"{value} (" in str(failed.value) for value in values)
+    assert scratch.value("SELECT COUNT(*) FROM t") == len(values) + 2
+
+
+def test_the_key_itself_is_no_age(table, perform):
+    scratch = table([seconds(1)] * 100)
+    with pytest.raises(AirflowFailException, match="They look like the primary key, which is no time"):
+        perform(purge(age_column="id"))
+    assert scratch.value("SELECT COUNT(*) FROM t") == 100
+
+
+def test_what_a_column_of_seconds_may_hold(table, perform):
+    """No age, a few values of nonsense, and the most frequent value one that stands for never."""
+    old, young = [seconds(40 + n) for n in range(10)], [seconds(n) for n in range(10)]
+    scratch = table([0, None, -5, 7, 20260131, 2**40, *[2**32 - 1] * 50, *old, *young])
+    report = perform(purge())
+    assert report["changed"] == 10 + 2
+    assert scratch.value("SELECT COUNT(*) FROM t") == 64
+
+
+def test_an_expiry_may_be_far_ahead(table, perform):
+    never = [2**31 - 1, 2**32 - 1, 4_102_444_800, 32_503_680_000, 253_402_214_400]
+    scratch = table([*never, seconds(1)])
+    report = perform(purge(older_than_days=None, grace_days=0))
+    assert (report["changed"], scratch.value("SELECT COUNT(*) FROM t")) == (1, 5)
+    scratch.run("INSERT INTO t (id, at) VALUES (100, %s)", [seconds(40)])
+    with pytest.raises(AirflowFailException, match="4 of 6 different values"):
+        perform(purge())
+
+
+@pytest.mark.parametrize("values", [[], [0, 0, None, -1]])
+def test_a_table_without_ages_is_no_reason_to_fail(table, perform, values):
+    table(values)
+    assert perform(purge())["changed"] == 0
+
+
+def test_rows_that_where_leaves_out_do_not_count(table, perform):
+    scratch = table([*[seconds(n) * 1000 for n in range(100)], seconds(40)])
+    scratch.run("UPDATE t SET kind = 1 WHERE at > 1e11")
+    with pytest.raises(AirflowFailException, match="milliseconds"):
+        perform(purge())
+    assert perform(purge(where=[("kind", "=", 0)]))["changed"] == 1
+
+
+def test_an_index_shows_what_the_ends_of_the_table_do_not(table, perform, monkeypatch):
+    """Between the ends, where most rows have no age yet."""
+    monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "5"))
+    values = [*[0] * 50, *range(20_240_101, 20_240_131), *[0] * 50]
+    scratch = table(values, ", KEY by_at (at)")
+    with pytest.raises(AirflowFailException, match=r"30 of 30 different .* YYYYMMDD"):
+        perform(purge())
+    assert scratch.value("SELECT COUNT(*) FROM t") == len(values)
+
+
+def test_an_index_that_is_ignored_is_not_used(table, perform):
+    table([seconds(40)], ", KEY by_at (at) IGNORED")
+    assert perform(purge())["changed"] == 1
+
+
+@pytest.mark.parametrize("index", ["", ", KEY by_at (at)"])
+def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
+    scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, at int NOT NULL {index})")
+    scratch.run(f"INSERT INTO t SELECT seq, {NOW} - seq FROM seq_1_to_5000")
+    db = Transactions(session)
+    job, now = purge(), datetime.now(UTC)
+    plan = job.plan(read_table(db, "t"), now)
+
+    def reads():
+        found = db.read("SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%'")
+        return sum(int(count) for name, count in found if name != "Handler_read_rnd_next")
+
+    before = reads()
+    job.check(db, plan, now)
+    assert reads() - before <= 2 * 500 + 2 * 100 + 20
