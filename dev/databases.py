@@ -174,7 +174,9 @@ class DatabaseServer(Server):
 class MariaDB(DatabaseServer):
     """The MariaDB of the machine's own Debian."""
 
-    capabilities = frozenset({"aria", "delete-returning", "ignored-index", "statement-time-out"})
+    capabilities = frozenset(
+        {"address-types", "aria", "delete-returning", "ignored-index", "statement-time-out"}
+    )
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str = "mariadb") -> None:
         super().__init__(folder, arguments, name=name)

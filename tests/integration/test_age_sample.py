@@ -12,6 +12,7 @@ from iam_watcher.jobs import age_sample
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.transaction import Transactions
+from tests.integration.conftest import numbers
 
 NOW = "UNIX_TIMESTAMP()"
 DAY = 86_400
@@ -116,15 +117,22 @@ def test_an_index_shows_what_the_ends_of_the_table_do_not(table, perform, monkey
     assert scratch.value("SELECT COUNT(*) FROM t") == len(values)
 
 
-def test_an_index_that_is_ignored_is_not_used(table, perform):
-    table([seconds(40)], ", KEY by_at (at) IGNORED")
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        pytest.param("IGNORED", marks=pytest.mark.needs("ignored-index")),
+        pytest.param("INVISIBLE", marks=pytest.mark.needs("invisible-index")),
+    ],
+)
+def test_an_index_that_is_ignored_is_not_used(table, perform, hidden):
+    table([seconds(40)], f", KEY by_at (at) {hidden}")
     assert perform(purge())["changed"] == 1
 
 
 @pytest.mark.parametrize("index", ["", ", KEY by_at (at)"])
 def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
     scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, at int NOT NULL {index})")
-    scratch.run(f"INSERT INTO t SELECT seq, {NOW} - seq FROM seq_1_to_5000")
+    scratch.run(f"INSERT INTO t SELECT seq, {NOW} - seq FROM {numbers(5000)}")
     db = Transactions(session)
     job, now = purge(), datetime.now(UTC)
     plan = job.plan(read_table(db, "t"), now)

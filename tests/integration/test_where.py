@@ -115,7 +115,12 @@ def matching(session):
     return matching
 
 
-@pytest.mark.parametrize("types", [TYPES, ONLY_MARIADB], ids=["all", "mariadb"])
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    "types",
+    [TYPES, pytest.param(ONLY_MARIADB, marks=pytest.mark.needs("address-types"))],
+    ids=["all", "mariadb"],
+)
 def test_columns_of_each_type_are_compared_as_python_would(scratch, matching, types):
     create(scratch, types)
     for name, (_, _, values) in types.items():
@@ -135,6 +140,7 @@ def test_columns_of_each_type_are_compared_as_python_would(scratch, matching, ty
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
+@pytest.mark.every_server
 @pytest.mark.parametrize("column", ["timestamp", "datetime"])
 @pytest.mark.parametrize(
     "noon",
