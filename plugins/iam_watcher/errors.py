@@ -79,6 +79,14 @@ class JobArgumentError(JobError, ValueError):
     """An argument of the job is not valid."""
 
 
+class DatabaseUnavailable(JobError):  # noqa: N818  a state, named as one
+    """The database can't be reached."""
+
+
+class ConnectionRefused(DatabaseUnavailable):
+    """The database connection can't be used."""
+
+
 class TableError(JobError):
     """The job can't work on this table."""
 

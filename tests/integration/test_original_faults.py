@@ -21,7 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.transaction import LOCK_WAIT_TIMEOUT
+from iam_watcher.jobs.server_errors import LOCK_WAIT_TIMEOUT
 from iam_watcher.jobs.walk import Walk
 
 LONG_AGO = datetime.now(UTC).replace(tzinfo=None, microsecond=0) - timedelta(days=400)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import TableError
-from iam_watcher.jobs.transaction import INDEX_UNUSABLE
+from iam_watcher.jobs.server_errors import INDEX_UNUSABLE, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -120,7 +120,7 @@ def _sample(db: Transactions, plan: Plan, age: Column, used: Iterable[str]) -> l
                 if index is not None:
                     read(BY_INDEX, direction)
             except db.error as error:
-                if not error.args or error.args[0] != INDEX_UNUSABLE:
+                if code_of(error) != INDEX_UNUSABLE:
                     raise
         db.commit()
 

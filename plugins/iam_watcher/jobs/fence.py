@@ -18,6 +18,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import FenceTaken
+from iam_watcher.jobs.server_errors import code_of
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Fence:
         try:
             _ask(connection, END, {"id": other})
         except connection.Error as error:
-            code = error.args[0] if error.args else None
+            code = code_of(error)
             if code in DENIED:
                 raise FenceTaken(
                     f"{self.key!r}: {who} has it and outlived its lease, and this account may not end it "

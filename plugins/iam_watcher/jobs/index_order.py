@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.jobs.order import Found
-from iam_watcher.jobs.transaction import INDEX_UNUSABLE, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL
+from iam_watcher.jobs.server_errors import (
+    INDEX_UNUSABLE,
+    STATEMENT_TIMEOUT_MARIADB,
+    STATEMENT_TIMEOUT_MYSQL,
+    code_of,
+)
 
 if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Rows
@@ -96,7 +101,7 @@ class IndexOrder:
             )
             self._total = self._count(self._rows.predicate, limit)
         except self._db.error as error:
-            if not error.args or error.args[0] not in NOT_BY_INDEX:
+            if code_of(error) not in NOT_BY_INDEX:
                 raise
             return
         self._left_out = +counts

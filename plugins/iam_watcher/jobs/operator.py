@@ -16,6 +16,7 @@ from iam_watcher.errors import (
     ArchiveDamaged,
     BrakeError,
     ClockError,
+    ConnectionRefused,
     FenceTaken,
     JobArgumentError,
     JobError,
@@ -34,7 +35,15 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-PERMANENT = (ArchiveDamaged, JobArgumentError, TableError, ClockError, BrakeError, LockError)
+PERMANENT = (
+    ArchiveDamaged,
+    JobArgumentError,
+    ConnectionRefused,
+    TableError,
+    ClockError,
+    BrakeError,
+    LockError,
+)
 """What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
 
 

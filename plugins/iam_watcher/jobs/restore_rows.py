@@ -13,6 +13,7 @@ from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.column_format import format_of, format_of_type
 from iam_watcher.jobs.operator import DatabaseOperator
 from iam_watcher.jobs.row_archive import KIND
+from iam_watcher.jobs.server_errors import code_of
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _insert(db: Transactions, table: Table, columns: list[Column], rows: list[Ro
     try:
         db.change(query, values)
     except db.error as error:
-        why = REFUSED.get(error.args[0]) if error.args else None
+        why = REFUSED.get(code_of(error) or 0)
         if why is None:
             raise
         if len(rows) == 1:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import JobArgumentError, WalkError
+from iam_watcher.errors import DatabaseUnavailable, JobArgumentError, WalkError
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Predicate:
             with closing(self._replicas[conn_id].cursor()) as cursor:
                 cursor.execute(REPLICA_STATUS)
                 rows, columns = cursor.fetchall(), [column[0] for column in cursor.description or ()]
-        except self._db.error as error:
+        except (self._db.error, DatabaseUnavailable) as error:
             self._forget(conn_id)
             return f"replica {conn_id} can't be asked: {error}"
         # Seconds_Behind_Master on MariaDB, Seconds_Behind_Source on MySQL; NULL while a thread is stopped.

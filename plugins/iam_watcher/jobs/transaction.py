@@ -1,7 +1,7 @@
 """Short transactions that are tried again when the database's answer says that this can help.
 
 It knows nothing of Airflow, and of the database only the Python DB-API (PEP 249, paramstyle "pyformat")
-and the error numbers of MySQL and MariaDB.
+and the error numbers of `server_errors`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from contextlib import closing, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from iam_watcher.errors import TableError, WalkError
+from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable, TableError, WalkError
+from iam_watcher.jobs.server_errors import DENIED, LOST, READ_ONLY, RETRIED, code_of
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -19,23 +20,10 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-LOCK_WAIT_TIMEOUT = 1205
-DEADLOCK = 1213
-STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL = 1969, 3024
-RETRIED = frozenset({LOCK_WAIT_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
-
-# The connection is gone, or the server is not there (again) yet.
-LOST = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
-
-# A right is missing: on the database, the table or a column, or a privilege.
-DENIED = frozenset({1044, 1142, 1143, 1227})
-
 TRIES = 15  # with 0.2 s to 5 s between: about a minute, besides the time-outs themselves
 LONGEST_WAIT = 5.0  # seconds between two tries
 LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
 PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `fence`
-
-INDEX_UNUSABLE = 1176  # it is set to be ignored (MySQL: invisible), and so can't be forced
 
 BATCH = 500  # rows
 
@@ -131,6 +119,7 @@ class Transactions:
             before_retry: called before `work` is tried again.
 
         Raises:
+            ConnectionRefused: the connection was lost, and the server refuses another one.
             TableError: the account lacks a right.
             WalkError: it failed TRIES times, or in a way that trying again can't mend.
         """
@@ -142,15 +131,18 @@ class Transactions:
                     self.close()
                     self._connection = self._reconnect()
                 return work()
-            except self.error as error:
-                code = error.args[0] if error.args else None
-                lost = code in LOST
+            except ConnectionRefused:
+                raise
+            except (self.error, DatabaseUnavailable) as error:
+                code = code_of(error)
+                lost = code in LOST or isinstance(error, DatabaseUnavailable)
                 with suppress(self.error):
                     self._connection.rollback()
                 if code in DENIED:
                     raise TableError(f"{what}: {error}; grant the connection's account this right") from error
                 if tries == TRIES or not (code in RETRIED or (lost and self._reconnect)):
-                    raise WalkError(f"{what}, try {tries} of {TRIES}: {error}") from error
+                    advice = "; let the connection lead to the primary" if code in READ_ONLY else ""
+                    raise WalkError(f"{what}, try {tries} of {TRIES}: {error}{advice}") from error
                 before_retry()
                 self.retries += 1
                 logger.warning("event=retry what=%r try=%d error=%r", what, tries, error)

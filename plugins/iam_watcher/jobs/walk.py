@@ -26,6 +26,7 @@ from iam_watcher.jobs.order import DENSE, KeyOrder
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
 from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.rows import Rows, Taker, Walked
+from iam_watcher.jobs.server_errors import ROW_IS_REFERENCED, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +45,6 @@ WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
 
 # The same, if what is written is to be recorded and the server can tell it.
 RETURNING = "{query} RETURNING {columns}"
-
-ROW_IS_REFERENCED = 1451
 
 
 class Walk:
@@ -240,7 +239,7 @@ class Walk:
                 )
             return self._db.change(query, values)
         except self._db.error as error:
-            if error.args and error.args[0] == ROW_IS_REFERENCED:
+            if code_of(error) == ROW_IS_REFERENCED:
                 return None
             raise
 
