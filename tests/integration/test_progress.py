@@ -139,6 +139,7 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY)")
     scratch.run(f"INSERT INTO t SELECT seq FROM {numbers(100)}")
     monkeypatch.setattr(walked, "EVERY", 0.0)
+    monkeypatch.setattr(walked, "FIRST", 0.0)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
     told = []
     rows = Rows("`t`", "`id`", "TRUE", "DELETE FROM `t`")
@@ -152,6 +153,7 @@ def test_a_job_in_a_watcher_tells(scratch, redis_client, run_dag, monkeypatch):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
     scratch.run(f"INSERT INTO t SELECT seq, '2001-01-01' FROM {numbers(3000)}")
     monkeypatch.setattr(walked, "EVERY", 0.0)
+    monkeypatch.setattr(walked, "FIRST", 0.0)
     seen = []
     write = ProgressRecord.write
 

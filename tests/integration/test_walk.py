@@ -286,6 +286,7 @@ def test_a_missing_right_is_a_table_error(iam, mariadb):
 
 def test_progress_is_logged(table, session, monkeypatch, caplog):
     monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "FIRST", 0.0)
     fill(table, [(1, 50), (2, 150)])
     with caplog.at_level(logging.INFO):
         deletion(session).write()

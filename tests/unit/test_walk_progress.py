@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iam_watcher.jobs.progress import Progress
+from iam_watcher.jobs.progress import Progress, Teller
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,14 @@ def test_the_rate_is_that_of_the_rows_that_were_written():
 def test_it_is_logged_as_facts():
     progress = Progress(examined=9_000, changed=800, rows_per_second=266.6, share=0.123, eta_seconds=None)
     assert str(progress) == "examined=9000 changed=800 rows_per_second=267 walked=12.3% eta=unknown"
+
+
+def test_it_tells_soon_after_the_beginning_and_then_from_time_to_time(monkeypatch):
+    clock, told = [100.0], []
+    monkeypatch.setattr("iam_watcher.jobs.progress.time.monotonic", lambda: clock[0])
+    teller = Teller("t", lambda progress: told.append(progress.share))
+    teller.begin(0.0)
+    for second in range(25):
+        clock[0] = 100.0 + second
+        teller.tell(examined=second, changed=0, share=second / 100)
+    assert told == [0.01, 0.11, 0.21]

@@ -101,6 +101,7 @@ class KeyOrder:
         rows: the table.
         size: of the chunks; its span follows the probes' time.
         after: begin behind this key instead of at the smallest.
+        expected: rows of the whole table, for `share`; None if nobody knows.
 
     Attributes:
         position: the key up to which everything is done; None before `begin` and in an empty table.
@@ -108,12 +109,22 @@ class KeyOrder:
 
     name = "key"
 
-    def __init__(self, db: Transactions, rows: Rows, size: ChunkSize, *, after: int | None = None) -> None:
+    def __init__(
+        self,
+        db: Transactions,
+        rows: Rows,
+        size: ChunkSize,
+        *,
+        after: int | None = None,
+        expected: int | None = None,
+    ) -> None:
         self.position = after
+        self._expected = expected
+        self._examined = 0
         self._db = db
         self._rows = rows
         self._size = size
-        self._first = self._end = 0
+        self._first = self._began = self._end = 0
         self._dense = False
         self._keys_per_row = 1.0
 
@@ -125,6 +136,7 @@ class KeyOrder:
             return
         self._first, self._end = first - 1, last
         self.position = max(first - 1, self.position) if self.position is not None else first - 1
+        self._began = self.position
 
     @property
     def window_name(self) -> str:
@@ -139,10 +151,20 @@ class KeyOrder:
 
     @property
     def share(self) -> float:
-        """How much of the keys' range is done, 0 to 1."""
+        """How much of the rows is done, 0 to 1: by the keys alone, gaps between them would count as rows."""
         if self.position is None or self.finished:
             return 1.0
-        return (self.position - self._first) / (self._end - self._first)
+        keys = self._end - self._first
+        before = (self._began - self._first) / keys
+        if self._expected is None:
+            return (self.position - self._first) / keys
+        keys_done, keys_left = self.position - self._began, self._end - self.position
+        rows_left = min(self._expected * (1 - before) - self._examined, keys_left)
+        if rows_left <= 0:
+            # There are more than expected: as many for each key as so far.
+            rows_left = self._examined / max(1, keys_done) * keys_left
+        rows = self._examined + rows_left
+        return before + (1 - before) * self._examined / rows if rows else before
 
     def window(self) -> dict[str, int]:
         """Return the next span of keys, as the values of the placeholders after and upto."""
@@ -215,7 +237,12 @@ class KeyOrder:
 
     def passed(self, found: Found) -> None:
         """Go on behind what was found."""
-        self.position = found.upto
+        self.counted(found.upto, found.examined)
+
+    def counted(self, upto: int, examined: int) -> None:
+        """Go on behind a key up to which so many rows were looked at."""
+        self.position = upto
+        self._examined += examined
 
     def _probe(self, upto: int, limit: int) -> Any:
         rows = self._rows

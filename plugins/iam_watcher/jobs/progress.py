@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 EVERY = 10.0  # seconds
+FIRST = 1.0  # seconds from the beginning: a person looks whether it works
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Progress:
         examined: rows that it looked at.
         changed: rows that it wrote.
         rows_per_second: of these, in the mean.
-        share: how much of the way is done, 0 to 1: of the range of the keys or, by an index, of the rows
+        share: how much of the way is done, 0 to 1: of the rows of the table or, by an index, of the rows
             that matched at the beginning. A walk that goes on behind a key has the way up to there done.
         eta_seconds: until the end of the way, at the speed so far; None if nothing can be said yet.
     """
@@ -58,7 +59,7 @@ class Progress:
 
 
 class Teller:
-    """Tells every 10 s how far a walk has come: in the log, and to whom else it concerns.
+    """Tells after 1 s and then every 10 s how far a walk has come: in the log, and to whom else it concerns.
 
     Args:
         table: its name.
@@ -77,7 +78,7 @@ class Teller:
             share: how much of the way is done already.
         """
         self._began = time.monotonic()
-        self._next = self._began + EVERY
+        self._next = self._began + FIRST
         self._began_at = share
 
     def tell(self, *, examined: int, changed: int, share: float) -> None:

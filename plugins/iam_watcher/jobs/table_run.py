@@ -64,7 +64,13 @@ class TableRun:
 
     def perform(self) -> dict[str, Any]:
         """Do it and return the report as a dictionary; if it ends early, the report is in the XCom."""
-        report = self._report
+        job, report = self._job, self._report
+        logger.info(
+            "%s of the table %s begins, by the connection %s",
+            "A dry run" if report.dry_run else "A run",
+            job.table,
+            job.mysql_conn_id,
+        )
         try:
             self._connected()
         except BaseException as error:
@@ -151,6 +157,7 @@ class TableRun:
         walk = Walk(
             db,
             plan.rows,
+            expected=report.examined or plan.table.rows or None,
             pace=job.paced,
             caps=Caps(
                 None if max_rows is None else max(0, max_rows - bookmark.changed),
@@ -213,6 +220,7 @@ class TableRun:
             also={"eligible": plan.eligible},
             age=plan.age,
             label=plan.label,
+            expected=plan.table.rows or None,
             pace=self._job.paced,
             hold=self._hold,
             teller=self._teller,

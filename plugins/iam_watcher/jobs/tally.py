@@ -33,6 +33,7 @@ def tally(
     each: Callable[[Sequence[Any]], None] = lambda _: None,
     most: int | None = 0,
     pace: Pace = PACES["fast"],
+    expected: int | None = None,
     hold: Hold | None = None,
     teller: Teller | None = None,
 ) -> Walked:
@@ -47,6 +48,7 @@ def tally(
         each: called after each span with key, age and name of rows that match.
         most: give `each` at most so many rows of the table; None for all.
         pace: how hard to work.
+        expected: rows of the table, as far as that is known, for the teller.
         hold: waits before each span for as long as it has to.
         teller: told how far the count has come.
 
@@ -55,7 +57,7 @@ def tally(
     """
     also = also or {}
     done, size = Walked(), ChunkSize(pace.target)
-    order = KeyOrder(db, rows, size)
+    order = KeyOrder(db, rows, size, expected=expected)
     conditions = {"matched": rows.predicate, **rows.left_out, **also}
     example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, label=label, predicate=rows.predicate)
     left = most
@@ -73,7 +75,7 @@ def tally(
         found = db.read(example, {**rows.values, **window, "limit": wanted}) if wanted else ()
         size.read(time.monotonic() - began, whole_span=True)
         db.commit()
-        order.position = window["upto"]
+        order.counted(window["upto"], examined)
         done.examined += examined
         done.matched += counts["matched"]
         done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})

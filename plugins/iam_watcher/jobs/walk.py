@@ -63,6 +63,7 @@ class Walk:
         recorder: writes down what is changed, before it is committed.
         passed: called after each chunk with the key up to which everything is done, None if the walk does
             not go by the key, and with `changed`.
+        expected: rows of the table, as far as that is known, for the teller.
         hold: waits before each chunk for as long as it has to.
         teller: told how far the walk has come.
 
@@ -84,6 +85,7 @@ class Walk:
         before_write: Callable[[], None] = lambda: None,
         recorder: Recorder | None = None,
         passed: Callable[[int | None, int], None] = lambda *_: None,
+        expected: int | None = None,
         hold: Hold | None = None,
         teller: Teller | None = None,
     ) -> None:
@@ -103,7 +105,7 @@ class Walk:
         self._teller = teller or Teller(rows.table)
         self._size = ChunkSize(pace.target)
         self._index = index if after is None else None
-        self.order: Order = KeyOrder(db, rows, self._size, after=after)
+        self.order: Order = KeyOrder(db, rows, self._size, after=after, expected=expected)
 
     def write(self) -> Walked:
         """Write every row that matches, or as many as the caps allow, and return what was done.
