@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
+import time_machine
+
+from iam_watcher.errors import TickDropped
+from tests.dags.conftest import at
 
 
 # Ticks every hour, down from 09:00 until a moment.
@@ -61,3 +66,43 @@ def test_a_moment_that_passed_while_paused_is_over(deployment):
     deployment.unpaused("09:00:05")
     assert deployment.scheduler_comes("09:00:06") == []
     assert deployment.next == ""
+
+
+@pytest.mark.parametrize("within_savepoint", [False, True])
+def test_a_tick_is_dropped_once_also_by_a_scheduler_that_uses_savepoints(deployment, within_savepoint):
+    """As Airflow means to: what was written before the exception is rolled back with it."""
+    deployment.store("@hourly", missed_grace=timedelta(0))
+    deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")
+    deployment.due("09:00:00")
+    deployment.session.commit()
+    deployment.up_since("09:05:00")
+    session, model = deployment.session, deployment.model
+    with time_machine.travel(at("09:05:01"), tick=False):
+        with (
+            pytest.raises(TickDropped, match="the next is at 2027-03-10T10:00:00"),
+            session.begin_nested() if within_savepoint else nullcontext(),
+        ):
+            deployment.serialized.timetable.next_run_info_from_dag_model(dag_model=model)
+        assert deployment.next == "09:00:00"
+        with session.begin_nested():  # The next DAG's; its release is no commit.
+            model.description = "touched"
+        assert deployment.next == "09:00:00"
+        session.commit()
+    session.expire_all()
+    assert deployment.next == "10:00:00"
+
+
+def test_a_dropped_tick_does_not_undo_what_another_did_meanwhile(deployment):
+    """The dag-processor stored a later tick before our transaction could commit."""
+    deployment.store("@hourly", missed_grace=timedelta(0))
+    deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")
+    deployment.due("09:00:00")
+    deployment.up_since("09:05:00")
+    with time_machine.travel(at("09:05:01"), tick=False):
+        with pytest.raises(TickDropped):
+            deployment.serialized.timetable.next_run_info_from_dag_model(dag_model=deployment.model)
+        deployment.session.rollback()
+        deployment.due("11:00:00")
+        deployment.session.commit()
+    deployment.session.expire_all()
+    assert deployment.next == "11:00:00"

@@ -18,10 +18,15 @@ _SLOWEST = timedelta(minutes=5)
 
 
 class History:
-    """The past of one DAG."""
+    """The past of one DAG.
+
+    Args:
+        session: the scheduler's or the dag-processor's.
+        dag_id: of the DAG.
+    """
 
     def __init__(self, session: Session, dag_id: str) -> None:
-        self._session = session
+        self.session = session
         self._dag_id = dag_id
 
     @classmethod
@@ -47,7 +52,7 @@ class History:
             DagRun.run_after < tick,
             or_(DagRun.end_date.is_(None), DagRun.end_date > tick),
         )
-        return list(self._session.scalars(going))
+        return list(self.session.scalars(going))
 
     def has_automated_run(self) -> bool:
         """Tell whether the schedule ever started a run."""
@@ -56,7 +61,7 @@ class History:
         from sqlalchemy import select
 
         return (
-            self._session.scalar(
+            self.session.scalar(
                 select(DagRun.id)
                 .where(DagRun.dag_id == self._dag_id, DagRun.run_type == DagRunType.SCHEDULED)
                 .limit(1)
@@ -81,9 +86,9 @@ class History:
             Log.dttm > moment,
             or_(Log.dag_id == self._dag_id, Log.dag_id.is_(None)),
         )
-        if self._session.scalar(unpaused.limit(1)) is not None:
+        if self.session.scalar(unpaused.limit(1)) is not None:
             return False
-        known = self._session.scalar(
+        known = self.session.scalar(
             select(func.min(DagVersion.created_at)).where(DagVersion.dag_id == self._dag_id)
         )
         return known is None or known <= moment

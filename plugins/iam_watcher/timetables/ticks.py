@@ -10,6 +10,7 @@ from airflow.timetables.base import TimeRestriction
 from iam_watcher.errors import TickDropped
 from iam_watcher.timetables.base import LastRun, ScheduleTimetable
 from iam_watcher.timetables.history import History
+from iam_watcher.timetables.next_tick import store_at_commit
 
 if TYPE_CHECKING:
     from airflow.models.dag import DagModel
@@ -80,7 +81,7 @@ class TickTimetable(ScheduleTimetable):
         """Return the run that the scheduler is about to create.
 
         Raises:
-            TickDropped: there is none to create; `dag_model` has the next tick now.
+            TickDropped: there is none to create; the scheduler's commit stores the next tick.
         """
         info = super().next_run_info_from_dag_model(dag_model=dag_model)
         history = History.of(dag_model)
@@ -92,9 +93,7 @@ class TickTimetable(ScheduleTimetable):
         if reason is None:
             return self.restricted(tick, _ANY_TIME)
         following = self.restricted(self.schedule.next(now), _ANY_TIME)
-        dag_model.next_dagrun = following and following.logical_date
-        dag_model.next_dagrun_data_interval = following and following.data_interval
-        dag_model.next_dagrun_create_after = following and following.run_after
+        store_at_commit(history.session, dag_model, following)
         raise TickDropped(
             f"the run of {dag_model.dag_id!r} at {tick.isoformat()}: {reason}; "
             f"the next is at {following.run_after.isoformat() if following else 'no time'}"
