@@ -33,6 +33,15 @@ def test_missed_while_down(deployment, up, grace, made_up):
     assert deployment.next == f"{int(up[:2]) + 1:02}:00:00"
 
 
+@pytest.mark.parametrize(("comes", "made_up"), [("09:05:00", ["09:00:00"]), ("09:05:01", [])])
+def test_a_scheduler_that_hung_for_over_five_minutes_was_down(deployment, comes, made_up):
+    """Its process was there all the time."""
+    deployment.store("@hourly", missed_grace=timedelta(0))
+    deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")
+    deployment.due("09:00:00")
+    assert deployment.scheduler_comes(comes) == made_up
+
+
 def test_an_hour_is_the_longest_default_grace(deployment):
     deployment.store("0 9 * * *")
     deployment.run("scheduled", "08:00:00", "08:00:02", "08:01:00")

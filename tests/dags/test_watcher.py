@@ -411,3 +411,13 @@ def test_a_job_that_is_always_dry_may_stand_beside_the_forms_dry_run() -> None:
             task_id="count", table="session", age_column="endedAt", older_than_days=30, dry_run=True
         )
     assert dag.task_dict["count"].is_dry_run is True
+
+
+def test_several_watchers_in_one_file(tmp_path: Path) -> None:
+    body = 'for name in ("one", "two", "three"):\n    with Watcher(name, schedule=None):\n'
+    body += '        EmptyOperator(task_id="work")\n'
+    (tmp_path / "several.py").write_text(HEAD + body)
+    bag = DagBag(str(tmp_path))
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"one", "two", "three"}
+    assert all(set(dag.task_dict) == {"acquire", "work", "release"} for dag in bag.dags.values())

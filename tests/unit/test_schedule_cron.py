@@ -15,7 +15,8 @@ from iam_watcher.schedule import InvalidSpec, parse
 from iam_watcher.schedule.fields import KINDS
 
 # Rows [spec, default zone, [[after, [three next ticks]], …]]; null for a refused spec, and for no tick
-# within five years. The answers are those of robfig/cron v3.0.1 itself, built with Go 1.19.
+# within five years. The answers are those of robfig/cron v3.0.1 itself, built with Go 1.19. The last rows
+# have month starts that a clock change skips: answers of its search, built with Go 1.27.
 ROBFIG_ANSWERS = json.loads(Path(__file__).with_name("robfig_answers.json").read_text())
 NEW_YORK = "America/New_York"
 

@@ -40,6 +40,11 @@ _DESCRIPTORS = {
     "@midnight": "0 0 0 * * *",
     "@hourly": "0 0 * * * *",
 }
+# What a plain DAG takes, and what stands for it here.
+_AIRFLOWS = {
+    "@once": "@at <RFC 3339 time>, or schedule=None and a run that you trigger",
+    "@continuous": "@after <duration>, such as @after 10s: each run starts so long after the last one ended",
+}
 _PREFIX = re.compile(r"(?:CRON_)?TZ=([^ ]*)( ?)")
 # What Go's unicode.IsSpace takes for a space. Python's str.split() also splits at U+001C to U+001F.
 _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -96,6 +101,8 @@ def _descriptor(spec: str, text: str, timezone: str, dst: Dst, *, prefixed: bool
         if prefixed:
             raise InvalidSpec(spec, field="time zone", part=timezone, expected="no time zone before @at")
         return At.parse(spec, argument)
+    if text in _AIRFLOWS:
+        raise InvalidSpec(spec, field="descriptor", part=text, expected=_AIRFLOWS[text])
     expected = f"one of {', '.join(_DESCRIPTORS)}, @every <duration>, @after <duration>, @at <RFC 3339 time>"
     raise InvalidSpec(spec, field="descriptor", part=text, expected=expected)
 

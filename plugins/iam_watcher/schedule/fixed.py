@@ -10,6 +10,7 @@ from typing import ClassVar
 from iam_watcher.errors import InvalidSpec
 from iam_watcher.schedule.base import Kind, Schedule, seconds, utc
 from iam_watcher.schedule.duration import format_duration
+from iam_watcher.schedule.zone import FIRST, LAST
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -35,7 +36,7 @@ class Every(Schedule):
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
         size = int(self.duration.total_seconds())
         tick = (seconds(after) // size + 1) * size
-        return datetime.fromtimestamp(tick, after.tzinfo)
+        return datetime.fromtimestamp(tick, after.tzinfo) if tick < LAST else None
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class After(Schedule):
         return f"@after {format_duration(self.duration)}"
 
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
+        if seconds(after) + self.duration.total_seconds() >= LAST:
+            return None
         return (utc(after) + self.duration).astimezone(after.tzinfo)
 
 
@@ -71,12 +74,17 @@ class At(Schedule):
         """Return the schedule of an RFC 3339 time; `spec` is the whole spec, for the error.
 
         Raises:
-            InvalidSpec: `text` isn't such a time, or isn't a date of the calendar.
+            InvalidSpec: `text` isn't such a time, isn't a date of the calendar, or is too near to its ends.
         """
         expected = "an RFC 3339 time with its offset, such as 2027-01-31T08:00:00+01:00"
         if _RFC3339.fullmatch(text):
             try:
-                return cls(datetime.fromisoformat(text.upper()))
+                moment = datetime.fromisoformat(text.upper())
+                if FIRST < seconds(moment) < LAST:
+                    return cls(moment)
+                expected = "a time between the years 1 and 9999 in every time zone"
+            except OverflowError:
+                expected = "a time between the years 1 and 9999 in every time zone"
             except ValueError as error:
                 expected = f"{expected} ({error})"
         raise InvalidSpec(spec, field="@at time", part=text, expected=expected)

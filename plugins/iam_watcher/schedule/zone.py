@@ -14,6 +14,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAY = 86_400
 _BLOCK = 200 * DAY
+# Files beside those of the tz database: what they say is a machine's own choice, or they are missing there.
+_OF_THE_MACHINE = frozenset({"localtime", "posixrules"})
+_LINKED_FOLDERS = ("posix/", "right/")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What Python's calendar has, less two days for the offset.
 FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + 2 * DAY
@@ -44,10 +47,7 @@ class Zone:
         spans = self._spans.get(block)
         if spans is None:
             spans = self._spans[block] = self._find(block * _BLOCK, (block + 1) * _BLOCK)
-        for span in spans:
-            if instant < span.end:
-                return span
-        raise AssertionError(f"the spans of a block cover it: {spans}, {instant}")
+        return next(span for span in spans if instant < span.end)
 
     def instant(self, wall: int) -> int:
         """Return the instant of a wall clock reading, as Go's `time.Date` chooses it.
@@ -98,8 +98,10 @@ def zone(name: str) -> Zone:
     """Return the zone called `name`.
 
     Raises:
-        LookupError: the tz database has no such zone.
+        LookupError: the tz database has no such zone, or another one on another machine.
     """
+    if name in _OF_THE_MACHINE or name.startswith(_LINKED_FOLDERS):
+        raise LookupError(name)
     try:
         return Zone(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
