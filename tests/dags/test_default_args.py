@@ -120,6 +120,18 @@ def test_an_argument_in_default_args_is_not_the_locks(name: str) -> None:
         assert reached - CHANGING, "the table's value would change nothing anywhere"
 
 
+def test_the_queue_of_the_locks_tasks_can_be_set_after_the_with() -> None:
+    dag, _ = built()
+    dag.task_dict["acquire"].queue = dag.task_dict["release"].queue = "iam"
+    dag.validate()
+    again = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    assert {name: task.queue for name, task in again.task_dict.items()} == {
+        "acquire": "iam",
+        "work": "default",
+        "release": "iam",
+    }
+
+
 def test_a_run_with_all_of_them_works_under_the_lock(run_dag, redis_client: Client) -> None:
     """All that lets the work itself run where this test runs."""
     here = set(HOSTILE) - {

@@ -80,6 +80,18 @@ def test_a_task_that_the_skip_does_not_reach_does_not_run_without_the_lock(
     }
 
 
+@pytest.mark.parametrize("marked", ["acquire", "acquire|release"])
+def test_work_whose_acquire_a_person_marked_as_successful_is_no_green_run(
+    run_dag, redis_client: Client, marked: str, caplog, capsys
+) -> None:
+    with Watcher("run_marked", schedule=None, lock=BRIEF) as dag:
+        look()
+    run = run_dag(dag, mark_success_pattern=marked)
+    assert (states(run)["look"], states(run)["run"]) == ("failed", "failed")
+    assert "Clear `acquire`" in caplog.text + capsys.readouterr().out
+    assert redis_client.get("clean") is None
+
+
 def test_the_lock_is_taken_over_between_acquire_and_work(
     run_dag, redis_client: Client, redis_server: Redis
 ) -> None:

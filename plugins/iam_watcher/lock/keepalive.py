@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from iam_watcher.errors import LockBusy, LockError, LockLost, LockUnavailable
 from iam_watcher.lock.grant import Grant
@@ -244,9 +244,9 @@ def guard(context: Context) -> None:
     """Let the task begin only under the lock that `acquire` was granted, and keep that lock alive.
 
     Raises:
-        AirflowSkipException: `acquire` was granted nothing, or the lock is another's now and `on_busy`
-            is "skip".
-        AirflowFailException: the lock is another's now and `on_busy` is "fail".
+        AirflowSkipException: the lock is another's now and `on_busy` is "skip".
+        AirflowFailException: `acquire` was granted nothing (skipped, the work would end in a green run), or
+            the lock is another's now and `on_busy` is "fail".
         LockBusy: the lock is another's now and the task has worked before: skipped, what it did not finish
             would look like a success.
         AirflowException: a process of this very task is still alive; a retry comes later.
@@ -257,7 +257,10 @@ def guard(context: Context) -> None:
     _die_with_parent()  # A supervisor that died before can't answer what comes next.
     grant = Grant.pull(context)
     if grant is None:
-        raise AirflowSkipException("this run was not granted its lock: `acquire` did not succeed in it")
+        raise AirflowFailException(
+            "this run was not granted its lock: its task `acquire` did not run, or was marked as successful. "
+            f"Clear `acquire`, or run the whole DAG: airflow dags test {context['ti'].dag_id}"
+        )
     task, ti = context["task"], context["ti"]
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
     lease = grant.lease(pause=_pause(task))
