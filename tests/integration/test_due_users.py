@@ -11,8 +11,15 @@ from airflow.sdk import DAG, BaseNotifier
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select
 
+from iam_watcher.jobs import due_users
+from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.due_users import Band, bands
+from iam_watcher.jobs.order import KeyOrder
+from iam_watcher.jobs.pace import PACES
+from iam_watcher.jobs.session import read_now, set_up
+from iam_watcher.jobs.throttle import Hold
+from iam_watcher.jobs.transaction import Transactions
 from tests.integration.conftest import numbers
 from tests.integration.test_disable_users import enabled, user
 
@@ -191,3 +198,82 @@ def test_who_is_kept_by_a_new_account_is_told_before_it_is_old_enough(iam, run_d
         assert abs(left - int(one["name"].removeprefix("in-")) * DAY) < timedelta(hours=2)
         assert abs(now - datetime.fromisoformat(one["last_seen"]) - 300 * DAY) < timedelta(hours=1)
     assert enabled(iam) == {"in-2", "in-10", "in-20"}
+
+
+SEEN = "UTC_TIMESTAMP() - INTERVAL 170 DAY"
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("options", [{}, {"min_age_days": 30}])
+def test_a_user_with_a_zero_date_is_not_due_and_keeps_nobody_from_being_warned(iam, run_dag, options):
+    iam.run("SET sql_mode = ''")
+    user(iam, "zero", logined="'0000-00-00'", created="UTC_TIMESTAMP() - INTERVAL 20 DAY")
+    user(iam, "never", logined="NULL", created="'0000-00-00'")
+    user(iam, "due", logined=SEEN, created="'0000-00-00'")
+    told = []
+    run = report(run_dag(warn(lambda context: told.extend(context["due_users"]), **options)))
+    assert [(one["name"], one["days"]) for one in told] == [("due", 14)]
+    assert run["skipped"] == {"zero_date": 2}
+
+
+def test_a_user_without_an_address_is_told_of(iam, run_dag):
+    iam.run("ALTER TABLE user MODIFY email varchar(256) NULL")
+    user(iam, "due", logined=SEEN)
+    iam.run("UPDATE user SET email = NULL")
+    told = []
+    report(run_dag(warn(lambda context: told.extend(context["due_users"]))))
+    assert [(one["name"], one["email"]) for one in told] == [("due", None)]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_right_that_is_missing_is_found_before_a_user_is_disabled(iam, mariadb, run_dag, dry_run):
+    user(iam, "old", logined="UTC_TIMESTAMP() - INTERVAL 200 DAY")
+    iam.run(f"REVOKE SELECT ON iam.user FROM '{mariadb.user}'")
+    iam.run(
+        "GRANT SELECT (id, name, status, isAdmin, loginedAt, createdAt, updatedAt)"
+        f" ON iam.user TO '{mariadb.user}'"
+    )
+    (ti,) = run_dag(warn(None, dry_run=dry_run)).get_task_instances()
+    assert ti.state == "failed"
+    assert "user has no column 'email'" in ti.xcom_pull(task_ids="disable")["error"]
+    assert enabled(iam) == {"old"}
+
+
+def test_a_list_that_is_not_complete_warns_nobody_and_says_so(users, run_dag, caplog):
+    def told(context):
+        raise AssertionError
+
+    first = report(run_dag(warn(told, time_budget=timedelta(microseconds=1))))
+    assert first["stopped"] == "time_budget"
+    assert "No user is warned in this run" in caplog.text
+    later = []
+    report(run_dag(warn(lambda context: later.extend(context["due_users"]))))
+    assert len(later) == 3
+
+
+def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch):
+    walks, asked = [], []
+    begin = KeyOrder.begin
+    monkeypatch.setattr(KeyOrder, "begin", lambda order: walks.append(begin(order)))
+    with mariadb.connect() as connection:
+        connection.autocommit(on=False)
+        set_up(connection)
+        now, db = read_now(connection), Transactions(connection)
+        job = DisableInactiveUsersOperator(task_id="t", max_inactive_days=180, report_to="none")
+        plan = job.plan(read_table(db, "user"), now)
+        found = due_users.users_of(
+            db,
+            plan.rows,
+            bands(plan.cut_off, (14, 3, 30), {}),
+            can_be_disabled=job._users(plan.cut_off, now).can_be_disabled,
+            max_inactive=180 * DAY,
+            pace=PACES["polite"],
+            hold=Hold(db, "user", lambda: asked.append("why"), patience=1),
+        )
+    assert {one["name"]: one["days"] for one in found} == {
+        "seen-178": 3,
+        "never": 3,
+        "seen-170": 14,
+        "seen-160": 30,
+    }
+    assert (len(walks), len(asked)) == (1, 1)

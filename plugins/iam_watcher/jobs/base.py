@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.plan import Plan
     from iam_watcher.jobs.report import Report, Words
     from iam_watcher.jobs.rows import Recorder
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
 NO_THROTTLE = Throttle()
@@ -127,8 +128,8 @@ class TableJobOperator(DatabaseOperator):
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return the facts of the manifest that only the job knows; `kind` is one of them."""
 
-    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
-        """Do what comes after the rows, in a dry run too."""
+    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
+        """Do what comes after the rows, in a dry run too; wait by `hold` before each read of a table."""
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Do the job and return its `Report` as a dictionary.

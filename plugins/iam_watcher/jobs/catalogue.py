@@ -127,7 +127,10 @@ class Table:
         """
         column = self.columns.get(name)
         if column is None:
-            raise TableError(f"{self.name} has no column {name!r}; it has {', '.join(self.columns)}")
+            raise TableError(
+                f"{self.name} has no column {name!r}; it has {', '.join(self.columns)}. The server hides "
+                "columns on which the account has no right"
+            )
         if data_types is not None and column.data_type not in data_types:
             raise TableError(
                 f"column {name!r} of {self.name} is {column.data_type}; "

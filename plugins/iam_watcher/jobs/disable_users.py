@@ -10,7 +10,7 @@ from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
-from iam_watcher.jobs.exempt_names import exempt_condition
+from iam_watcher.jobs.inactive_users import LAST_SEEN, InactiveUsers
 from iam_watcher.log_lines import fact, get_logger
 
 if TYPE_CHECKING:
@@ -24,30 +24,13 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.plan import Plan
     from iam_watcher.jobs.report import Report, Words
     from iam_watcher.jobs.rows import Recorder
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
 logger = get_logger(__name__)
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
 DISABLE = "UPDATE {table} SET `status` = 0"
-
-# Who never logged in counts from the day the account was made.
-LAST_SEEN = "COALESCE(`loginedAt`, `createdAt`)"
-
-# A zero date is smaller than any cut-off, but says nothing about a login.
-INACTIVE = f"{LAST_SEEN} < %(cut_off)s AND {LAST_SEEN} >= '1970-01-01 00:00:01'"
-ZERO_DATE = f"{LAST_SEEN} < '1970-01-01 00:00:01'"
-
-# An account may have been made with the last login of an older one.
-NEW = "`createdAt` >= %(new_since)s"
-
-# Later than that for an account which is still too new when it has been inactive for long enough.
-COUNTED_FROM = (
-    f"GREATEST({LAST_SEEN}, COALESCE(`createdAt` + INTERVAL %(min_age)s - %(max_inactive)s DAY, {LAST_SEEN}))"
-)
-
-ACTIVE = "`status` = 1"
-ADMIN = "`isAdmin` <> 0"
 
 TEXTS = frozenset({"varchar", "char"})
 TIMESTAMPS = frozenset({"timestamp"})
@@ -78,7 +61,8 @@ class DisableInactiveUsersOperator(TableJobOperator):
     :param on_disable: what becomes of the secrets of a disabled user: "keep", they go on working as in
         the original; or "expire_secrets", those that work expire in the same transaction, which is
         announced. This needs a location, for the way back.
-    :param warn_days: list users who are due in so many days, such as (14, 3), once for each number.
+    :param warn_days: list users who are due in so many days, such as (14, 3), once for each number. Pace
+        and throttle apply to the list too. If it takes longer than `time_budget`, nobody is warned.
     :param on_warning: a notifier or a function, called with the context in which `due_users` is that
         list: dicts with `id`, `name`, `email`, `last_seen`, `due`, `days`. If it raises, the task fails
         and is retried with the same list.
@@ -167,6 +151,8 @@ class DisableInactiveUsersOperator(TableJobOperator):
             ("updatedAt", TIMESTAMPS),
         ):
             table.column(name, data_types)
+        if self.warn_days:
+            table.column("email", TEXTS)
         expire = self.on_disable == "expire_secrets"
         if expire and self.archive_location() is None:
             raise JobArgumentError(
@@ -175,27 +161,14 @@ class DisableInactiveUsersOperator(TableJobOperator):
                 "such as 's3://connection@bucket/folder'"
             )
         cut_off = now - timedelta(days=self._days())
-        exempt, values = self._exempt()
-        min_age = arguments.days("min_age_days", self.min_age_days)
-        if min_age:
-            exempt["new_account"] = NEW
-        left_out, others = {"zero_date": f"{ACTIVE} AND {ZERO_DATE}"}, ACTIVE
-        for reason, condition in exempt.items():
-            left_out[reason] = f"{others} AND ({condition}) AND {INACTIVE}"
-            others += f" AND NOT ({condition})"
+        users = self._users(cut_off, now)
         rows = Rows(
             table=table.quoted,
             key=table.key.quoted,
-            predicate=f"{others} AND {INACTIVE}",
+            predicate=users.inactive,
             write=DISABLE.format(table=table.quoted),
-            values={
-                "cut_off": cut_off.replace(tzinfo=None),
-                "new_since": (now - timedelta(days=min_age)).replace(tzinfo=None),
-                "min_age": min_age,
-                "max_inactive": self._days(),
-                **values,
-            },
-            left_out=left_out,
+            values=users.values,
+            left_out=users.left_out,
         )
         share = arguments.share("max_share", self.max_share)
         return Plan(
@@ -204,7 +177,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             cut_off,
             LAST_SEEN,
             _utc,
-            eligible=others,
+            eligible=users.eligible,
             max_share=share,
             label=label(table),
             also_writes=(EXPIRE_REHEARSAL,) if expire else (),
@@ -261,32 +234,39 @@ class DisableInactiveUsersOperator(TableJobOperator):
         )
         return self._recorder
 
-    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
+    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
         """List who is due, and say what else was done."""
         if self._recorder is not None and self.on_disable == "expire_secrets":
             report.also["secrets_expired"] = sum(self._recorder.expired.values())
         if self.warn_days:
-            self._warn(db, plan, report, context)
+            self._warn(db, plan, report, context, hold)
 
-    def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context) -> None:
+    def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
         from iam_watcher.jobs import due_users
 
-        exempt, _ = self._exempt()
         warned = due_users.Warned(context)
         bands = due_users.bands(plan.cut_off, self.warn_days, warned.read())
-        found = []
-        for band in bands:
-            listed = due_users.users_of(
-                db,
-                plan.rows,
-                band,
-                eligible=" AND NOT ".join([ACTIVE, *(f"({condition})" for condition in exempt.values())]),
-                last_seen=LAST_SEEN,
-                seen=COUNTED_FROM,
-                max_inactive=timedelta(days=self._days()),
+        found = due_users.users_of(
+            db,
+            plan.rows,
+            bands,
+            can_be_disabled=self._users(plan.cut_off, datetime.fromisoformat(report.now)).can_be_disabled,
+            max_inactive=timedelta(days=self._days()),
+            pace=self.paced,
+            hold=hold,
+            time_limit=self.time_budget,
+        )
+        if found is None:
+            report.stopped = report.stopped or "time_budget"
+            logger.warning(
+                "No user is warned in this run: the list of users who are due was not complete after "
+                "time_budget=%s. The next run lists them again. If this happens in each run, raise "
+                "time_budget.",
+                self.time_budget,
             )
-            report.also[f"due_in_{band.days}_days"] = len(listed)
-            found += listed
+            return
+        for band in bands:
+            report.also[f"due_in_{band.days}_days"] = sum(user["days"] == band.days for user in found)
         for user in found:
             name = fact(user["name"])
             logger.info("event=user_due user=%s due=%s days=%d", name, user["due"], user["days"])
@@ -296,13 +276,15 @@ class DisableInactiveUsersOperator(TableJobOperator):
             self.on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
         warned.note(bands)
 
-    def _exempt(self) -> tuple[dict[str, str], dict[str, Any]]:
-        """Return reason → condition for users who are never disabled, and the values of placeholders."""
-        exempt = {"admin": ADMIN} if self.exempt_admins else {}
-        named, values = exempt_condition(self.exempt_names)
-        if named:
-            exempt["exempt_name"] = named
-        return exempt, values
+    def _users(self, cut_off: datetime, now: datetime) -> InactiveUsers:
+        return InactiveUsers.of(
+            cut_off=cut_off,
+            now=now,
+            max_inactive_days=self._days(),
+            min_age_days=arguments.days("min_age_days", self.min_age_days),
+            exempt_admins=self.exempt_admins,
+            exempt_names=self.exempt_names,
+        )
 
     def _days(self) -> int:
         return arguments.days("max_inactive_days", self.max_inactive_days)

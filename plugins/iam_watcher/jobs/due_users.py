@@ -7,6 +7,7 @@ nobody is left out because a run was; who logs in is listed anew when the time c
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,24 +16,27 @@ from airflow.sdk import Variable
 
 from iam_watcher.jobs.bookmark import variable
 from iam_watcher.jobs.disabled_users import TEXT
+from iam_watcher.jobs.inactive_users import COUNTED_FROM, LAST_SEEN
 from iam_watcher.jobs.order import KeyOrder
-from iam_watcher.jobs.pace import ChunkSize
+from iam_watcher.jobs.pace import Caps, ChunkSize
 from iam_watcher.jobs.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from airflow.sdk import Context
 
+    from iam_watcher.jobs.pace import Pace
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
 VARIABLE = "iam_watcher:warned:{dag_id}:{task_id}"
-TARGET = 0.1  # seconds that a read should take
 
-DUE = "{seen} >= %(seen_from)s AND {seen} < %(seen_before)s"
+DUE = "{seen} >= %(seen_from{number})s AND {seen} < %(seen_before{number})s"
 
 DETAILS = (
-    "SELECT {key}, {name}, {email}, {last_seen}, {seen} FROM {table} WHERE {key} IN ({keys}) ORDER BY {key}"
+    "SELECT {key}, {name}, {email}, {last_seen}, {seen} FROM {table}"
+    " WHERE {key} IN ({keys}) AND ({predicate}) ORDER BY {key}"
 )
 
 
@@ -49,6 +53,10 @@ class Band:
     days: int
     seen_from: datetime
     seen_before: datetime
+
+    def has(self, seen: datetime) -> bool:
+        """Return whether a user of this last login, as the database has it in UTC, belongs to the band."""
+        return self.seen_from <= seen.replace(tzinfo=UTC) < self.seen_before
 
 
 def bands(cut_off: datetime, warn_days: Iterable[int], warned: dict[str, str]) -> list[Band]:
@@ -89,42 +97,35 @@ class Warned:
 def users_of(
     db: Transactions,
     rows: Rows,
-    band: Band,
+    bands: Sequence[Band],
     *,
-    eligible: str,
-    last_seen: str,
-    seen: str,
+    can_be_disabled: str,
     max_inactive: timedelta,
-) -> list[dict[str, Any]]:
-    """Return the users of a band.
+    pace: Pace,
+    hold: Hold,
+    time_limit: timedelta | None = None,
+) -> list[dict[str, Any]] | None:
+    """Return the users of all bands, found in one walk; None if the time limit ended it.
 
     Args:
         db: where.
-        rows: the table, and the values of `eligible`.
-        band: whom to return.
-        eligible: the condition for users who can be disabled.
-        last_seen: SQL for the last login.
-        seen: SQL for the moment after which they are disabled when `max_inactive` is over: the last login,
-            or a later moment for an account that is too new then.
-        max_inactive: how long.
+        rows: the table, and the values of the conditions.
+        bands: whom to return.
+        can_be_disabled: the condition for users whom a run can disable some day.
+        max_inactive: how long after the moment that they are counted from.
+        pace: how hard to work.
+        hold: waits before each read for as long as it has to.
+        time_limit: begin no read after that long.
 
     Returns:
-        For each `id`, `name`, `email`, `last_seen` and `due` (ISO 8601), and `days`, those of the warning.
+        For each `id`, `name`, `email` (None if there is none), `last_seen` and `due` (ISO 8601), and
+        `days`, those of the warning; in the order of `days`, then of `id`.
     """
-    if band.seen_from >= band.seen_before:
+    due = _rows(rows, bands, can_be_disabled)
+    if due is None:
         return []
-    due = Rows(
-        table=rows.table,
-        key=rows.key,
-        predicate=f"({eligible}) AND {DUE.format(seen=seen)}",
-        write="",
-        values={
-            **rows.values,
-            "seen_from": band.seen_from.replace(tzinfo=None),
-            "seen_before": band.seen_before.replace(tzinfo=None),
-        },
-    )
-    size = ChunkSize(TARGET)
+    caps = Caps(seconds=None if time_limit is None else time_limit.total_seconds())
+    size = ChunkSize(pace.target)
     order = KeyOrder(db, due, size)
     found: list[dict[str, Any]] = []
 
@@ -134,31 +135,56 @@ def users_of(
 
     def chunk() -> tuple[Any, Any]:
         due_now = order.find(size.rows, exact=True)
-        query = DETAILS.format(
-            table=rows.table,
-            key=rows.key,
-            keys=",".join(map(str, due_now.keys or [])),
-            name=TEXT.format(column="`name`"),
-            email=TEXT.format(column="`email`"),
-            last_seen=last_seen,
-            seen=seen,
-        )
-        details = db.read(query, rows.values) if due_now.keys else ()
+        details = db.read(_details(due, due_now.keys), due.values) if due_now.keys else ()
         db.commit()
         return due_now, details
 
-    what = f"users due in {band.days} days"
+    what = "users who are due"
+    began = time.monotonic()
     db.run(begin, what=what, before_retry=size.halve)
     while not order.finished:
+        hold.wait(at_most=caps.seconds_left(time.monotonic() - began))
+        if caps.reached(0, time.monotonic() - began):
+            return None
+        chunk_began = time.monotonic()
         due_now, details = db.run(chunk, what=what, before_retry=size.halve)
         for key, name, email, last, counted in details:
+            (days,) = (band.days for band in bands if band.has(counted))
             found.append({
                 "id": key,
                 "name": name.decode(),
-                "email": email.decode(),
+                "email": None if email is None else email.decode(),
                 "last_seen": last.replace(tzinfo=UTC).isoformat(),
                 "due": (counted.replace(tzinfo=UTC) + max_inactive).isoformat(),
-                "days": band.days,
+                "days": days,
             })  # fmt: skip
         order.passed(due_now)
-    return found
+        db.nap(pace.rest(time.monotonic() - chunk_began))
+    return sorted(found, key=lambda user: (user["days"], user["id"]))
+
+
+def _rows(rows: Rows, bands: Sequence[Band], can_be_disabled: str) -> Rows | None:
+    """Return the users of these bands as rows of the table; None if no band can have one."""
+    parts, values = [], dict(rows.values)
+    for number, band in enumerate(bands):
+        if band.seen_from < band.seen_before:
+            parts.append(f"({DUE.format(seen=COUNTED_FROM, number=number)})")
+            values[f"seen_from{number}"] = band.seen_from.replace(tzinfo=None)
+            values[f"seen_before{number}"] = band.seen_before.replace(tzinfo=None)
+    if not parts:
+        return None
+    predicate = f"({can_be_disabled}) AND ({' OR '.join(parts)})"
+    return Rows(table=rows.table, key=rows.key, predicate=predicate, write="", values=values)
+
+
+def _details(rows: Rows, keys: Sequence[int]) -> str:
+    return DETAILS.format(
+        table=rows.table,
+        key=rows.key,
+        keys=",".join(map(str, keys)),
+        name=TEXT.format(column="`name`"),
+        email=TEXT.format(column="`email`"),
+        last_seen=LAST_SEEN,
+        seen=COUNTED_FROM,
+        predicate=rows.predicate,
+    )

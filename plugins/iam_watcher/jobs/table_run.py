@@ -95,7 +95,7 @@ class TableRun:
                         self._dry_run(db, plan, now)
                     else:
                         self._write(db, plan)
-                job.finish(db, plan, report, self._context)
+                    job.finish(db, plan, report, self._context, self._hold)
             finally:
                 report.retries = db.retries
                 report.duration_seconds = round(time.monotonic() - self._began, 3)
