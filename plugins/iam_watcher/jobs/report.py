@@ -28,7 +28,7 @@ REASONS = {
 
 LIMITS = {"max_rows": "row limit", "time_budget": "time limit"}
 
-OWN_LINES = frozenset({"error", "examples", "real_run"})
+OWN_LINES = frozenset({"archive", "error", "examples", "listed", "real_run"})
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,10 @@ class Report:
         lines = [self._sentence(words)]
         if self.error:
             lines.append(f"The run ended early: {self.error}")
+        if self.archive:
+            lines.append(f"{words.record.capitalize()}: {self.archive}")
+        if self.listed:
+            lines.append(f"List of all of them: {self.listed}")
         lines += [f"The real run would {what}" for what in self.real_run]
         facts = [f"{name}={fact(value)}" for name, value in self.as_dict().items() if _is_short(name, value)]
         lines += textwrap.wrap(
@@ -161,11 +165,8 @@ class Report:
         if self.stopped:
             text += f"; stopped at the {LIMITS[self.stopped]}, the next run goes on there"
         if self.dry_run:
-            where = f"all of them are listed in {self.listed}" if self.listed else "there is no list of them"
-            return f"Dry run: {text}; {where if rows else 'there is nothing to list'}"
-        if self.archive:
-            return f"{text}; {words.record} in {self.archive}"
-        return f"{text}; no {words.record}: {words.without_record}" if rows else text
+            return f"Dry run: {text}{'; there is no list of them' if rows and not self.listed else ''}"
+        return f"{text}; no {words.record}: {words.without_record}" if rows and not self.archive else text
 
 
 def _is_short(name: str, value: object) -> bool:

@@ -1,0 +1,85 @@
+"""The run report as it stands in the log."""
+
+from __future__ import annotations
+
+import pytest
+
+from iam_watcher.jobs.report import Report, Words
+
+USERS = Words("users", "disabled", "undo record", "users can be re-enabled only by name")
+NO_RECORD = "no undo record: users can be re-enabled only by name"
+LOST_ANSWER = "2 more may be disabled, the answer to their commit was lost"
+AT_LIMIT = "stopped at the row limit, the next run goes on there"
+SKIPPED = {"admin": 5, "exempt_name": 15}
+
+
+def lines(**facts):
+    report = Report("user", facts.pop("dry_run", False))
+    for name, value in facts.items():
+        setattr(report, name, value)
+    return report.as_lines(USERS)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (
+            {"changed": 1240, "examined": 2920, "skipped": SKIPPED, "duration_seconds": 0.21, "archive": "f"},
+            [
+                "1,240 of 2,920 users disabled (5 admins and 15 exempt names left alone) in 0.2 s",
+                "Undo record: f",
+            ],
+        ),
+        (
+            {"changed": 1, "examined": 9, "skipped": {"admin": 1, "new_account": 2, "odd": 3}},
+            [f"1 of 9 users disabled (1 admin, 2 new accounts and 3 odd left alone) in 0.0 s; {NO_RECORD}"],
+        ),
+        ({"examined": 9, "skipped": {"admin": 0}}, ["0 of 9 users disabled in 0.0 s"]),
+        (
+            {"changed": 7, "examined": 9, "unconfirmed": 2, "stopped": "max_rows", "archive": "f"},
+            [
+                f"7 of 9 users disabled in 0.0 s; {LOST_ANSWER}; {AT_LIMIT}",
+                "Undo record: f",
+            ],
+        ),
+        (
+            {"examined": 9, "error": "WalkError: no"},
+            ["0 of 9 users disabled in 0.0 s", "The run ended early: WalkError: no"],
+        ),
+        (
+            {"dry_run": True, "matched": 7, "examined": 9, "listed": "f", "real_run": ["a", "b"]},
+            [
+                "Dry run: 7 of 9 users would be disabled in 0.0 s",
+                "List of all of them: f",
+                "The real run would a",
+                "The real run would b",
+            ],
+        ),
+        (
+            {"dry_run": True, "matched": 7, "examined": 9},
+            ["Dry run: 7 of 9 users would be disabled in 0.0 s; there is no list of them"],
+        ),
+    ],
+)
+def test_it_begins_with_sentences(facts, expected):
+    said = lines(**facts)
+    assert said[: len(expected)] == expected
+    assert said[len(expected)].startswith("event=report table=user dry_run=")
+
+
+def test_facts_stand_on_short_lines_and_none_is_cut():
+    skipped = {f"reason_{number}": number for number in range(1, 30)}
+    said = lines(examined=10**9, skipped=skipped, also={"due_in_3_days": 1}, stopped="time_budget")
+    facts = said[1:]
+    assert [line for line in facts if len(line) > 120 and not line.startswith("skipped={")] == []
+    text = " ".join(facts)
+    assert '"reason_29": 29}' in text
+    assert 'also={"due_in_3_days": 1}' in text
+    assert "\0" not in text
+
+
+def test_examples_are_the_last_lines():
+    assert lines(examples=[{"key": 1, "name": "a b"}, {"key": 2}])[-2:] == [
+        'example: key=1 name="a b"',
+        "example: key=2",
+    ]
