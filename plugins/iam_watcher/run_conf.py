@@ -6,6 +6,7 @@ delete. It ignores the whole conf where `[core] dag_run_conf_overrides_params` i
 
 from __future__ import annotations
 
+import json
 import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -44,12 +45,17 @@ def check(
             f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run; a "
             f"key that is meant to be there has to be allowed in the DAG file: conf_keys=[{unknown[0]!r}]"
         )
-    if lost := sorted(key for key in set(given) & set(names) if values.get(key) != given[key]):
+    if lost := sorted(key for key in set(given) & set(names) if _json(values.get(key)) != _json(given[key])):
         raise RunConfError(
             f"the conf sets {_listed(lost)}, but the tasks see other values. Airflow ignores the conf of a "
             "run where [core] dag_run_conf_overrides_params is False; set it to True on all machines, then "
             "trigger a new run"
         )
+
+
+def _json(value: Any) -> str:
+    """Return what the value becomes in a conf: there, a tuple is a list, and 1 is not true."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _suggestion(unknown: Collection[str], names: Collection[str]) -> str:

@@ -23,6 +23,7 @@ REFUSED = {
         "turns a failed run green: Airflow skips the tasks after the one that failed, and judges the run by "
         "them. Remove it; tasks after one that failed don't run anyway"
     ),
+    "task_group": "would give `acquire` and `release` other ids; make the group inside the `with`",
 }
 
 

@@ -1,4 +1,4 @@
-"""No argument that stands in `default_args` reaches `acquire` and `release`: one table of all there are."""
+"""No argument of a DAG file reaches `acquire` and `release`: tables of all that operators and DAGs take."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import Asset, BaseOperator, BaseSensorOperator, ExceptionRetryPolicy, task
+from airflow.sdk import DAG, Asset, BaseOperator, BaseSensorOperator, ExceptionRetryPolicy, task
 from airflow.serialization.serialized_objects import DagSerialization
+from jinja2 import Undefined
 
 from iam_watcher import Watcher
 from tests.dags.runs import BRIEF, states
@@ -118,6 +119,61 @@ def test_an_argument_in_default_args_is_not_the_locks(name: str) -> None:
     if name in inspect.signature(BaseOperator.__init__).parameters and name not in UNSEEN:
         reached = {key for key, value in vars(work).items() if value != vars(plain_work).get(key)}
         assert reached - CHANGING, "the table's value would change nothing anywhere"
+
+
+# Each differs from Airflow's default, and the Watcher has it as a plain DAG would.
+OF_A_DAG: dict[str, Any] = {
+    "access_control": {"viewer": {"DAGs": {"can_read"}}},
+    "allowed_run_types": ["manual"],
+    "auto_register": False,
+    "dag_display_name": "another",
+    "deadline": None,
+    "description": "text",
+    "disable_bundle_versioning": True,
+    "doc_md": "text",
+    "end_date": datetime(2090, 1, 2, tzinfo=UTC),
+    "is_paused_upon_creation": False,
+    "jinja_environment_kwargs": {"keep_trailing_newline": True},
+    "max_active_tasks": 1,
+    "max_consecutive_failed_dag_runs": 3,
+    "on_failure_callback": callback,
+    "on_success_callback": callback,
+    "owner_links": {"airflow": "https://example.com"},
+    "params": {"mine": 1},
+    "render_template_as_native_obj": True,
+    "rerun_with_latest_version": True,
+    "sla_miss_callback": callback,
+    "start_date": datetime(2020, 1, 1, tzinfo=UTC),
+    "template_searchpath": ("/tmp",),  # noqa: S108  nothing is written there
+    "template_undefined": Undefined,
+    "user_defined_filters": {"mine": callback},
+    "user_defined_macros": {"mine": callback},
+}
+# A Watcher refuses or checks these itself, see test_watcher.py.
+CHECKED = {
+    *("catchup", "dagrun_timeout", "default_args", "fail_fast", "max_active_runs", "schedule", "tags"),
+    "task_group",
+}
+
+
+def test_the_table_has_every_argument_of_a_dag() -> None:
+    of_dags = set(inspect.signature(DAG.__init__).parameters)
+    assert of_dags - {"self", "dag_id"} == set(OF_A_DAG) | CHECKED
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The SLA feature:UserWarning")
+@pytest.mark.parametrize("name", OF_A_DAG)
+def test_an_argument_of_a_dag_is_honoured_and_leaves_the_lock_alone(name: str) -> None:
+    plain, _ = built()
+    dag, _ = built(**{name: OF_A_DAG[name]})
+    with DAG("hostile", schedule=None, **{name: OF_A_DAG[name]}) as same:
+        pass
+    dag.validate()
+    assert getattr(dag, name) == getattr(same, name)
+    for own in ("acquire", "release"):
+        mine, theirs = (vars(one.task_dict[own]) for one in (dag, plain))
+        of_the_dag = {*OF_THE_DAG, "end_date"} & {name}
+        assert {key for key in mine if key not in CHANGING and mine[key] != theirs[key]} <= of_the_dag
 
 
 def test_the_queue_of_the_locks_tasks_can_be_set_after_the_with() -> None:

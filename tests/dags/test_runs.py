@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue, task
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from dev.sessions import wait_until
-from iam_watcher import Lock, Watcher
+from iam_watcher import Lock, Watcher, watcher
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
@@ -78,6 +78,21 @@ def test_a_task_that_the_skip_does_not_reach_does_not_run_without_the_lock(
         "release": "skipped",
         "run": "success",
     }
+
+
+def test_a_function_that_creates_tasks_unseen_is_no_green_run(
+    run_dag, redis_client: Client, caplog, capsys
+) -> None:
+    @watcher("run_hidden", schedule=None, lock=BRIEF)
+    def work() -> None:
+        from airflow.providers.standard.operators.empty import EmptyOperator
+
+        EmptyOperator(task_id="hidden")
+
+    run = run_dag(work)
+    assert (states(run)["work"], states(run)["run"]) == ("failed", "failed")
+    said = "the function under @watcher creates tasks (hidden), which nothing would run"
+    assert said in caplog.text + capsys.readouterr().out
 
 
 @pytest.mark.parametrize("marked", ["acquire", "acquire|release"])

@@ -198,6 +198,10 @@ def test_a_native_timetable_passes_through() -> None:
         ),
         ({"catchup": True}, "catchup=True"),
         ({"fail_fast": True}, "fail_fast=True turns a failed run green"),
+        (
+            {"task_group": TaskGroup("group", dag=DAG("other", schedule=None))},
+            "task_group=.* would give `acquire`",
+        ),
         ({"tags": "abc"}, r"tags='abc' is one text; expected a list of texts: tags=\['abc'\]"),
         ({"tags": [1]}, r"tags=\[1\]; expected a list of texts"),
         ({"conf_keys": "ticket"}, r"conf_keys='ticket' is one text.*conf_keys=\['ticket'\]"),

@@ -61,5 +61,11 @@ def test_the_whole_form_without_a_change_needs_no_override() -> None:
     check(dict(PARAMS), values=PARAMS)
 
 
+def test_a_default_is_compared_as_the_form_sends_it() -> None:
+    run_conf.check({"names": ["a"]}, names=["names"], values={"names": ("a",)})
+    with pytest.raises(RunConfError, match="sets 'dry_run'"):
+        run_conf.check({"dry_run": 0}, names=["dry_run"], values={"dry_run": False})
+
+
 def test_a_key_that_the_file_allows() -> None:
     check({"ticket": 7, "dry_run": True}, allowed=["ticket"])
