@@ -47,8 +47,9 @@ class CallSite:
 
 def named(error: Error, dag_id: str) -> Error:
     """Return the error with the Watcher's name before its message, if the message doesn't have it."""
-    if repr(dag_id) not in str(error):
-        error.args = (f"{dag_id!r}: {error}", *error.args[1:])
+    message = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    if repr(dag_id) not in message:
+        error.args = (f"{dag_id!r}: {message}",)
     return error
 
 

@@ -40,7 +40,7 @@ def check(
     if misplaced := sorted({field.name for field in fields(Lock)} & set(dag_arguments)):
         raise WatcherError(f"{', '.join(misplaced)} belongs to the lock: lock=Lock({misplaced[0]}=...)")
     for name, reason in REFUSED.items():
-        if value := dag_arguments.get(name):
+        if (value := dag_arguments.get(name)) not in (None, False):
             raise WatcherError(f"{name}={value!r} {reason}")
     for name, value in (("tags", dag_arguments.get("tags")), ("conf_keys", conf_keys)):
         _texts(name, value)

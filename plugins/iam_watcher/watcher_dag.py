@@ -80,20 +80,17 @@ class Watcher(DAG):
                     f"overlap, missed_grace and dst belong to a schedule given as a text; "
                     f"got schedule={schedule!r}"
                 )
-        except (IamWatcherError, ValueError) as error:
+            site = CallSite.find()
+            given = {"doc_md": site.doc, "max_active_runs": 1, "allowed_run_types": RUN_TYPES} | dag_arguments
+            given["default_args"] = RETRIES | (dag_arguments.get("default_args") or {})
+            given["tags"] = {TAG, *(dag_arguments.get("tags") or ())}
+            super().__init__(dag_id, schedule=schedule, **{**given, "catchup": False})
+        except (IamWatcherError, TypeError, ValueError) as error:
             # From here, so that the line of the DAG file is among the two that Airflow shows.
             raise named(error, dag_id).with_traceback(None)  # noqa: B904  it is the error itself
-        site = CallSite.find()
-        dag_arguments.pop("catchup", None)
-        dag_arguments.setdefault("doc_md", site.doc)
-        dag_arguments.setdefault("max_active_runs", 1)
-        dag_arguments.setdefault("allowed_run_types", RUN_TYPES)
-        dag_arguments["default_args"] = RETRIES | (dag_arguments.get("default_args") or {})
-        dag_arguments["tags"] = {TAG, *(dag_arguments.get("tags") or ())}
-        super().__init__(dag_id, schedule=schedule, catchup=False, **dag_arguments)
         self.fileloc = site.path
         self.lock = Lock(lock) if isinstance(lock, str) else lock
-        self.conf_keys = tuple(conf_keys)
+        self.conf_keys = tuple(conf_keys or ())
         self._inside: set[str] = set()
 
     def __enter__(self) -> Self:

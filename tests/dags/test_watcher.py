@@ -196,6 +196,7 @@ def test_a_native_timetable_passes_through() -> None:
             {"dagrun_timeout": timedelta(hours=1)},
             "dagrun_timeout=.* would skip the release.*execution_timeout",
         ),
+        ({"dagrun_timeout": timedelta(0)}, "dagrun_timeout=.* would skip the release"),
         ({"catchup": True}, "catchup=True"),
         ({"fail_fast": True}, "fail_fast=True turns a failed run green"),
         (
@@ -293,6 +294,8 @@ def test_the_text_of_a_watcher_from_a_factory(tmp_path: Path, monkeypatch, head:
         'Watcher("shown", schedule="@every 1x")',
         'Watcher("shown", schedule="@daily", lock="a b")',
         'Watcher("shown", schedule="@daily", tags="abc")',
+        'Watcher("shown", schedule="@daily", descripton="x")',
+        'Watcher("shown", schedule="@daily", description=5)',
     ],
 )
 def test_an_import_error_shows_the_line_of_the_file_and_the_watcher(tmp_path: Path, line: str) -> None:
