@@ -98,16 +98,15 @@ def airflow_db() -> None:
 
 
 @pytest.fixture
-def run_dag(airflow_db: None) -> Callable[..., DagRun]:
-    """A function that runs a DAG, which a test just built, by `dag.test()` and returns the run."""
+def store_dag(airflow_db: None) -> Callable[[DAG], None]:
+    """A function that stores a DAG, which a test just built, as the dag-processor does."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.serialization.definitions.dag import SerializedDAG
     from airflow.serialization.serialized_objects import LazyDeserializedDAG
     from airflow.utils.session import create_session
 
-    def run(dag: DAG, **arguments: Any) -> DagRun:
-        # dag.test() only runs what the dag-processor has stored: its part is done here.
+    def store(dag: DAG) -> None:
         bundle = "dags-folder"
         with create_session() as session:
             DagBundlesManager().sync_bundles_to_db(session=session)
@@ -116,6 +115,16 @@ def run_dag(airflow_db: None) -> Callable[..., DagRun]:
             SerializedDAG.bulk_write_to_db(bundle, None, [stored], session=session)
             session.commit()
             SerializedDagModel.write_dag(stored, bundle_name=bundle, session=session)
+
+    return store
+
+
+@pytest.fixture
+def run_dag(store_dag: Callable[[DAG], None]) -> Callable[..., DagRun]:
+    """A function that runs a DAG, which a test just built, by `dag.test()` and returns the run."""
+
+    def run(dag: DAG, **arguments: Any) -> DagRun:
+        store_dag(dag)  # dag.test() only runs what is stored.
         return dag.test(**arguments)
 
     return run

@@ -22,8 +22,9 @@ from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.jobs.fence import Fence
 from iam_watcher.lock import SHORTEST_LEASE, keepalive
 from iam_watcher.lock.hook import TIMEOUT_SHARE, reconnect_once
-from iam_watcher.lock.keepalive import PR_SET_PDEATHSIG, KeepAlive
+from iam_watcher.lock.keepalive import KeepAlive
 from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.task_start import PR_SET_PDEATHSIG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +183,7 @@ class _Worker:
             suppress(MySQLdb.OperationalError),
             closing(self._place.mariadb.connect_as_watcher("soak", autocommit=False)) as session,
         ):
-            Fence(run.key, lease=LEASE, verify=alive.verify).take(session)
+            Fence(run.key, lease=LEASE, verify=lambda: alive.verify(alive.check)).take(session)
             for _ in self._steps():
                 alive.check()
                 self._take_time()

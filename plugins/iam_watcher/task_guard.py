@@ -36,9 +36,9 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
         try:
             _check_conf(context, conf_keys)
             if locked:
-                from iam_watcher.lock import keepalive
+                from iam_watcher.lock import task_start
 
-                keepalive.guard(context)
+                task_start.begin(context)
         except Exception as error:
             # Airflow's log view folds what comes before a task's work: end that group.
             log = context["task"].log

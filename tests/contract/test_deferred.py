@@ -14,7 +14,7 @@ from airflow.sdk.serde import serialize
 from airflow.serialization.decoders import smart_decode_trigger_kwargs
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from iam_watcher.errors import LockLost, LockUnavailable
+from iam_watcher.errors import LockError, LockLost, LockUnavailable
 from iam_watcher.lock import deferred, keepalive
 from iam_watcher.lock.deferred import LeaseKeepingTrigger
 from iam_watcher.lock.grant import Grant
@@ -90,6 +90,31 @@ def make_trigger(grant: Grant, make_lease: MakeLease) -> Callable[..., LeaseKeep
         return LeaseKeepingTrigger.around(Gate(MOMENT, ignores), grant, MEMBER, "try-1")
 
     return make
+
+
+def test_a_grant_of_another_version_that_can_be_read_is_worked_under(make_trigger) -> None:
+    trigger = make_trigger()
+    trigger.grant |= {"of a newer version": 1}
+    del trigger.grant["fence"]  # unknown to an older one
+
+    async def scene() -> list[Any]:
+        running = await begin(trigger)
+        Gate.opened.set()
+        return await running
+
+    assert len(asyncio.run(scene())) == 1
+
+
+def test_a_grant_of_another_version_that_cannot_be_read_is_refused_clearly(make_trigger) -> None:
+    trigger = make_trigger()
+    trigger.grant["ttl"] = {"seconds": 60}
+
+    async def scene() -> None:
+        await anext(aiter(trigger.run()))
+
+    with pytest.raises(LockError, match="another version of iam-watcher wrote what 'acquire'"):
+        asyncio.run(scene())
+    assert Gate.seen == ["killed"]
 
 
 async def until(what: Callable[[], object]) -> None:

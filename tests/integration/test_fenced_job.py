@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from iam_watcher import Lock, Watcher
-from iam_watcher.errors import LockLost
+from iam_watcher.errors import LockLost, LockUnavailable
 from iam_watcher.jobs import fence as module
 from iam_watcher.jobs.fence import Fence, fence_name
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -18,9 +18,10 @@ from tests.integration.conftest import numbers
 if TYPE_CHECKING:
     from redis import Redis as Client
 
-    from dev.servers import MariaDB
+    from dev.servers import MariaDB, Redis
 
 BRIEF = Lock("clean", wait=timedelta(0))
+AT_ONCE = {"retries": 1, "retry_delay": timedelta(0)}
 ROWS = 12_000
 
 
@@ -40,9 +41,11 @@ def left(server: MariaDB) -> int:
         return cursor.fetchone()[0]
 
 
-def watcher_of(dag_id: str, job: type[PurgeRowsOperator] = PurgeRowsOperator, lock: Lock = BRIEF) -> Watcher:
+def watcher_of(dag_id: str, lock: Lock = BRIEF, **arguments: Any) -> Watcher:
     with Watcher(dag_id, schedule=None, lock=lock) as dag:
-        job(task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=180)
+        PurgeRowsOperator(
+            task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=180, **arguments
+        )
     return dag
 
 
@@ -148,10 +151,66 @@ def test_a_lost_lock_fails_the_job_without_a_retry(
     def lose() -> None:
         redis_client.set("clean", "x7Qy", px=60_000)
         with pytest.raises(LockLost, match="another took it"):
-            keepalive.verify()
+            keepalive.verify(lambda: None)
         keepalive._current.lease._valid_until = 0.0  # as if the lease were over
 
     in_mid_work(monkeypatch, lose)
     run = run_dag(watcher_of("fence_lost_lease"))
     assert (state(run), tries(run)) == ("failed", 1)
     assert 0 < left(old_rows) < ROWS
+
+
+def test_a_redis_that_refuses_for_too_long_fails_the_try_and_a_retry_does_the_rest(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
+) -> None:
+    from iam_watcher.lock import keepalive
+
+    seen = []
+
+    def demote() -> None:
+        redis_client.replicaof("127.0.0.1", "1")
+        alive = keepalive._current
+        alive.renew()
+        alive.lease._valid_until = 0.0  # as if it had asked until the lease was over
+
+    def promote(context: Any) -> None:
+        redis_client.replicaof("NO", "ONE")
+        seen.append((str(context["exception"]), left(old_rows)))
+
+    in_mid_work(monkeypatch, demote)
+    try:
+        run = run_dag(watcher_of("fence_redis_away", on_retry_callback=promote, **AT_ONCE))
+    finally:
+        redis_client.replicaof("NO", "ONE")
+    ((error, rows),) = seen
+    assert "refused 'clean': READONLY" in error
+    assert 0 < rows < ROWS
+    assert (state(run), tries(run), left(old_rows)) == ("success", 2, 0)
+
+
+def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
+    run_dag, redis_client: Client, redis_server: Redis, old_rows: MariaDB, monkeypatch
+) -> None:
+    from iam_watcher.lock import keepalive
+
+    asked = []
+    beat = keepalive.KeepAlive.beat
+
+    def beat_and_come_back(alive: keepalive.KeepAlive) -> None:
+        try:
+            beat(alive)
+        except LockUnavailable as error:
+            asked.append(error)
+            redis_server.resume()
+            raise
+
+    def end_session_and_blink() -> None:
+        with closing(old_rows.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
+        redis_server.pause()
+
+    monkeypatch.setattr(keepalive.KeepAlive, "beat", beat_and_come_back)
+    in_mid_work(monkeypatch, end_session_and_blink)
+    run = run_dag(watcher_of("fence_redis_blinks"))
+    assert asked
+    assert (state(run), tries(run), left(old_rows)) == ("success", 1, 0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iam_watcher.errors import LockLost, LockUnavailable
+from iam_watcher.errors import JobError, LockLost, LockUnavailable
 from iam_watcher.lock import keepalive, scripts
 from iam_watcher.lock.hook import reconnect_once
 from iam_watcher.lock.hook import redis_client as redis_client_of
@@ -153,6 +153,38 @@ def test_redis_out_of_reach_for_longer_is_a_redis_error(alive: KeepAlive, redis_
     assert isinstance(error, LockUnavailable)
     assert f"{redis_server.port} did not answer" in str(error)
     assert redis_server.password not in str(error)
+
+
+@pytest.mark.parametrize("question", ["verify", "others_at_work"])
+def test_a_question_is_asked_again_while_redis_blinks(
+    redis_client: Client, redis_server: Redis, monkeypatch, question: str
+) -> None:
+    monkeypatch.setattr(keepalive, "ASK_AGAIN_AFTER", 0.01)
+    lease = lease_on(redis_server)
+    assert lease.acquire()
+    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    redis_server.pause()
+    assert not getattr(alive, question)(redis_server.resume)
+
+
+@pytest.mark.parametrize("question", ["verify", "others_at_work"])
+def test_a_question_is_not_asked_for_longer_than_the_lease_or_than_it_is_wanted(
+    redis_client: Client, redis_server: Redis, question: str
+) -> None:
+    def unwanted() -> None:
+        raise JobError("told to stop")
+
+    lease = lease_on(redis_server)
+    assert lease.acquire()
+    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    redis_server.pause()
+    try:
+        with pytest.raises(JobError):
+            getattr(alive, question)(unwanted)
+        with pytest.raises(LockUnavailable, match="did not answer for 'clean'"):
+            getattr(alive, question)(lambda: None)
+    finally:
+        redis_server.resume()
 
 
 def work(port: int, password: str, folder: Path, stops_itself: bool, ttl: float, kill_after: float) -> None:

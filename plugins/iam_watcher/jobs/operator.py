@@ -21,6 +21,7 @@ from iam_watcher.errors import (
     JobArgumentError,
     JobError,
     LockError,
+    LockUnavailable,
     TableError,
 )
 from iam_watcher.log_lines import get_logger
@@ -86,6 +87,8 @@ class DatabaseOperator(BaseOperator):
             if grant is not None and grant.on_busy == "skip":
                 raise AirflowSkipException(str(error)) from error
             raise AirflowFailException(str(error)) from error
+        except LockUnavailable:
+            raise  # Redis may be back at the next try.
         except PERMANENT as error:
             raise AirflowFailException(str(error)) from error
 
@@ -100,7 +103,7 @@ class DatabaseOperator(BaseOperator):
 
         fence = self._fence() if fenced else None
         connection = connect(self.mysql_conn_id, fence)
-        reconnect = partial(_reconnect, self.mysql_conn_id, fence)
+        reconnect = partial(self._reconnect, fence)
         with closing(Transactions(connection, self._checkpoint, reconnect=reconnect)) as db:
             yield connection, db
 
@@ -138,14 +141,26 @@ class DatabaseOperator(BaseOperator):
         from iam_watcher.jobs.fence import Fence
         from iam_watcher.lock import keepalive
 
-        def verify() -> None:
-            self._checkpoint()
-            keepalive.verify()
-
         grant = keepalive.current_grant()
         if grant is None or not grant.fence:
             return None
-        return Fence(grant.key, lease=grant.ttl, verify=verify, others_at_work=keepalive.others_at_work)
+        return Fence(
+            grant.key,
+            lease=grant.ttl,
+            verify=self._verify,
+            others_at_work=lambda: keepalive.others_at_work(self._checkpoint),
+        )
+
+    def _verify(self) -> None:
+        from iam_watcher.lock import keepalive
+
+        self._checkpoint()
+        keepalive.verify(self._checkpoint)
+
+    def _reconnect(self, fence: Fence | None) -> Connection:
+        """Connect again in mid-work: whoever ended our session may have taken over."""
+        self._verify()
+        return connect(self.mysql_conn_id, fence)
 
 
 def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | None = None) -> Connection:
@@ -166,11 +181,3 @@ def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | No
             connection.close()
             raise
     return connection
-
-
-def _reconnect(conn_id: str, fence: Fence | None) -> Connection:
-    """Connect again in mid-work: whoever ended our session may have taken over."""
-    from iam_watcher.lock import keepalive
-
-    keepalive.verify()
-    return connect(conn_id, fence)

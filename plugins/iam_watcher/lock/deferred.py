@@ -1,6 +1,6 @@
 """LeaseKeepingTrigger: renews a run's lease while one of its tasks is deferred.
 
-The keepalive is a thread of the task's process, and a deferred task has none. So `keepalive.guard` lets the
+The keepalive is a thread of the task's process, and a deferred task has none. So `task_start.begin` lets the
 task's `defer` hand this trigger to Airflow. It runs the task's own trigger inside, and renews lease and mark
 beside it as the thread would: the work that is waited for goes on elsewhere, and the lock must not be free.
 """
@@ -120,7 +120,7 @@ class LeaseKeepingTrigger(BaseTrigger):
 
         A Redis that is away may still have it, so it is asked for as long as a lease lasts.
         """
-        grant = Grant(**self.grant)
+        grant = Grant.from_json(self.grant)
         lease = grant.lease(await _Shared.here().clients(grant))
         alive = keepalive.KeepAlive(lease, self.member, self.nonce, stops_itself=True)
         until = time.monotonic() + grant.ttl

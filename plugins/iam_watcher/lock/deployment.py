@@ -7,14 +7,16 @@ own metadata database (an Airflow Variable), and Redis remembers which fingerpri
 
 from __future__ import annotations
 
+import random
 import re
+import time
 import uuid
 from typing import TYPE_CHECKING
 
 from airflow.sdk import Variable
 from airflow.sdk.configuration import conf
 
-from iam_watcher.errors import DeploymentIdError
+from iam_watcher.errors import DeploymentIdError, LockBusy
 from iam_watcher.lock.answers import node, unavailable
 from iam_watcher.lock.lease import Lease
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 FINGERPRINT = "iam_watcher_fingerprint"  # the Airflow Variable
 CLAIM_KEY = "iam-watcher:deployment:{id}"
+MADE_WITHIN = 10.0  # seconds; who makes the fingerprint and dies blocks the others for so long
+POLL = (0.05, 0.25)  # seconds between two looks for the fingerprint that another makes
 CLAIM_MS = 7 * 86_400_000  # a deployment that is gone gives its id back after so long
 
 # KEYS: claim. ARGV: fingerprint, ms. Returns 1 if the id is ours.
@@ -58,6 +62,7 @@ def claim(clients: Sequence[Redis]) -> None:
     Raises:
         DeploymentIdError: one does.
         LockUnavailable: a server can't be asked, and it is the only one.
+        LockBusy: another task of this deployment has not made its fingerprint in time.
     """
     from redis import RedisError
     from redis.exceptions import RedisClusterException
@@ -81,12 +86,22 @@ def claim(clients: Sequence[Redis]) -> None:
 
 
 def _fingerprint(clients: Sequence[Redis], name: str) -> str:
-    if found := Variable.get(FINGERPRINT, default=None):
-        return str(found)
-    # Two tasks of a new deployment must not each make one.
-    with Lease(clients, f"iam-watcher:fingerprint:{name}", uuid.uuid4().hex, ttl=10):
-        if found := Variable.get(FINGERPRINT, default=None):
-            return str(found)
-        made = uuid.uuid4().hex
-        Variable.set(FINGERPRINT, made, description="Tells this Airflow from others on the same Redis.")
-        return made
+    """Return our fingerprint, and make it if there is none.
+
+    Several watchers may begin at once in a new deployment: one of them makes it, the others wait for it.
+    """
+    lease = Lease(clients, f"iam-watcher:fingerprint:{name}", uuid.uuid4().hex, ttl=MADE_WITHIN)
+    deadline = time.monotonic() + 2 * MADE_WITHIN
+    while not (found := Variable.get(FINGERPRINT, default=None)):
+        if lease.acquire():
+            try:
+                if not Variable.get(FINGERPRINT, default=None):
+                    about = "Tells this Airflow from others on the same Redis."
+                    Variable.set(FINGERPRINT, uuid.uuid4().hex, description=about)
+            finally:
+                lease.release()
+        elif time.monotonic() > deadline:
+            raise LockBusy(lease.holder(), lease.key)
+        else:
+            time.sleep(random.uniform(*POLL))  # noqa: S311  jitter, not a secret
+    return str(found)

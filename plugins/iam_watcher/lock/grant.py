@@ -5,23 +5,24 @@ The tasks after it read this from its XCom, not from the DAG file, which may hav
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence  # noqa: TC003  msgspec reads the types
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from iam_watcher.lock import ACQUIRE_TASK_ID
+from iam_watcher.errors import LockError
+from iam_watcher.lock import ACQUIRE_TASK_ID, OnBusy, trial_run
 from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.holder import key_of
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.tick import tick_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow.sdk import Context
     from redis import Redis
 
-    from iam_watcher.lock import Lock, OnBusy
+    from iam_watcher.lock import Lock
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Grant:
     owner: str
     redis_conn_ids: Sequence[str]
     ttl: float
-    on_busy: OnBusy
-    max_hold: float | None
-    fence: bool
-    tick: str
-    tick_kept: float
+    # Defaults: what another version of iam-watcher may have left out.
+    on_busy: OnBusy = "fail"
+    max_hold: float | None = None
+    fence: bool = True
+    tick: str = ""
+    tick_kept: float = 0.0
 
     @classmethod
     def of(cls, lock: Lock, context: Context, *, per_tick: bool = False) -> Self:
@@ -64,9 +66,13 @@ class Grant:
         """
         run = context["dag_run"]
         tick = tick_of(context) if lock.once_per_tick else None
+        owner = f"{deployment_id()}/{run.dag_id}/{run.run_id}"
+        if trial_run.is_tasks_test():
+            # Not the owner that the run itself is: it may be at work.
+            owner, tick = f"{owner}:tasks-test-{os.getpid()}", None
         return cls(
             key=key_of(lock, run.dag_id, run.run_after if per_tick else None),
-            owner=f"{deployment_id()}/{run.dag_id}/{run.run_id}",
+            owner=owner,
             redis_conn_ids=list(lock.conn_ids),
             ttl=lock.lease.total_seconds(),
             on_busy=lock.on_busy,
@@ -78,9 +84,32 @@ class Grant:
 
     @classmethod
     def pull(cls, context: Context) -> Self | None:
-        """Return what `acquire` of this run was granted, or None if it was granted nothing."""
+        """Return what `acquire` of this run was granted, or None if it was granted nothing.
+
+        Raises:
+            LockError: see `from_json`.
+        """
         value = context["ti"].xcom_pull(task_ids=ACQUIRE_TASK_ID)
-        return cls(**value) if value else None
+        return cls.from_json(value) if value else None
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Return what `to_xcom` gave, also that of an older or a newer version of iam-watcher.
+
+        Fields that this version doesn't know are ignored, those that may be missing have their defaults.
+
+        Raises:
+            LockError: what every version needs is missing, or has another type.
+        """
+        import msgspec
+
+        try:
+            return msgspec.convert(value, cls)
+        except msgspec.ValidationError as error:
+            raise LockError(
+                f"another version of iam-watcher wrote what {ACQUIRE_TASK_ID!r} of this run returned, and "
+                f"this one can't read it ({error}). Clear {ACQUIRE_TASK_ID!r}, or trigger a new run"
+            ) from error
 
     def to_xcom(self) -> dict[str, Any]:
         """Return it as a JSON object."""

@@ -1,9 +1,7 @@
 """Keeps a run's lease alive while one of its tasks works, and stops the task when the lease is lost.
 
-A Watcher gives `guard` to every task inside it as its `pre_execute`, which Airflow runs in the task's
-own process right before `execute`, and again before a deferred task resumes. From then on a thread
-renews the lease every BEAT seconds, together with a mark that this process is alive: a retry waits for
-the mark of its predecessor, and the release for all of them.
+A thread renews the lease every BEAT seconds, together with a mark that this process is alive: a retry
+waits for the mark of its predecessor, and the release for all of them. `task_start` begins it.
 
 The thread never logs and never resolves a connection: in an orphan (its supervisor is dead) logging
 raises, and the channel to the supervisor is the main thread's.
@@ -11,32 +9,32 @@ raises, and the channel to the supervisor is the main thread's.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException
 
 from iam_watcher.errors import LockBusy, LockError, LockLost, LockUnavailable
-from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.sensor import refuse
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-    from airflow.triggers.base import BaseTrigger
+    from collections.abc import Callable
 
+    from iam_watcher.lock.grant import Grant
+    from iam_watcher.lock.holder import Holder
     from iam_watcher.lock.lease import Lease
 
+Answer = TypeVar("Answer")
+
 BEAT = 2.0  # seconds between two renewals
+ASK_AGAIN_AFTER = 0.25  # seconds between two questions to a Redis that can't be asked
 BUSY_TTL = 6.0  # seconds: longer than the longest statement, which a server finishes for a dead client
 KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as Airflow's supervisor has it
 PREDECESSOR_GONE_WITHIN = 30.0  # seconds that a retry waits for the process it replaces
-PR_SET_PDEATHSIG = 1  # see prctl(2)
 
 LOST_BECAUSE = {
     "foreign": "another took it",
@@ -79,10 +77,9 @@ class KeepAlive:
 
     def stop(self) -> None:
         """End the renewals and take the mark off. The lease stays: the run may have more tasks."""
-        if not self._ended.is_set():
-            self._end()
-            with suppress(LockError):  # Redis out of reach: the mark expires by itself.
-                self.lease.leave(self.member, self.nonce)
+        self._end()
+        with suppress(LockError):  # Redis out of reach: the mark expires by itself.
+            self.lease.leave(self.member, self.nonce)
 
     def hand_over(self) -> None:
         """End the renewals and leave a fresh mark to the one that goes on with them in our name.
@@ -125,27 +122,40 @@ class KeepAlive:
         if self._lost is not None:
             raise self._lost
 
-    def verify(self) -> None:
+    def verify(self, wanted: Callable[[], None]) -> None:
         """Ask Redis now, and return if the lease is ours.
+
+        A Redis that can't be asked is asked again for as long as the lease lasts.
+
+        Args:
+            wanted: called before each further question; raises if the answer isn't wanted any more.
 
         Raises:
             LockLost: it is not.
-            LockUnavailable: Redis can't be asked.
+            LockUnavailable: Redis could not be asked until the lease was over.
         """
-        self.check_lease()
-        self.beat()
+        self._ask_again(self.beat, wanted)
 
-    def others_at_work(self) -> bool:
-        """Return whether other tasks of our run are alive under the lock.
-
-        Raises:
-            LockUnavailable: Redis can't be asked.
-        """
-        with self._beating:
-            holder = self.lease.holder()
+    def others_at_work(self, wanted: Callable[[], None]) -> bool:
+        """Return whether other tasks of our run are alive under the lock; see `verify`."""
+        holder = self._ask_again(self._holder, wanted)
         if holder is None or holder.owner != self.lease.owner:
             return False
         return bool(set(holder.busy) - {self.member})
+
+    def _holder(self) -> Holder | None:
+        with self._beating:
+            return self.lease.holder()
+
+    def _ask_again(self, ask: Callable[[], Answer], wanted: Callable[[], None]) -> Answer:
+        while True:
+            self.check_lease()
+            try:
+                return ask()
+            except LockUnavailable as error:
+                self._last_error = error
+            time.sleep(ASK_AGAIN_AFTER)
+            wanted()
 
     def _run(self) -> None:
         while not self._ended.wait(BEAT):
@@ -212,6 +222,27 @@ _current: KeepAlive | None = None
 _grant: Grant | None = None
 
 
+def begin(alive: KeepAlive, grant: Grant) -> None:
+    """Keep the lock of the task that this process runs from now on."""
+    global _current, _grant
+    alive.start()
+    _current, _grant = alive, grant
+
+
+def stop() -> None:
+    """Stop the keepalive of this process, if there is one."""
+    alive = _current
+    forget()
+    if alive is not None:
+        alive.stop()
+
+
+def forget() -> None:
+    """Let the task of this process be one without a lock: it ended, or another process goes on with it."""
+    global _current, _grant  # noqa: PLW0603  one task at a time in a process
+    _current = _grant = None
+
+
 def checkpoint() -> None:
     """Return if the running task may go on; a job calls this between two steps.
 
@@ -224,15 +255,15 @@ def checkpoint() -> None:
         _current.check()
 
 
-def verify() -> None:
-    """Return if Redis says at this moment that the running task may go on; else as `checkpoint`."""
+def verify(wanted: Callable[[], None]) -> None:
+    """Return if Redis says at this moment that the running task may go on; see `KeepAlive.verify`."""
     if _current is not None:
-        _current.verify()
+        _current.verify(wanted)
 
 
-def others_at_work() -> bool:
+def others_at_work(wanted: Callable[[], None]) -> bool:
     """Return whether other tasks of the running task's run are alive; see `KeepAlive.others_at_work`."""
-    return _current is not None and _current.others_at_work()
+    return _current is not None and _current.others_at_work(wanted)
 
 
 def current_grant() -> Grant | None:
@@ -240,80 +271,8 @@ def current_grant() -> Grant | None:
     return _grant
 
 
-def guard(context: Context) -> None:
-    """Let the task begin only under the lock that `acquire` was granted, and keep that lock alive.
-
-    Raises:
-        AirflowSkipException: the lock is another's now and `on_busy` is "skip".
-        AirflowFailException: `acquire` was granted nothing (skipped, the work would end in a green run), or
-            the lock is another's now and `on_busy` is "fail".
-        LockBusy: the lock is another's now and the task has worked before: skipped, what it did not finish
-            would look like a success.
-        AirflowException: a process of this very task is still alive; a retry comes later.
-        LockUnavailable: Redis can't be asked.
-    """
-    global _current, _grant  # noqa: PLW0603  one task at a time in a process
-    stop()
-    _die_with_parent()  # A supervisor that died before can't answer what comes next.
-    grant = Grant.pull(context)
-    if grant is None:
-        raise AirflowFailException(
-            "this run was not granted its lock: its task `acquire` did not run, or was marked as successful. "
-            f"Clear `acquire`, or run the whole DAG: airflow dags test {context['ti'].dag_id}"
-        )
-    task, ti = context["task"], context["ti"]
-    member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
-    lease = grant.lease(pause=_pause(task))
-    _take(lease, grant, member, nonce, again=ti.try_number > 1 or _resumes(ti))
-    _current = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
-    _grant = grant
-    _current.start()
-    _keep_while_deferred(task)
-    for event in ("success", "failure", "retry", "skipped"):
-        name = f"on_{event}_callback"
-        setattr(task, name, [_stop_after, *getattr(task, name)])
-
-
-def stop() -> None:
-    """Stop the keepalive of this process, if there is one."""
-    global _current, _grant  # noqa: PLW0603  one task at a time in a process
-    if _current is not None:
-        _current.stop()
-        _current = _grant = None
-
-
-def _stop_after(context: Context) -> None:  # noqa: ARG001  a callback's signature
-    stop()
-
-
-def _pause(task: Any) -> float:
-    """Return the seconds between two processes of a sensor that works in turns; in between no one renews."""
-    return float(task.poke_interval) if getattr(task, "mode", None) == "reschedule" else 0.0
-
-
-def _resumes(ti: Any) -> bool:
-    """Return whether this process goes on with a task that was deferred."""
-    return bool(ti._ti_context_from_server and ti._ti_context_from_server.next_method)  # noqa: SLF001  no other door
-
-
-def _keep_while_deferred(task: Any) -> None:
-    """Have the triggerer renew the lease when the task goes there by its `defer`."""
-
-    def defer(*, trigger: BaseTrigger, **arguments: Any) -> None:
-        from iam_watcher.lock.deferred import LeaseKeepingTrigger
-
-        global _current, _grant  # noqa: PLW0603  one task at a time in a process
-        if _current is not None and _grant is not None:
-            trigger = LeaseKeepingTrigger.around(trigger, _grant, _current.member, _current.nonce)
-            _current.hand_over()
-            _current = _grant = None
-        type(task).defer(task, trigger=trigger, **arguments)
-
-    task.defer = defer
-
-
-def _take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
-    """Take the lock again and become the one live process of this task, or raise as `guard` says."""
+def take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
+    """Take the lock again and become the one live process of this task; see `task_start.begin`."""
     # Another holder's tasks have marks of the same names: only the lock tells whose they are.
     if not lease.acquire():
         _refuse(lease, grant, again=again)
@@ -339,19 +298,6 @@ def _enter(lease: Lease, member: str, nonce: str) -> None:
                 f"after {PREDECESSOR_GONE_WITHIN:g} s; not starting a second one beside it"
             )
         time.sleep(0.25)
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when its supervisor dies, so that it can't work on as an orphan.
-
-    Linux only, see prctl(2). Not for a run inside `dags test`, whose parent is a person's shell.
-    """
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
-
-    comms: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    if sys.platform == "linux" and not isinstance(comms, InProcessSupervisorComms):
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _write_stderr(text: str) -> None:

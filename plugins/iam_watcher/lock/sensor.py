@@ -62,9 +62,13 @@ class RedisLockSensor(BaseSensorOperator):
             LockUnavailable: Redis can't be asked.
             TaskDeferred: the triggerer waits.
         """
+        from iam_watcher.lock import trial_run
         from iam_watcher.lock.deployment import claim
         from iam_watcher.lock.grant import Grant
 
+        if trial_run.locks_are_off():
+            self.log.warning("Locks are off in this test: nothing is acquired")
+            return {}
         if event:
             logger.info("woken: key=%s reason=%s", event["key"], event["reason"])
         try:
@@ -91,6 +95,9 @@ class RedisLockSensor(BaseSensorOperator):
                 logger.warning("This run is skipped, no task of it works: %s", error)
             raise
         logger.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
+        if trial_run.is_tasks_test():
+            lease.release()
+            self.log.warning("The lock was free; it is released again, because this is `airflow tasks test`")
         return grant.to_xcom()
 
     def on_kill(self) -> None:

@@ -1,0 +1,111 @@
+"""How a task begins under the lock of its run.
+
+A Watcher calls `begin` before every task inside it, in the task's own process: right before `execute`, and
+again before a deferred task resumes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.lock import ACQUIRE_TASK_ID, keepalive, trial_run
+from iam_watcher.lock.deployment import claim
+from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.keepalive import KeepAlive
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
+
+PR_SET_PDEATHSIG = 1  # see prctl(2)
+
+
+def begin(context: Context) -> None:
+    """Let the task begin only under the lock of its run, and keep that lock alive.
+
+    It is the lock that `acquire` was granted. `airflow tasks test` runs no `acquire`: there the task acquires
+    the lock itself, as another owner than its run, and frees it when it ends.
+
+    Raises:
+        AirflowSkipException: the lock is another's now and `on_busy` is "skip".
+        AirflowFailException: `acquire` was granted nothing (skipped, the work would end in a green run), or
+            the lock is another's now and `on_busy` is "fail".
+        LockBusy: the lock is another's now and the task has worked before: skipped, what it did not finish
+            would look like a success. The same in `airflow tasks test`.
+        AirflowException: a process of this very task is still alive; a retry comes later.
+        LockError: the grant is of a version of iam-watcher that this one doesn't understand.
+        LockUnavailable: Redis can't be asked.
+    """
+    keepalive.stop()
+    if trial_run.locks_are_off():
+        return
+    _die_with_parent()  # A supervisor that died before can't answer what comes next.
+    grant = _grant_now(context) if trial_run.is_tasks_test() else Grant.pull(context)
+    if grant is None:
+        raise AirflowFailException(
+            "this run was not granted its lock: its task `acquire` did not run, or was marked as successful. "
+            "Clear `acquire`: it then acquires the lock, and the tasks after it run. To test without Redis, "
+            "see iam_watcher.testing"
+        )
+    task, ti = context["task"], context["ti"]
+    member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
+    lease = grant.lease(pause=_pause(task))
+    again = ti.try_number > 1 or _resumes(ti) or trial_run.is_tasks_test()
+    keepalive.take(lease, grant, member, nonce, again=again)
+    alive = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
+    keepalive.begin(alive, grant)
+    _keep_while_deferred(task, alive, grant)
+
+    def end(context: Context) -> None:  # noqa: ARG001  a callback's signature
+        keepalive.stop()
+        if trial_run.is_tasks_test():
+            lease.release()
+
+    for event in ("success", "failure", "retry", "skipped"):
+        name = f"on_{event}_callback"
+        setattr(task, name, [end, *getattr(task, name)])
+
+
+def _grant_now(context: Context) -> Grant:
+    acquire: Any = context["dag"].get_task(ACQUIRE_TASK_ID)
+    grant = Grant.of(acquire.lock, context, per_tick=acquire.per_tick)
+    claim(grant.clients())
+    return grant
+
+
+def _pause(task: Any) -> float:
+    """Return the seconds between two processes of a sensor that works in turns; in between no one renews."""
+    return float(task.poke_interval) if getattr(task, "mode", None) == "reschedule" else 0.0
+
+
+def _resumes(ti: Any) -> bool:
+    """Return whether this process goes on with a task that was deferred."""
+    return bool(ti._ti_context_from_server and ti._ti_context_from_server.next_method)  # noqa: SLF001  no other door
+
+
+def _keep_while_deferred(task: Any, alive: KeepAlive, grant: Grant) -> None:
+    """Have the triggerer renew the lease when the task goes there by its `defer`."""
+
+    def defer(*, trigger: BaseTrigger, **arguments: Any) -> None:
+        from iam_watcher.lock.deferred import LeaseKeepingTrigger
+
+        trigger = LeaseKeepingTrigger.around(trigger, grant, alive.member, alive.nonce)
+        alive.hand_over()
+        keepalive.forget()
+        type(task).defer(task, trigger=trigger, **arguments)
+
+    task.defer = defer
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when its supervisor dies, so that it can't work on as an orphan.
+
+    Linux only, see prctl(2). Not for a run inside `dags test`, whose parent is a person's shell.
+    """
+    if sys.platform == "linux" and not trial_run.is_in_process():
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
