@@ -211,6 +211,9 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
 
     monkeypatch.setattr(keepalive.KeepAlive, "beat", beat_and_come_back)
     in_mid_work(monkeypatch, end_session_and_blink)
-    run = run_dag(watcher_of("fence_redis_blinks"))
+    try:
+        run = run_dag(watcher_of("fence_redis_blinks"))
+    finally:
+        redis_server.resume()
     assert asked
     assert (state(run), tries(run), left(old_rows)) == ("success", 1, 0)

@@ -164,7 +164,10 @@ def test_a_question_is_asked_again_while_redis_blinks(
     assert lease.acquire()
     alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
     redis_server.pause()
-    assert not getattr(alive, question)(redis_server.resume)
+    try:
+        assert not getattr(alive, question)(redis_server.resume)
+    finally:
+        redis_server.resume()
 
 
 @pytest.mark.parametrize("question", ["verify", "others_at_work"])
