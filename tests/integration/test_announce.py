@@ -42,7 +42,7 @@ def expired(iam):
     iam.run("INSERT INTO user (name, nickname, password, email) VALUES ('u', 'u', '', '')")
     iam.run(
         "INSERT INTO secret (name, username, secretID, secretKey, expires)"
-        f" SELECT seq, 'u', seq, '', 1 FROM {numbers(10)}"
+        f" SELECT seq, 'u', seq, '', 1600000000 FROM {numbers(10)}"
     )
     return iam
 
@@ -150,13 +150,12 @@ KILLED_AFTER_ITS_FIRST_COMMIT = """
 
     Walk._write = and_die
 
-    class TaskInstance:
-        id, task_id, map_index = "killed", "purge", -1
+    from tests.integration.conftest import TaskInstance
 
     PurgeRowsOperator(
         task_id="purge", table="secret", age_column="expires", age_unit="unix_seconds", grace_days=0,
         announce=SECRET_CHANGED,
-    ).execute({"ti": TaskInstance()})
+    ).execute({"ti": TaskInstance("killed")})
 """
 
 

@@ -60,7 +60,7 @@ def our_disable(days=180, *, between=None, **options):
         def writing(self, context):
             yield between or (lambda: None)
 
-    return WithSomethingBetween(task_id="disable", max_inactive_days=days, **{"max_share": 1, **options})
+    return WithSomethingBetween(task_id="disable", max_inactive_days=days, **{"max_share": 1, "report_to": "none", **options})
 
 
 def our_purge(days=180):
