@@ -60,7 +60,9 @@ def our_disable(days=180, *, between=None, **options):
         def writing(self, context):
             yield between or (lambda: None)
 
-    return WithSomethingBetween(task_id="disable", max_inactive_days=days, **{"max_share": 1, "report_to": "none", **options})
+    return WithSomethingBetween(
+        task_id="disable", max_inactive_days=days, **{"max_share": 1, "report_to": "none", **options}
+    )
 
 
 def our_purge(days=180):
@@ -280,12 +282,11 @@ KILLED_IN_THE_MIDDLE = """
 
     Walk._write = stop_before_the_second_chunk
 
-    class TaskInstance:
-        id, task_id, map_index = "killed", "purge", -1
+    from tests.integration.conftest import TaskInstance
 
     PurgeRowsOperator(
         task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=180
-    ).execute({"ti": TaskInstance()})
+    ).execute({"ti": TaskInstance("killed")})
 """
 
 
@@ -314,6 +315,8 @@ def test_a_crash_lost_all_work_and_blocked_until_its_rollback_ended(iam, audit, 
         for line in process.stdout:
             if line.startswith("one chunk is done"):
                 break
+        else:
+            pytest.fail("the process ended before its second chunk")
         process.send_signal(signal.SIGKILL)
     left = len(kept(iam))
     assert 0 < left < len(rows)
