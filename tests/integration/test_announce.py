@@ -144,8 +144,8 @@ KILLED_AFTER_ITS_FIRST_COMMIT = """
 
     write = Walk._write
 
-    def and_die(walk, found):
-        write(walk, found)
+    def and_die(walk, *arguments):
+        write(walk, *arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
     Walk._write = and_die

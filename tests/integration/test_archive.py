@@ -18,6 +18,7 @@ from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.storage import Folder
 from iam_watcher.jobs.walk import Walk
+from iam_watcher.jobs.writer import Writer
 from tests.integration.conftest import TaskInstance, numbers
 
 OLD = "UTC_TIMESTAMP() - INTERVAL 365 DAY"
@@ -213,14 +214,14 @@ def test_a_protected_row_is_not_in_the_archive(scratch, perform, location):
 def test_a_row_that_comes_between_lock_and_delete_stays(iam, mariadb, perform, location, monkeypatch):
     """The range of keys is dense enough to be deleted as a range; but that row is not in the archive."""
     fill(iam, 100)
-    change = Walk._change_keys
+    change = Writer._change_keys
 
     def late_row_first(walk, keys):
         if not iam.rows("SELECT 1 FROM policy_audit WHERE id = 4"):
             iam.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (4, 'l', 'u', {OLD})")
         return change(walk, keys)
 
-    monkeypatch.setattr(Walk, "_change_keys", late_row_first)
+    monkeypatch.setattr(Writer, "_change_keys", late_row_first)
     report = perform(purge(location))
     assert iam.column("SELECT id FROM policy_audit") == [4]
     assert 4 not in kept(report["archive"])
@@ -230,9 +231,9 @@ def test_a_row_that_changes_before_the_lock_is_left(iam, perform, location, monk
     fill(iam, 100)
     write = Walk._write
 
-    def touch_first(walk, found):
+    def touch_first(walk, *arguments):
         iam.run(f"UPDATE policy_audit SET deletedAt = {YOUNG} WHERE id = 30")
-        return write(walk, found)
+        return write(walk, *arguments)
 
     monkeypatch.setattr(Walk, "_write", touch_first)
     report = perform(purge(location))

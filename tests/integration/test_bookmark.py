@@ -56,11 +56,11 @@ class Fails:
         self.chunks = 0
         write = Walk._write
 
-        def fail(walk, found):
+        def fail(walk, *arguments):
             self.chunks += 1
             if self.chunks == chunk:
                 raise ConnectionAbortedError("made by the test")
-            return write(walk, found)
+            return write(walk, *arguments)
 
         monkeypatch.setattr(Walk, "_write", fail)
 
@@ -123,8 +123,8 @@ def test_a_row_limit_holds_for_a_worker_that_is_killed_after_each_commit(table, 
     """A killed process saves nothing any more."""
     write = Walk._write
 
-    def write_and_die(walk, found):
-        write(walk, found)
+    def write_and_die(walk, *arguments):
+        write(walk, *arguments)
         raise Killed
 
     monkeypatch.setattr(Walk, "_write", write_and_die)
@@ -138,9 +138,8 @@ def test_a_row_limit_holds_for_a_worker_that_is_killed_after_each_commit(table, 
 def test_rows_without_an_answer_to_their_commit_count_in_the_next_try(table, run_dag, monkeypatch):
     write = Walk._write
 
-    def no_answer(walk, found):
-        changed, _ = write(walk, found)
-        walk.done.unconfirmed += changed
+    def no_answer(walk, *arguments):
+        walk.done.unconfirmed += write(walk, *arguments).changed
         raise ConnectionError("no answer")
 
     monkeypatch.setattr(Walk, "_write", no_answer)

@@ -248,14 +248,14 @@ def test_the_purge_was_one_delete_that_others_wait_for(iam, audit, mariadb, perf
         assert insert_waits(mariadb)
         connection.rollback()
     chunks, waits = [], []
-    change = Walk._write
+    write = Walk._write
 
-    def observed(walk, found):
+    def observed(walk, change, asked):
         # The row in the middle of the chunk's range: deleted, and not committed yet.
         with monkeypatch.context() as patch:
             patch.setattr(walk._db, "commit", lambda: None)
-            written = change(walk, found)
-        chunks.append(found.matched)
+            written = write(walk, change, asked)
+        chunks.append(asked)
         waits.append(insert_waits(mariadb))
         walk._db.commit()
         return written
@@ -274,11 +274,11 @@ KILLED_IN_THE_MIDDLE = """
 
     write = Walk._write
 
-    def stop_before_the_second_chunk(walk, found):
+    def stop_before_the_second_chunk(walk, *arguments):
         if walk.done.chunks:
             print("one chunk is done", flush=True)
             sys.stdin.read()
-        return write(walk, found)
+        return write(walk, *arguments)
 
     Walk._write = stop_before_the_second_chunk
 

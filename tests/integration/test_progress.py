@@ -142,7 +142,7 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     monkeypatch.setattr(walked, "FIRST", 0.0)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
     told = []
-    rows = Rows("`t`", "`id`", "TRUE", "DELETE FROM `t`")
+    rows = Rows("`t`", "`id`", "TRUE")
     Walk(Transactions(session), rows, after=90, teller=Teller("t", told.append)).write()
     first, last = told
     assert (first.changed, first.share, last.changed, last.share) == (5, 0.95, 10, 1.0)

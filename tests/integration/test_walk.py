@@ -21,7 +21,6 @@ OLD = Rows(
     table="`t`",
     key="`id`",
     predicate="`age` < %(cut_off)s AND `age` > 0",
-    write="DELETE FROM `t`",
     values={"cut_off": 100},
     left_out={"zero": "`age` = 0", "none": "`age` IS NULL"},
 )
@@ -82,7 +81,7 @@ def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, se
 
 def test_an_update_writes_the_matching_rows_only(table, session):
     fill(table, [(1, 50), (2, 150), (3, 50)])
-    rows = Rows("`t`", "`id`", "`age` < 100 AND `note` = 0", "UPDATE `t` SET `note` = 1")
+    rows = Rows("`t`", "`id`", "`age` < 100 AND `note` = 0", "`note` = 1")
     assert deletion(session, rows).write().changed == 2
     assert table.rows("SELECT id, age, note FROM t ORDER BY id") == [(1, 50, 1), (2, 150, 0), (3, 50, 1)]
 
@@ -114,13 +113,13 @@ def test_a_row_that_changed_after_the_probe_is_left_alone(table, session, keys):
 def chunks(monkeypatch):
     """What each chunk was to write: how many rows, and whether by a list of their keys."""
     found = []
-    write = Walk._write
+    write = Walk._write_found
 
-    def noted(walk, chunk):
+    def noted(walk, chunk, until):
         found.append((chunk.matched, chunk.keys is not None))
-        return write(walk, chunk)
+        return write(walk, chunk, until)
 
-    monkeypatch.setattr(Walk, "_write", noted)
+    monkeypatch.setattr(Walk, "_write_found", noted)
     monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 10)
     return found
 
@@ -268,7 +267,7 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(table, session, 
     fill(table, [(1, 50)])
     with session.cursor() as cursor:
         cursor.execute("SET max_statement_time = 0.2")
-    slow = Rows("`t`", "`id`", "`age` < 100 AND SLEEP(5) = 0", "DELETE FROM `t`")
+    slow = Rows("`t`", "`id`", "`age` < 100 AND SLEEP(5) = 0")
     began = time.monotonic()
     with pytest.raises(WalkError, match="1969"):
         deletion(session, slow).write()
@@ -279,7 +278,7 @@ def test_a_missing_right_is_a_table_error(iam, mariadb):
     iam.run("INSERT INTO user (id, name, nickname, password, email) VALUES (1, 'a', 'a', '', '')")
     with closing(mariadb.connect_as_watcher()) as connection:
         set_up(connection)
-        rows = Rows("`user`", "`id`", "TRUE", "DELETE FROM `user`")
+        rows = Rows("`user`", "`id`", "TRUE")
         with pytest.raises(TableError, match=r"DELETE command denied.*grant the connection's account"):
             Walk(Transactions(connection), rows).write()
 

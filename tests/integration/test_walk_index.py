@@ -19,7 +19,6 @@ OLD = Rows(
     table="`t`",
     key="`id`",
     predicate="`age` < %(cut_off)s AND `age` > 0",
-    write="DELETE FROM `t`",
     values={"cut_off": 100},
     left_out={"zero": "`age` = 0", "none": "`age` IS NULL"},
 )

@@ -13,7 +13,7 @@ import pytest
 from dev.servers import MariaDB
 from iam_watcher.errors import WalkError
 from iam_watcher.jobs import throttle, transaction, walk
-from iam_watcher.jobs.pace import Caps, ChunkSize, Pace
+from iam_watcher.jobs.pace import Caps, ChunkSize
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.throttle import Hold
@@ -21,7 +21,7 @@ from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
 from tests.integration.conftest import numbers
 
-OLD = Rows("`t`", "`id`", "`age` < 100", "DELETE FROM `t`")
+OLD = Rows("`t`", "`id`", "`age` < 100")
 
 
 @pytest.fixture
@@ -274,39 +274,3 @@ def test_a_server_that_restarts_is_waited_for(tmp_path):
             done = Walk(db, OLD, before_write=restart).write()
         assert done.changed == 100
         assert db.retries >= 2
-
-
-# Foreign keys
-
-
-def test_rows_that_a_foreign_key_protects_are_counted_and_left(table, session, in_tens):
-    table.run("CREATE TABLE child (t_id int NOT NULL, FOREIGN KEY (t_id) REFERENCES t (id))")
-    table.run("INSERT INTO child VALUES (1), (5), (6), (55), (100), (100)")
-    done = Walk(Transactions(session), OLD, pace=Pace(target=1000, duty=1)).write()
-    assert table.column("SELECT id FROM t ORDER BY id") == [1, 5, 6, 55, 100]
-    assert (done.matched, done.changed, done.skipped) == (100, 95, {"foreign_key": 5})
-
-
-def test_rows_that_are_gone_when_a_protected_one_is_looked_for_are_no_error(table, session):
-    """The range was refused, and its keys are asked for."""
-    db = Transactions(session)
-    table.run("DELETE FROM t WHERE id > 20")
-    table.run("UPDATE t SET age = 150 WHERE id < 3")
-
-    def refused(*_):
-        table.run("UPDATE t SET age = 150")
-        raise MySQLdb.IntegrityError(1451, "made by the test")
-
-    job = Walk(db, OLD)
-    job.order._dense = True
-    db.change = refused
-    done = job.write()
-    assert (done.changed, done.skipped) == (0, {"changed_meanwhile": 18})
-
-
-def test_a_trigger_may_remove_what_protects_a_row(table, session):
-    """So what a foreign key protects can't be told from the catalogue alone."""
-    table.run("CREATE TABLE child (t_id int NOT NULL, FOREIGN KEY (t_id) REFERENCES t (id))")
-    table.run("INSERT INTO child VALUES (1), (5)")
-    table.run("CREATE TRIGGER t_d BEFORE DELETE ON t FOR EACH ROW DELETE FROM child WHERE t_id = OLD.id")
-    assert Walk(Transactions(session), OLD).write().changed == 100

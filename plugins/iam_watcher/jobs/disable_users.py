@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
-DISABLE = "UPDATE {table} SET `status` = 0"
+DISABLE = "`status` = 0"
 
 TEXTS = frozenset({"varchar", "char"})
 TIMESTAMPS = frozenset({"timestamp"})
@@ -166,7 +166,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             table=table.quoted,
             key=table.key.quoted,
             predicate=users.inactive,
-            write=DISABLE.format(table=table.quoted),
+            assignments=DISABLE,
             values=users.values,
             left_out=users.left_out,
         )

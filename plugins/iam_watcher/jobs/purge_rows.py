@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.transaction import Transactions
 
-DELETE = "DELETE FROM {table}"
 
 REDACTED = ("secretKey", "password")
 
@@ -153,7 +152,6 @@ class PurgeRowsOperator(TableJobOperator):
             table=table.quoted,
             key=table.key.quoted,
             predicate=f"{age.old} AND {where}",
-            write=DELETE.format(table=table.quoted),
             values={"cut_off": age.value_of(cut_off), **values},
             left_out={reason: f"{condition} AND {where}" for reason, condition in left_out.items()},
         )

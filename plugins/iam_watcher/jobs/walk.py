@@ -9,7 +9,8 @@ Behaviour:
 4. It can be stopped between two transactions, and nowhere else: see `Transactions`.
 5. A chunk that meets a lock wait time-out, a deadlock, a statement time-out or a lost connection is
    tried again with half the rows. Trying again is safe: rows that are done don't match any more.
-6. A row that a foreign key protects is counted and left.
+6. A row that a foreign key protects is counted and left. At the end such rows are tried again until that
+   helps no more, because rows that went later may have referred to them.
 7. With a recorder it reads the rows under lock, writes just these, and hands them over before it commits.
 
 It goes along the primary key to the end, because the order of the keys is not the order of the ages; or
@@ -19,14 +20,15 @@ by an index on the age, where there is one and few rows match. It knows nothing 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iam_watcher.jobs.index_order import IndexOrder
-from iam_watcher.jobs.order import DENSE, KeyOrder
+from iam_watcher.jobs.order import KeyOrder
 from iam_watcher.jobs.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
 from iam_watcher.jobs.progress import Teller
-from iam_watcher.jobs.rows import Rows, Taker, Walked
-from iam_watcher.jobs.server_errors import ROW_IS_REFERENCED, code_of
+from iam_watcher.jobs.rows import Rows, Walked
+from iam_watcher.jobs.writer import Writer, Written, halved, in_parts, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +38,13 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
+    from iam_watcher.jobs.writer import Parts
 
-# Writes keys that lie close together, by their range: the shortest statement.
-WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicate})"
-
-# Writes keys that lie far apart.
-WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
-
-# The same, if what is written is to be recorded and the server can tell it.
-RETURNING = "{query} RETURNING {columns}"
+# Rows that a foreign key protects are tried again at the end: what referred to them may be gone by then.
+MOST_PROTECTED = 100_000  # keys that are kept for this, a few megabytes
+MOST_PASSES = 20
+GIVE_UP_AFTER = 10_000  # keys in a row that are still protected
+PART = 100  # keys of the first statement
 
 
 class Walk:
@@ -96,16 +96,21 @@ class Walk:
         self._caps = caps
         self._reserve = reserve
         self._before_write = before_write
-        self._recorder = recorder
         # A range with gaps may change rows that no probe has found: too many, if rows are counted to a
         # cap, and unseen, if they are recorded.
         self._exact = caps.max_rows is not None or recorder is not None
+        self._writer = Writer(db, rows, recorder, exact=self._exact)
         self._passed = passed
         self._hold = hold
         self._teller = teller or Teller(rows.table)
         self._size = ChunkSize(pace.target)
         self._index = index if after is None else None
         self.order: Order = KeyOrder(db, rows, self._size, after=after, expected=expected)
+        self._found: Found | None = None  # the chunk that `_rest` is of
+        self._rest: Parts = []
+        self._protected: list[int] = []
+        self._passes = self._changed_before = 0
+        self._in_vain = 0
 
     def write(self) -> Walked:
         """Write every row that matches, or as many as the caps allow, and return what was done.
@@ -114,14 +119,21 @@ class Walk:
             WalkError: a chunk failed too often, or in a way that trying again can't mend; or the walk was
                 held back for too long.
         """
-        began = time.monotonic()
+        self._began = time.monotonic()
         self._run(self._begin)
         self._teller.begin(self.order.share)
-        while not self.order.finished:
+        self._go()
+        while self._try_again():
+            self._go()
+        return self.done
+
+    def _go(self) -> None:
+        """Write chunk by chunk, up to the end or a limit."""
+        while self._rest or not self.order.finished:
             if self._hold is not None:
-                left = self._caps.seconds_left(time.monotonic() - began)
+                left = self._caps.seconds_left(time.monotonic() - self._began)
                 self._hold.wait(at_most=left, meanwhile=self._tell)
-            self.done.stopped = self._caps.reached(self.changed, time.monotonic() - began)
+            self.done.stopped = self._caps.reached(self.changed, time.monotonic() - self._began)
             if self.done.stopped:
                 break
             chunk_began = time.monotonic()
@@ -129,7 +141,24 @@ class Walk:
             self._passed(self.order.position, self.changed)
             self._tell()
             self._db.nap(self._pace.rest(time.monotonic() - chunk_began))
-        return self.done
+
+    def _try_again(self) -> bool:
+        """Take up the protected rows again, if there are any, and rows went since they were tried."""
+        keys, self._protected = sorted(self._protected), []
+        helped = self.done.changed > self._changed_before
+        if self.done.stopped or not keys or not helped or self._passes == MOST_PASSES:
+            return False
+        self._passes += 1
+        self._in_vain = 0
+        self._changed_before = self.done.changed
+        parts = in_parts(keys, PART)
+        self._rest = parts if self._children_first else parts[::-1]
+        return True
+
+    @property
+    def _children_first(self) -> bool:
+        """Whether to begin with the larger keys: every other pass goes the other way."""
+        return self._passes == 0 or self._passes % 2 == 1
 
     @property
     def changed(self) -> int:
@@ -148,106 +177,72 @@ class Walk:
         self._db.commit()
 
     def _chunk(self) -> None:
-        done = self.done
         limit = self._caps.left(self._size.rows, self.changed)
         if limit <= 0:
             return  # A commit without an answer used up the row limit, and this is its second try.
-        found = self.order.find(limit, exact=self._exact)
-        # It read without locks, and may have waited for the disk: the transaction that locks begins now.
-        self._db.commit()
-        changed, protected = self._write(found) if found.matched else (0, 0)
-        self.order.passed(found)
-        done.examined += found.examined
-        # A row may begin to match between probe and write.
-        done.matched += max(found.matched, changed)
-        done.changed += changed
-        done.skipped.update(found.left_out)
-        if protected:
-            done.skipped["foreign_key"] += protected
-        if (meanwhile := found.matched - changed - protected) > 0:
-            done.skipped["changed_meanwhile"] += meanwhile
+        if self._rest:
+            later, parts = split(self._rest, limit)
+            asked = sum(map(len, parts))
+            written = self._write(partial(self._write_keys, parts), asked)
+        else:
+            later = []
+            self._found = found = self.order.find(limit, exact=self._exact)
+            # It read without locks, and may have waited for the disk: the transaction that locks begins now.
+            self._db.commit()
+            asked = found.matched
+            written = self._write(partial(self._write_found, found), asked) if asked else Written()
+            self.done.examined += found.examined
+            # A row may begin to match between probe and write.
+            self.done.matched += max(asked, written.changed)
+            self.done.skipped.update(found.left_out)
+        self._count(written, asked)
+        gave_up = self._passes and self._in_vain > GIVE_UP_AFTER
+        self._rest = [] if gave_up else later + written.rest
+        if self._found is not None and not self._rest:
+            self.order.passed(self._found)
+            self._found = None
 
-    def _write(self, found: Found) -> tuple[int, int]:
-        """Write these rows and commit; return how many changed, and how many are protected."""
-        self._reserve(self.changed + found.matched)
+    def _write(self, change: Callable[[float], Written], asked: int) -> Written:
+        """Write in one transaction and commit; `change` gets the time after which it begins no statement."""
+        self._reserve(self.changed + asked)
         self._before_write()
         began = time.monotonic()
-        if self._recorder is not None:
-            changed, protected = self._change_and_record(found.keys or [], self._recorder)
-        elif found.keys is None:
-            changed, protected = self._change_range(found)
-        else:
-            changed, protected = self._change_keys(found.keys)
+        written = change(began + self._pace.target)
         try:
             self._db.commit()
         except self._db.error:
-            self.done.unconfirmed += changed
+            self.done.unconfirmed += written.changed
             raise
         seconds = time.monotonic() - began
-        self._size.wrote(found.matched, seconds)
+        self._size.wrote(asked - written.left, seconds)
         self.done.chunks += 1
         self.done.longest_chunk = max(self.done.longest_chunk, seconds)
-        return changed, len(protected)
+        return written
 
-    def _change_and_record(self, keys: list[int], recorder: Recorder) -> tuple[int, list[int]]:
-        """Lock and write these keys, and have the rows that were written recorded."""
-        locked = recorder.lock(keys)
-        changed, protected = self._change_keys(locked) if locked else (0, [])
-        if kept := [key for key in locked if key not in set(protected)]:
-            recorder.keep(kept)
-        return changed, protected
-
-    def _change_range(self, found: Found) -> tuple[int, list[int]]:
-        """Write the rows that were counted; return how many changed, and the keys of those protected."""
-        changed = self._change(WRITE_RANGE, first=found.after + 1, last=found.upto)
-        if changed is None:
-            return self._change_keys(self.order.keys_of(found))
-        return changed, []
-
-    def _change_keys(self, keys: list[int]) -> tuple[int, list[int]]:
-        """Write these keys; if a foreign key protects a row among them, find it by halving.
-
-        Returns:
-            How many rows changed, and the keys of those that are protected.
-        """
-        if not keys:
-            return 0, []
-        span = keys[-1] - keys[0] + 1
-        if len(keys) == span or (len(keys) * DENSE >= span and not self._exact):
-            changed = self._change(WRITE_RANGE, first=keys[0], last=keys[-1])
-        else:
-            changed = self._change(WRITE_LIST.replace("{keys}", ",".join(map(str, keys))))
+    def _write_found(self, found: Found, until: float) -> Written:
+        if found.keys is not None:
+            return self._write_keys([found.keys], until)
+        changed = self._writer.write_range(found)
         if changed is not None:
-            return changed, []
-        if len(keys) == 1:
-            return 0, keys
-        half = len(keys) // 2
-        left, right = (self._change_keys(part) for part in (keys[:half], keys[half:]))
-        return left[0] + right[0], left[1] + right[1]
+            return Written(changed)
+        return self._write_keys(halved(self.order.keys_of(found)), until)
 
-    def _change(self, query: str, **values: object) -> int | None:
-        """Return how many rows a statement changed, or None if a foreign key protects one of them.
+    def _write_keys(self, parts: Parts, until: float) -> Written:
+        return self._writer.write_keys(parts, until=until, children_first=self._children_first)
 
-        The server has then taken back this statement only, not the transaction.
-        """
-        rows = self._rows
-        query = query.format(write=rows.write, key=rows.key, predicate=rows.predicate)
-        values = {**rows.values, **values}
-        recorder = self._recorder
-        try:
-            if isinstance(recorder, Taker):
-                return self._db.change_returning(
-                    RETURNING.format(query=query, columns=recorder.returning), values, recorder.take
-                )
-            return self._db.change(query, values)
-        except self._db.error as error:
-            if code_of(error) == ROW_IS_REFERENCED:
-                return None
-            raise
+    def _count(self, written: Written, asked: int) -> None:
+        """Count what a transaction did with the rows that it was asked to write."""
+        done, tried, protected = self.done, asked - written.left, len(written.protected)
+        done.changed += written.changed
+        # In the later passes they were counted as protected before.
+        done.skipped["foreign_key"] += protected - (tried if self._passes else 0)
+        done.skipped["changed_meanwhile"] += max(0, tried - written.changed - protected)
+        done.skipped = +done.skipped
+        self._protected += written.protected[: MOST_PROTECTED - len(self._protected)]
+        self._in_vain = 0 if written.changed else self._in_vain + protected
 
     def _run(self, transaction: Callable[[], None]) -> None:
-        verb = self._rows.write.split()[0]
-        what = f"{verb} on {self._rows.table}, {self.order.window_name}"
+        what = f"{self._rows.verb} on {self._rows.table}, {self.order.window_name}"
         self._db.run(transaction, what=what, before_retry=self._size.halve)
 
     def _tell(self) -> None:
