@@ -216,10 +216,10 @@ def test_a_row_that_comes_between_lock_and_delete_stays(iam, mariadb, perform, l
     fill(iam, 100)
     change = Writer._change_keys
 
-    def late_row_first(walk, keys):
+    def late_row_first(writer, keys, **options):
         if not iam.rows("SELECT 1 FROM policy_audit WHERE id = 4"):
             iam.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (4, 'l', 'u', {OLD})")
-        return change(walk, keys)
+        return change(writer, keys, **options)
 
     monkeypatch.setattr(Writer, "_change_keys", late_row_first)
     report = perform(purge(location))

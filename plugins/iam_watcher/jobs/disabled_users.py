@@ -43,7 +43,7 @@ SECRETS = (
     " WHERE u.{key} IN ({keys}) AND (s.`expires` = 0 OR s.`expires` > UNIX_TIMESTAMP()) FOR UPDATE"
 )
 
-EXPIRE = "UPDATE `secret` SET `expires` = %(now)s WHERE `id` IN ({keys})"
+EXPIRE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = %(now)s WHERE `id` IN ({keys})"
 EXPIRE_REHEARSAL = "UPDATE `secret` SET `expires` = 1"
 
 

@@ -22,11 +22,14 @@ BY_KEY = "SELECT {columns} FROM {table} WHERE {key} IN ({keys}){lock}"
 BY_NAME = "SELECT {columns} FROM {table} WHERE `name` = %(name)s{lock}"
 
 # The clock of inactivity begins anew: else the next run would disable them again.
-ENABLE = "UPDATE {table} SET `status` = 1, `loginedAt` = NOW() WHERE {key} IN ({keys}) AND `status` = 0"
+ENABLE = (
+    "UPDATE {table} FORCE INDEX (PRIMARY) SET `status` = 1, `loginedAt` = NOW()"
+    " WHERE {key} IN ({keys}) AND `status` = 0"
+)
 
 # The secrets that were expired with them.
 SECRETS = "SELECT `id`, `expires` FROM `secret` WHERE `id` IN ({keys}){lock}"
-RESTORE = "UPDATE `secret` SET `expires` = CASE `id` {cases} END WHERE `id` IN ({keys})"
+RESTORE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = CASE `id` {cases} END WHERE `id` IN ({keys})"
 
 # They run the checks of the account's rights and change nothing.
 REHEARSAL = "UPDATE {table} SET `status` = 1, `loginedAt` = NOW() WHERE FALSE"

@@ -60,25 +60,24 @@ class Writer:
         db: the transactions.
         rows: what to write.
         recorder: writes down what is changed.
-        exact: write only keys that were found, never a range with gaps.
     """
 
-    def __init__(self, db: Transactions, rows: Rows, recorder: Recorder | None, *, exact: bool) -> None:
+    def __init__(self, db: Transactions, rows: Rows, recorder: Recorder | None) -> None:
         self._db = db
         self._rows = rows
         self._recorder = recorder
-        self._exact = exact
 
     def write_range(self, found: Found) -> int | None:
         """Write rows that were only counted; return how many, or None if a foreign key protects one."""
         return self._change(WRITE_RANGE, first=found.after + 1, last=found.upto)
 
-    def write_keys(self, parts: Parts, *, until: float, children_first: bool = True) -> Written:
+    def write_keys(self, parts: Parts, *, until: float, exact: bool, children_first: bool = True) -> Written:
         """Write these keys, each part by one statement; if a foreign key protects a row, find it by halving.
 
         Args:
             parts: the last one is written first.
             until: monotonic time after which no statement begins, except for the first.
+            exact: write these keys only, and no range with gaps.
             children_first: begin with the larger keys. Rows that refer to rows of the same table mostly
                 refer to older ones.
         """
@@ -92,7 +91,7 @@ class Writer:
         while written.rest and not (began and time.monotonic() >= until):
             began = True
             keys = written.rest.pop()
-            changed = self._change_keys(keys)
+            changed = self._change_keys(keys, exact=exact)
             if changed is not None:
                 written.changed += changed
                 done += keys
@@ -105,9 +104,9 @@ class Writer:
             recorder.keep(sorted(done))
         return written
 
-    def _change_keys(self, keys: Sequence[int]) -> int | None:
+    def _change_keys(self, keys: Sequence[int], *, exact: bool) -> int | None:
         span = keys[-1] - keys[0] + 1
-        if len(keys) == span or (len(keys) * DENSE >= span and not self._exact):
+        if len(keys) == span or (len(keys) * DENSE >= span and not exact):
             return self._change(WRITE_RANGE, first=keys[0], last=keys[-1])
         return self._change(WRITE_LIST.replace("{keys}", ",".join(map(str, keys))))
 

@@ -1,0 +1,96 @@
+"""How the server finds the rows that a walk writes, and whose locks it meets."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from iam_watcher.jobs import walk
+from iam_watcher.jobs.pace import Caps, ChunkSize
+from iam_watcher.jobs.rows import Rows
+from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.walk import Walk
+
+pytestmark = pytest.mark.every_server
+
+OLD = Rows("`t`", "`id`", "`age` < '2020-01-01'")
+OLD_OF_A_STATE = replace(OLD, predicate=f"{OLD.predicate} AND `state` = 3")
+DISABLE = replace(OLD, assignments="`age` = '2021-01-01'")
+
+ROWS = 2_000
+
+
+@pytest.fixture
+def table(scratch):
+    """Rows of which two of three are old; an index on each column that a condition can name."""
+    scratch.run(
+        "CREATE TABLE t (id bigint unsigned PRIMARY KEY, age datetime NOT NULL, state int NOT NULL,"
+        " note varchar(200) NOT NULL, KEY by_age (age), KEY by_state (state))"
+    )
+    scratch.run_many(
+        "INSERT INTO t VALUES (%s, %s, %s, REPEAT('n', 100))",
+        [(key, "2019-01-01" if key % 3 else "2025-01-01", key % 700) for key in range(1, ROWS + 1)],
+    )
+    scratch.run("ANALYZE TABLE t")
+    return scratch
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The index, and the way it was read, of each statement that a walk writes by."""
+    found = []
+    change = Transactions.change
+
+    def explained(db, query, values=None):
+        with closing(db._connection.cursor()) as cursor:
+            cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {query}", values or {})
+            names = [column[0] for column in cursor.description]
+            plan = dict(zip(names, cursor.fetchone(), strict=True))
+        found.append((plan["key"], plan["type"]))
+        return change(db, query, values)
+
+    monkeypatch.setattr(Transactions, "change", explained)
+    return found
+
+
+@pytest.mark.parametrize("rows", [OLD, OLD_OF_A_STATE, DISABLE])
+@pytest.mark.parametrize("listed", [False, True])
+def test_it_writes_by_the_primary_key(table, session, monkeypatch, plans, rows, listed):
+    """Where a chunk covers most of the table, or another index has few rows of the condition."""
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(0.1, rows=ROWS, span=ROWS - 100))
+    job = Walk(Transactions(session), rows, caps=Caps(max_rows=10**6) if listed else Caps())
+    job.order._dense = not listed
+    assert job.write().changed > 0
+    assert set(plans) == {("PRIMARY", "range")}
+
+
+@pytest.fixture
+def other(mariadb, table):
+    """Another client, in a transaction."""
+    with closing(mariadb.connect("scratch", autocommit=False)) as connection:
+        yield connection.cursor()
+
+
+@pytest.mark.parametrize("key", [3, 1500])
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_lock_on_a_row_that_does_not_match_holds_nothing_up(table, session, other, monkeypatch, key, dense):
+    """At most one wait, for a row in the midst of a range; from then on the keys are named."""
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=900, span=1_000))
+    other.execute("SELECT * FROM t WHERE id = %s FOR UPDATE", [key])
+    db = Transactions(session)
+    job = Walk(db, OLD)
+    job.order._dense = dense
+    job.write()
+    assert table.value("SELECT COUNT(*) FROM t WHERE age < '2020-01-01'") == 0
+    assert db.retries <= 1
+
+
+def test_a_lock_on_an_index_entry_holds_nothing_up(table, session, other):
+    """Its row has the state in question, and does not match."""
+    table.run("UPDATE t SET age = '2025-01-01' WHERE id = 1403")
+    other.execute("UPDATE t SET note = 'locked' WHERE state = 3 AND id = 1403")
+    db = Transactions(session)
+    assert Walk(db, OLD_OF_A_STATE, caps=Caps(max_rows=10**6)).write().changed == 1
+    assert db.retries == 0
