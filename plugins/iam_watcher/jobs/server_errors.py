@@ -83,8 +83,8 @@ UNREACHABLE = {
 """Why a server can't be reached at the moment → what to do."""
 
 PROTECTED = frozenset({1216, 1217, 1451, 1452})
-"""A foreign key refuses the statement, which alone is taken back. 1217 and 1216 come in place of 1451 and 1452
-if the account has no right on the other table."""
+"""A foreign key refuses the statement, which alone is taken back. 1217 and 1216 come in place of 1451 and
+1452 if the account has no right on the other table."""
 
 INDEX_UNUSABLE = 1176  # it is set to be ignored (MySQL: invisible), and so can't be forced
 
