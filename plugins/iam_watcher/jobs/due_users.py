@@ -174,7 +174,7 @@ def _rows(rows: Rows, bands: Sequence[Band], can_be_disabled: str) -> Rows | Non
     if not parts:
         return None
     predicate = f"({can_be_disabled}) AND ({' OR '.join(parts)})"
-    return Rows(table=rows.table, key=rows.key, predicate=predicate, write="", values=values)
+    return Rows(table=rows.table, key=rows.key, predicate=predicate, values=values)
 
 
 def _details(rows: Rows, keys: Sequence[int]) -> str:
