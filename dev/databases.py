@@ -174,9 +174,7 @@ class DatabaseServer(Server):
 class MariaDB(DatabaseServer):
     """The MariaDB of the machine's own Debian."""
 
-    capabilities = frozenset(
-        {"address-types", "aria", "delete-returning", "ignored-index", "statement-time-out"}
-    )
+    capabilities = frozenset({"address-types", "delete-returning", "ignored-index", "write-time-out"})
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str = "mariadb") -> None:
         super().__init__(folder, arguments, name=name)
@@ -232,7 +230,7 @@ class DownloadedMariaDB(MariaDB):
 class MySQL(DatabaseServer):
     """The MySQL of Debian unstable."""
 
-    capabilities = frozenset({"invisible-index", "typed-json"})
+    capabilities = frozenset({"invisible-index", "offline-mode", "typed-json"})
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str = "mysql") -> None:
         super().__init__(folder, arguments, name=name)

@@ -56,7 +56,7 @@ def kept(url, kind="rows"):
     return rows
 
 
-@pytest.fixture(params=["MariaDB", "MySQL"])
+@pytest.fixture(params=[pytest.param("MariaDB", marks=pytest.mark.needs("delete-returning")), "MySQL"])
 def location(tmp_path, request, monkeypatch):
     """A folder; what archives into it does so as on that server, of which only the first returns rows."""
     monkeypatch.setattr(row_archive, "VERSION", f"SELECT '11-{request.param}'")

@@ -85,7 +85,7 @@ def test_a_cap_is_for_all_tries_of_a_run(table, run_dag, monkeypatch):
 
 
 def test_a_cap_is_for_all_tries_of_a_run_by_the_index(table, run_dag, monkeypatch):
-    table.run("INSERT INTO t SELECT seq, UTC_TIMESTAMP() FROM seq_1001_to_20000")
+    table.run(f"INSERT INTO t SELECT seq + 1000, UTC_TIMESTAMP() FROM {numbers(19_000)}")
     table.run("ALTER TABLE t ADD INDEX (age)")
     table.run("ANALYZE TABLE t")
     Fails(monkeypatch, chunk=4)
@@ -102,7 +102,7 @@ def test_a_row_limit_holds_when_something_fails_after_the_last_row(table, run_da
 
     def fails_twice(operator, *arguments):
         tries.append(table.value("SELECT COUNT(*) FROM t"))
-        table.run("INSERT INTO t SELECT seq, '2001-01-01' FROM seq_2001_to_2100")
+        table.run(f"INSERT INTO t SELECT seq + 2000, '2001-01-01' FROM {numbers(100)}")
         table.run("UPDATE t SET id = id + 1000 * %s WHERE id BETWEEN 2001 AND 2100", [len(tries)])
         if len(tries) < 3:
             raise ConnectionError("no mail server")

@@ -6,6 +6,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from tests.integration.conftest import TaskInstance
 
+pytestmark = pytest.mark.every_server
+
 LONG_AGO = "UTC_TIMESTAMP() - INTERVAL 181 DAY"
 LATELY = "UTC_TIMESTAMP() - INTERVAL 179 DAY"
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from dev.servers import MariaDB
 
+pytestmark = pytest.mark.every_server
+
 NAME = fence_name("iam", "clean")
 
 

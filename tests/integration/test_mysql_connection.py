@@ -12,6 +12,8 @@ from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable
 from iam_watcher.jobs.hook import connect
 from tests.integration.test_disable_users import disable, enabled, user
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def connection(monkeypatch, iam_schema):
@@ -101,7 +103,7 @@ def test_an_account_that_is_locked_or_expired(connection, account, spoil, messag
     assert "secret-word" not in str(caught.value)
 
 
-@pytest.mark.parametrize("password", ["ab/cd", "12/cd", "12/c@d", "ab#cd", "12?cd", "ab[cd", "12@3/xyz"])
+@pytest.mark.parametrize("password", ["ab/cd", "12/cd", "12/c@d", "ab#cd", "12?cd", "ab[cd"])
 def test_a_password_that_cuts_its_uri_in_two(connection, monkeypatch, password):
     connection(account=f"someone:{password}", place=f"127.0.0.1:{free_port()}")
     with pytest.raises(DatabaseUnavailable, match="percent-encoded: %2F for '/', %40 for '@'") as caught:

@@ -28,6 +28,9 @@ from tests.integration.test_disable_users import LONG_AGO, enabled, user
 __all__ = ["heard", "location", "with_secrets"]
 
 
+pytestmark = pytest.mark.every_server
+
+
 def test_the_way_back_is_exact(with_secrets, perform, location, heard):
     before = expiries(with_secrets)
     user(with_secrets, "disabled-before", status=0)

@@ -22,7 +22,7 @@ from dev.processes import (
     listening,
     require,
 )
-from dev.servers import MariaDB, Redis
+from dev.servers import Redis, chosen_database
 from dev.sessions import session_members, wait_until
 
 
@@ -90,7 +90,7 @@ def test_the_watchers_account_may_disable_and_purge(iam_schema):
 
 
 def test_restart_and_crash_keep_port_and_rows(tmp_path):
-    with MariaDB(tmp_path / "db") as server:
+    with chosen_database()(tmp_path / "db") as server:
         port = server.port
         server.create_schema()
         with closing(server.connect()) as connection, connection.cursor() as cursor:
@@ -109,7 +109,7 @@ def test_restart_and_crash_keep_port_and_rows(tmp_path):
 
 def test_more_arguments_reach_the_server(tmp_path):
     with (
-        MariaDB(tmp_path / "db", ["--default-time-zone=-05:00", "--sql-mode=ANSI"]) as server,
+        chosen_database()(tmp_path / "db", ["--default-time-zone=-05:00", "--sql-mode=ANSI"]) as server,
         closing(server.connect(database="")) as connection,
         connection.cursor() as cursor,
     ):
@@ -117,7 +117,7 @@ def test_more_arguments_reach_the_server(tmp_path):
         assert cursor.fetchall() == (("-05:00", 1),)
 
 
-@pytest.mark.parametrize("kind", [MariaDB, Redis])
+@pytest.mark.parametrize("kind", [chosen_database(), Redis])
 def test_a_server_that_does_not_start_says_why(tmp_path, kind):
     server = kind(tmp_path / "server", ["--no-such-option=1"])
     with pytest.raises(ProcessError, match=r"(?s)ended with exit code.*no-such-option"):

@@ -13,6 +13,8 @@ from tests.integration.test_archive import OLD, fill, purge
 from tests.integration.test_disable_users import enabled, user
 from tests.integration.test_restore_rows import restore
 
+pytestmark = pytest.mark.every_server
+
 # What an administrator can set for all sessions, and what would change what the jobs do.
 HOSTILE = {
     "auto_increment_increment": 7,
@@ -84,6 +86,15 @@ def setting(connection, name):
     with closing(connection.cursor()) as cursor:
         cursor.execute(f"SELECT @@SESSION.{name}")
         return cursor.fetchone()[0]
+
+
+def isolation(connection):
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(
+            "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')"
+        )
+        (level,) = set(dict(cursor.fetchall()).values())
+    return level
 
 
 @pytest.fixture

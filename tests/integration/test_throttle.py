@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from dev.servers import MariaDB
+from dev.servers import chosen_database
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.throttle import Predicate, Throttle
@@ -51,8 +51,8 @@ def replica(tmp_path_factory):
     """A replica of a second server; both private."""
     folders = [tmp_path_factory.mktemp(name) for name in ("source", "replica")]
     with (
-        MariaDB(folders[0], ["--log-bin=binlog", "--server-id=1"]) as source,
-        MariaDB(folders[1], ["--server-id=2"]) as replica,
+        chosen_database()(folders[0], ["--log-bin=binlog", "--server-id=1"]) as source,
+        chosen_database()(folders[1], ["--server-id=2"]) as replica,
     ):
         follow(replica, source)
         yield replica
@@ -67,14 +67,14 @@ def test_a_replica_that_lags_stands_still_or_is_away_holds_back(why, replica, ma
     at_ease = Throttle(replica_conn_ids=("r",), max_replica_lag=timedelta(hours=1))
     assert why(at_ease, {"r": mariadb}) == "r is not replicating"
     assert why(at_ease, {"r": replica}) == "r is not replicating"
-    run(replica, "START SLAVE")
+    run(replica, "START REPLICA")
     while why(at_ease, {"r": replica}) == "r is not replicating":
         pass
     assert why(at_ease, {"r": replica}) is None
     # Even a replica without any lag is behind a limit below zero.
     strict = Throttle(replica_conn_ids=("r",), max_replica_lag=timedelta(seconds=-1))
     assert why(strict, {"r": replica}) == "replica r is 0 s behind, more than -1"
-    run(replica, "STOP SLAVE")
+    run(replica, "STOP REPLICA")
     assert why(at_ease, {"r": replica}) == "r is not replicating"
     replica.stop()
     assert "replica r can't be asked: (200" in why(at_ease, {"r": replica})
