@@ -141,7 +141,7 @@ def test_secret_columns_are_left_out(iam, perform, location):
     iam.run("INSERT INTO user (name, nickname, password, email) VALUES ('u', 'u', '', '')")
     iam.run(
         "INSERT INTO secret (name, username, secretID, secretKey, expires)"
-        " VALUES ('s', 'u', 'id', 'not-a-secret', 1)"
+        " VALUES ('s', 'u', 'id', 'not-a-secret', 1534308590)"
     )
     options = {"table": "secret", "age_column": "expires", "age_unit": "unix_seconds"}
     report = perform(purge(location, **options))
