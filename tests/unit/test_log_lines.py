@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import pkgutil
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import iam_watcher
 from iam_watcher.errors import JobError
+from iam_watcher.lock.holder import Holder
 from iam_watcher.log_lines import fact, get_logger, one_line
 
 FORGED = "eve\n2026-11-24 INFO event=report changed=0\r\x1b[2K\u2028\u202e"
@@ -40,6 +42,12 @@ def test_every_record_of_ours_is_one_line(caplog):
 
 def test_every_message_of_an_error_is_one_line():
     assert str(JobError(f"name is {FORGED}")).isprintable()
+
+
+def test_what_redis_says_of_a_holder_is_one_line():
+    holder = Holder("clean", FORGED, since=datetime(2026, 11, 26, tzinfo=UTC), busy=(FORGED,))
+    assert str(holder).isprintable()
+    assert str(Holder("clean", FORGED)).isprintable()
 
 
 def test_a_value_with_blanks_does_not_look_like_more_facts():

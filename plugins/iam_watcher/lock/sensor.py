@@ -67,7 +67,7 @@ class RedisLockSensor(BaseSensorOperator):
         from iam_watcher.lock.grant import Grant
 
         if trial_run.locks_are_off():
-            self.log.warning("Locks are off in this test: nothing is acquired")
+            logger.warning("Locks are off in this test: nothing is acquired")
             return {}
         if event:
             logger.info("woken: key=%s reason=%s", event["key"], event["reason"])
@@ -97,7 +97,7 @@ class RedisLockSensor(BaseSensorOperator):
         logger.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
         if trial_run.is_tasks_test():
             lease.release()
-            self.log.warning("The lock was free; it is released again, because this is `airflow tasks test`")
+            logger.warning("The lock was free; it is released again, because this is `airflow tasks test`")
         return grant.to_xcom()
 
     def on_kill(self) -> None:
