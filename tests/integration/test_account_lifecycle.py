@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
 from iam_watcher.errors import ArchiveError
-from iam_watcher.jobs import archive, transaction
+from iam_watcher.jobs import archive, archive_reader, transaction
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.disabled_users import DisabledUsers
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
@@ -47,9 +47,8 @@ def told(url):
     """Return what a report says, by name."""
     return {
         line["name"]: line
-        for written in archive.find(url, kind="disabled_users")
-        for part in written.newest_first()
-        for line in part
+        for written in archive_reader.find(url, kind="disabled_users")
+        for line in written.rows()
     }
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
-from iam_watcher.errors import ArchiveDamaged, ArchiveError, JobArgumentError
-from iam_watcher.jobs import archive, row_archive
+from iam_watcher.errors import ArchiveError
+from iam_watcher.jobs import archive, archive_reader, row_archive
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.refusals import Refusals
 from iam_watcher.jobs.storage import Folder
 from iam_watcher.jobs.walk import Walk
 from iam_watcher.jobs.writer import Writer
@@ -49,10 +50,9 @@ def fill(iam, rows, age=OLD):
 def kept(url, kind="rows"):
     """Return the archived rows by key; of a row in two parts the newer."""
     rows = {}
-    for written in archive.find(url, kind=kind):
-        for part in written.newest_first():
-            for row in part:
-                rows.setdefault(row["id"], row)
+    for written in archive_reader.find(url, kind=kind):
+        for row in written.rows():
+            rows.setdefault(row["id"], row)
     return rows
 
 
@@ -91,16 +91,16 @@ def test_the_manifest_says_what_this_is(iam, perform, location):
     assert report["archive"].startswith(f"{location}/policy_audit/dag/manual__2026-01-01T00_00_00_00_00-")
     (folder,) = Path(report["archive"].removeprefix("file://")).iterdir()
     manifest = json.loads((folder / "manifest.json").read_text())
-    (part,) = manifest["parts"]
+    complete = json.loads((folder / "complete.json").read_text())
+    (part,) = complete["parts"]
     data = (folder / part["name"]).read_bytes()
     assert len(data) == part["bytes"]
-    assert len(gzip.decompress(data).splitlines()) == part["rows"] == manifest["rows"] == 10
+    assert len(gzip.decompress(data).splitlines()) == part["rows"] == complete["rows"] == 10
     expected = {
-        "format": 1,
+        "format": 2,
         "kind": "rows",
         "table": "policy_audit",
         "key": "id",
-        "complete": True,
         "redacted": [],
         "cut_off": report["cut_off"],
         "run_id": "manual__2026-01-01T00:00:00+00:00",
@@ -116,7 +116,7 @@ def test_files_are_for_their_owner_only(iam, perform, location):
     top = Path(location.removeprefix("file://"))
     for path in [top, *top.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-    assert len(list(Path(report["archive"].removeprefix("file://")).rglob("*.*"))) == 2
+    assert len(list(Path(report["archive"].removeprefix("file://")).rglob("*.*"))) == 3
 
 
 def test_an_object_store_will_do(iam, perform, object_store):
@@ -148,10 +148,51 @@ def test_secret_columns_are_left_out(iam, perform, location):
     (row,) = kept(report["archive"]).values()
     assert row["secretID"] == "id"
     assert "secretKey" not in row
-    (written,) = archive.find(report["archive"], kind="rows")
+    (written,) = archive_reader.find(report["archive"], kind="rows")
     assert written.manifest["redacted"] == ["secretKey"]
     for path in Path(location.removeprefix("file://")).rglob("*.gz"):
         assert b"not-a-secret" not in gzip.decompress(path.read_bytes())
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("x varchar(9) NOT NULL", True),
+        ("x varchar(9) NOT NULL DEFAULT ''", False),
+        ("x varchar(9) NULL", False),
+        ("x int AS (id + 1) STORED", False),
+    ],
+)
+def test_an_archive_that_cannot_be_restored_is_said_to_be_one(
+    scratch, perform, location, caplog, column, said, dry_run
+):
+    scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, {column})")
+    options = {"table": "t", "age_column": "age", "mysql_conn_id": "scratch", "dry_run": dry_run}
+    perform(purge(location, **options, redact=["X"]))
+    assert ("can't be restored: redact leaves out x" in caplog.text) is said
+    caplog.clear()
+    perform(purge(location, **options, redact=[]))
+    perform(purge(None, **options, redact=["X"], archive=None))
+    assert "can't be restored: redact" not in caplog.text
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_the_server_does_besides_is_said(scratch, perform, location, caplog, dry_run):
+    options = {"table": "t", "age_column": "age", "mysql_conn_id": "scratch", "dry_run": dry_run}
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
+    scratch.run("CREATE TABLE a (id int PRIMARY KEY, t int, FOREIGN KEY (t) REFERENCES t (id))")
+    perform(purge(location, **options))
+    assert "changes more than these rows" not in caplog.text
+    for name, rule in {"b": "CASCADE", "c": "SET NULL"}.items():
+        reference = f"FOREIGN KEY (t) REFERENCES t (id) ON DELETE {rule}"
+        scratch.run(f"CREATE TABLE {name} (id int PRIMARY KEY, t int, {reference})")
+    scratch.run("CREATE TRIGGER besides AFTER DELETE ON t FOR EACH ROW SET @besides = OLD.id")
+    scratch.run("CREATE TRIGGER another BEFORE INSERT ON t FOR EACH ROW SET @another = NEW.id")
+    perform(purge(location, **options))
+    expected = "ON DELETE CASCADE in scratch.b, ON DELETE SET NULL in scratch.c, trigger besides"
+    assert f"The job neither counts nor archives it: {expected}\n" in caplog.text
 
 
 def test_columns_to_leave_out_can_be_chosen(iam, perform, location):
@@ -187,17 +228,136 @@ def test_a_column_that_the_account_may_not_read_is_no_column_that_is_left_out(
     assert perform(purge(None, table="hidden", age_column="age", archive=None))["changed"] == 1
 
 
-def test_a_value_that_the_server_would_cut_is_no_null(scratch, perform, location):
-    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, long_one longtext NULL)")
+@pytest.fixture
+def small_packets(scratch):
+    """A server that gives and takes no value of 2 kB."""
     before = scratch.value("SELECT @@GLOBAL.max_allowed_packet")
-    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', REPEAT('x', 4096))")
-    try:
-        scratch.run("SET GLOBAL max_allowed_packet = 2048")
-        with pytest.raises(ArchiveError, match="key 1 of `t` has a value over the server's max_allowed"):
-            perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
-    finally:
-        scratch.run("SET GLOBAL max_allowed_packet = %s", [before])
-    assert scratch.value("SELECT LENGTH(long_one) FROM t") == 4096
+    scratch.run("SET GLOBAL max_allowed_packet = 2048")
+    yield
+    scratch.run("SET GLOBAL max_allowed_packet = %s", [before])
+
+
+@pytest.mark.every_server
+def test_a_value_that_the_server_would_not_take_again_stays(
+    scratch, perform, location, small_packets, caplog
+):
+    """The server would give NULL in place of it or, of JSON on MySQL, an empty text."""
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, v varchar(3000), b longblob, doc json)"
+    )
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', 'kept', 'kept', '[1]')")
+    scratch.run("INSERT INTO t (id, age, v) VALUES (2, '2001-01-01', REPEAT('x', 2048))")
+    scratch.run("INSERT INTO t (id, age, b) VALUES (3, '2001-01-01', REPEAT('x', 2500))")
+    scratch.run(
+        "INSERT INTO t (id, age, doc)"
+        " VALUES (4, '2001-01-01', JSON_ARRAY(REPEAT('x', 1200), REPEAT('x', 1200)))"
+    )
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    assert (report["changed"], report["skipped"]) == (1, {"archive_too_large": 3})
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [2, 3, 4]
+    assert "v has values of max_allowed_packet or more" in caplog.text
+
+
+@pytest.mark.needs("typed-json")
+@pytest.mark.every_server
+def test_json_with_values_of_sql_types_stays(scratch, perform, location):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, doc json)")
+    for number, value in enumerate(
+        (
+            "CAST(1.5 AS JSON)",
+            "JSON_OBJECT('a', 1.10)",
+            "JSON_ARRAY(JSON_OBJECT('a', JSON_ARRAY(CAST('2001-01-01' AS DATE))))",
+            "JSON_ARRAY(NOW(6))",
+            "JSON_OBJECT('a', CAST('x' AS BINARY))",
+        )
+    ):
+        scratch.run(f"INSERT INTO t VALUES ({number}, '2001-01-01', {value})")
+    scratch.run("""INSERT INTO t VALUES (9, '2001-01-01', '{"a": [1, 1.5, "1.10", null, true, {}]}')""")
+    scratch.run("INSERT INTO t VALUES (10, '2001-01-01', JSON_ARRAY(CAST(5 AS UNSIGNED)))")
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    assert (report["changed"], report["skipped"]) == (2, {"archive_json_type": 5})
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.needs("delete-returning")
+def test_a_row_that_breaks_a_check_stays(scratch, perform, location):
+    """MariaDB's sessions can switch the checks off; the restore would be refused."""
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, doc json,"
+        " n int CHECK (n <> 5 AND CONCAT(n, '%') LIKE '1%'))"
+    )
+    scratch.run("SET check_constraint_checks = 0")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', '{', 1), (2, '2001-01-01', '{}', 5)")
+    scratch.run("INSERT INTO t VALUES (3, '2001-01-01', '{}', 1), (4, '2001-01-01', NULL, NULL)")
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    expected = {"archive_check": 2} if "MariaDB" in row_archive.VERSION else {}
+    assert report["skipped"] == expected
+    assert scratch.column("SELECT id FROM t ORDER BY id") == ([1, 2] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("10.11.14-MariaDB-0+deb12u2", row_archive.ReturnedRows),
+        ("5.5.5-10.6.18-MariaDB-log", row_archive.ReturnedRows),
+        ("9.7.4-2", row_archive.RowArchive),
+        ("8.0.36", row_archive.RowArchive),
+        ("8.4.3-log", row_archive.RowArchive),
+    ],
+)
+def test_only_a_mariadb_is_asked_to_return_what_it_deletes(
+    iam, perform, location, monkeypatch, version, kind
+):
+    monkeypatch.setattr(row_archive, "VERSION", f"SELECT '{version}'")
+    monkeypatch.setattr(row_archive, "refusals", lambda *_, **__: Refusals(None, ()))
+    made = []
+    monkeypatch.setattr(PurgeRowsOperator, "recorder", keeping(made, PurgeRowsOperator.recorder))
+    perform(purge(location))
+    assert [type(one) for one in made] == [kind]
+
+
+def keeping(made, make):
+    def and_keep(*arguments):
+        made.append(make(*arguments))
+        return made[-1]
+
+    return and_keep
+
+
+def test_batches_are_packed_one_after_the_other(iam, perform, location, monkeypatch):
+    """Two threads on one stream of compression would mix the rows, or damage it."""
+    if "MySQL" in row_archive.VERSION:
+        return
+    recorder = []
+    monkeypatch.setattr(PurgeRowsOperator, "recorder", keeping(recorder, PurgeRowsOperator.recorder))
+    perform(purge(location))
+    (archiving,) = recorder
+    all_given, packed = threading.Event(), []
+
+    def pack(rows):
+        if rows == "first":
+            all_given.wait()
+        packed.append(rows)
+        return f"{rows}\n".encode()
+
+    def batches():
+        yield from ("first", "second", "third")
+        all_given.set()
+
+    monkeypatch.setattr(archiving, "_as_lines", pack)
+    archiving._taken = []
+    archiving.take(batches())
+    assert packed == ["first", "second", "third"]
+    assert gzip.decompress(archiving._taken[0].data) == b"first\nsecond\nthird\n"
+
+
+def test_two_deployments_have_two_folders(monkeypatch, location):
+    """They may share a bucket, and have runs of the same name."""
+    folders = set()
+    for deployment in ("one", "two"):
+        monkeypatch.setenv("AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID", deployment)
+        folders.add(archive.run_folder(location, "t", {"ti": TaskInstance("run")}).url)
+    assert len(folders) == 2
 
 
 def test_a_protected_row_is_not_in_the_archive(scratch, perform, location):
@@ -274,55 +434,3 @@ def test_a_disk_that_fills_in_mid_run_keeps_the_rows_that_are_not_written(
     perform(purge(location), TaskInstance("run", try_number=2))
     rows = kept(report["archive"])
     assert sorted(rows) == [3 * number for number in range(1, 3001)]
-
-
-# Reading
-
-
-@pytest.fixture
-def archived(iam, perform, location):
-    fill(iam, 1500)
-    url = perform(purge(location, pace=UNHURRIED))["archive"]
-    (folder,) = Path(url.removeprefix("file://")).iterdir()
-    return url, folder
-
-
-def test_a_damaged_part_is_found(archived):
-    url, folder = archived
-    part = min(folder.glob("part-*"))
-    data = bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 1
-    part.write_bytes(data)
-    with pytest.raises(ArchiveDamaged, match="has the SHA-256"):
-        archive.verify(archive.find(url, kind="rows"))
-
-
-def test_a_missing_part_is_found(archived):
-    url, folder = archived
-    parts = sorted(folder.glob("part-*"))
-    assert len(parts) > 1
-    parts[-1].unlink()
-    with pytest.raises(ArchiveDamaged, match="expected 1 to"):
-        archive.find(url, kind="rows")
-
-
-def test_a_part_that_was_stored_without_an_answer_does_no_harm(archived):
-    """An object store can take a part although the worker was told of an error, and rolled back."""
-    url, folder = archived
-    data = max(folder.glob("part-*")).read_bytes()
-    rows, sha256 = len(gzip.decompress(data).splitlines()), hashlib.sha256(data).hexdigest()
-    number = len(list(folder.glob("part-*"))) + 1
-    (folder / archive.PART.format(number=number, rows=rows, sha256=sha256)).write_bytes(data)
-    assert archive.verify(archive.find(url, kind="rows")) == 1500 + rows
-
-
-def test_a_folder_without_an_archive_is_an_error(archived, tmp_path):
-    url, folder = archived
-    assert archive.verify(archive.find(f"{url}/{folder.name}", kind="rows")) == 1500
-    with pytest.raises(JobArgumentError, match=r"has no manifest\.json"):
-        archive.find(f"file://{tmp_path}/nowhere", kind="rows")
-    with pytest.raises(ArchiveDamaged, match="has 'rows'; expected 'report'"):
-        archive.find(url, kind="report")
-    (folder / "manifest.json").write_text("[]")
-    with pytest.raises(ArchiveDamaged, match="not one of ours"):
-        archive.find(url, kind="rows")

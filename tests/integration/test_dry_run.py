@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import ArchiveDamaged, ArchiveError
 from iam_watcher.jobs import dry_run
-from iam_watcher.jobs.archive import find
+from iam_watcher.jobs.archive_reader import find
 from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator

@@ -7,7 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import WalkError
 from iam_watcher.jobs import reenabling
-from iam_watcher.jobs.archive import Written
+from iam_watcher.jobs.archive_reader import Written
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.transaction import Transactions
@@ -172,12 +172,8 @@ def test_a_table_that_lost_a_column_since_is_compared_without_checksums(iam, per
 def test_a_damaged_record_is_told_as_one(iam, perform, location, column, monkeypatch):
     user(iam, "inactive")
     report = perform(disable(location))
-    newest_first = Written.newest_first
-
-    def damaged(written):
-        return ([{**line, column: [{}]} for line in part] for part in newest_first(written))
-
-    monkeypatch.setattr(Written, "newest_first", damaged)
+    rows = Written.rows
+    monkeypatch.setattr(Written, "rows", lambda written: ({**line, column: [{}]} for line in rows(written)))
     with pytest.raises(AirflowFailException, match=r"(Expected|missing).*expected the undo record of a run"):
         perform(enable(location, report["archive"]))
     assert enabled(iam) == set()

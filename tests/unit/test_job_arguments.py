@@ -58,7 +58,7 @@ def test_location(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["s3", "/mnt/iam", "s3://", "s3://bucket/../other", "s3://bucket/iam?x=1", "", 1]
+    "value", ["s3", "/mnt/iam", "s3://", "s3://bucket/../other", "s3://bucket/iam#x", "", 1]
 )
 def test_other_locations_are_refused(value):
     with pytest.raises(JobArgumentError, match=r"archive is .*; expected a URL such as"):
@@ -78,6 +78,31 @@ class State(str, Enum):  # noqa: UP042  as many have it
 
 class Level(IntEnum):
     LOW = 1
+
+
+@pytest.mark.parametrize(
+    "value", ["s3://bucket/iam?X-Amz-Signature=hidden", "https://host/iam?sig=hidden", "iam?hidden"]
+)
+def test_a_signed_url_is_refused_and_not_shown(value):
+    for check in (arguments.location, lambda name, text: arguments.below(name, text, "s3://bucket")):
+        with pytest.raises(JobArgumentError, match=r"archive has a '\?' in it") as refused:
+            check("archive", value)
+        assert "hidden" not in str(refused.value)
+
+
+def test_a_folder_with_a_password_is_refused_and_not_shown():
+    with pytest.raises(JobArgumentError, match="path has a password in it") as refused:
+        arguments.below("path", "s3://key:hidden@bucket/iam/x", "s3://bucket/iam")
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["file://a/b", "file://localhost/mnt/iam", "file:////mnt/iam", "local://a/b", "file://../x"]
+)
+def test_a_place_that_is_no_absolute_path_is_refused(value):
+    """Two slashes and a name would lie below the worker's working directory."""
+    with pytest.raises(JobArgumentError, match=r"report_to is .*expected (three slashes|a URL)"):
+        arguments.location("report_to", value)
 
 
 PURGE = {"task_id": "t", "table": "policy_audit", "age_column": "deletedAt", "older_than_days": 180}

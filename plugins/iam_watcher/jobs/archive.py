@@ -3,18 +3,22 @@
 The layout below the location that a job is given:
 
     <table>/<DAG>/<run>/<try>/manifest.json
-                              part-000001-<rows>-<SHA-256>.jsonl.gz
+                              part-000001-<rows>-<bytes>-<SHA-256>.jsonl.gz
                               part-000002-...
+                              complete.json
 
 A part holds the rows of one transaction and is durable before that transaction commits. So a crash may
 leave a part whose rows were not changed after all, or a row in two parts, and never a change without its
-row. A part's name has its own checksum, because a worker that is killed can't complete the manifest; the
-manifest of a try that ended in order lists all parts.
+row. `manifest.json` is written before the first part, and `complete.json`, which lists all parts, by a try
+that ended in order. A worker that is killed can't write it, so a part's name has its rows, the bytes that
+it unpacks to, and its checksum. No file is written twice.
+
+In the format 1, which is still read, the manifest was written again at the end with the list of the parts,
+and the names of parts had no bytes.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
@@ -25,21 +29,21 @@ from typing import TYPE_CHECKING, Any
 
 from isal import isal_zlib
 
-from iam_watcher.errors import ArchiveDamaged, JobArgumentError
+from iam_watcher.errors import ArchiveError, JobArgumentError
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.storage import Folder
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.sdk import Context
 
-Row = dict[str, Any]
+logger = get_logger(__name__)
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-PART = "part-{number:06}-{rows}-{sha256}.jsonl.gz"
-PART_NAME = re.compile(r"part-([0-9]{6,})-([0-9]+)-([0-9a-f]{64})\.jsonl\.gz")
+FORMAT = 2
+MANIFEST, COMPLETE = "manifest.json", "complete.json"
+PART = "part-{number:06}-{rows}-{size}-{sha256}.jsonl.gz"
 
 # Level of compression: the transaction waits for it. Intel's library, which is quick on other processors
 # too, needs a quarter of the time of zlib, and that was most of what an archive cost.
@@ -70,7 +74,11 @@ def location_or_configured(value: object) -> str:
 
 
 def run_folder(location: str, table: str, context: Context) -> Folder:
-    """Return the folder for what this run writes down about a table, whichever of its tries it is."""
+    """Return the folder for what this run writes down about a table, whichever of its tries it is.
+
+    Raises:
+        JobArgumentError: Airflow has no connection of the id that the location names.
+    """
     from airflow.sdk.configuration import conf
 
     ti = context["ti"]
@@ -78,26 +86,53 @@ def run_folder(location: str, table: str, context: Context) -> Folder:
     whole = "\0".join((deployment, ti.dag_id, ti.run_id, ti.task_id, str(getattr(ti, "map_index", -1))))
     # Run ids have characters that mean something in a URL; the digest tells apart what looks the same then.
     run = f"{_plain(ti.run_id)}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
-    return Folder(location) / table / _plain(ti.dag_id) / run
+    folder = Folder(location)
+    folder.check_connection()
+    return folder / table / _plain(ti.dag_id) / run
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows as a part has them: how many, and their compressed lines, a JSON object each."""
+    """Rows as a part has them: how many, the bytes of their lines, and these compressed."""
 
     rows: int
+    size: int
     data: bytes
 
+    @classmethod
+    def of(cls, rows: int, lines: Iterable[bytes]) -> Packed:
+        """Return JSON lines, compressed."""
+        packer = Packer()
+        for line in lines:
+            packer.add(line)
+        return packer.done(rows)
 
-def compressor() -> Any:
-    """Return what makes a gzip of bytes piece by piece; several gzips behind each other are one again."""
-    return isal_zlib.compressobj(QUICK, isal_zlib.DEFLATED, isal_zlib.MAX_WBITS | 16)
+    @classmethod
+    def joined(cls, several: Sequence[Packed]) -> Packed:
+        """Return several as one: gzips behind each other are a gzip."""
+        return cls(
+            sum(one.rows for one in several),
+            sum(one.size for one in several),
+            b"".join(one.data for one in several),
+        )
 
 
-def compress(lines: Iterable[bytes]) -> bytes:
-    """Return a gzip of JSON lines."""
-    gzip = compressor()
-    return b"".join([*(gzip.compress(line) for line in lines), gzip.flush()])
+class Packer:
+    """Compresses JSON lines piece by piece."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._gzip = isal_zlib.compressobj(QUICK, isal_zlib.DEFLATED, isal_zlib.MAX_WBITS | 16)
+        self._pieces: list[bytes] = []
+
+    def add(self, lines: bytes) -> None:
+        """Compress the next lines."""
+        self._size += len(lines)
+        self._pieces.append(self._gzip.compress(lines))
+
+    def done(self, rows: int) -> Packed:
+        """Return what was compressed, which is so many rows."""
+        return Packed(rows, self._size, b"".join((*self._pieces, self._gzip.flush())))
 
 
 class Archive:
@@ -126,139 +161,31 @@ class Archive:
             ArchiveError: they could not be written.
         """
         if not self._parts:
-            self._write_manifest(complete=False)
+            self._write(MANIFEST, {"format": FORMAT, **self._facts})
         sha256 = hashlib.sha256(packed.data).hexdigest()
-        name = PART.format(number=len(self._parts) + 1, rows=packed.rows, sha256=sha256)
+        number = len(self._parts) + 1
+        name = PART.format(number=number, rows=packed.rows, size=packed.size, sha256=sha256)
         self._folder.write(name, packed.data)
         self._parts.append({"name": name, "rows": packed.rows, "bytes": len(packed.data), "sha256": sha256})
         self.rows += packed.rows
 
     def close(self) -> None:
-        """Complete the manifest, if there is one."""
+        """Write the list of the parts, if there are any."""
         if self._parts:
-            self._write_manifest(complete=True)
+            self._write(COMPLETE, {"rows": self.rows, "parts": self._parts})
 
     def url(self) -> str | None:
         """Return the URL of the run's folder, or None if no try of the run has written anything."""
-        return self._run.url if self._parts or self._run.names() else None
+        if self._parts:
+            return self._run.url
+        try:
+            return self._run.url if self._run.names() else None
+        except ArchiveError as error:
+            logger.info("can't find out whether an earlier try wrote something: %s", error)
+            return self._run.url
 
-    def _write_manifest(self, *, complete: bool) -> None:
-        facts = {"format": FORMAT, **self._facts, "complete": complete}
-        if complete:
-            facts |= {"rows": self.rows, "parts": self._parts}
-        self._folder.write(MANIFEST, json.dumps(facts, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one try has written down, as a reader finds it.
-
-    Attributes:
-        folder: of the try.
-        manifest: its facts.
-        parts: the names of the parts, first to last.
-    """
-
-    folder: Folder
-    manifest: Mapping[str, Any]
-    parts: Sequence[str]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the try ended in order, so that a part that is gone would be missed."""
-        return bool(self.manifest["complete"])
-
-    @property
-    def began(self) -> datetime:
-        """The database's time when the try began."""
-        return datetime.fromisoformat(self.manifest["now"])
-
-    def read(self, part: str) -> list[Row]:
-        """Return the rows of a part.
-
-        Raises:
-            ArchiveDamaged: it is not what was written.
-            ArchiveError: it can't be read.
-        """
-        _, rows, sha256 = _part(part).groups()
-        data = self.folder.read(part)
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise ArchiveDamaged(f"{self.folder.url}/{part} has the SHA-256 {found}; expected {sha256}")
-        lines = [json.loads(line) for line in gzip.decompress(data).split(b"\n") if line]
-        if len(lines) != int(rows):
-            raise ArchiveDamaged(f"{self.folder.url}/{part} has {len(lines)} rows; expected {rows}")
-        return lines
-
-    def newest_first(self) -> Iterator[list[Row]]:
-        """Return the rows, part by part, the last part first: of a row in two parts the newer one counts."""
-        return (self.read(part) for part in reversed(self.parts))
-
-
-def find(url: str, *, kind: str) -> list[Written]:
-    """Return what is written down at a run's or a try's folder, the last try first.
-
-    Args:
-        url: of the folder.
-        kind: that is expected.
-
-    Raises:
-        JobArgumentError: there is nothing.
-        ArchiveDamaged: parts are missing, or a manifest is not one of ours.
-        ArchiveError: it can't be read.
-    """
-    folder = Folder(url)
-    names = folder.names()
-    tries = [folder] if MANIFEST in names else [folder / name for name in names]
-    found = [_find(one, one.names()) for one in tries if MANIFEST in one.names()]
-    if not found:
-        raise JobArgumentError(
-            f"{url} has no {MANIFEST}, nor has a folder in it; expected the folder that a report names"
-        )
-    for written in found:
-        if written.manifest.get("kind") != kind:
-            raise ArchiveDamaged(
-                f"{written.folder.url} has {written.manifest.get('kind')!r}; expected {kind!r}"
-            )
-    return sorted(found, key=lambda written: written.began, reverse=True)
-
-
-def verify(found: Iterable[Written]) -> int:
-    """Read all parts and return how many rows they have.
-
-    Raises:
-        ArchiveDamaged: a part is not what was written.
-    """
-    return sum(len(rows) for written in found for rows in written.newest_first())
-
-
-def _find(folder: Folder, names: Sequence[str]) -> Written:
-    try:
-        manifest = json.loads(folder.read(MANIFEST))
-        if manifest["format"] != FORMAT:
-            raise ArchiveDamaged(f"{folder.url} has the format {manifest['format']!r}; expected {FORMAT}")
-        datetime.fromisoformat(manifest["now"])
-        listed = [part["name"] for part in manifest["parts"]] if manifest["complete"] else []
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArchiveDamaged(f"{folder.url}/{MANIFEST} is not one of ours: {error!r}") from error
-    parts = sorted(
-        (name for name in names if PART_NAME.fullmatch(name)), key=lambda name: int(_part(name)[1])
-    )
-    numbers = [int(_part(name)[1]) for name in parts]
-    # A part behind the listed ones was stored without an answer: no rows were changed with it.
-    if numbers != list(range(1, len(parts) + 1)) or parts[: len(listed)] != listed:
-        raise ArchiveDamaged(
-            f"{folder.url} has the parts {numbers}; expected 1 to {len(listed or parts)} without a gap, "
-            f"as {MANIFEST} has them"
-        )
-    return Written(folder, manifest, parts)
-
-
-def _part(name: str) -> re.Match[str]:
-    match = PART_NAME.fullmatch(name)
-    if match is None:
-        raise ArchiveDamaged(f"{name!r} is not the name of a part")
-    return match
+    def _write(self, name: str, facts: Mapping[str, Any]) -> None:
+        self._folder.write(name, json.dumps(facts, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def _plain(text: str) -> str:

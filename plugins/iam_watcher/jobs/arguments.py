@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MOST_DAYS = 36_500
 _IDENTIFIER = re.compile(r"[\w$]{1,64}")
 _CREDENTIALS = re.compile(r"(?:[a-z][a-z0-9+.-]*:/{1,2})?[^/:@]*:[^/@]*@")
+_ON_DISK = re.compile(r"(?:file|local):")
+_ABSOLUTE = re.compile(r"[a-z]+:///[^/]")
 _LOCATION = re.compile(r"[a-z][a-z0-9+.-]*://[^?#]*[^/?#]/*")
 
 
@@ -91,17 +93,18 @@ def location(name: str, value: object) -> str | None:
     """Return the URL of a place for archives, also from a rendered template's text; None stands for none.
 
     Raises:
-        JobArgumentError: it has no scheme, a `..` or a password in it.
+        JobArgumentError: it has no scheme, a `..` or a password in it, or is no absolute path of a disk.
     """
     if value is None or value == "None":
         return None
-    if _CREDENTIALS.match(str(value)):
-        # Not shown: it would stand in the log, and in the reports if it were taken.
-        raise JobArgumentError(
-            f"{name} has a password in it; put user and password into an Airflow connection, and its id "
-            "before the bucket: 's3://connection@bucket/folder'"
-        )
+    _refuse_credentials(name, value)
     if isinstance(value, str) and _LOCATION.fullmatch(value) and ".." not in value.split("/"):
+        if _ON_DISK.match(value) and not _ABSOLUTE.match(value):
+            # It would be below the worker's working directory, or on a machine that is never asked.
+            raise JobArgumentError(
+                f"{name} is {value!r}; expected three slashes after 'file:' and an absolute path, such as "
+                "'file:///folder'"
+            )
         return value.rstrip("/")
     raise JobArgumentError(
         f"{name} is {value!r}; expected a URL such as 's3://connection@bucket/folder' or 'file:///folder'"
@@ -114,11 +117,30 @@ def below(name: str, value: object, location: str) -> str:
     Raises:
         JobArgumentError: it lies elsewhere.
     """
+    _refuse_credentials(name, value)
     text = str(value).strip().strip("/")
     relative = text.removeprefix(f"{location}/")
-    if text not in {"", "None"} and "://" not in relative and ".." not in relative.split("/"):
+    plain = "://" not in relative and not {"", ".", ".."}.intersection(relative.split("/"))
+    if text not in {"", "None"} and plain and not set("?#").intersection(relative):
         return f"{location}/{relative}"
     raise JobArgumentError(f"{name} is {value!r}; expected a folder below {location}")
+
+
+def _refuse_credentials(name: str, value: object) -> None:
+    """Refuse a URL with a password, or with the signature of a signed URL, without showing it.
+
+    It would stand in the log, and in the reports if it were taken.
+    """
+    if _CREDENTIALS.match(str(value)):
+        raise JobArgumentError(
+            f"{name} has a password in it; put user and password into an Airflow connection, and its id "
+            "before the bucket: 's3://connection@bucket/folder'"
+        )
+    if "?" in str(value):
+        raise JobArgumentError(
+            f"{name} has a '?' in it, as a signed URL has; expected a URL without one, such as "
+            "'s3://connection@bucket/folder'"
+        )
 
 
 def names(name: str, value: object) -> list[str]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct, field
 
-from iam_watcher.jobs.archive import Packed, compress
+from iam_watcher.jobs.archive import Packed
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Column
@@ -124,6 +124,7 @@ class DisabledUsers:
         cut_off: str,
     ) -> None:
         self.expired: dict[int, int] = {}
+        self.refused: Mapping[str, int] = {}  # every user can be recorded
         self._db = db
         self._rows = rows
         self._checksum = checksum(columns)
@@ -158,7 +159,7 @@ class DisabledUsers:
             _log([user.name for user in users])
         else:
             lines = (msgspec.json.encode(user) + b"\n" for user in users)
-            self._archive.add(Packed(len(users), compress(lines)))
+            self._archive.add(Packed.of(len(users), lines))
         self.expired.update({key: len(found) for key, found in secrets.items()})
 
     def _expire(self, keys: Sequence[int]) -> dict[int, list[ExpiredSecret]]:

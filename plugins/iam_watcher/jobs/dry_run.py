@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
-from iam_watcher.jobs.archive import Packed, compress
+from iam_watcher.jobs.archive import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,7 +77,7 @@ class DryRunList:
 
     def _write(self) -> None:
         if self._archive is not None:
-            self._archive.add(Packed(len(self._lines), compress(self._lines)))
+            self._archive.add(Packed.of(len(self._lines), self._lines))
         self._lines = []
 
 

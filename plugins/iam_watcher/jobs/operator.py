@@ -48,6 +48,9 @@ PERMANENT = (
 """What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
 
 
+REPLICA_ANSWERS_WITHIN = 1  # seconds
+
+
 class DatabaseOperator(BaseOperator):
     """Works on a database in short transactions, and stops between two of them.
 
@@ -181,3 +184,8 @@ def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | No
             connection.close()
             raise
     return connection
+
+
+def connect_to_replica(conn_id: str) -> Connection:
+    """Return a connection to a replica that answers in a second or counts as behind: the work waits."""
+    return connect(conn_id, answer_within=REPLICA_ANSWERS_WITHIN)

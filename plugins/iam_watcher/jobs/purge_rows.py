@@ -59,7 +59,8 @@ class PurgeRowsOperator(TableJobOperator):
     :param archive: URL below which the rows are put before they are deleted, such as
         "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location
         in `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
-    :param redact: names of columns that are left out of the archive.
+    :param redact: names of columns that are left out of the archive. If one must have a value and has no
+        default, the rows can't be restored; the job warns about this.
     :param dry_run: count, show examples, delete nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
     :param max_rows: delete at most so many rows in a run. (templated)
@@ -171,9 +172,13 @@ class PurgeRowsOperator(TableJobOperator):
         )
 
     def check(self, db: Transactions, plan: Plan, now: datetime) -> None:
-        """Check the conditions, and a sample of the age column, against the server."""
+        """Check the conditions, and a sample of the age column, against the server; warn of side effects."""
         from iam_watcher.jobs.age_sample import check_unit
+        from iam_watcher.jobs.side_effects import warn_of_redaction, warn_of_side_effects
 
+        warn_of_side_effects(db, plan.table)
+        if self.archive_location() is not None:
+            warn_of_redaction(plan.table, self.redact)
         conditions.rehearse(db, plan)
         if self.age_unit == "unix_seconds":
             used = [self.age_column, *(column for column, _, _ in self.where)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import ValidationError, convert
 
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
-from iam_watcher.jobs import archive, arguments
+from iam_watcher.jobs import archive, archive_reader, arguments
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.disabled_users import KIND, DisabledUser
@@ -139,7 +139,7 @@ class ReenableUsersOperator(DatabaseOperator):
         if self.report not in (None, "", "None"):
             location = archive.location_or_configured(self.archive)
             done.report = arguments.below("report", self.report, location)
-            record = _read(done.report, self.table)
+            record = _read(done.report, self.table, below=location)
         elif not names:
             raise JobArgumentError(
                 "neither report nor names is given; expected the folder of a report, or a list of names"
@@ -206,16 +206,16 @@ class UndoRecord:
         return []
 
 
-def _read(url: str, table: str) -> UndoRecord:
+def _read(url: str, table: str, *, below: str) -> UndoRecord:
     record = UndoRecord({}, [])
-    for written in archive.find(url, kind=KIND):
+    for written in archive_reader.find(url, kind=KIND, below=below):
         if written.manifest["table"] != table:
             raise JobArgumentError(f"{url} is about {written.manifest['table']}; expected {table}")
         try:
             record.checksums_of.append(convert(written.manifest.get("checksum_of", []), list[str]))
-            for part in written.newest_first():
-                for user in convert(part, list[DisabledUser]):
-                    record.disabled.setdefault(user.id, []).append(user)
+            for row in written.rows():
+                user = convert(row, DisabledUser)
+                record.disabled.setdefault(user.id, []).append(user)
         except ValidationError as error:
             raise ArchiveDamaged(f"{url}: {error}; expected the undo record of a run") from error
     return record

@@ -2,55 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.errors import JobArgumentError, TableError
-from iam_watcher.jobs import archive, arguments
+from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
+from iam_watcher.jobs import archive, archive_reader, arguments
+from iam_watcher.jobs.base import NO_THROTTLE
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.column_format import format_of, format_of_type
-from iam_watcher.jobs.operator import DatabaseOperator
+from iam_watcher.jobs.operator import DatabaseOperator, connect_to_replica
+from iam_watcher.jobs.pace import LEAST_ROWS, PACES, ChunkSize, Pace
+from iam_watcher.jobs.restoring import Restoring
 from iam_watcher.jobs.row_archive import KIND
-from iam_watcher.jobs.server_errors import code_of
+from iam_watcher.jobs.throttle import Hold, Predicate
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.archive import Row
+    from iam_watcher.jobs.archive_reader import Row, Written
     from iam_watcher.jobs.catalogue import Column, Table
+    from iam_watcher.jobs.restoring import Put
+    from iam_watcher.jobs.throttle import Throttle
     from iam_watcher.jobs.transaction import Transactions
+
+    Tries = Sequence[tuple[Iterator[Row], list[Column]]]
 
 logger = get_logger(__name__)
 
-# A 0 in an AUTO_INCREMENT column is to stay a 0.
-ZERO_STAYS = "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"
-
-# Which of these rows are there.
-THERE = "SELECT {key} FROM {table} WHERE {key} IN ({keys})"
-
-INSERT = "INSERT INTO {table} ({columns}) VALUES {rows}"
-
-REFUSED = {
-    1062: "unique_key",
-    1216: "foreign_key",
-    1452: "foreign_key",
-    3819: "check",
-    4025: "check",
-    1048: "does_not_fit",
-    1264: "does_not_fit",
-    1265: "does_not_fit",
-    1292: "does_not_fit",
-    1366: "does_not_fit",
-    1406: "does_not_fit",
-}
-"""Error number → why the server refuses a row. It has then taken back the statement, not the transaction."""
-
-MOST_ROWS, MOST_BYTES = 500, 1_000_000  # of one statement
+ROWS_BETWEEN_CHECKPOINTS = 1_000
 MOST_EXAMPLES = 5
 
 
@@ -67,9 +53,12 @@ class Restored:
         complete: whether every try of the archived run ended in order. If not, its last part could be
             missing without being missed.
         restored: rows that were put back.
+        altered: column → restored rows in which the table has another value than the archive: a BEFORE
+            INSERT trigger made it, or the column was changed meanwhile.
+        unconfirmed: rows whose commit got no answer before the run ended; it may have taken place or not.
         skipped: reason → rows that were not. `exists`: a row of that key is there. Refused by the server:
             `unique_key` (another row has a value that must be unique), `foreign_key` (the row that it
-            refers to is gone), `check`, `does_not_fit` (a column was changed meanwhile).
+            refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile).
         lost: columns that the archive does not have; they get their default.
         examples: `{"key", "why"}` of a few rows that were refused.
     """
@@ -80,26 +69,43 @@ class Restored:
     rows: int = 0
     complete: bool = True
     restored: int = 0
+    altered: Counter[str] = field(default_factory=Counter)
+    unconfirmed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
 
+    def take(self, put: Put) -> None:
+        """Take over what a transaction has done."""
+        self.restored += len(put.inserted)
+        self.altered += put.altered
+        self.skipped["exists"] += len(put.there)
+        self.skipped.update(why for _, why in put.refused)
+        room = MOST_EXAMPLES - len(self.examples)
+        self.examples += [{"key": key, "why": why} for key, why in put.refused[:room]]
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        return {**asdict(self), "skipped": dict(sorted(self.skipped.items()))}
+        return {
+            **asdict(self),
+            "altered": dict(sorted(self.altered.items())),
+            "skipped": dict(sorted((+self.skipped).items())),
+        }
 
 
 class RestoreRowsOperator(DatabaseOperator):
     """Puts the rows of an archive back into their table.
 
-    All checksums are verified before the first row is written. A row whose key is there is left as it is,
-    so a second restore changes nothing. What the archive does not have (redacted columns) gets its
-    default; if a column has none, nothing is restored.
+    The archive is verified before the first row is written. A row whose key is there is left as it is, so a
+    second restore changes nothing. What the archive does not have (redacted columns) gets its default; if
+    a column has none, nothing is restored. Each row that was inserted is read again and compared.
 
     :param path: URL of the folder that the purge's report names, or its part behind `archive`. (templated)
     :param tables: names of the tables that may be written into.
     :param archive: the location below which `path` must lie; default: `[iam_watcher] archive`. (templated)
     :param dry_run: verify and count, write nothing. (templated)
+    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param throttle: what holds the restore back.
     :param mysql_conn_id: Airflow connection of the database. Its account needs INSERT on the table.
     """
 
@@ -112,6 +118,8 @@ class RestoreRowsOperator(DatabaseOperator):
         tables: Collection[str],
         archive: str | None = None,
         dry_run: bool | str = False,
+        pace: str | Pace = "fast",
+        throttle: Throttle = NO_THROTTLE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -119,60 +127,75 @@ class RestoreRowsOperator(DatabaseOperator):
         self.tables = tables
         self.archive = archive
         self.is_dry_run = dry_run
+        self.pace = pace
+        self.throttle = throttle
         arguments.names("tables", tables)
         arguments.check_literal(arguments.location, "archive", archive)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
+        if isinstance(pace, str) and pace not in PACES:
+            raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace")
 
     def perform(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  of the base
         """Verify, then restore; return the `Restored` as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
-        url = arguments.below("path", self.path, archive.location_or_configured(self.archive))
-        found = archive.find(url, kind=KIND)
-        names = {str(written.manifest.get("table")) for written in found}
+        location = archive.location_or_configured(self.archive)
+        url = arguments.below("path", self.path, location)
+        found = archive_reader.find(url, kind=KIND, below=location)
+        names = {str(written.manifest["table"]) for written in found}
         if len(names) != 1 or not names <= set(self.tables):
             raise JobArgumentError(
                 f"{url} has rows of {', '.join(sorted(names))}; expected one of {', '.join(self.tables)}, "
                 "as the DAG file allows"
             )
-        rows = archive.verify(found)
+        rows = sum(archive_reader.verify([written], self._checking(written)) for written in found)
         logger.info("event=verified archive=%s rows=%d", url, rows)
         (name,) = names
         restored = Restored(name, url, dry_run, rows, all(written.complete for written in found))
         with self.transactions(fenced=not dry_run) as (_, db), _told(restored):
             table = read_table(db, name)
-            for written in found:
-                columns = _columns(table, written.manifest, restored)
-                for part in written.newest_first():
-                    for batch in _batches(part):
-                        self._restore(db, table, columns, batch, restored)
+            columns = [_columns(table, written.manifest, restored) for written in found]
+            restoring = Restoring(db, table, dry_run=dry_run)
+            try:
+                tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
+                self._restore(db, restoring, tries, restored)
+            finally:
+                restored.unconfirmed = len(restoring.unanswered)
         return restored.as_dict()
 
-    def _restore(
-        self, db: Transactions, table: Table, columns: list[Column], rows: list[Row], restored: Restored
-    ) -> None:
-        """Put a batch of rows back, in one transaction."""
+    def _restore(self, db: Transactions, restoring: Restoring, tries: Tries, restored: Restored) -> None:
+        """Restore batch by batch, as the throttle and the pace allow."""
+        pace = PACES[self.pace] if isinstance(self.pace, str) else self.pace
+        size = ChunkSize(pace.target, rows=LEAST_ROWS)
+        what = f"INSERT on {restored.table} from {restored.archive}"
+        with closing(Predicate(self.throttle, db, connect_to_replica)) as why:
+            hold = Hold(db, restored.table, why, patience=self.throttle.patience.total_seconds())
+            for rows, columns in tries:
+                for batch in restoring.batches(rows, columns, size):
+                    hold.wait()
+                    began = time.monotonic()
+                    restored.take(restoring.put(batch, what))
+                    seconds = time.monotonic() - began
+                    size.wrote(len(batch.rows), seconds)
+                    db.nap(pace.rest(seconds))
 
-        def batch() -> tuple[int, list[tuple[Any, str]]]:
-            keys = [row[table.key.name] for row in rows]
-            query = THERE.format(
-                key=table.key.quoted, table=table.quoted, keys=",".join(str(int(key)) for key in keys)
-            )
-            there = {key for (key,) in db.read(query)}
-            missing = [row for row in rows if row[table.key.name] not in there]
-            refused: list[tuple[Any, str]] = []
-            if missing and not restored.dry_run:
-                db.change(ZERO_STAYS)
-                refused = _insert(db, table, columns, missing)
-            db.commit()
-            return len(missing) - len(refused), refused
+    def _checking(self, written: Written) -> Callable[[Row], None]:
+        """Return what checks a row of an archive, and listens now and then whether to stop."""
+        formats = {name: format_of_type(data_type) for name, data_type in _kept(written).items()}
+        key, rows = written.manifest["key"], count()
 
-        what = f"INSERT on {table.name} from {restored.archive}"
-        put, refused = db.run(batch, what=what, before_retry=lambda: None)
-        restored.restored += put
-        restored.skipped["exists"] += len(rows) - put - len(refused)
-        restored.skipped.update(why for _, why in refused)
-        room = MOST_EXAMPLES - len(restored.examples)
-        restored.examples += [{"key": key, "why": why} for key, why in refused[:room]]
+        def check(row: Row) -> None:
+            if next(rows) % ROWS_BETWEEN_CHECKPOINTS == 0:
+                self._checkpoint()
+            if row.keys() != formats.keys() or not isinstance(row[key], int):
+                raise ArchiveDamaged(
+                    f"{written.folder.url} has a row with {', '.join(row) or 'nothing'}; expected "
+                    f"{', '.join(formats)}, as its manifest has them, and a whole number as {key}"
+                )
+            for name, form in formats.items():
+                if form is not None and row[name] is not None:
+                    form.bind(row[name])
+
+        return check
 
 
 @contextmanager
@@ -180,7 +203,13 @@ def _told(restored: Restored) -> Iterator[None]:
     try:
         yield
     finally:
-        restored.skipped = +restored.skipped
+        if restored.altered:
+            logger.warning(
+                "Restored rows of %s differ from the archive, because of a BEFORE INSERT trigger or a "
+                "changed column: %s",
+                restored.table,
+                ", ".join(f"{name} ({rows} rows)" for name, rows in sorted(restored.altered.items())),
+            )
         logger.info("event=restored %s", " ".join(f"{k}={v!r}" for k, v in restored.as_dict().items()))
 
 
@@ -216,43 +245,16 @@ def _columns(table: Table, manifest: Mapping[str, Any], restored: Restored) -> l
     return columns
 
 
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    size = 0
-    for row in rows:
-        length = sum(len(str(value)) for value in row.values())
-        if batch and (len(batch) == MOST_ROWS or size + length > MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += length
-    if batch:
-        yield batch
+def _kept(written: Written) -> Mapping[str, str]:
+    """Return column → data type.
 
-
-def _insert(db: Transactions, table: Table, columns: list[Column], rows: list[Row]) -> list[tuple[Any, str]]:
-    """Insert rows; if the server refuses one, find it by halving. Return the keys of those, and why."""
-    texts, values = [], {}
-    for number, row in enumerate(rows):
-        inserts = []
-        for place, column in enumerate(columns):
-            value, form = row[column.name], format_of(column, table.name)
-            name = f"v{number}_{place}"
-            values[name] = None if value is None else form.from_json(value)
-            placeholder = f"%({name})s"
-            inserts.append(placeholder if value is None else form.insert.format(value=placeholder))
-        texts.append(f"({', '.join(inserts)})")
-    query = INSERT.format(
-        table=table.quoted, columns=", ".join(column.quoted for column in columns), rows=", ".join(texts)
-    )
-    try:
-        db.change(query, values)
-    except db.error as error:
-        why = REFUSED.get(code_of(error) or 0)
-        if why is None:
-            raise
-        if len(rows) == 1:
-            return [(rows[0][table.key.name], why)]
-        half = len(rows) // 2
-        return _insert(db, table, columns, rows[:half]) + _insert(db, table, columns, rows[half:])
-    return []
+    Raises:
+        ArchiveDamaged: the key is not among them.
+    """
+    columns: Mapping[str, str] = written.manifest.get("columns", {})
+    if written.manifest["key"] not in columns:
+        raise ArchiveDamaged(
+            f"{written.folder.url} has the columns {', '.join(columns) or '(none)'}; expected "
+            f"{written.manifest['key']}, the primary key, among them"
+        )
+    return columns

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from msgspec.json import Encoder
 
 from iam_watcher.errors import ArchiveError, TableError
-from iam_watcher.jobs.archive import Packed, compress, compressor
-from iam_watcher.jobs.column_format import format_of
+from iam_watcher.jobs.archive import Packed, Packer
+from iam_watcher.jobs.column_format import UTF8_TEXT, format_of
+from iam_watcher.jobs.refusals import NO_REFUSAL, refusals
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Column, Table
+    from iam_watcher.jobs.refusals import Refusals
     from iam_watcher.jobs.rows import Rows
     from iam_watcher.jobs.transaction import Transactions
 
     Row = tuple[Any, ...]
+    Convert = Sequence[tuple[str, Callable[[bytes], Any] | None]]
+
+logger = get_logger(__name__)
 
 KIND = "rows"
 
@@ -28,6 +34,19 @@ KIND = "rows"
 LOCK = (
     "SELECT {columns} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys}) AND ({predicate}) FOR UPDATE"
 )
+
+# Which rows must stay, where the rows to be deleted are not read before.
+REFUSED = (
+    "SELECT {key}, {refusal} AS refusal FROM {table} FORCE INDEX (PRIMARY)"
+    " WHERE {key} IN ({keys}) AND ({predicate}) HAVING refusal >= 0"
+)
+REHEARSAL = "SELECT {refusal} FROM {table} WHERE FALSE"
+
+WHY = {
+    "archive_too_large": "{name} has values of max_allowed_packet or more",
+    "archive_json_type": "{name} has JSON values of SQL types such as DECIMAL, DATETIME or BLOB",
+    "archive_check": "they break the CHECK constraint {name}, so the server would refuse them",
+}
 
 # A value that is longer than max_allowed_packet comes as NULL, with no more than a warning.
 IS_NULL = "({column} IS NULL)"
@@ -38,6 +57,7 @@ VERSION = "SELECT VERSION()"
 ALL_COLUMNS = "SELECT * FROM {table} WHERE FALSE"
 
 ENCODER = Encoder()  # the standard library's would take as long as all the rest
+REFUSAL_AT = -2  # in a row that was read
 MOST_AHEAD = 8  # batches that wait to be packed
 
 
@@ -75,28 +95,50 @@ class RowArchive:
         table: of the rows.
         columns: to be kept, the key among them.
         archive: where.
+        refusals: which rows stay because the archive could not bring them back.
+
+    Attributes:
+        refused: reason → rows of the last `lock` that stay.
     """
 
-    def __init__(
-        self, db: Transactions, rows: Rows, table: Table, columns: Sequence[Column], archive: Archive
+    def __init__(  # noqa: PLR0917  row_archive makes them
+        self,
+        db: Transactions,
+        rows: Rows,
+        table: Table,
+        columns: Sequence[Column],
+        archive: Archive,
+        refusals: Refusals,
     ) -> None:
+        self.refused = Counter[str]()
         self._db = db
         self._rows = rows
         self._archive = archive
+        self._refusals = refusals
+        self._told: set[int] = set()
         formats = [format_of(column, table.name) for column in columns]
-        self._convert = [(column.name, form.read) for column, form in zip(columns, formats, strict=True)]
-        self._key_at = [column.name for column in columns].index(table.key.name)
-        # The last one tells how many of the others are NULL.
-        self._selected = ", ".join(
-            form.select.format(column=column.quoted) for form, column in zip(formats, columns, strict=True)
+        careful = [form.reading(column) for column, form in zip(columns, formats, strict=True)]
+        quick = [
+            bytes.decode if form is UTF8_TEXT else read for form, read in zip(formats, careful, strict=True)
+        ]
+        names = [column.name for column in columns]
+        self._quick, self._careful = (
+            list(zip(names, quick, strict=True)),
+            list(zip(names, careful, strict=True)),
         )
-        self._selected += ", " + " + ".join(IS_NULL.format(column=column.quoted) for column in columns)
+        self._key_at = names.index(table.key.name)
+        # The last one tells how many of the others are NULL, the one before it why the row must stay.
+        self._selected = ", ".join((
+            *(form.selected(column) for form, column in zip(formats, columns, strict=True)),
+            refusals.sql or str(NO_REFUSAL),
+            " + ".join(IS_NULL.format(column=column.quoted) for column in columns),
+        ))  # fmt: skip
         self._locked: dict[int, Row] = {}
         self._packer = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._packed: Future[Packed]
 
     def lock(self, keys: Sequence[int]) -> list[int]:
-        """Lock and read the rows of these keys that still match; return their keys, sorted."""
+        """Lock and read the rows of these keys that still match; return those to be deleted, sorted."""
         rows = self._rows
         query = LOCK.format(
             columns=self._selected,
@@ -106,7 +148,8 @@ class RowArchive:
             predicate=rows.predicate,
         )
         found = {row[self._key_at]: row for row in self._db.read(query, rows.values)}
-        keys = sorted(found)
+        self._refuse((key, row[REFUSAL_AT]) for key, row in found.items())
+        keys = sorted(key for key, row in found.items() if row[REFUSAL_AT] == NO_REFUSAL)
         self._locked = found
         self._packed = self._packer.submit(self._pack, [found[key] for key in keys])
         return keys
@@ -118,22 +161,48 @@ class RowArchive:
             packed = self._pack([self._locked[key] for key in keys])
         self._archive.add(packed)
 
+    def _refuse(self, found: Iterable[tuple[int, int]]) -> None:
+        """Count the rows that must stay, given by key and number of the reason; say so once a reason."""
+        self.refused = Counter()
+        for key, number in found:
+            if number == NO_REFUSAL:
+                continue
+            reason, name = self._refusals.reasons[number]
+            self.refused[reason] += 1
+            if number not in self._told:
+                self._told.add(number)
+                logger.warning(
+                    "Rows of %s are not deleted, because an archive can't restore them: %s. The first has "
+                    "the key %d. skipped=%s",
+                    self._rows.table,
+                    WHY[reason].format(name=name),
+                    key,
+                    reason,
+                )
+
     def _pack(self, rows: Sequence[Row]) -> Packed:
-        return Packed(len(rows), compress([self._as_lines(rows)]))
+        return Packed.of(len(rows), [self._as_lines(rows)])
 
     def _as_lines(self, rows: Sequence[Row]) -> bytes:
-        records = []
         for row in rows:
-            if row.count(None) != row[-1]:
+            # The refusals are found before; but MariaDB deletes what it returns, and a row can change.
+            if row.count(None) != row[-1] or row[REFUSAL_AT] != NO_REFUSAL:
                 raise ArchiveError(
-                    f"the row with the key {row[self._key_at]} of {self._rows.table} has a value over the "
-                    "server's max_allowed_packet; raise it, or leave the column out by redact"
+                    f"the row with the key {row[self._key_at]} of {self._rows.table} changed while it was "
+                    "being deleted, and an archive could not bring it back as it is now; run again"
                 )
-            records.append({
-                name: value if read is None or value is None else read(value)
-                for (name, read), value in zip(self._convert, row, strict=False)
-            })  # fmt: skip
+        try:
+            records = [_record(row, self._quick) for row in rows]
+        except UnicodeDecodeError:
+            records = [_record(row, self._careful) for row in rows]
         return ENCODER.encode_lines(records)
+
+
+def _record(row: Row, convert: Convert) -> dict[str, Any]:
+    return {
+        name: value if read is None or value is None else read(value)
+        for (name, read), value in zip(convert, row, strict=False)
+    }
 
 
 class ReturnedRows(RowArchive):
@@ -148,30 +217,43 @@ class ReturnedRows(RowArchive):
         self._taken: list[Packed] = []
 
     def lock(self, keys: Sequence[int]) -> list[int]:
-        """Begin a transaction; the statement itself locks."""
+        """Begin a transaction; the statement itself locks. Return the keys without those that must stay."""
         self._taken = []
-        return list(keys)
+        rows, refusal = self._rows, self._refusals.sql
+        if refusal is None:
+            return list(keys)
+        query = REFUSED.format(
+            key=rows.key,
+            table=rows.table,
+            keys=",".join(map(str, keys)),
+            predicate=rows.predicate,
+            refusal=refusal,
+        )
+        stay = dict(self._db.read(query, rows.values))
+        self._refuse(stay.items())
+        return [key for key in keys if key not in stay]
 
     def take(self, batches: Iterable[Sequence[Row]]) -> int:
         """Take the rows that a statement deletes, and return how many; none, if it fails on the way."""
         count = 0
-        gzip = compressor()
-        ahead: deque[Future[bytes]] = deque()
-        packed = []
+        pack = Packer()
+        ahead: deque[Future[None]] = deque()
         for batch in batches:
             count += len(batch)
-            ahead.append(self._packer.submit(lambda rows: gzip.compress(self._as_lines(rows)), batch))
+            # One thread: the packer is one stream.
+            ahead.append(self._packer.submit(lambda rows: pack.add(self._as_lines(rows)), batch))
             if len(ahead) > MOST_AHEAD:
-                packed.append(ahead.popleft().result())
-        packed += [future.result() for future in ahead]
-        self._taken.append(Packed(count, b"".join((*packed, gzip.flush()))))
+                ahead.popleft().result()
+        for future in ahead:
+            future.result()
+        self._taken.append(pack.done(count))
         return count
 
     def keep(self, keys: Sequence[int]) -> None:  # noqa: ARG002  what was returned was deleted
         """Put what was taken into the archive."""
-        rows = sum(taken.rows for taken in self._taken)
-        if rows:
-            self._archive.add(Packed(rows, b"".join(taken.data for taken in self._taken if taken.rows)))
+        taken = [packed for packed in self._taken if packed.rows]
+        if taken:
+            self._archive.add(Packed.joined(taken))
 
 
 def row_archive(
@@ -183,12 +265,16 @@ def row_archive(
         TableError: the account may not read all columns.
     """
 
-    def look() -> str:
+    def look() -> tuple[bool, Refusals]:
         db.read(ALL_COLUMNS.format(table=rows.table))
         ((version,),) = db.read(VERSION)
+        is_mariadb = "MariaDB" in version
+        why = refusals(db, table, columns, is_mariadb=is_mariadb)
+        if why.sql is not None:
+            db.read(REHEARSAL.format(refusal=why.sql, table=rows.table))
         db.commit()
-        return str(version)
+        return is_mariadb, why
 
-    version = db.run(look, what=f"SELECT on {rows.table}, all columns", before_retry=lambda: None)
-    kind = ReturnedRows if "MariaDB" in version else RowArchive
-    return kind(db, rows, table, columns, archive)
+    is_mariadb, why = db.run(look, what=f"SELECT on {rows.table}, all columns", before_retry=lambda: None)
+    kind = ReturnedRows if is_mariadb else RowArchive
+    return kind(db, rows, table, columns, archive, why)

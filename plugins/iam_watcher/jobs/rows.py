@@ -53,6 +53,10 @@ class Rows:
 class Recorder(Protocol):
     """Writes down what a walk changes; its methods are called within the transaction that changes it."""
 
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Reason → rows of the last `lock` that match but can't be recorded: they are not written."""
+
     def lock(self, keys: Sequence[int]) -> list[int]:
         """Lock the rows of these keys that still match, and return their keys, sorted."""
 

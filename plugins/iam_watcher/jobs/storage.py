@@ -8,20 +8,32 @@ be flushed to the disk.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+import threading
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
-from iam_watcher.errors import ArchiveError
+from iam_watcher.errors import ArchiveError, JobArgumentError
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from airflow.sdk import ObjectStoragePath
 
+logger = get_logger(__name__)
+
 LOCAL = ("file", "local")
 UNFINISHED = ".unfinished"
+
+# Seconds. While a file is written, a transaction with locks is open.
+WRITE_WITHIN = 30
+READ_WITHIN = 300
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -37,26 +49,63 @@ class Folder:
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.url.rstrip('/')}/{name}")
 
+    def check_connection(self) -> None:
+        """Find out whether Airflow has the connection that the URL names.
+
+        Without one some of Airflow's stores would go on with whatever rights the machine has.
+
+        Raises:
+            JobArgumentError: there is none of that id.
+        """
+        from airflow.sdk import Connection
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
+        conn_id, at, _ = urlsplit(self.url).netloc.rpartition("@")
+        if not at:
+            return
+        try:
+            Connection.get(conn_id)
+        except AirflowNotFoundException as error:
+            raise JobArgumentError(
+                f"{self.url} names the connection {conn_id!r}, which Airflow doesn't have; create it, or "
+                "leave out the id and '@' to use the machine's own credentials"
+            ) from error
+
+    def is_inside(self, top: Folder) -> bool:
+        """Return whether it lies below another, links followed; an object store has no links."""
+        if not self.is_local:
+            return True
+        path, limit = (Path(urlsplit(one.url).path).resolve() for one in (self, top))
+        return path.is_relative_to(limit)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder that this machine sees as one."""
+        return urlsplit(self.url).scheme in LOCAL
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file, mode 0600 where files have one; it is durable when this returns.
 
         Raises:
-            ArchiveError: it could not be written; a file of that name that was there before still is.
+            ArchiveError: it could not be written within WRITE_WITHIN; a file of that name that was there
+                before still is.
         """
-        with self._path(name, "write") as path:
+
+        def write(path: ObjectStoragePath) -> None:
             if path.protocol in LOCAL:
                 _write_local(Path(path.path), data)
             else:
                 path.fs.pipe_file(path.path, data)
 
+        self._ask(name, "write", write, within=WRITE_WITHIN)
+
     def read(self, name: str) -> bytes:
         """Return the contents of a file.
 
         Raises:
-            ArchiveError: it could not be read.
+            ArchiveError: it could not be read within READ_WITHIN.
         """
-        with self._path(name, "read") as path:
-            return bytes(path.fs.cat_file(path.path))
+        return self._ask(name, "read", lambda path: bytes(path.fs.cat_file(path.path)), within=READ_WITHIN)
 
     def names(self) -> list[str]:
         """Return the names of what is in it, sorted; none if there is no such folder.
@@ -64,7 +113,8 @@ class Folder:
         Raises:
             ArchiveError: the store can't be asked.
         """
-        with self._path("", "list") as path:
+
+        def names(path: ObjectStoragePath) -> list[str]:
             try:
                 # A store's client may remember what it saw here before others wrote.
                 path.fs.invalidate_cache()
@@ -73,16 +123,35 @@ class Folder:
                 return []
             return sorted({entry.rstrip("/").rpartition("/")[2] for entry in found})
 
-    @contextmanager
-    def _path(self, name: str, verb: str) -> Iterator[ObjectStoragePath]:
+        return self._ask("", "list", names, within=READ_WITHIN)
+
+    def _ask(
+        self, name: str, verb: str, work: Callable[[ObjectStoragePath], Result], *, within: float
+    ) -> Result:
+        """Return what `work` returns, or give up on it: a store that hangs must not hold a transaction."""
         from airflow.sdk import ObjectStoragePath
 
         url = (self / name).url if name else self.url
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work(path))
+            except BaseException as error:  # noqa: BLE001  goes to the thread that waits
+                future.set_exception(error)
+
         try:
-            yield ObjectStoragePath(url)
+            path = ObjectStoragePath(url)
+            path.fs  # noqa: B018  asks Airflow for the connection, which is this thread's business
+            # A daemon: a process that ends does not wait for it.
+            threading.Thread(target=run, name=f"archive {verb}", daemon=True).start()
+            wait([future], timeout=within)
+            if future.done():
+                return future.result()
         except Exception as error:
             # Each store has errors of its own.
             raise ArchiveError(f"can't {verb} {url}: {type(error).__name__}: {error}") from error
+        raise ArchiveError(f"can't {verb} {url}: no answer within {within:g} s")
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -107,8 +176,21 @@ def _make_folder(path: Path) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Flush a folder, so that a crash of the machine can't lose the names in it, where that is possible."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _say_once_that_folders_stay_unflushed(str(error))
+
+
+@cache
+def _say_once_that_folders_stay_unflushed(error: str) -> None:
+    logger.warning(
+        "The file system of the archive can't flush folders (%s). The job works on, but a crash of that "
+        "machine could lose the files that were written last.",
+        error,
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import ArchiveError, BrakeError
@@ -13,7 +12,7 @@ from iam_watcher.jobs import arguments, dry_run
 from iam_watcher.jobs.archive import Archive, configured_location, run_folder
 from iam_watcher.jobs.bookmark import Bookmark
 from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.operator import connect
+from iam_watcher.jobs.operator import connect_to_replica
 from iam_watcher.jobs.pace import Caps
 from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.report import Report
@@ -40,9 +39,6 @@ logger = get_logger(__name__)
 
 # Runs the checks of the account's rights and changes nothing.
 REHEARSAL = "{write} WHERE FALSE"
-
-# Answers in this time or counts as behind: the walk stands still meanwhile.
-REPLICA_ANSWERS_WITHIN = 1  # seconds
 
 
 class TableRun:
@@ -106,8 +102,7 @@ class TableRun:
         job, ti = self._job, self._context["ti"]
         task = f"{ti.task_id}/{ti.map_index}"
         record = ProgressRecord(keepalive.current_grant(), task=task, table=job.table)
-        ask = partial(connect, answer_within=REPLICA_ANSWERS_WITHIN)
-        with closing(record), closing(Predicate(job.throttle, db, ask)) as why:
+        with closing(record), closing(Predicate(job.throttle, db, connect_to_replica)) as why:
             self._hold = Hold(db, job.table, why, patience=job.throttle.patience.total_seconds())
             self._teller = Teller(job.table, lambda progress: record.write(**asdict(progress)))
             yield

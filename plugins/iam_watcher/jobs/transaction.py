@@ -147,6 +147,11 @@ class Transactions:
                 self.retries += 1
                 logger.warning("event=retry what=%r try=%d error=%r", what, tries, error)
                 self.nap(min(0.1 * 2**tries, LONGEST_WAIT))
+            except BaseException:
+                # What the caller does next, such as closing an archive, may take long: not under locks.
+                with suppress(self.error):
+                    self._connection.rollback()
+                raise
         raise AssertionError  # count() never ends
 
     def nap(self, seconds: float) -> None:

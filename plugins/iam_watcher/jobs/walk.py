@@ -248,7 +248,9 @@ class Walk:
         done.changed += written.changed
         # In the later passes they were counted as protected before.
         done.skipped["foreign_key"] += protected - (tried if self._passes else 0)
-        done.skipped["changed_meanwhile"] += max(0, tried - written.changed - protected)
+        done.skipped.update(written.refused)
+        others = written.changed + protected + sum(written.refused.values())
+        done.skipped["changed_meanwhile"] += max(0, tried - others)
         done.skipped = +done.skipped
         self._protected += written.protected[: MOST_PROTECTED - len(self._protected)]
         self._in_vain = 0 if written.changed else self._in_vain + protected

@@ -15,7 +15,7 @@ from iam_watcher.jobs.rows import Taker
 from iam_watcher.jobs.server_errors import PROTECTED, code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from iam_watcher.jobs.order import Found
     from iam_watcher.jobs.rows import Recorder, Rows
@@ -40,11 +40,13 @@ class Written:
     Attributes:
         changed: rows that were written.
         protected: keys of the rows that a foreign key protects.
+        refused: reason → rows that were not written because they can't be recorded.
         rest: parts of the keys that the time did not suffice for, the next one last.
     """
 
     changed: int = 0
     protected: list[int] = field(default_factory=list)
+    refused: Mapping[str, int] = field(default_factory=dict)
     rest: Parts = field(default_factory=list)
 
     @property
@@ -85,7 +87,7 @@ class Writer:
         if recorder is not None:
             locked = set(recorder.lock(sorted(key for part in parts for key in part)))
             parts = [keys for part in parts if (keys := [key for key in part if key in locked])]
-        written = Written(rest=list(parts))
+        written = Written(rest=list(parts), refused=recorder.refused if recorder is not None else {})
         done: list[int] = []
         began = False
         while written.rest and not (began and time.monotonic() >= until):
