@@ -13,12 +13,15 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher import run_conf
 from iam_watcher.errors import RunConfError, WatcherError
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from types import CodeType
 
     from airflow.sdk import Context
+
+logger = get_logger(__name__)
 
 PRE_EXECUTE = "_pre_execute_hook"  # where BaseOperator keeps its argument `pre_execute`; it has no other door
 DRY_RUN = "dry_run"
@@ -41,10 +44,9 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
                 task_start.begin(context)
         except Exception as error:
             # Airflow's log view folds what comes before a task's work: end that group.
-            log = context["task"].log
-            log.info("::endgroup::")
+            context["task"].log.info("::endgroup::")
             if isinstance(error, AirflowSkipException):
-                log.warning("Task %s is skipped: %s", context["ti"].task_id, error)
+                logger.warning("Task %s is skipped: %s", context["ti"].task_id, error)
             raise
         if own is not None:
             own(context)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
 from airflow.sdk import Param, task
 
 from iam_watcher import Watcher
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from redis import Redis as Client
 
     from dev.servers import Redis
+
+
+STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 def unfolded_warnings(log: str) -> list[str]:
@@ -30,6 +35,21 @@ def unfolded_warnings(log: str) -> list[str]:
     return found
 
 
+@pytest.fixture
+def run_log(capsys, caplog):
+    """Return a function that returns what a run logged, in order: Airflow's loggers and ours."""
+
+    def log() -> str:
+        ours = [
+            f"{datetime.fromtimestamp(record.created, UTC):{STAMP}} [warning] {record.getMessage()}"
+            for record in caplog.records
+            if record.name.startswith("iam_watcher") and record.levelname == "WARNING"
+        ]
+        return "\n".join(sorted([*ours, *capsys.readouterr().out.splitlines()]))
+
+    return log
+
+
 def only_warning(log: str, *texts: str) -> None:
     said = [line for line in unfolded_warnings(log) if "skipped" in line or "Nothing was" in line]
     assert len(said) == 1, log
@@ -37,16 +57,16 @@ def only_warning(log: str, *texts: str) -> None:
         assert text in said[0]
 
 
-def test_the_lock_is_busy(run_dag, redis_client: Client, capsys) -> None:
+def test_the_lock_is_busy(run_dag, redis_client: Client, run_log) -> None:
     redis_client.set("clean", "b/purge/run7", px=60_000)
     with Watcher("skip_busy", schedule=None, lock=BRIEF) as dag:
         look()
     assert states(run_dag(dag))["run"] == "success"
-    only_warning(capsys.readouterr().out, "This run is skipped", "'clean' is held by", "b/purge/run7")
+    only_warning(run_log(), "This run is skipped", "'clean' is held by", "b/purge/run7")
 
 
 def test_the_lock_was_taken_before_the_work_began(
-    run_dag, redis_client: Client, redis_server: Redis, capsys
+    run_dag, redis_client: Client, redis_server: Redis, run_log
 ) -> None:
     class Slow(RedisLockSensor):
         def execute(self, context):
@@ -59,10 +79,10 @@ def test_the_lock_was_taken_before_the_work_began(
         look()
     dag.task_dict["acquire"].__class__ = Slow
     assert states(run_dag(dag))["look"] == "skipped"
-    only_warning(capsys.readouterr().out, "Task look is skipped", "'clean' is held by", "b/purge/run7")
+    only_warning(run_log(), "Task look is skipped", "'clean' is held by", "b/purge/run7")
 
 
-def test_zero_days_turn_a_job_off(run_dag, redis_client: Client, capsys) -> None:
+def test_zero_days_turn_a_job_off(run_dag, redis_client: Client, run_log) -> None:
     with Watcher("skip_off", schedule=None, lock=BRIEF, params={"days": Param(0)}) as dag:
         PurgeRowsOperator(
             task_id="purge",
@@ -71,7 +91,7 @@ def test_zero_days_turn_a_job_off(run_dag, redis_client: Client, capsys) -> None
             older_than_days="{{ params.days }}",
         )
     assert states(run_dag(dag))["purge"] == "skipped"
-    only_warning(capsys.readouterr().out, "Nothing was changed", "policy_audit", "0")
+    only_warning(run_log(), "Nothing was changed", "policy_audit", "0")
 
 
 def test_a_conf_with_a_slip_is_told_outside_of_the_groups_too(run_dag, redis_client: Client, capsys) -> None:
