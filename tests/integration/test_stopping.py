@@ -12,11 +12,16 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import JobError, LockLost
+from iam_watcher.jobs.archive import Archive
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.lock import keepalive
 from tests.integration.conftest import TaskInstance, numbers
+from tests.integration.test_archive import fill
+from tests.integration.test_archive import purge as purge_with_archive
+from tests.integration.test_disable_users import enabled, user
 
 
 @pytest.fixture
@@ -111,3 +116,46 @@ def test_a_time_out_strikes_between_two_transactions(iam, purge, run_dag, monkey
     report = ti.xcom_pull(task_ids="purge")
     assert report["error"].startswith("AirflowTaskTimeout")
     assert 0 < report["changed"] == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")
+
+
+def test_a_time_out_ends_a_warning_that_hangs(iam, run_dag, released):
+    """Airflow's own alarm is in force there, and the users who were disabled are counted."""
+    for name in ("one", "two"):
+        user(iam, name)
+    with DAG("hanging_warning", schedule=None) as dag:
+        DisableInactiveUsersOperator(
+            task_id="work",
+            max_inactive_days=180,
+            max_share=1,
+            report_to="none",
+            warn_days=(3,),
+            on_warning=lambda _: released.wait(20),
+            execution_timeout=timedelta(seconds=2),
+        )
+    user(iam, "due", logined="UTC_TIMESTAMP() - INTERVAL 178 DAY")
+    assert timed_out_report(run_dag(dag))["changed"] == 2
+    assert enabled(iam) == {"due"}
+
+
+def test_a_time_out_ends_an_upload_that_hangs(iam, run_dag, released, tmp_path, monkeypatch):
+    """Its transaction is rolled back: no row is gone, and none is counted."""
+    fill(iam, 300)
+    monkeypatch.setattr(Archive, "add", lambda *_: released.wait(20))
+    with DAG("hanging_upload", schedule=None) as dag:
+        purge_with_archive(f"file://{tmp_path}", task_id="work", execution_timeout=timedelta(seconds=2))
+    assert timed_out_report(run_dag(dag))["changed"] == 0
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 300
+
+
+@pytest.fixture
+def released():
+    """An event that nobody sets: what waits for it hangs."""
+    return threading.Event()
+
+
+def timed_out_report(run):
+    (ti,) = run.get_task_instances()
+    assert ti.state == "failed"
+    report = ti.xcom_pull(task_ids="work")
+    assert report["error"].startswith("AirflowTaskTimeout")
+    return report

@@ -65,6 +65,7 @@ class DatabaseOperator(BaseOperator):
         self.mysql_conn_id = mysql_conn_id
         self._told_to_stop = False
         self._timed_out: Callable[[], None] | None = None
+        self._uncounted = False  # Rows were committed, and the report does not have them yet.
 
     @abstractmethod
     def perform(self, context: Context) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class DatabaseOperator(BaseOperator):
         from iam_watcher.lock import keepalive
 
         try:
-            with self._time_out_between_transactions():
+            with self._time_out_when_all_is_counted():
                 return self.perform(context)
         except FenceTaken as error:
             grant = keepalive.current_grant()
@@ -107,34 +108,44 @@ class DatabaseOperator(BaseOperator):
         fence = self._fence() if fenced else None
         connection = connect(self.mysql_conn_id, fence)
         reconnect = partial(self._reconnect, fence)
-        with closing(Transactions(connection, self._checkpoint, reconnect=reconnect)) as db:
+        with closing(
+            Transactions(connection, self._checkpoint, committing=self._committing, reconnect=reconnect)
+        ) as db:
             yield connection, db
 
     def _checkpoint(self) -> None:
         from iam_watcher.lock import keepalive
 
+        self._uncounted = False
         if self._timed_out is not None:
             self._timed_out()
         if self._told_to_stop:
             raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
         keepalive.checkpoint()
 
-    @contextmanager
-    def _time_out_between_transactions(self) -> Iterator[None]:
-        """Let Airflow's `execution_timeout` strike at the next checkpoint.
+    def _committing(self) -> None:
+        self._uncounted = True
 
-        It is an alarm whose handler raises, wherever the main thread is: also as a commit returns, and
-        then what was done would not be counted.
+    @contextmanager
+    def _time_out_when_all_is_counted(self) -> Iterator[None]:
+        """Let Airflow's `execution_timeout` strike, but not between a commit and the count of its rows.
+
+        It is an alarm whose handler raises wherever the main thread is. Elsewhere that does no harm: the
+        server rolls back what is not committed. So it also ends a call that hangs, of a mail server or of
+        an archive's store.
         """
         airflows = signal.getsignal(signal.SIGALRM)
         if threading.current_thread() is not threading.main_thread() or not callable(airflows):
             yield
             return
 
-        def later(number: int, frame: Any) -> None:
-            self._timed_out = partial(airflows, number, frame)
+        def strike(number: int, frame: Any) -> None:
+            if self._uncounted:
+                self._timed_out = partial(airflows, number, frame)
+            else:
+                airflows(number, frame)
 
-        signal.signal(signal.SIGALRM, later)
+        signal.signal(signal.SIGALRM, strike)
         try:
             yield
         finally:

@@ -55,7 +55,9 @@ class Transactions:
 
     Args:
         connection: autocommit off, and the session as `jobs.session` sets it up.
-        checkpoint: called before each transaction and while waiting; what it raises goes to the caller.
+        checkpoint: called before each transaction, while waiting and in each `nap`; what it raises goes to
+            the caller.
+        committing: called before changes are committed. The caller has counted them at the next checkpoint.
         reconnect: returns a new connection for one that was lost, set up in the same way; without it a
             lost connection is an error like any other.
 
@@ -69,13 +71,16 @@ class Transactions:
         connection: Connection,
         checkpoint: Callable[[], None] = lambda: None,
         *,
+        committing: Callable[[], None] = lambda: None,
         reconnect: Callable[[], Connection] | None = None,
     ) -> None:
         self.retries = 0
         self.error = connection.Error
         self._connection = connection
         self._checkpoint = checkpoint
+        self._committing = committing
         self._reconnect = reconnect
+        self._changes = False
         self._spoke_at = time.monotonic()
 
     def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
@@ -86,6 +91,7 @@ class Transactions:
 
     def change(self, query: str, values: Mapping[str, object] | None = None) -> int:
         """Run a statement that writes, and return how many rows it changed."""
+        self._changes = True
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(query, values or {})
             return int(cursor.rowcount)
@@ -96,12 +102,16 @@ class Transactions:
         """Run a statement that writes and returns rows; `take` gets them in batches while it goes on."""
         from MySQLdb.cursors import SSCursor
 
+        self._changes = True
         with closing(self._connection.cursor(SSCursor)) as cursor:
             cursor.execute(query, values)
             return take(iter(lambda: cursor.fetchmany(BATCH), ()))
 
     def commit(self) -> None:
         """Commit what was done since the last commit."""
+        if self._changes:
+            self._committing()
+            self._changes = False
         self._connection.commit()
         self._spoke_at = time.monotonic()
 
@@ -157,6 +167,7 @@ class Transactions:
     def nap(self, seconds: float) -> None:
         """Sleep, between two transactions; look at the checkpoint meanwhile, and keep the session alive."""
         end = time.monotonic() + seconds
+        self._checkpoint()
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LONGEST_NAP))
             self._checkpoint()
