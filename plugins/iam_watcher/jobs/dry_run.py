@@ -6,8 +6,9 @@ the format of an archive. It lies in a folder of its own: nothing in it is to be
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
@@ -58,7 +59,7 @@ class DryRunList:
             facts = self._describe(*row)
             if len(self.examples) < MOST_EXAMPLES:
                 self.examples.append(facts)
-            self._lines.append(json.dumps(facts, ensure_ascii=False).encode() + b"\n")
+            self._lines.append(msgspec.json.encode(facts) + b"\n")
         if len(self._lines) >= PART_ROWS:
             self._write()
 
