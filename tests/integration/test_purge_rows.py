@@ -9,6 +9,7 @@ import time_machine
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from tests.integration.conftest import TaskInstance, numbers
 
 DAY = timedelta(days=1)
@@ -327,6 +328,65 @@ def test_odd_names_in_a_table_do_no_harm(scratch, perform):
     scratch.run("CREATE TABLE `select` (`ke``y%s` int PRIMARY KEY, `order` timestamp NOT NULL)")
     scratch.run("INSERT INTO `select` VALUES (1, UTC_TIMESTAMP() - INTERVAL 11 DAY), (2, UTC_TIMESTAMP())")
     assert perform(purge_scratch(table="select", age_column="order"))["changed"] == 1
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("index", ["", ", KEY `by-{{age}} %` ({age})"])
+@pytest.mark.parametrize(
+    ("table", "age", "key", "where"),
+    [
+        ("audit-2026", "ended-at", "row-id", "is-open"),
+        ("my table", "Ended At", "row id", "is open?"),
+        ("Protokoll (alt)", "geändert_am", "schlüssel", "größe"),
+        ("审计", "时间", "编号", "状态"),
+        ("a.b/c", "100% {age}", "%(after)s", "1=1 OR 'x'"),
+        ("..", ";--", "{key}", "%s%%"),
+    ],
+)
+def test_names_of_any_characters(scratch, perform, tmp_path, table, age, key, where, index):
+    scratch.connection.set_character_set("utf8mb4")
+    quoted = {"table": f"`{table}`", "age": f"`{age}`", "key": f"`{key}`", "where": f"`{where}`"}
+    scratch.run(
+        f"CREATE TABLE `{table}` (`{key}` int PRIMARY KEY, `{age}` datetime, `{where}` int"
+        + index.format(**quoted)
+        + ")"
+    )
+    names = ", ".join(quoted[name] for name in ("key", "age", "where"))
+    insert = f"INSERT INTO `{table}` ({names})".replace("%", "%%")
+    scratch.run_many(
+        f"{insert} VALUES (%s, UTC_TIMESTAMP() - INTERVAL %s DAY, %s)", [(n, n, n % 2) for n in range(1, 101)]
+    )
+    before = scratch.rows(f"SELECT * FROM `{table}`")
+    options = {"table": table, "age_column": age, "older_than_days": 50}
+    conditions = [] if index else [(where, "=", 0)]
+    report = perform(purge_scratch(**options, where=conditions, dry_run=True))
+    assert report["matched"] == (51 if index else 26)
+    report = perform(purge_scratch(**options, where=conditions, archive=tmp_path.as_uri()))
+    assert report["changed"] == (51 if index else 26)
+    assert [folder.parent for folder in tmp_path.glob("*/dag")] == list(tmp_path.iterdir())
+    restore = RestoreRowsOperator(
+        task_id="restore",
+        path=report["archive"],
+        archive=tmp_path.as_uri(),
+        tables=[table],
+        mysql_conn_id="scratch",
+    )
+    assert perform(restore)["restored"] == report["changed"]
+    assert scratch.rows(f"SELECT * FROM `{table}`") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"table": "t; DROP TABLE t"}, "there is no table 't; DROP TABLE t' in database 'scratch'"),
+        ({"age_column": "age) OR (1=1"}, r"t has no column 'age\) OR \(1=1'"),
+        ({"where": [("1=1 OR state", "=", 1)]}, "t has no column '1=1 OR state'"),
+    ],
+)
+def test_a_name_is_no_sql(states, perform, change, message):
+    with pytest.raises(AirflowFailException, match=message):
+        perform(purge_scratch(**change))
+    assert states.value("SELECT COUNT(*) FROM t") == 7
 
 
 @pytest.mark.usefixtures("_settings_of_a_server")

@@ -90,7 +90,7 @@ def test_a_job_waits_for_its_throttle_and_then_fails_to_be_retried(iam, perform)
         table="policy_audit",
         age_column="deletedAt",
         older_than_days=1,
-        throttle=Throttle(max_threads_running=0, patience=timedelta(0)),
+        throttle=Throttle(max_threads_running=0, patience=timedelta(microseconds=1)),
     )
     with pytest.raises(WalkError, match="threads are running, more than 0"):
         perform(job)

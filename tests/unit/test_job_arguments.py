@@ -1,16 +1,23 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
+from pathlib import Path
 
 import pytest
+from airflow.sdk import DAG, task
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
+from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.exempt_names import exempt_condition
+from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.reenable_users import ReenableUsersOperator
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from iam_watcher.jobs.throttle import Throttle
 
 
 @pytest.mark.parametrize(
@@ -117,23 +124,68 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"older_than_days": None, "grace_days": -2}, "grace_days is -2"),
         ({"older_than_days": None}, "expected one of them"),
         ({"grace_days": 1}, "expected one of them"),
-        ({"table": "a; DROP TABLE user"}, "table is 'a; DROP TABLE user'"),
         ({"table": "`user`"}, "table is"),
-        ({"age_column": "deletedAt) OR (1=1"}, "age_column is"),
+        ({"table": "a" * 65}, "table is"),
+        ({"table": " user"}, "table is"),
+        ({"table": "user\n"}, "table is"),
+        ({"table": ""}, "table is ''; expected a name of up to 64 characters as the database has it"),
+        ({"table": None}, "table is None"),
+        ({"age_column": 1}, "age_column is 1"),
         ({"age_column": "{{ params.column }}"}, "age_column is"),
         ({"age_unit": "days"}, "age_unit is 'days'"),
         ({"age_timezone": "Mars/Olympus"}, "age_timezone is 'Mars/Olympus'"),
         ({"pace": "slow"}, "pace is 'slow'; expected one of fast, polite"),
         ({"dry_run": "maybe"}, "dry_run is 'maybe'"),
         ({"max_rows": 0}, "max_rows is 0; expected a whole number of rows over 0"),
-        ({"time_budget": timedelta(0)}, "time_budget is 0:00:00; expected a duration over 0"),
+        ({"time_budget": timedelta(0)}, "time_budget is datetime.timedelta(0); expected a timedelta over 0"),
         ({"max_rows": "-5"}, "max_rows is '-5'"),
+        ({"max_rows": 5.0}, "max_rows is 5.0"),
+        ({"max_rows": [5]}, "max_rows is [5]"),
+        (
+            {"older_than_days": timedelta(days=30)},
+            "older_than_days is datetime.timedelta(days=30); expected a",
+        ),
+        ({"older_than_days": True}, "older_than_days is True"),
+        ({"older_than_days": [30]}, "older_than_days is [30]"),
+        ({"older_than_days": None, "grace_days": timedelta(1)}, "grace_days is datetime.timedelta(days=1)"),
+        ({"age_unit": None}, "age_unit is None"),
+        ({"age_unit": ["date"]}, "age_unit is ['date']"),
+        ({"age_timezone": None}, "age_timezone is None"),
+        ({"age_timezone": UTC}, "age_timezone is datetime.timezone.utc"),
+        ({"age_timezone": "../etc/passwd"}, "age_timezone is '../etc/passwd'"),
+        ({"max_share": "50%"}, "max_share is '50%'"),
+        ({"max_share": [0.5]}, "max_share is [0.5]"),
+        ({"announce": "SecretChanged"}, "announce is 'SecretChanged'; expected an Announcement"),
+        ({"announce": Announcement}, "announce is <class"),
+        ({"archive": Path("/mnt/iam")}, "archive is PosixPath('/mnt/iam')"),
+        ({"archive": True}, "archive is True"),
+        ({"redact": "password"}, "redact is 'password'; expected a list of names"),
+        ({"redact": "['password']"}, "redact is \"['password']\"; expected a list of names"),
+        ({"redact": None}, "redact is None"),
+        ({"redact": [1]}, "redact is [1]"),
+        ({"dry_run": 1}, "dry_run is 1"),
+        ({"dry_run": None}, "dry_run is None"),
+        ({"pace": 0.5}, "pace is 0.5; expected one of fast, polite, or a Pace(...)"),
+        ({"pace": None}, "pace is None"),
+        ({"pace": Pace}, "pace is <class"),
+        (
+            {"time_budget": 3600},
+            "time_budget is 3600; expected a timedelta over 0, such as timedelta(hours=1)",
+        ),
+        ({"time_budget": "1h"}, "time_budget is '1h'"),
+        ({"time_budget": timedelta(-1)}, "time_budget is datetime.timedelta(days=-1)"),
+        ({"throttle": None}, "throttle is None; expected a Throttle(...)"),
+        ({"throttle": {"max_threads_running": 5}}, "throttle is {'max_threads_running': 5}"),
+        ({"mysql_conn_id": None}, "mysql_conn_id is None; expected the id of an Airflow connection"),
+        ({"mysql_conn_id": ""}, "mysql_conn_id is ''"),
+        ({"mysql_conn_id": "{{ params.conn }}"}, "mysql_conn_id is '{{ params.conn }}'"),
         ({"max_share": 1.5}, "max_share is 1.5"),
         ({"archive": "/mnt/iam"}, "archive is '/mnt/iam'; expected a URL such as"),
         ({"where": "status = 1"}, "where is 'status = 1'; expected a list of (column, operator, value)"),
         ({"where": ["status = 1"]}, "where has 'status = 1'; expected (column, operator, value)"),
         ({"where": [("status", "=")]}, "expected (column, operator, value)"),
-        ({"where": [("1=1 OR status", "=", 1)]}, "where is '1=1 OR status'; expected a plain name"),
+        ({"where": [("`status`", "=", 1)]}, "where is '`status`'; expected a name"),
+        ({"where": [(1, "=", 1)]}, "where is 1; expected a name"),
         ({"where": [("status", "= 1 OR 1", 1)]}, "where has the operator '= 1 OR 1'; expected one of"),
         ({"where": [("status", "in", [])]}, "expected a list after in"),
         ({"where": [("status", "in", "ab")]}, "expected a list after in"),
@@ -172,12 +224,125 @@ def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
         ({"max_share": 50}, "max_share is 50"),
         ({"exempt_names": "svc-*"}, "exempt_names is 'svc-*'; expected a list"),
         ({"exempt_names": ["svc-*", ""]}, "exempt_names is"),
+        ({"exempt_names": None}, "exempt_names is None"),
+        ({"exempt_names": "['svc-*']"}, "exempt_names is \"['svc-*']\"; expected a list"),
+        ({"exempt_names": [1]}, "exempt_names is [1]"),
+        ({"exempt_admins": "false"}, "exempt_admins is 'false'; expected True or False"),
+        ({"exempt_admins": None}, "exempt_admins is None"),
+        ({"max_inactive_days": timedelta(180)}, "max_inactive_days is datetime.timedelta(days=180)"),
+        ({"max_inactive_days": None}, "max_inactive_days is None"),
+        ({"max_share": None}, "max_share is None"),
+        ({"min_age_days": timedelta(1)}, "min_age_days is datetime.timedelta(days=1)"),
+        ({"min_age_days": None}, "min_age_days is None"),
+        ({"max_users": 0}, "max_users is 0"),
+        ({"max_users": 2.5}, "max_users is 2.5"),
+        ({"report_to": Path("/mnt")}, "report_to is PosixPath('/mnt')"),
+        ({"report_to": 1}, "report_to is 1"),
+        (
+            {"on_disable": "expire-secrets"},
+            "on_disable is 'expire-secrets'; expected 'keep' or 'expire_secrets'",
+        ),
+        ({"on_disable": "Expire_Secrets"}, "on_disable is 'Expire_Secrets'"),
+        ({"on_disable": None}, "on_disable is None"),
+        ({"on_disable": True}, "on_disable is True"),
+        ({"warn_days": 14}, "warn_days is 14; expected a list of whole numbers, such as (14, 3)"),
+        ({"warn_days": "14"}, "warn_days is '14'"),
+        ({"warn_days": None}, "warn_days is None"),
+        ({"warn_days": ["14"]}, "warn_days is ['14']"),
+        ({"warn_days": [True]}, "warn_days is [True]"),
+        ({"warn_days": [-1]}, "warn_days is -1"),
+        ({"warn_days": [3, 0]}, "warn_days has 0; expected days before a user is disabled"),
+        ({"warn_days": [3], "on_warning": "mail"}, "on_warning is 'mail'; expected a notifier or a function"),
+        ({"on_warning": print}, "on_warning is given, but warn_days is empty"),
+        ({"table": "{{ params.table }}"}, "table is '{{ params.table }}'"),
+        ({"time_budget": 3600}, "time_budget is 3600"),
     ],
 )
 def test_the_same_for_users(change, message):
     with pytest.raises(JobArgumentError) as refused:
         DisableInactiveUsersOperator(**{**DISABLE, **change})
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("operator", "change", "message"),
+    [
+        (RestoreRowsOperator, {"path": None}, "path is None; expected a text"),
+        (RestoreRowsOperator, {"path": Path("/a")}, "path is PosixPath('/a')"),
+        (
+            RestoreRowsOperator,
+            {"tables": "policy_audit"},
+            "tables is 'policy_audit'; expected a list of names",
+        ),
+        (RestoreRowsOperator, {"tables": None}, "tables is None"),
+        (RestoreRowsOperator, {"archive": 1}, "archive is 1"),
+        (RestoreRowsOperator, {"dry_run": "perhaps"}, "dry_run is 'perhaps'"),
+        (RestoreRowsOperator, {"mysql_conn_id": 1}, "mysql_conn_id is 1"),
+        (ReenableUsersOperator, {"report": 1}, "report is 1; expected a text"),
+        (ReenableUsersOperator, {"names": "ann"}, "names is 'ann'; expected a list of names"),
+        (ReenableUsersOperator, {"names": {"ann": 1}}, "names is {'ann': 1}"),
+        (ReenableUsersOperator, {"archive": True}, "archive is True"),
+        (ReenableUsersOperator, {"dry_run": 0}, "dry_run is 0"),
+        (ReenableUsersOperator, {"table": 1}, "table is 1"),
+        (ReenableUsersOperator, {"mysql_conn_id": ["a"]}, "mysql_conn_id is ['a']"),
+    ],
+)
+def test_the_same_for_what_undoes_a_run(operator, change, message):
+    given = {"path": "s3://b/x", "tables": ["t"]} if operator is RestoreRowsOperator else {"names": ["ann"]}
+    with pytest.raises(JobArgumentError) as refused:
+        operator(**{"task_id": "t", **given, **change})
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (
+            Throttle,
+            {"max_threads_running": "50"},
+            "max_threads_running is '50'; expected a whole number",
+        ),
+        (Throttle, {"max_threads_running": -1}, "max_threads_running is -1"),
+        (Throttle, {"max_threads_running": True}, "max_threads_running is True"),
+        (Throttle, {"replica_conn_ids": "iam"}, "replica_conn_ids is 'iam'; expected a tuple"),
+        (Throttle, {"replica_conn_ids": None}, "replica_conn_ids is None"),
+        (Throttle, {"replica_conn_ids": [None]}, "replica_conn_ids is None; expected the id"),
+        (Throttle, {"max_replica_lag": 10}, "max_replica_lag is 10; expected a timedelta"),
+        (Throttle, {"max_replica_lag": None}, "max_replica_lag is None"),
+        (Throttle, {"patience": 600}, "patience is 600; expected a timedelta over 0"),
+        (Throttle, {"patience": timedelta(0)}, "patience is datetime.timedelta(0)"),
+        (Pace, {"target": "fast"}, "Pace(target='fast', duty=1): expected a target over 0 s"),
+        (Pace, {"target": timedelta(seconds=1)}, "expected a target over 0 s"),
+        (Pace, {"target": float("nan")}, "expected a target over 0 s"),
+        (Pace, {"target": float("inf")}, "expected a target over 0 s"),
+        (Pace, {"target": True}, "expected a target over 0 s"),
+        (Pace, {"duty": None}, "a duty over 0 and up to 1"),
+    ],
+)
+def test_the_same_for_what_a_job_is_given(kind, change, message):
+    given = {"target": 0.1, "duty": 1} if kind is Pace else {}
+    with pytest.raises(JobArgumentError) as refused:
+        kind(**{**given, **change})
+    assert message in str(refused.value)
+
+
+def test_the_result_of_another_task_waits_until_it_is_there():
+    with DAG("d", schedule=None):
+
+        @task
+        def earlier():
+            return 1
+
+        result = earlier()
+        PurgeRowsOperator(**{**PURGE, "older_than_days": result, "dry_run": result, "max_rows": result})
+        ReenableUsersOperator(task_id="r", report=result, names=result)
+        with pytest.raises(JobArgumentError, match=r"where has .* expected a text, a number"):
+            PurgeRowsOperator(**{**PURGE, "task_id": "w", "where": [("status", "=", result)]})
+
+
+@pytest.mark.parametrize("name", ["audit-2026", "my table", "Übersicht", "用户", "a.b", "100%", "x; DROP"])
+def test_a_name_may_have_any_characters_but_quotes(name):
+    assert arguments.identifier("table", name) == name
 
 
 def test_templates_wait_until_they_are_rendered():

@@ -88,7 +88,7 @@ def run_folder(location: str, table: str, context: Context) -> Folder:
     run = f"{_plain(ti.run_id)}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     folder = Folder(location)
     folder.check_connection()
-    return folder / table / _plain(ti.dag_id) / run
+    return folder / _plain(table) / _plain(ti.dag_id) / run
 
 
 @dataclass(frozen=True)
@@ -189,4 +189,5 @@ class Archive:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:100]
+    """Return a text as the name of a folder: ".." would be the folder above."""
+    return re.sub(r"^\.+|[^A-Za-z0-9._-]+", "_", text)[:100]

@@ -5,19 +5,26 @@ from __future__ import annotations
 import ast
 import re
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import JobArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MOST_DAYS = 36_500
-_IDENTIFIER = re.compile(r"[\w$]{1,64}")
+LONGEST_IDENTIFIER = 64
+_TEMPLATE = re.compile(r"\{[{%#]")
 _CREDENTIALS = re.compile(r"(?:[a-z][a-z0-9+.-]*:/{1,2})?[^/:@]*:[^/@]*@")
 _ON_DISK = re.compile(r"(?:file|local):")
 _ABSOLUTE = re.compile(r"[a-z]+:///[^/]")
 _LOCATION = re.compile(r"[a-z][a-z0-9+.-]*://[^?#]*[^/?#]/*")
+
+
+def is_template(value: object) -> bool:
+    """Return whether a value is a text that Airflow would render."""
+    return isinstance(value, str) and _TEMPLATE.search(value) is not None
 
 
 def days(name: str, value: object) -> int:
@@ -77,16 +84,78 @@ def flag(name: str, value: object) -> bool:
 
 
 def identifier(name: str, value: object) -> str:
-    """Return the name of a table or column.
+    """Return the name of a table or column, which the job then looks up in the catalogue.
 
     Raises:
-        JobArgumentError: it has other characters than letters, digits, _ and $, or too many.
+        JobArgumentError: no table or column can have that name, or it is a template.
     """
-    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
-        raise JobArgumentError(
-            f"{name} is {value!r}; expected a plain name of up to 64 letters, digits, _ or $"
-        )
-    return value
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_IDENTIFIER
+        and value.isprintable()
+        and value == value.strip()
+        and "`" not in value
+        and not is_template(value)
+    ):
+        return value
+    raise JobArgumentError(
+        f"{name} is {value!r}; expected a name of up to {LONGEST_IDENTIFIER} characters as the database has "
+        "it, without quotes, and not a template"
+    )
+
+
+def connection_id(name: str, value: object) -> str:
+    """Return the id of an Airflow connection.
+
+    Raises:
+        JobArgumentError: it is no text, is empty, or is a template.
+    """
+    if isinstance(value, str) and value.strip() and not is_template(value):
+        return value
+    raise JobArgumentError(f"{name} is {value!r}; expected the id of an Airflow connection, not a template")
+
+
+def boolean(name: str, value: object) -> bool:
+    """Return a truth value that is no template.
+
+    Raises:
+        JobArgumentError: it is something else.
+    """
+    if isinstance(value, bool):
+        return value
+    raise JobArgumentError(f"{name} is {value!r}; expected True or False")
+
+
+def duration(name: str, value: object) -> timedelta:
+    """Return a duration.
+
+    Raises:
+        JobArgumentError: it is something else, or not over 0.
+    """
+    if isinstance(value, timedelta) and value > timedelta(0):
+        return value
+    raise JobArgumentError(f"{name} is {value!r}; expected a timedelta over 0, such as timedelta(hours=1)")
+
+
+def one_of(name: str, value: object, known: Sequence[str]) -> str:
+    """Return one of the known texts.
+
+    Raises:
+        JobArgumentError: it is something else.
+    """
+    if isinstance(value, str) and value in known:
+        return value
+    raise JobArgumentError(f"{name} is {value!r}; expected {' or '.join(map(repr, known))}")
+
+
+def instance(name: str, value: object, kind: type, example: str) -> None:
+    """Check that a value is an object of a class.
+
+    Raises:
+        JobArgumentError: it is something else.
+    """
+    if not isinstance(value, kind):
+        raise JobArgumentError(f"{name} is {value!r}; expected {example}")
 
 
 def location(name: str, value: object) -> str | None:
@@ -143,6 +212,17 @@ def _refuse_credentials(name: str, value: object) -> None:
         )
 
 
+def text(name: str, value: object) -> str:
+    """Return a text.
+
+    Raises:
+        JobArgumentError: it is something else.
+    """
+    if isinstance(value, str):
+        return value
+    raise JobArgumentError(f"{name} is {value!r}; expected a text")
+
+
 def names(name: str, value: object) -> list[str]:
     """Return a list of names, also from a rendered template's list or the text of one.
 
@@ -157,9 +237,20 @@ def names(name: str, value: object) -> list[str]:
     raise JobArgumentError(f"{name} is {value!r}; expected a list of names")
 
 
+def listed_names(name: str, value: object) -> None:
+    """Check a list of names that is no template.
+
+    Raises:
+        JobArgumentError: it is something else; a text alone would be taken for its letters.
+    """
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(
+        isinstance(n, str) and n for n in value
+    ):
+        raise JobArgumentError(f"{name} is {value!r}; expected a list of names")
+
+
 def check_literal(check: Callable[[str, object], Any], name: str, value: object) -> None:
     """Check a template field's value if it is known already: not a template, not another task's result."""
-    if isinstance(value, (int, float)) or (
-        isinstance(value, str) and "{{" not in value and "{%" not in value
-    ):
-        check(name, value)
+    if hasattr(value, "iter_references") or is_template(value):
+        return
+    check(name, value)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -20,7 +19,7 @@ from iam_watcher.jobs.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from airflow.sdk import Context
 
@@ -71,10 +70,11 @@ class TableJobOperator(DatabaseOperator):
         arguments.identifier("table", table)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
         arguments.check_literal(arguments.row_count, "max_rows", max_rows)
-        if time_budget is not None and time_budget <= timedelta(0):
-            raise JobArgumentError(f"time_budget is {time_budget}; expected a duration over 0, or None")
-        if isinstance(pace, str) and pace not in PACES:
-            raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace")
+        if time_budget is not None:
+            arguments.duration("time_budget", time_budget)
+        if pace not in PACES if isinstance(pace, str) else not isinstance(pace, Pace):
+            raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace(...)")
+        arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
 
     @property
     @abstractmethod

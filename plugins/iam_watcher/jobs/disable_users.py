@@ -100,6 +100,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         table: str = "user",
         **kwargs: Any,
     ) -> None:
+        arguments.check_literal(arguments.row_count, "max_users", max_users)
         super().__init__(table=table, max_rows=max_users, **kwargs)
         self.max_inactive_days = max_inactive_days
         self.exempt_admins = exempt_admins
@@ -116,12 +117,10 @@ class DisableInactiveUsersOperator(TableJobOperator):
         arguments.check_literal(arguments.days, "min_age_days", min_age_days)
         if report_to != NO_RECORD:
             arguments.check_literal(arguments.location, "report_to", report_to)
-        for number in warn_days:
-            arguments.days("warn_days", number)
-        if on_disable not in ("keep", "expire_secrets"):
-            raise JobArgumentError(f"on_disable is {on_disable!r}; expected 'keep' or 'expire_secrets'")
-        if isinstance(exempt_names, str) or not all(isinstance(n, str) and n for n in exempt_names):
-            raise JobArgumentError(f"exempt_names is {exempt_names!r}; expected a list of names or globs")
+        arguments.boolean("exempt_admins", exempt_admins)
+        arguments.listed_names("exempt_names", exempt_names)
+        arguments.one_of("on_disable", on_disable, ("keep", "expire_secrets"))
+        _check_warnings(warn_days, on_warning)
 
     @property
     def words(self) -> Words:
@@ -288,6 +287,20 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def _days(self) -> int:
         return arguments.days("max_inactive_days", self.max_inactive_days)
+
+
+def _check_warnings(warn_days: object, on_warning: object) -> None:
+    if not isinstance(warn_days, (list, tuple)) or not all(type(number) is int for number in warn_days):
+        raise JobArgumentError(
+            f"warn_days is {warn_days!r}; expected a list of whole numbers, such as (14, 3)"
+        )
+    for number in warn_days:
+        if arguments.days("warn_days", number) == 0:
+            raise JobArgumentError("warn_days has 0; expected days before a user is disabled, from 1 on")
+    if on_warning is not None and not callable(on_warning):
+        raise JobArgumentError(f"on_warning is {on_warning!r}; expected a notifier or a function")
+    if on_warning is not None and not warn_days:
+        raise JobArgumentError("on_warning is given, but warn_days is empty, so that nothing would call it")
 
 
 def _utc(text: str) -> datetime:

@@ -24,6 +24,7 @@ from iam_watcher.errors import (
     LockUnavailable,
     TableError,
 )
+from iam_watcher.jobs import arguments
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class DatabaseOperator(BaseOperator):
     def __init__(self, *, mysql_conn_id: str = "iam_mysql", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mysql_conn_id = mysql_conn_id
+        arguments.connection_id("mysql_conn_id", mysql_conn_id)
         self._told_to_stop = False
         self._timed_out: Callable[[], None] | None = None
         self._uncounted = False  # Rows were committed, and the report does not have them yet.

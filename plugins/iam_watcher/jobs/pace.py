@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from iam_watcher.errors import JobArgumentError
 
 LEAST_ROWS, FIRST_ROWS, MOST_ROWS = 100, 1_000, 20_000
 LEAST_SPAN, FIRST_SPAN = 100, 10_000
@@ -21,8 +24,9 @@ class Pace:
     duty: float
 
     def __post_init__(self) -> None:
-        if not (self.target > 0 and 0 < self.duty <= 1):
-            raise ValueError(f"{self}: expected a target over 0 s and a duty over 0 and up to 1")
+        numbers = all(type(number) in {int, float} for number in (self.target, self.duty))
+        if not (numbers and 0 < self.target < math.inf and 0 < self.duty <= 1):
+            raise JobArgumentError(f"{self}: expected a target over 0 s and a duty over 0 and up to 1")
 
     def rest(self, worked: float) -> float:
         """Return the seconds to sleep after so many seconds of work."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments, conditions
 from iam_watcher.jobs.age import AgeColumn, time_zone
+from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.base import TableJobOperator
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.announce import Announcement
     from iam_watcher.jobs.archive import Archive
     from iam_watcher.jobs.catalogue import Table
     from iam_watcher.jobs.conditions import Condition
@@ -106,20 +106,24 @@ class PurgeRowsOperator(TableJobOperator):
         self.archive = archive
         self.redact = redact
         arguments.identifier("age_column", age_column)
-        arguments.check_literal(arguments.days, "older_than_days", older_than_days)
-        arguments.check_literal(arguments.days, "grace_days", grace_days)
         if (older_than_days is None) == (grace_days is None):
             raise JobArgumentError(
                 f"older_than_days is {older_than_days!r}, grace_days is {grace_days!r}; expected one of them"
             )
-        if age_unit not in ("date", "unix_seconds"):
-            raise JobArgumentError(f"age_unit is {age_unit!r}; expected 'date' or 'unix_seconds'")
+        if older_than_days is not None:
+            arguments.check_literal(arguments.days, "older_than_days", older_than_days)
+        else:
+            arguments.check_literal(arguments.days, "grace_days", grace_days)
+        arguments.one_of("age_unit", age_unit, ("date", "unix_seconds"))
         time_zone("age_timezone", age_timezone)
         conditions.check(where)
-        arguments.check_literal(arguments.share, "max_share", max_share)
+        if max_share is not None:
+            arguments.check_literal(arguments.share, "max_share", max_share)
+        if announce is not None:
+            arguments.instance("announce", announce, Announcement, "an Announcement, such as SECRET_CHANGED")
         if archive != CONFIGURED:
             arguments.check_literal(arguments.location, "archive", archive)
-        arguments.names("redact", redact)
+        arguments.listed_names("redact", redact)
 
     @property
     def words(self) -> Words:

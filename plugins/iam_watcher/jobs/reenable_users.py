@@ -125,6 +125,10 @@ class ReenableUsersOperator(DatabaseOperator):
         self.is_dry_run = dry_run
         self.table = table
         arguments.identifier("table", table)
+        if report is not None:
+            arguments.check_literal(arguments.text, "report", report)
+        if names is not None:
+            arguments.check_literal(arguments.names, "names", names)
         arguments.check_literal(arguments.location, "archive", archive)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
 

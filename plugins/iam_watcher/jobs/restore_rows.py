@@ -129,7 +129,8 @@ class RestoreRowsOperator(DatabaseOperator):
         self.is_dry_run = dry_run
         self.pace = pace
         self.throttle = throttle
-        arguments.names("tables", tables)
+        arguments.check_literal(arguments.text, "path", path)
+        arguments.listed_names("tables", tables)
         arguments.check_literal(arguments.location, "archive", archive)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
         if isinstance(pace, str) and pace not in PACES:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import DatabaseUnavailable, JobArgumentError, WalkError
+from iam_watcher.jobs import arguments
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -47,10 +48,20 @@ class Throttle:
     patience: timedelta = timedelta(minutes=10)
 
     def __post_init__(self) -> None:
-        if isinstance(self.replica_conn_ids, str):
+        if self.max_threads_running is not None and (
+            type(self.max_threads_running) is not int or self.max_threads_running < 0
+        ):
+            raise JobArgumentError(
+                f"max_threads_running is {self.max_threads_running!r}; expected a whole number"
+            )
+        if not isinstance(self.replica_conn_ids, (list, tuple)):
             raise JobArgumentError(
                 f"replica_conn_ids is {self.replica_conn_ids!r}; expected a tuple of connection ids"
             )
+        for conn_id in self.replica_conn_ids:
+            arguments.connection_id("replica_conn_ids", conn_id)
+        arguments.instance("max_replica_lag", self.max_replica_lag, timedelta, "a timedelta")
+        arguments.duration("patience", self.patience)
 
 
 class Predicate:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import math
-import re
 import struct
 import uuid
 from datetime import date, time, timedelta
@@ -17,6 +16,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.jobs.arguments import is_template
 from iam_watcher.jobs.catalogue import INTEGER_BITS, TEXTS
 from iam_watcher.jobs.where_times import MOMENTS, UnfitValueError, moment, time_of_day
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.catalogue import Column
 
 TYPES = (str, bytes, bool, int, float, Decimal, date, time, timedelta)
-
-_TEMPLATE = re.compile(r"\{[{%#]")
 
 
 def check_type(value: object) -> None:
@@ -44,7 +42,7 @@ def check_type(value: object) -> None:
     if isinstance(value, (float, Decimal)) and not math.isfinite(value):
         raise UnfitValueError("a finite number")
     if isinstance(value, str):
-        if _TEMPLATE.search(value):
+        if is_template(value):
             raise UnfitValueError("a text without a template, as where is not templated")
         try:
             value.encode()
