@@ -278,6 +278,8 @@ def test_the_same_for_users(change, message):
         (RestoreRowsOperator, {"archive": 1}, "archive is 1"),
         (RestoreRowsOperator, {"dry_run": "perhaps"}, "dry_run is 'perhaps'"),
         (RestoreRowsOperator, {"mysql_conn_id": 1}, "mysql_conn_id is 1"),
+        (RestoreRowsOperator, {"pace": 1}, "pace is 1; expected one of fast, polite"),
+        (RestoreRowsOperator, {"throttle": None}, "throttle is None; expected a Throttle(...)"),
         (ReenableUsersOperator, {"report": 1}, "report is 1; expected a text"),
         (ReenableUsersOperator, {"names": "ann"}, "names is 'ann'; expected a list of names"),
         (ReenableUsersOperator, {"names": {"ann": 1}}, "names is {'ann': 1}"),

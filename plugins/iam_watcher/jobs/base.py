@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.operator import DatabaseOperator
-from iam_watcher.jobs.pace import PACES, Pace
+from iam_watcher.jobs.pace import Pace, pace_of
 from iam_watcher.jobs.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -72,8 +71,7 @@ class TableJobOperator(DatabaseOperator):
         arguments.check_literal(arguments.row_count, "max_rows", max_rows)
         if time_budget is not None:
             arguments.duration("time_budget", time_budget)
-        if pace not in PACES if isinstance(pace, str) else not isinstance(pace, Pace):
-            raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace(...)")
+        pace_of(pace)
         arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
 
     @property
@@ -146,4 +144,4 @@ class TableJobOperator(DatabaseOperator):
     @property
     def paced(self) -> Pace:
         """How hard to work."""
-        return PACES[self.pace] if isinstance(self.pace, str) else self.pace
+        return pace_of(self.pace)

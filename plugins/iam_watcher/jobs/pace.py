@@ -36,6 +36,19 @@ class Pace:
 PACES = {"fast": Pace(target=0.1, duty=1.0), "polite": Pace(target=0.025, duty=0.5)}
 
 
+def pace_of(value: object) -> Pace:
+    """Return the pace that an operator's argument `pace` names, or is.
+
+    Raises:
+        JobArgumentError: it is something else.
+    """
+    if isinstance(value, Pace):
+        return value
+    if isinstance(value, str) and value in PACES:
+        return PACES[value]
+    raise JobArgumentError(f"pace is {value!r}; expected one of {', '.join(PACES)}, or a Pace(...)")
+
+
 @dataclass
 class ChunkSize:
     """How much one chunk takes on: at most `rows` rows to write, found within the next `span` keys.

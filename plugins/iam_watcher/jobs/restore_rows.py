@@ -15,10 +15,10 @@ from iam_watcher.jobs.base import NO_THROTTLE
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.column_format import format_of, format_of_type
 from iam_watcher.jobs.operator import DatabaseOperator, connect_to_replica
-from iam_watcher.jobs.pace import LEAST_ROWS, PACES, ChunkSize, Pace
+from iam_watcher.jobs.pace import LEAST_ROWS, ChunkSize, Pace, pace_of
 from iam_watcher.jobs.restoring import Restoring
 from iam_watcher.jobs.row_archive import KIND
-from iam_watcher.jobs.throttle import Hold, Predicate
+from iam_watcher.jobs.throttle import Hold, Predicate, Throttle
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.archive_reader import Row, Written
     from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.restoring import Put
-    from iam_watcher.jobs.throttle import Throttle
     from iam_watcher.jobs.transaction import Transactions
 
     Tries = Sequence[tuple[Iterator[Row], list[Column]]]
@@ -133,8 +132,8 @@ class RestoreRowsOperator(DatabaseOperator):
         arguments.listed_names("tables", tables)
         arguments.check_literal(arguments.location, "archive", archive)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
-        if isinstance(pace, str) and pace not in PACES:
-            raise JobArgumentError(f"pace is {pace!r}; expected one of {', '.join(PACES)}, or a Pace")
+        pace_of(pace)
+        arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
 
     def perform(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  of the base
         """Verify, then restore; return the `Restored` as a dictionary."""
@@ -165,7 +164,7 @@ class RestoreRowsOperator(DatabaseOperator):
 
     def _restore(self, db: Transactions, restoring: Restoring, tries: Tries, restored: Restored) -> None:
         """Restore batch by batch, as the throttle and the pace allow."""
-        pace = PACES[self.pace] if isinstance(self.pace, str) else self.pace
+        pace = pace_of(self.pace)
         size = ChunkSize(pace.target, rows=LEAST_ROWS)
         what = f"INSERT on {restored.table} from {restored.archive}"
         with closing(Predicate(self.throttle, db, connect_to_replica)) as why:
