@@ -9,14 +9,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from redis.backoff import NoBackoff  # noqa: TID253  Airflow doesn't parse this
-from redis.exceptions import RedisError  # noqa: TID253  the same
 from redis.retry import Retry  # noqa: TID253  the same
 
 from dev.sessions import wait_until
 from dev.soak.witness import Event, Witness, now
 from dev.soak.worker import BUSY_TTL, LEASE, Run
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock import scripts
 from iam_watcher.lock.force_release import force_release
 from iam_watcher.lock.lease import Lease
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from dev.soak.worker import Place
 
 ON_ITS_OWN = 0.7  # of all faults: the next one waits until all locks change hands again
-SETTLED_WITHIN = 30.0  # seconds for that; a waiter that died at the head of the line takes 15
+SETTLED_WITHIN = 30.0  # seconds for that
 PAUSE = (0.0, 0.7)  # seconds between two faults
 
 
@@ -126,14 +124,6 @@ class Faults:
             return None
         victim = self._rng.choice(waiting)
         self._crew.kill(victim, retry=False)
-        line = scripts.side_key(victim.key, "waiters")
-
-        def gone() -> bool:
-            return self._client.zscore(line, victim.owner) is None
-
-        # Its turn comes and passes; until then it may stand between a later crash and the next in line.
-        with suppress(RedisError):
-            wait_until(gone, SETTLED_WITHIN, pause=0.1)
         return f"killed {victim.hold}, waiting for {victim.key}"
 
     def _stop(self, holder: Event, seconds: float) -> None:

@@ -369,25 +369,13 @@ def test_a_waiter_past_its_deadline_holds_up_no_one(make_lease: MakeLease) -> No
     assert other.acquire()
 
 
-def test_a_waiter_that_lets_its_turn_pass_makes_room(make_lease: MakeLease, servers: list[Redis]) -> None:
-    holder, dead, other = (make_lease(owner) for owner in "abc")
-    assert holder.acquire()
-    dead.queue(time.time() + 60)
-    assert holder.release()
-    assert not other.acquire()
-    for server in servers:  # as if its 15 s were over
-        with server.client() as client:
-            assert client.hget("{clean}:offer", "owner") == b"b"
-            client.hset("{clean}:offer", "until", 1)
-    assert other.acquire()
-
-
-def let_turn_pass(servers: list[Redis], owner: str) -> None:
-    """End the 15 s of the waiter whose turn it is."""
+def stop_heartbeat(servers: list[Redis], *owners: str) -> None:
+    """Let the last look of these waiters be over, as if their processes had died some seconds ago."""
     for server in servers:
         with server.client() as client:
-            assert client.hget("{clean}:offer", "owner") == owner.encode()
-            client.hset("{clean}:offer", "until", 1)
+            for owner in owners:
+                assert client.zscore("{clean}:heartbeats", owner)
+                client.zadd("{clean}:heartbeats", {owner: 1})
 
 
 def test_waiters_that_all_come_too_late_for_their_turn_get_it_when_they_come(
@@ -401,7 +389,7 @@ def test_waiters_that_all_come_too_late_for_their_turn_get_it_when_they_come(
         time.sleep(0.002)
     assert holder.release()
     for late in "bc":
-        let_turn_pass(servers, late)
+        stop_heartbeat(servers, late)
         assert not stranger.acquire()
     for late in "bc":
         lease = make_lease(late)

@@ -165,6 +165,48 @@ def test_servers_that_restart_empty_one_after_the_other_lose_nothing(redis_serve
     assert not theirs.acquire()
 
 
+def test_servers_that_restart_empty_one_after_the_other_give_nothing_to_one_who_waits(
+    redis_servers: list[Redis],
+) -> None:
+    ours, theirs = (Lease(emptied(redis_servers), "clean", owner, ttl=5) for owner in "ab")
+    assert ours.acquire()
+    for number in (0, 2, 4, 1, 3):
+        pair = (redis_servers[number], redis_servers[(number + 1) % 5])
+        theirs.queue(time.time() + 60)
+        for server in pair:
+            with server.client() as client:
+                client.flushall()
+        theirs.queue(time.time() + 60)  # It stands in the queue of the empty servers before we renew.
+        assert not theirs.acquire()
+        assert ours.renew()
+        for server in pair:
+            with server.client() as client:
+                assert client.get("clean") == b"a"
+
+
+@pytest.mark.parametrize("taken", range(6))
+def test_only_who_has_a_majority_is_the_holder(taken: int, redis_servers: list[Redis]) -> None:
+    chosen = emptied(redis_servers)
+    for client in chosen[:taken]:
+        client.set("clean", "x7Qy", px=5000)
+    holder = Lease(chosen, "clean", "a", ttl=5).holder()
+    assert (holder and holder.owner) == ("x7Qy" if taken >= 3 else None)
+
+
+def test_the_work_that_any_server_knows_of_counts(redis_servers: list[Redis]) -> None:
+    """A server that restarted empty knows of none, and may be the first that answers."""
+    chosen = emptied(redis_servers[:3])
+    lease = Lease(chosen, "clean", "a", ttl=5)
+    assert lease.acquire()
+    assert lease.enter("work/0", "try-1", busy_ttl=5)
+    for client in chosen:  # as if it had begun then
+        client.hset("{clean}:info", "since", 1_000_000)
+    chosen[0].flushall()
+    assert lease.renew()
+    assert lease.holder().busy == ("work/0",)
+    assert lease.holder().since.timestamp() == 1_000
+
+
 def test_a_minority_that_hangs_does_not_let_a_mark_run_out(
     redis_servers: list[Redis], monkeypatch: pytest.MonkeyPatch
 ) -> None:

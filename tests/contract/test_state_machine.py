@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from iam_watcher.lock import scripts
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
@@ -67,12 +68,22 @@ class Machine(RuleBasedStateMachine):
         self.at_work.discard(member + nonce)
 
     @rule(owner=owners)
+    def come_late(self, owner: str) -> None:
+        """What undoes an attempt, where that one won nothing."""
+        self.leases[owner]._servers.ask(scripts.GIVE_BACK, owner, "an attempt of before")
+
+    @rule(owner=owners)
     def revoke(self, owner: str) -> None:
         revoked = self.held_by == owner
         assert self.leases["c"].revoke(owner, "{}") == revoked
         if revoked:
             self.held_by = None
             self.revoked.add(owner)
+
+    @invariant()
+    def every_key_expires(self) -> None:
+        client = self.clients[0]
+        assert [name for name in client.scan_iter() if client.pttl(name) < 0] == []
 
     @invariant()
     def everyone_sees_the_same_holder(self) -> None:

@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow.sdk import task
 
 from iam_watcher import Lock, Watcher
+from iam_watcher.lock.force_release import force_release
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
@@ -100,7 +102,7 @@ def test_a_long_wait_is_left_to_the_triggerer(run_dag, redis_client: Client, cap
     run = run_dag(dag)
     assert states(run)["look"] == "success"
     assert "running trigger in line" in caplog.text
-    assert redis_client.zcard("{clean}:waiters") == 0
+    assert redis_client.zcard("{clean}:queue") == 0
 
 
 def test_a_long_wait_ends_at_its_deadline(run_dag, redis_client: Client, monkeypatch) -> None:
@@ -111,7 +113,74 @@ def test_a_long_wait_ends_at_its_deadline(run_dag, redis_client: Client, monkeyp
     run = run_dag(dag)
     assert states(run)["acquire"] == "skipped"
     assert xcom(run, "acquire", "holder")["owner"] == "x7Qy"
-    assert redis_client.zcard("{clean}:waiters") == 0
+    assert redis_client.zcard("{clean}:queue") == 0
+
+
+@pytest.mark.parametrize("arguments", [{}, {"overlap": "allow", "max_active_runs": 2}], ids=["skip", "allow"])
+def test_a_run_leaves_no_key_that_never_expires(run_dag, redis_client: Client, arguments: dict) -> None:
+    @task
+    def everlasting() -> list[str]:
+        return [name.decode() for name in redis_client.scan_iter() if redis_client.pttl(name) < 0]
+
+    with Watcher("run_keys", schedule="@daily", lock=BRIEF, **arguments) as dag:
+        everlasting()
+    run = run_dag(dag)
+    assert states(run)["everlasting"] == "success"
+    assert xcom(run, "everlasting") == []
+    for name in redis_client.scan_iter(match="{clean*"):
+        key = name.decode()[1:].partition("}")[0]
+        assert Lease(redis_client, key, "b", ttl=60).acquire()
+        force_release([redis_client], key, by="ops", reason="to leave a history")
+    left = {name.decode(): redis_client.pttl(name) for name in redis_client.scan_iter()}
+    assert any(name.endswith(":history") for name in left)
+    assert all(ms > 0 for ms in left.values()), left
+
+
+@pytest.mark.parametrize("wait", [0, 1])
+def test_no_run_is_skipped_for_a_lock_that_no_one_holds(run_dag, redis_client: Client, wait: int) -> None:
+    """A holder died together with those who waited; or the one whose turn it is comes, but not at once."""
+    dead = [Lease(redis_client, "clean", f"dead-{number}", ttl=60) for number in range(4)]
+    for waiter in dead:
+        waiter.queue(time.time() + 3600)
+    with Watcher("run_free", schedule=None, lock=Lock("clean", wait=timedelta(seconds=wait))) as dag:
+        look()
+    assert states(run_dag(dag)) == dict.fromkeys(("acquire", "look", "release", "run"), "success")
+
+
+def test_who_is_first_may_come_after_the_deadline_of_the_next(
+    run_dag, redis_client: Client, redis_server: Redis, monkeypatch
+) -> None:
+    """Woken from the triggerer, its task needs a while to start: the next one is not told "held by None"."""
+    first = Lease(redis_client, "clean", "first", ttl=60)
+    first.queue(time.time() + 60)
+    redis_client.zadd("{clean}:heartbeats", {"first": int(time.time() * 1000) + 15_000})
+    original, looks = RedisLockSensor._check_wanted, []
+
+    def come_at_last(self) -> None:
+        looks.append(redis_client.get("clean"))
+        if len(looks) == 5:
+            with redis_server.client() as client:
+                assert Lease(client, "clean", "first", ttl=60).acquire()
+        original(self)
+
+    monkeypatch.setattr(RedisLockSensor, "_check_wanted", come_at_last)
+    with Watcher("run_second", schedule=None, lock=BRIEF) as dag:
+        look()
+    run = run_dag(dag)
+    assert states(run)["acquire"] == "skipped"
+    assert xcom(run, "acquire", "holder")["owner"] == "first"
+    assert len(looks) >= 5
+
+
+def test_a_free_lock_is_taken_if_those_who_are_first_never_come(
+    run_dag, redis_client: Client, monkeypatch
+) -> None:
+    monkeypatch.setattr("iam_watcher.lock.sensor.OTHERS_COME_WITHIN", 0.3)
+    Lease(redis_client, "clean", "first", ttl=60).queue(time.time() + 60)
+    redis_client.zadd("{clean}:heartbeats", {"first": int(time.time() * 1000) + 60_000})
+    with Watcher("run_at_last", schedule=None, lock=BRIEF) as dag:
+        look()
+    assert states(run_dag(dag))["look"] == "success"
 
 
 def test_another_airflow_with_our_id_is_refused(
@@ -195,7 +264,7 @@ def test_a_sensor_that_is_stopped_does_not_take_the_lock_any_more(
         look()
     assert states(run_dag(dag))["acquire"] == "failed"
     assert redis_client.get("clean") is None
-    assert redis_client.zcard("{clean}:waiters") == 0
+    assert redis_client.zcard("{clean}:queue") == 0
 
 
 def test_a_sensor_that_is_stopped_as_it_takes_the_lock_gives_it_back(

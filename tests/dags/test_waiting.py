@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dev.servers import Redis
 
-UNTIL = "{clean}:until"
+DEADLINES = "{clean}:deadlines"
 PATIENCE = 60.0
 
 
@@ -28,7 +28,7 @@ def line(client: Client, length: int) -> list[str]:
     found: list[bytes] = []
 
     def complete() -> bool:
-        found[:] = client.zrange("{clean}:waiters", 0, -1)
+        found[:] = client.zrange("{clean}:queue", 0, -1)
         return len(found) == length
 
     assert wait_until(complete, PATIENCE), found
@@ -44,13 +44,13 @@ def test_who_waits_keeps_place_and_deadline_when_redis_loses_its_keys(
     def lose_the_keys() -> None:
         with redis_server.client() as client:
             (first,) = line(client, 1)
-            deadline = int(client.hget(UNTIL, first))
+            deadline = int(client.zscore(DEADLINES, first))
             with client.pipeline() as together:
                 together.flushall().set("clean", "x7Qy").execute()
             rival = Lease(client, "clean", "rival", ttl=60)
             rival.queue(time.time() + 60)
             assert line(client, 2) == [first, "rival"]
-            assert int(client.hget(UNTIL, first)) == pytest.approx(deadline, abs=1000)
+            assert int(client.zscore(DEADLINES, first)) == pytest.approx(deadline, abs=1000)
             client.delete("clean")
             while not rival.acquire() and rival.verdict == "queued":
                 time.sleep(0.005)

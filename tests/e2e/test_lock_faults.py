@@ -225,7 +225,7 @@ def test_triggerer_kill_9_while_waiting(pair):
             return (run.task("acquire")["trigger"] or {}).get("triggerer_id")
 
         first = until(triggerer, "a triggerer waits")
-        deadline = client.hget(f"{{{dag_id}}}:until", run.owner)
+        deadline = client.zscore(f"{{{dag_id}}}:deadlines", run.owner)
         pair.a.processes["triggerer"].kill()
         killed = time.time()
         pair.a.start(["triggerer"])
@@ -233,7 +233,7 @@ def test_triggerer_kill_9_while_waiting(pair):
             lambda: (run.task("acquire")["trigger"] or {}).get("triggerer_id") not in (first, None), "another"
         )
         logger.info("row=triggerer taken_over=%.1fs", time.time() - killed)
-        assert client.hget(f"{{{dag_id}}}:until", run.owner) == deadline
+        assert client.zscore(f"{{{dag_id}}}:deadlines", run.owner) == deadline
         # As a Go holder does it: no message tells.
         client.delete(dag_id)
     freed = time.time()

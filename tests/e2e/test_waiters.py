@@ -73,7 +73,7 @@ def test_all_waiters_get_the_lock_in_turn(airflow, redis_client, tmp_path):
             return airflow.api("/dags/~/dagRuns/~/taskInstances?state=deferred&limit=1")["total_entries"]
 
     assert wait_until(lambda: deferred() == WAITERS, 300, pause=1), deferred()
-    in_line = [owner.decode().split("/")[1] for owner in redis_client.zrange("{shared}:waiters", 0, -1)]
+    in_line = [owner.decode().split("/")[1] for owner in redis_client.zrange("{shared}:queue", 0, -1)]
     assert len(in_line) == WAITERS
     log = tmp_path / "work.log"
     assert not log.exists()

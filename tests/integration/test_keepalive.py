@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iam_watcher.errors import JobError, LockLost, LockUnavailable
-from iam_watcher.lock import keepalive, scripts
+from iam_watcher.lock import keepalive, queue_scripts, scripts
 from iam_watcher.lock.hook import reconnect_once
 from iam_watcher.lock.hook import redis_client as redis_client_of
 from iam_watcher.lock.keepalive import KeepAlive
@@ -106,7 +106,7 @@ def test_who_waits_in_line_does_not_stop_the_holder_in_a_redis_that_lost_everyth
     with redis_client.pipeline() as together:
         together.flushall()
         names = scripts.keys("clean")
-        together.eval(scripts.QUEUE, len(names), *names, "b", 1, 60_000)
+        together.eval(queue_scripts.QUEUE, len(names), *names, "b", "1", 60_000)
         together.execute()
     wait_for(lambda: redis_client.get("clean") == b"a/dag/run")
     alive.check()

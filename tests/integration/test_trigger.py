@@ -106,10 +106,11 @@ def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: C
             waiter.queue(time.time() + 60)
             waiting[waiter.owner] = asyncio.create_task(fired(trigger(waiter.owner)))
             await asyncio.sleep(0.002)  # their places in the line are a clock's milliseconds
-        await until(lambda: subscriptions(redis_client) == 1)
+        redis_client.delete("{clean}:heartbeats")
+        await until(lambda: redis_client.zcard("{clean}:heartbeats") == 2)  # They have looked once.
         redis_client.flushall()
         assert holder.acquire()
-        await until(lambda: redis_client.zcard("{clean}:waiters") == 2)
+        await until(lambda: redis_client.zcard("{clean}:queue") == 2)
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
             assert (await waiting["c"])["reason"] == "turn"
@@ -340,6 +341,8 @@ def test_who_is_killed_by_a_person_leaves_the_line_of_each_server(two_of_three, 
     time.sleep(0.002)
     second.queue(time.time() + 60)
     asyncio.run(trigger("b", "clean", 60.0, *NAMES).on_kill())
-    assert "could not leave the line" in caplog.text + capsys.readouterr().out  # Airflow's logger: stdout
+    assert (
+        "could not leave the waiting queue" in caplog.text + capsys.readouterr().out
+    )  # Airflow's logger: stdout
     assert holder.release()
     assert second.acquire()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow.sdk.exceptions import AirflowException
 
 from iam_watcher.errors import LockBusy, LockError, LockLost, LockUnavailable
+from iam_watcher.lock.outcome import MAY_COME, Renewal
 from iam_watcher.lock.sensor import refuse
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as Airflow
 PREDECESSOR_GONE_WITHIN = 30.0  # seconds that a retry waits for the process it replaces
 
 LOST_BECAUSE = {
-    "foreign": "another took it",
-    "revoked": "it was released by force",
-    "max_hold": "it was held for max_hold",
-    "replaced": "a later try of this task took over",
-    "gone": "its key was deleted or ran out",
-    "forgotten": "Redis lost its keys, and it could not be had again",
+    Renewal.FOREIGN: "another took it",
+    Renewal.REVOKED: "it was released by force",
+    Renewal.MAX_HOLD: "it was held for max_hold",
+    Renewal.REPLACED: "a later try of this task took over",
+    Renewal.GONE: "its key was deleted or ran out",
+    Renewal.FORGOTTEN: "Redis lost its keys, and another run acquired the lock",
 }
 
 
@@ -197,10 +198,10 @@ class KeepAlive:
         with self._beating:
             started = time.monotonic()
             answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
-            if answer == "forgotten" and self.lease.remaining > 0 and self.lease.acquire(ahead=True):
+            if answer is Renewal.FORGOTTEN and self.lease.remaining > 0 and self.lease.acquire(ahead=True):
                 # A Redis that lost its keys: ours again, and no one had it between.
                 answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
-        if answer == "renewed":
+        if answer is Renewal.RENEWED:
             self._marked_until = started + BUSY_TTL
         else:
             raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {LOST_BECAUSE[answer]}")
@@ -273,18 +274,19 @@ def current_grant() -> Grant | None:
 
 def take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
     """Take the lock again and become the one live process of this task; see `task_start.begin`."""
-    # Another holder's tasks have marks of the same names: only the lock tells whose they are.
-    if not lease.acquire():
+    # Another holder's tasks have marks of the same names: only the lock tells whose they are. A run that has
+    # begun takes a free lock ahead of those who wait: else it would be refused a lock that no one holds.
+    if not lease.acquire(ahead=True):
         _refuse(lease, grant, again=again)
     _enter(lease, member, nonce)
-    if not lease.acquire():  # Nobody renewed it meanwhile.
+    if not lease.acquire(ahead=True):  # Nobody renewed it meanwhile.
         lease.leave(member, nonce)
         _refuse(lease, grant, again=again)
 
 
 def _refuse(lease: Lease, grant: Grant, *, again: bool) -> None:
     holder = lease.holder()
-    if again and lease.verdict in ("busy", "queued"):
+    if again and lease.verdict in MAY_COME:
         raise LockBusy(holder, grant.key)
     refuse(lease, holder, grant)
 

@@ -6,36 +6,52 @@ own Lock lacks is here: an owner that people can read and that a retry can have 
 marks, a fair queue, revocation, ticks that are done once, and a quorum over several servers.
 
 With N independent servers every key is on each of them, and a majority decides (Redlock: S. Sanfilippo,
-"Distributed Locks with Redis"): what was won on a minority is given back, and the time it took plus
-an allowance for clock drift is taken off the lease. The keys are listed in `scripts`.
+"Distributed Locks with Redis"). The keys are listed in `scripts`.
+
+How long a lease counts. Only the client's own clock is asked, and only for a difference:
+
+    client   t0 asks ───────────────────── t1 has the answers          t0 + ttl - drift: counts on it no more
+    server          └─ t' sets the key for ttl                                     └─ t' + ttl: the key ends
+
+The server sets the key at some moment t' between t0 and t1. It can't be before t0, so a lease counts from
+t0: whatever the way to the server took, the client is done before the key ends. If less than nothing is left
+at t1, the lease was won too late. `drift` covers two clocks that run apart while the lease lasts.
+
+How an attempt is undone. One that finds no majority gives back what it won, so that it blocks nobody for a
+ttl. Its commands may reach a server late and in any order, while another process of the same owner works:
+
+    attempt 1   ACQUIRE ──X the answer is lost            GIVE_BACK 1 ──────┐ late
+    attempt 2                      ACQUIRE ── held, by a majority           v
+    server      1 has the key      2 has the key, too                       no attempt's own: stays
+
+A server therefore remembers which attempt acquired the key, and whether another one relies on it since.
 """
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from iam_watcher.errors import LockBusy
-from iam_watcher.lock import scripts
-from iam_watcher.lock.answers import unavailable
-from iam_watcher.lock.holder import Holder, check_key
+from iam_watcher.lock import queue_scripts, scripts
+from iam_watcher.lock.observer import Observer
+from iam_watcher.lock.outcome import FINAL, MAY_COME, OURS, Renewal, Verdict
+from iam_watcher.lock.scripts import ms, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from redis import Redis
+
+    from iam_watcher.lock.quorum import Answers
 
 DRIFT_FACTOR = 0.01  # of the ttl: how far two clocks may run apart while a lease lasts
 DRIFT_FLOOR = 0.002  # seconds: Redis expires keys in steps of a millisecond, rounded
-
-OURS = frozenset({"acquired", "held"})
-FINAL = frozenset({"done", "revoked", "max_hold"})  # one server that knows this is enough
+TRIES = 2  # of an acquisition that a majority granted too late: the process may have stood still
 
 
-class Lease:
+class Lease(Observer):
     """One owner's claim to one key, over one Redis client or several independent ones.
 
     Not for sharing between threads that acquire and release; `beat` may run in a thread of its own
@@ -51,9 +67,7 @@ class Lease:
         tick: a name for the work to be done once, by whichever owner; `release` says when it is done.
 
     Attributes:
-        verdict: the word of the last `acquire`: acquired, held (ours before), busy (another's),
-            queued (free, but the turn of another who waits), done (another did the tick), revoked
-            (this owner was forced out) or max_hold.
+        verdict: of the last `acquire`; None before.
 
     Raises:
         ValueError: for a key, owner or ttl that can't be.
@@ -69,30 +83,20 @@ class Lease:
         max_hold: float | None = None,
         tick: str = "",
     ) -> None:
-        self.clients: tuple[Redis, ...] = tuple(clients) if isinstance(clients, Iterable) else (clients,)
-        if not self.clients:
-            raise ValueError("a lease needs at least one Redis client")
         if not owner:
             raise ValueError("a lease needs an owner: a text that no one else uses")
         if not ttl > DRIFT_FLOOR:
             raise ValueError(f"ttl {ttl!r}: expected a positive number of seconds")
         if max_hold is not None and max_hold < ttl:
             raise ValueError(f"max_hold {max_hold!r}: expected the ttl ({ttl!r} seconds) or more")
-        self.key = check_key(key)
+        super().__init__(clients, key, tick=tick)
         self.owner = owner
         self.ttl = ttl
-        self.verdict = ""
-        self._max_hold = 0 if max_hold is None else _ms(max_hold)
-        self._keys = [name.encode() for name in scripts.keys(key, tick)]
-        self._channel = scripts.released_channel(key)
+        self.verdict: Verdict | None = None
+        self._max_hold = 0 if max_hold is None else ms(max_hold)
         self._valid_until = 0.0
-        self._waits_since = 0.0  # seconds since 1970; 0.0: it doesn't wait
-        self._errors: dict[int, Exception] = {}
-
-    @property
-    def quorum(self) -> int:
-        """How many servers must agree."""
-        return len(self.clients) // 2 + 1
+        self._tokens = [""] * len(self.clients)  # of our acquisition, as each server told us
+        self._position = ""  # in the waiting queue; '': not in it
 
     @property
     def remaining(self) -> float:
@@ -104,25 +108,29 @@ class Lease:
 
         Args:
             ahead: of those who wait. For its holder in mid-work, when a Redis has lost its keys: those who
-                come back first are the ones in line, and the work would be stopped for them.
+                come back first are the ones in the queue, and the work would be stopped for them.
 
         Raises:
-            LockUnavailable: too many servers can't be reached to know.
+            LockUnavailable: too many servers can't be reached to know, or they answer too slowly for
+                this ttl.
         """
-        started = time.monotonic()
-        answers = self._ask(scripts.ACQUIRE, *self._claim(ahead=ahead))
-        final = FINAL.intersection(answers.values())
-        if not final and self._agreed(answers, OURS):
+        attempt = secrets.token_hex(8)
+        for _ in range(TRIES):
+            started = time.monotonic()
+            answers = self._ask_for_key(attempt, ahead=ahead)
+            final = answers.first(FINAL)
+            if final or not answers.agree(*OURS):
+                break
             self._extend(started)
             if self.remaining > 0:
-                self._waits_since = 0.0
-                self.verdict = "acquired" if "acquired" in answers.values() else "held"
+                self._position = ""
+                self.verdict = Verdict(answers.first(OURS) or Verdict.ACQUIRED)
                 return True
-        self._give_back(answers)
+        self._give_back(attempt, answers)
         if not final:
-            self._check_reachable(answers, OURS)
-        refusals = [answer for answer in answers.values() if answer and answer not in OURS]
-        self.verdict = next(iter(final), None) or ("busy" if "busy" in refusals else "queued")
+            self._check_in_time(answers, started)
+            self._check_reachable(answers, *OURS)
+        self.verdict = Verdict(final or answers.first(MAY_COME) or Verdict.QUEUED)
         return False
 
     def renew(self) -> bool:
@@ -133,35 +141,37 @@ class Lease:
         Raises:
             LockUnavailable: too many servers can't be reached to know.
         """
-        return self.beat("", "") == "renewed"
+        return self.beat("", "") is Renewal.RENEWED
 
-    def beat(self, member: str, nonce: str, *, busy_ttl: float = 0.0) -> str:
+    def beat(self, member: str, nonce: str, *, busy_ttl: float = 0.0) -> Renewal:
         """Renew the lease and, with a member, its mark as a live worker, in one step.
 
         Returns:
-            renewed, foreign, revoked, max_hold, replaced (another live process has the member's mark),
-            gone (no one holds the key), or forgotten: no one holds it and Redis knows nothing of us.
-            Only then may its owner `acquire` it in mid-work.
+            What it came to. Only after FORGOTTEN may the owner `acquire` the key again in mid-work. A server
+            that says FOREIGN is believed unless a majority says otherwise: with the servers that we can't
+            reach, that other owner may have one.
 
         Raises:
             LockUnavailable: too many servers can't be reached to know.
         """
         started = time.monotonic()
-        answers = self._ask(
-            scripts.RENEW, self.owner, _ms(self.ttl), self._max_hold, member, nonce, _ms(busy_ttl)
+        answers = self._servers.ask(
+            scripts.RENEW, self.owner, ms(self.ttl), self._max_hold, member, nonce, ms(busy_ttl)
         )
-        if final := FINAL.intersection(answers.values()):
-            return next(iter(final))
-        if self._agreed(answers, {"renewed"}):
+        if final := answers.first(FINAL):
+            return Renewal(final)
+        if answers.agree(Renewal.RENEWED):
             self._extend(started)
-            if {"gone", "forgotten"}.intersection(answers.values()):
+            if answers.count(Renewal.GONE, Renewal.FORGOTTEN):
                 # A server of a quorum that restarted empty counts again.
-                self._ask(scripts.ACQUIRE, *self._claim(ahead=True))
-            return "renewed"
-        self._check_reachable(answers, {"renewed"})
-        if self._agreed(answers, {"renewed", "forgotten"}):
-            return "forgotten"
-        return next((word for word in ("replaced", "foreign") if word in answers.values()), "gone")
+                self._ask_for_key(secrets.token_hex(8), ahead=True)
+            return Renewal.RENEWED
+        if answers.agree(Renewal.RENEWED, Renewal.FORGOTTEN):
+            return Renewal.FORGOTTEN
+        if answers.count(Renewal.FOREIGN):
+            return Renewal.FOREIGN
+        self._check_reachable(answers, Renewal.RENEWED)
+        return Renewal.REPLACED if answers.count(Renewal.REPLACED) else Renewal.GONE
 
     def release(self, *, tick_done_for: float = 0.0) -> bool:
         """Free the key if it is ours and no work of ours is alive; True if it was freed.
@@ -173,33 +183,45 @@ class Lease:
         Raises:
             LockUnavailable: too many servers can't be reached to know.
         """
-        answers = self._ask(scripts.RELEASE, self.owner, self._channel, _ms(tick_done_for))
-        freed = self._agreed(answers, {"released"})
-        if not freed:
-            self._check_reachable(answers, {"released"})
-        if "working" not in answers.values():
+        answers = self._ask_to_release(range(len(self.clients)), tick_done_for)
+        # Another process of ours acquired it since, or the answer was lost: so it is asked once more.
+        again = list(answers.errors)
+        for number, answer in answers.given.items():
+            if answer.startswith(scripts.CHANGED):
+                self._tokens[number] = answer.removeprefix(scripts.CHANGED)
+                again.append(number)
+        if again:
+            answers = answers.updated(self._ask_to_release(again, tick_done_for))
+        freed = answers.agree("released")
+        if freed:
+            self._tokens = [""] * len(self.clients)
+        else:
+            self._check_reachable(answers, "released")
+        if not answers.count("working"):
             self._valid_until = 0.0
         return freed
 
     def enter(self, member: str, nonce: str, *, busy_ttl: float) -> bool:
         """Mark `member` as at work for `busy_ttl` seconds; False while another process has that mark."""
-        answers = self._ask(scripts.ENTER, member, nonce, _ms(busy_ttl))
-        entered = self._agreed(answers, {"entered"})
+        answers = self._servers.ask(scripts.ENTER, member, nonce, ms(busy_ttl))
+        entered = answers.agree("entered")
         if not entered:
-            errors = self._errors
             self.leave(member, nonce)
-            self._errors = errors
-            self._check_reachable(answers, {"entered"})
+            self._check_reachable(answers, "entered")
         return entered
 
     def leave(self, member: str, nonce: str) -> None:
         """Take the mark off again, if it is this process's."""
-        self._ask(scripts.LEAVE, member, nonce)
+        self._servers.ask(scripts.LEAVE, member, nonce)
 
     def queue(self, deadline: float) -> float:
-        """Wait in line behind those who waited before us, until `deadline` (seconds since 1970).
+        """Wait in the queue behind those who waited before us, until `deadline` (seconds since 1970).
 
-        Called again, it gives back the place of the first call to a Redis that has lost its keys.
+        Call it again at least once a second: that is the heartbeat without which others pass by. It also
+        gives a Redis that has lost its keys the position of the first call.
+
+        The position is a time of the servers, the same on all of them: the one that they know, or else the
+        median of their clocks.
 
         Returns:
             The deadline in force: that of this owner's first call, until `unqueue` or success.
@@ -208,63 +230,22 @@ class Lease:
             LockUnavailable: too many servers can't be reached.
         """
         now = time.time()
-        self._waits_since = self._waits_since or now
-        answers = self._ask(scripts.QUEUE, self.owner, _ms(self._waits_since), _ms(deadline - now))
-        if len(self.clients) - len(self._errors) < self.quorum:
-            self._raise_unavailable()
-        return now + min(int(answer) for answer in answers.values() if answer != "") / 1000
+        left = ms(deadline - now)
+        answers = self._servers.ask(queue_scripts.QUEUE, self.owner, self._position, left)
+        self._check_majority(answers)
+        given = {number: [text(value) for value in answer] for number, answer in answers.given.items()}
+        if not self._position:
+            known = sorted((position for position, _, how in given.values() if how == "kept"), key=float)
+            clocks = sorted((position for position, _, _ in given.values()), key=float)
+            self._position = known[0] if known else clocks[(len(clocks) - 1) // 2]
+            others = [number for number, (position, *_) in given.items() if position != self._position]
+            self._servers.ask(queue_scripts.QUEUE, self.owner, self._position, left, only=others)
+        return now + min(int(until) for _, until, _ in given.values()) / 1000
 
     def unqueue(self) -> None:
-        """Stop waiting in line."""
-        self._waits_since = 0.0
-        self._ask(scripts.UNQUEUE, self.owner, self._channel)
-
-    def holder(self) -> Holder | None:
-        """Tell who holds the key, or None if no one does.
-
-        Raises:
-            LockUnavailable: no server, or less than a majority, can be reached.
-        """
-        answers = self._ask(scripts.INSPECT)
-        if len(self.clients) - len(self._errors) < self.quorum:
-            self._raise_unavailable()
-        owners = Counter(_text(answer[0]) for answer in answers.values() if answer)
-        if not owners:
-            return None
-        owner, votes = owners.most_common(1)[0]
-        if votes < self.quorum:
-            return None
-        _, ttl, since, *busy = next(a for a in answers.values() if a and _text(a[0]) == owner)
-        return Holder(
-            key=self.key,
-            owner=owner,
-            since=datetime.fromtimestamp(int(since) / 1000, UTC) if since else None,
-            remaining=None if int(ttl) < 0 else int(ttl) / 1000,
-            busy=tuple(sorted(_text(member) for member in busy)),
-        )
-
-    def tick_done_by(self) -> str | None:
-        """Return the owner that did the tick, or None."""
-        return next((_text(answer) for answer in self._ask(scripts.TICK).values() if answer), None)
-
-    def revoke(self, owner: str, record: str) -> bool:
-        """Free the key that `owner` holds, whatever it does, and keep it from taking it for two leases.
-
-        Args:
-            owner: as `holder` told it: a new holder meanwhile is left alone.
-            record: who did this, when and why, as JSON.
-
-        Returns:
-            True if it was freed.
-
-        Raises:
-            LockUnavailable: too many servers can't be reached to know.
-        """
-        answers = self._ask(scripts.REVOKE, owner, self._channel, record)
-        revoked = self._agreed(answers, {"revoked"})
-        if not revoked:
-            self._check_reachable(answers, {"revoked"})
-        return revoked
+        """Leave the waiting queue."""
+        self._position = ""
+        self._servers.ask(queue_scripts.UNQUEUE, self.owner, self._channel)
 
     def __enter__(self) -> Self:
         if not self.acquire():
@@ -274,75 +255,32 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _claim(self, *, ahead: bool) -> tuple[str, int, int, int]:
-        return self.owner, _ms(self.ttl), self._max_hold, int(ahead)
-
-    def _give_back(self, answers: dict[int, Any]) -> None:
-        """Undo what `acquire` won on a minority, which must not block the others for a ttl.
-
-        Only where it was this call that won. One that did not answer may have set the key too; but there
-        another process of this owner, a parallel task of the run, may hold it. That can be excluded if so
-        many answered that they would know of its majority, and none of them does.
-        """
-        errors = self._errors
-        won = [number for number, answer in answers.items() if answer == "acquired"]
-        if "held" not in answers.values() and len(errors) < self.quorum:
-            won += errors
-        if won:
-            self._ask(scripts.GIVE_BACK, self.owner, only=won)
-        self._errors = errors
-
-    def _ask(self, script: str, *args: str | float, only: Iterable[int] | None = None) -> dict[int, Any]:
-        """Run a script on every server; one that can't be reached answers '' and its error is kept."""
-        import redis
-        from redis.exceptions import RedisClusterException
-
-        self._errors = {}
-        answers: dict[int, Any] = {}
-        for number in range(len(self.clients)) if only is None else only:
-            try:
-                answer = _run(self.clients[number], script, self._keys, args)
-                answers[number] = _text(answer) if isinstance(answer, bytes) else answer
-            except (redis.RedisError, RedisClusterException) as error:
-                self._errors[number] = error
-                answers[number] = ""
+    def _ask_for_key(self, attempt: str, *, ahead: bool) -> Answers:
+        answers = self._servers.ask(
+            scripts.ACQUIRE, self.owner, ms(self.ttl), self._max_hold, int(ahead), attempt
+        )
+        for number, answer in answers.given.items():
+            answers.given[number], _, token = answer.partition(" ")
+            self._tokens[number] = token or self._tokens[number]
         return answers
 
-    def _agreed(self, answers: dict[int, Any], good: Iterable[str]) -> bool:
-        return sum(answer in good for answer in answers.values()) >= self.quorum
+    def _give_back(self, attempt: str, answers: Answers) -> None:
+        """Undo what an attempt won, or may have won where no answer came."""
+        won = [*answers.who_said(Verdict.ACQUIRED), *answers.errors]
+        self._servers.ask(scripts.GIVE_BACK, self.owner, attempt, only=won)
 
-    def _check_reachable(self, answers: dict[int, Any], good: Iterable[str]) -> None:
-        """Raise LockUnavailable if the servers that can't be reached could have made a majority."""
-        won = sum(answer in good for answer in answers.values())
-        if self._errors and won + len(self._errors) >= self.quorum:
-            self._raise_unavailable()
+    def _ask_to_release(self, servers: Iterable[int], tick_done_for: float) -> Answers:
+        common = self.owner, self._channel, ms(tick_done_for)
+        return self._servers.ask_each(
+            scripts.RELEASE, {number: (*common, self._tokens[number]) for number in servers}
+        )
 
-    def _raise_unavailable(self) -> None:
-        number, error = next(iter(self._errors.items()))
-        raise unavailable(self.clients[number], self.key, error) from error
+    def _check_in_time(self, answers: Answers, started: float) -> None:
+        """Raise LockUnavailable if a majority granted the key, but only when its time was over."""
+        if answers.agree(*OURS):
+            took = time.monotonic() - started
+            late = TimeoutError(f"answered after {took:.1f} s, too late for a lease of {self.ttl:g} s")
+            self._raise_unavailable(0, late)
 
     def _extend(self, started: float) -> None:
         self._valid_until = started + self.ttl * (1 - DRIFT_FACTOR) - DRIFT_FLOOR
-
-
-def _run(client: Redis, script: str, keys: Sequence[bytes], args: Sequence[str | float]) -> Any:
-    # By hand: a Script of redis-py hashes its text each time that one is made.
-    from redis.exceptions import NoScriptError
-
-    try:
-        return client.evalsha(_sha(script), len(keys), *keys, *args)
-    except NoScriptError:
-        return client.eval(script, len(keys), *keys, *args)
-
-
-@cache
-def _sha(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

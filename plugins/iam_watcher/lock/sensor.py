@@ -10,6 +10,7 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from iam_watcher.errors import DeploymentIdError, LockBusy
+from iam_watcher.lock.outcome import MAY_COME, Verdict
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ logger = get_logger(__name__)
 
 POLL = (0.05, 0.25)  # seconds between two tries, at random so that waiters don't march in step
 LONGEST_POLLING = 10.0  # seconds; a longer wait costs no worker: the triggerer waits
+# Seconds in which one that is first in the queue takes a free lock, or lost its turn: see queue_scripts.
+OTHERS_COME_WITHIN = 17.0
 
 
 class RedisLockSensor(BaseSensorOperator):
     """Acquire a Redis lock for this DAG run, or wait for it.
 
-    It tries at once. A wait of over 10 s is deferred to the triggerer. Who waits stands in a line: the
-    lock is offered to the first for 15 s, then to the next. The deadline is that of the first try, across
-    deferrals and retries. `wait` stands in the lock, so a sensor's own `timeout` and `mode` have no part.
+    It tries at once. A wait of over 10 s is deferred to the triggerer. Runs that wait are in a queue, and the
+    first one that is alive gets the lock. The deadline is that of the first try, across deferrals and
+    retries. `wait` stands in the lock, so a sensor's own `timeout` and `mode` have no part.
 
     It pushes the XCom `holder` (key, owner, deployment, since) of whoever holds the lock in the end,
     and returns the grant that the tasks after it work under.
@@ -109,17 +112,21 @@ class RedisLockSensor(BaseSensorOperator):
             raise AirflowFailException("this task was told to stop")
 
     def _wait(self, lease: Lease, grant: Grant) -> bool:
-        """Wait in line until the lock is ours or the deadline is over; True if it is ours."""
+        """Wait in the queue until the lock is ours, or another's at the deadline; True if it is ours.
+
+        Nobody is refused a lock that no one holds. If it is free at the deadline and others are first, we
+        wait until one of them has it, and take it ourselves if none of them comes.
+        """
         from iam_watcher.lock.trigger import RedisLockTrigger
 
         wait = self.lock.wait.total_seconds()
-        if lease.verdict not in ("busy", "queued") or not wait:
+        if lease.verdict not in MAY_COME or (not wait and _is_held(lease)):
             lease.unqueue()  # Where it may stand since before a deferral.
             return False
         deadline = lease.queue(time.time() + wait)
         try:
             if wait > LONGEST_POLLING and time.time() < deadline:
-                logger.info("waiting: %s", lease.holder() or f"{grant.key!r}, behind others in line")
+                logger.info("waiting: %s", lease.holder() or f"{grant.key!r}, behind others in the queue")
                 self.defer(
                     trigger=RedisLockTrigger(
                         key=grant.key,
@@ -129,20 +136,28 @@ class RedisLockSensor(BaseSensorOperator):
                     ),
                     method_name="execute",
                 )
-            while not lease.acquire():
+            ahead = False
+            while not lease.acquire(ahead=ahead):
                 self._check_wanted()
                 pause = random.uniform(*POLL)  # noqa: S311  jitter, not a secret
-                if lease.verdict not in ("busy", "queued") or time.time() + pause > deadline:
+                over = time.time() + pause > deadline
+                if lease.verdict not in MAY_COME or ahead or (over and _is_held(lease)):
                     lease.unqueue()
                     return False
+                ahead = time.time() > deadline + OTHERS_COME_WITHIN
                 time.sleep(pause)
-                lease.queue(deadline)  # A Redis that lost its keys gets our place again.
+                lease.queue(deadline)  # Our heartbeat; a Redis that lost its keys gets our position again.
         except TaskDeferred:
             raise
         except BaseException:
             lease.unqueue()
             raise
         return True
+
+
+def _is_held(lease: Lease) -> bool:
+    """Return whether the lock that `acquire` found busy is held at this moment."""
+    return lease.verdict is Verdict.BUSY and lease.holder() is not None
 
 
 def _check_running(context: Context) -> None:
@@ -166,11 +181,11 @@ def refuse(lease: Lease, holder: Holder | None, grant: Grant) -> None:
         AirflowFailException: for "fail"; a retry would be the next run's business. Also for an owner
             that was forced out or held the lock for too long.
     """
-    if lease.verdict == "done":
+    if lease.verdict is Verdict.DONE:
         raise AirflowSkipException(f"{grant.tick} was already done by {lease.tick_done_by()}")
-    if lease.verdict == "revoked":
+    if lease.verdict is Verdict.REVOKED:
         raise AirflowFailException(f"{grant.key!r} of {grant.owner} was released by force; see its history")
-    if lease.verdict == "max_hold":
+    if lease.verdict is Verdict.MAX_HOLD:
         raise AirflowFailException(
             f"{grant.key!r} was held by {grant.owner} for max_hold={grant.max_hold:g} s"
         )
@@ -181,7 +196,7 @@ def refuse(lease: Lease, holder: Holder | None, grant: Grant) -> None:
 
 
 def _as_xcom(key: str, holder: Holder | None, lease: Lease) -> dict[str, Any] | None:
-    if lease.verdict == "done" and (owner := lease.tick_done_by()):
+    if lease.verdict is Verdict.DONE and (owner := lease.tick_done_by()):
         return {"key": key, "owner": owner, "deployment": owner.split("/", 1)[0], "since": None}
     if holder is None:
         return None

@@ -1,21 +1,25 @@
 """RedisLockTrigger: waits in the triggerer until it is a sensor's turn. It observes; the sensor acquires.
 
 All triggers of a process share one subscription for each Redis to the channels on which releases are told,
-and one slow poll for what no release tells: keys that expired, those that the Go side deleted, and a line
-that a Redis has lost. Of several servers the first one that says so wakes; a majority decides afterwards.
+and one poll, which is the heartbeat of all who wait here, and finds what no release tells: keys that expired,
+those that the Go side deleted, and a queue that a Redis has lost. Of several servers the first one that says
+so wakes; a majority decides afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from iam_watcher.lock import scripts
+from iam_watcher.lock import queue_scripts, scripts
 from iam_watcher.lock.answers import unavailable
+from iam_watcher.lock.scripts import ms, text
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -25,9 +29,11 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-POLL = 5.0  # seconds between two looks at all locks that are waited for
+# Seconds between two looks at all locks that are waited for: half of `queue_scripts.HEARTBEAT`.
+POLL = 1.0
 TIMEOUT = 5.0  # seconds for Redis to answer
 RECONNECT = 1.0  # seconds after Redis failed
+TOLD_WITHIN = 1.0  # seconds for the other servers of a quorum to learn that a waiter was woken
 
 
 class RedisLockTrigger(BaseTrigger):
@@ -63,6 +69,9 @@ class RedisLockTrigger(BaseTrigger):
         }
         try:
             reason = await self._first(waits)
+            if reason == "turn":
+                others = [_Watch.of(conn_id) for one, conn_id in waits.items() if not one.done()]
+                await asyncio.gather(*(watch.tell_of_turn(self.key) for watch in others))
         finally:
             for one in waits:
                 one.cancel()
@@ -85,21 +94,27 @@ class RedisLockTrigger(BaseTrigger):
                 logger.warning("waiting without one of the servers: %s", told)
 
     async def on_kill(self) -> None:
-        """Leave the line, so that the next one is not kept waiting for a task that a person ended."""
+        """Leave the queue, so that the next one is not kept waiting for a task that a person ended."""
         answers = await asyncio.gather(*map(self._leave, self.redis_conn_ids), return_exceptions=True)
         for error in answers:
             if isinstance(error, Exception):
-                # It lets its turn pass there, which takes the others some seconds.
-                logger.warning("could not leave the line: key=%s error=%r", self.key, error)
+                # Without a heartbeat it is skipped there within seconds.
+                logger.warning("could not leave the waiting queue: key=%s error=%r", self.key, error)
 
     async def _leave(self, conn_id: str) -> None:
         client = await _client(conn_id)
         try:
-            script = client.register_script(scripts.UNQUEUE)
+            script = client.register_script(queue_scripts.UNQUEUE)
             channel = scripts.released_channel(self.key)
             await script(keys=scripts.keys(self.key), args=[self.owner, channel])
         finally:
             await client.aclose()
+
+
+@dataclass
+class _Waiter:
+    deadline: float
+    position: str = ""  # in the queue, as Redis said
 
 
 class _Watch:
@@ -115,7 +130,8 @@ class _Watch:
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
         self._turns: dict[tuple[str, str], asyncio.Future[None]] = {}
-        self._places: dict[str, dict[str, tuple[float, float]]] = {}  # key -> owner -> since, deadline
+        self._waiting: dict[str, dict[str, _Waiter]] = {}  # key -> owner -> how it waits
+        self._client: Redis | None = None  # while it is connected
         self._listener: asyncio.Task[None] | None = None
         self._next_poll = 0.0
 
@@ -126,7 +142,7 @@ class _Watch:
         ended yet) the later one is told, and the earlier one takes nothing away with it.
         """
         turn = self._turns[key, owner] = asyncio.get_running_loop().create_future()
-        self._places.setdefault(key, {})[owner] = time.time(), deadline
+        self._waiting.setdefault(key, {})[owner] = _Waiter(deadline)
         self._next_poll = 0.0  # What happened before we listened is found by a poll.
         if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen())
@@ -147,9 +163,18 @@ class _Watch:
 
     def _forget(self, key: str, owner: str) -> None:
         del self._turns[key, owner]
-        del self._places[key][owner]
-        if not self._places[key]:
-            del self._places[key]
+        del self._waiting[key][owner]
+        if not self._waiting[key]:
+            del self._waiting[key]
+
+    async def tell_of_turn(self, key: str) -> None:
+        """Tell this server that the waiter whose turn it is was woken: its heartbeat stops for a while."""
+        from redis.exceptions import RedisClusterException, RedisError
+
+        if self._client is not None:
+            with suppress(RedisError, RedisClusterException, TimeoutError):
+                async with asyncio.timeout(TOLD_WITHIN):
+                    await self._look(self._client, [key])
 
     async def _listen(self) -> None:
         from redis.exceptions import RedisClusterException, RedisError
@@ -161,11 +186,11 @@ class _Watch:
                 try:
                     async with client.pubsub() as subscription:
                         await subscription.psubscribe(scripts.released_channel("*"))
-                        self._next_poll = 0.0
+                        self._client, self._next_poll, told = client, 0.0, False
                         while not _told_to_end():
                             await self._hear(client, subscription)
-                            told = False
                 finally:
+                    self._client = None
                     await client.aclose()
             except (RedisError, RedisClusterException) as error:
                 if isinstance(error, _refusals()):
@@ -182,30 +207,31 @@ class _Watch:
         pause = min(0.2, max(0.0, self._next_poll - time.monotonic()))
         message = await subscription.get_message(ignore_subscribe_messages=True, timeout=pause)
         if message:
-            key = _text(message["channel"]).removeprefix("{").rpartition("}")[0]
-            self._wake(key, _text(message["data"]))
+            key = text(message["channel"]).removeprefix("{").rpartition("}")[0]
+            if (key, text(message["data"])) in self._turns:
+                await self._look(client, [key])
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + POLL
-            await self._poll(client)
+            await self._look(client, list(self._waiting))
 
-    async def _poll(self, client: Redis) -> None:
-        waiting = {key: list(owners.items()) for key, owners in self._places.items()}
+    async def _look(self, client: Redis, keys: Sequence[str]) -> None:
+        """Give a sign of life of all who wait for these locks, and wake those whose turn it is."""
+        asked = [(key, dict(self._waiting[key])) for key in keys if key in self._waiting]
         async with client.pipeline(transaction=False) as pipeline:
-            for key, owners in waiting.items():
+            for key, waiters in asked:
                 names = scripts.keys(key)
-                places = [
-                    text
-                    for owner, (since, deadline) in owners
-                    for text in (owner, _ms(since), _ms(deadline - time.time()))
+                values = [
+                    value
+                    for owner, waiter in waiters.items()
+                    for value in (owner, waiter.position, ms(waiter.deadline - time.time()))
                 ]
-                pipeline.eval(scripts.TURN, len(names), *names, *places)
-            for key, owner in zip(waiting, await pipeline.execute(), strict=True):
-                self._wake(key, _text(owner))
-
-    def _wake(self, key: str, owner: str) -> None:
-        turn = self._turns.get((key, owner))
-        if turn is not None and not turn.done():
-            turn.set_result(None)
+                pipeline.eval(queue_scripts.TURN, len(names), *names, *values)
+            for (key, waiters), (head, *positions) in zip(asked, await pipeline.execute(), strict=True):
+                for waiter, position in zip(waiters.values(), positions, strict=True):
+                    waiter.position = text(position)
+                turn = self._turns.get((key, text(head)))
+                if turn is not None and not turn.done():
+                    turn.set_result(None)
 
 
 def _told_to_end() -> bool:
@@ -233,11 +259,3 @@ async def _client(conn_id: str) -> Redis:
     from iam_watcher.lock.hook import async_redis_client
 
     return await async_redis_client(conn_id, answer_within=TIMEOUT)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

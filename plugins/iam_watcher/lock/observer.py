@@ -1,0 +1,103 @@
+"""What anyone may ask a lock, or do to it, without owning it. Plain redis-py, no Airflow."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn
+
+from iam_watcher.lock import scripts
+from iam_watcher.lock.answers import unavailable
+from iam_watcher.lock.holder import Holder, check_key
+from iam_watcher.lock.quorum import Answers, Quorum, majority
+from iam_watcher.lock.scripts import text
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+class Observer:
+    """One key, on one Redis server or on several independent ones, as anyone sees it.
+
+    Args:
+        clients: a redis-py client, or several.
+        key: the lock's key.
+        tick: a name for the work to be done once; see `Lease`.
+
+    Raises:
+        ValueError: for a key that can't be.
+    """
+
+    def __init__(self, clients: Redis | Sequence[Redis], key: str, *, tick: str = "") -> None:
+        self.clients: tuple[Redis, ...] = tuple(clients) if isinstance(clients, Iterable) else (clients,)
+        if not self.clients:
+            raise ValueError(f"lock {key!r}: expected at least one Redis client")
+        self.key = check_key(key)
+        self._servers = Quorum(self.clients, scripts.keys(key, tick))
+        self._channel = scripts.released_channel(key)
+
+    def holder(self) -> Holder | None:
+        """Tell who holds the key, or None if no one does.
+
+        Raises:
+            LockUnavailable: no server, or less than a majority, can be reached.
+        """
+        answers = self._servers.ask(scripts.INSPECT)
+        self._check_majority(answers)
+        found = [answer for answer in answers.given.values() if answer]
+        owners = Counter(text(answer[0]) for answer in found)
+        owner, votes = owners.most_common(1)[0] if owners else ("", 0)
+        if votes < majority(len(self.clients)):
+            return None
+        told = [answer for answer in found if text(answer[0]) == owner]
+        ttl = min((int(ttl) for _, ttl, *_ in told), key=lambda ttl: (ttl >= 0, -ttl))  # none, or the longest
+        since = [int(since) for _, _, since, *_ in told if since]
+        return Holder(
+            key=self.key,
+            owner=owner,
+            since=datetime.fromtimestamp(min(since) / 1000, UTC) if since else None,
+            remaining=None if ttl < 0 else ttl / 1000,
+            busy=tuple(sorted({text(member) for _, _, _, *busy in told for member in busy})),
+        )
+
+    def tick_done_by(self) -> str | None:
+        """Return the owner that did the tick, or None."""
+        answers = self._servers.ask(scripts.TICK)
+        return next((text(answer) for answer in answers.given.values() if answer), None)
+
+    def revoke(self, owner: str, record: str) -> bool:
+        """Free the key that `owner` holds, whatever it does, and keep it from taking it for two leases.
+
+        Args:
+            owner: as `holder` told it: a new holder meanwhile is left alone.
+            record: who did this, when and why, as JSON.
+
+        Returns:
+            True if it was freed.
+
+        Raises:
+            LockUnavailable: too many servers can't be reached to know.
+        """
+        arguments = owner, self._channel, record, secrets.token_hex(8)
+        answers = self._servers.ask(scripts.REVOKE, *arguments)
+        if answers.errors:  # An answer may have been lost: see `release`.
+            answers = answers.updated(self._servers.ask(scripts.REVOKE, *arguments, only=answers.errors))
+        revoked = answers.agree("revoked")
+        if not revoked:
+            self._check_reachable(answers, "revoked")
+        return revoked
+
+    def _check_reachable(self, answers: Answers, *good: str) -> None:
+        """Raise LockUnavailable if the servers that can't be reached could have made a majority."""
+        if answers.might_agree(*good):
+            self._raise_unavailable(*next(iter(answers.errors.items())))
+
+    def _check_majority(self, answers: Answers) -> None:
+        """Raise LockUnavailable if less than a majority answered."""
+        if len(answers.given) < majority(len(self.clients)):
+            self._raise_unavailable(*next(iter(answers.errors.items())))
+
+    def _raise_unavailable(self, number: int, error: Exception) -> NoReturn:
+        raise unavailable(self.clients[number], self.key, error) from error
