@@ -20,6 +20,8 @@ RUN apt-get update \
 USER airflow
 WORKDIR /tmp/project
 COPY pyproject.toml constraints.txt constraints-cluster.txt README.md LICENSE ./
+# It has the version, without which pip can't read the project.
+COPY plugins/iam_watcher/__init__.py plugins/iam_watcher/
 RUN --mount=type=bind,from=wheels,source=/tmp/wheels,target=/tmp/wheels \
     pip install --no-cache-dir --constraint constraints.txt --upgrade pip \
     && pip install --no-cache-dir --constraint constraints-cluster.txt --find-links /tmp/wheels --only-deps . \

@@ -309,9 +309,12 @@ class TestPaths:
         assert all((ROOT / name).is_file() for name in copied)
 
     def test_pip_needs_no_more_than_what_the_image_copies(self, tmp_path):
-        lines = (ROOT / "Dockerfile").read_text().splitlines()
-        for name in [line for line in lines if line.startswith("COPY ")][-1].split()[1:-1]:
-            shutil.copy(ROOT / name, tmp_path)
+        image = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+        for line in re.findall(r"^COPY (.+)$", image, re.MULTILINE):
+            *names, folder = line.split()
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            for name in names:
+                shutil.copy(ROOT / name, tmp_path / folder)
         # The Dockerfile's command; everything is installed here already, so nothing is downloaded.
         options = [
             "--dry-run",
