@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup, task
@@ -82,12 +84,30 @@ def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]
     if made := next(_task_makers(function), None):
         raise WatcherError(_creates_tasks(name, made))
 
-    @functools.wraps(function)
-    def work(*arguments: Any, **keywords: Any) -> Any:
-        with _NoTasks(name, schedule=None, auto_register=False):
-            return function(*arguments, **keywords)
+    def watched() -> DAG:
+        return _NoTasks(name, schedule=None, auto_register=False)
 
-    return work
+    work: Callable[..., Any]
+    # Airflow looks at what kind of function it gets: one that is only returned a coroutine is not awaited.
+    if inspect.iscoroutinefunction(function):
+
+        async def work(*arguments: Any, **keywords: Any) -> Any:
+            with watched():
+                return await function(*arguments, **keywords)
+
+    elif inspect.isgeneratorfunction(function):
+
+        def work(*arguments: Any, **keywords: Any) -> Any:
+            with watched():
+                return (yield from function(*arguments, **keywords))
+
+    else:
+
+        def work(*arguments: Any, **keywords: Any) -> Any:
+            with watched():
+                return function(*arguments, **keywords)
+
+    return functools.wraps(function)(work)
 
 
 class _NoTasks(DAG):
@@ -109,25 +129,25 @@ def _task_makers(function: Callable[..., Any]) -> Iterator[str]:
     code = getattr(function, "__code__", None)
     if code is None:
         return
-    known = dict(function.__globals__)
-    known |= {
-        name: cell.cell_contents
-        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
-        if cell != cell.__class__()
-    }
-    for name in _names_in(code):
-        value = known.get(name)
+    outer = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+    for name, is_global in _names_in(code):
+        value = None
+        if is_global:
+            value = function.__globals__.get(name)
+        elif name in outer:
+            with suppress(ValueError):  # It has no value yet.
+                value = outer[name].cell_contents
         is_class = isinstance(value, type) and issubclass(value, (BaseOperator, TaskGroup))
         if is_class or isinstance(value, (_TaskDecorator, type(task))):
             yield name
 
 
-def _names_in(code: CodeType) -> Iterator[str]:
-    """Yield the names of values from outside that a function uses, and those that functions inside it use."""
+def _names_in(code: CodeType) -> Iterator[tuple[str, bool]]:
+    """Yield the names that a function, and those inside it, take from outside of themselves; is it global?"""
     # Not `co_names`: it has the names of attributes too.
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME"):
-            yield str(step.argval)
+            yield str(step.argval), step.opname != "LOAD_DEREF"
     for inner in code.co_consts:
         if hasattr(inner, "co_names"):
             yield from _names_in(inner)

@@ -57,10 +57,9 @@ def test_a_key_that_is_no_param(run_dag, rows, redis_client, caplog, capsys, loc
     assert not redis_client.exists("clean")
 
 
-@pytest.mark.parametrize("lock", [BRIEF, None])
-def test_a_conf_that_airflow_ignores(run_dag, rows, monkeypatch, caplog, capsys, lock) -> None:
+def test_a_conf_that_airflow_ignores(run_dag, rows, monkeypatch, caplog, capsys) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__DAG_RUN_CONF_OVERRIDES_PARAMS", "False")
-    run = run_dag(purge("conf_ignored", lock=lock), run_conf={"dry_run": True})
+    run = run_dag(purge("conf_ignored"), run_conf={"dry_run": True})
     assert (states(run)["run"], rows()) == ("failed", OLD)
     assert "the conf sets 'dry_run', but the tasks see other values" in caplog.text + capsys.readouterr().out
 
@@ -71,25 +70,15 @@ def test_a_conf_for_a_watcher_without_params(run_dag, rows, caplog, capsys) -> N
     assert "'dry_run' is no param of this DAG. It has no params" in caplog.text + capsys.readouterr().out
 
 
-def test_a_param_without_a_schema_takes_what_the_job_understands(run_dag, rows) -> None:
-    with_text = purge("conf_text", params={"dry_run": False, "days": 30})
-    assert states(run_dag(with_text, run_conf={"dry_run": "true"}))["run"] == "success"
-    assert states(run_dag(with_text, run_conf={"dry_run": "maybe"}))["run"] == "failed"
-    assert rows() == OLD
-
-
 def test_what_is_right_works(run_dag, rows) -> None:
     assert states(run_dag(purge("conf_dry"), run_conf={"dry_run": True, "days": 31}))["run"] == "success"
     assert rows() == OLD
-    assert states(run_dag(purge("conf_real"), run_conf={"dry_run": False}))["run"] == "success"
-    assert rows() == 0
 
 
 def test_keys_of_another_dag_are_allowed_in_the_file(run_dag, redis_client) -> None:
     with Watcher("conf_allowed", schedule=None, lock=BRIEF, conf_keys=["ticket"]) as dag:
         look()
     assert states(run_dag(dag, run_conf={"ticket": 7}))["run"] == "success"
-    assert states(run_dag(dag, run_conf={"ticket": 7, "tickets": 8}))["run"] == "failed"
 
 
 def test_a_param_of_one_task_is_a_param(run_dag, redis_client) -> None:

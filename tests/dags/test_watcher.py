@@ -154,10 +154,16 @@ def test_a_function_that_creates_tasks_is_refused_in_the_file() -> None:
             decorate(function)
 
 
-def test_a_function_with_attributes_named_like_tasks() -> None:
+def test_a_function_with_attributes_and_variables_named_like_tasks() -> None:
     @watcher(schedule=None)
     def work(ti=None) -> None:
         print(ti.task, ti.helper)  # noqa: T201  both names are tasks in this file
+        task = ti.task
+
+        def inner() -> object:
+            return task
+
+        inner()
 
     assert set(work.task_dict) == {"acquire", "work", "release"}
 
