@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from dev.sessions import wait_until
 from iam_watcher import Lock, Watcher, watcher
-from iam_watcher.lock import keepalive
+from iam_watcher.lock import keepalive, release
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
 from tests.dags.runs import BRIEF, look, states, xcom
@@ -331,3 +331,33 @@ def test_other_operators_see_templates_as_in_any_dag(run_dag, redis_client: Clie
             append_env=True,
         )
     assert xcom(run_dag(dag), "work") == "3 1.10"
+
+
+@pytest.mark.parametrize(("tell_every", "lines"), [(3600.0, 1), (0.0, 3)])
+def test_release_says_at_once_and_again_what_it_waits_for(
+    run_dag, redis_client: Client, monkeypatch, caplog, tell_every: float, lines: int
+) -> None:
+    """Here for another process of the run, which a person ended in Airflow and which still works."""
+    seen: list[str] = []
+    with Watcher("run_release_waits", schedule=None, lock=BRIEF) as dag:
+
+        @task
+        def work() -> None:
+            lease = keepalive._current.lease
+            seen.append(lease.owner)
+            assert lease.enter("other/-1", "of another process", busy_ttl=60)
+
+        work()
+
+    def sleep(seconds: float) -> None:
+        seen.append("slept")
+        if seen.count("slept") == 3:
+            Lease(redis_client, "clean", seen[0], ttl=60).leave("other/-1", "of another process")
+
+    monkeypatch.setattr(release.time, "sleep", sleep)
+    monkeypatch.setattr(release, "TELL_EVERY", tell_every)
+    assert states(run_dag(dag))["run"] == "success"
+    told = [record for record in caplog.messages if "waiting for work that is not over yet" in record]
+    assert len(told) == lines
+    assert all("tasks=other/-1" in line for line in told)
+    assert redis_client.get("clean") is None

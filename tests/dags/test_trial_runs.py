@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +88,38 @@ def test_tasks_test_of_acquire_leaves_no_lock(tasks_test, redis_client: Client, 
     assert "it is released again" in caplog.text + capsys.readouterr().out
     assert redis_client.exists("{clean}:info") == 1
     assert redis_client.get("clean") is None
+
+
+def test_a_run_that_was_triggered_from_under_the_same_lock_says_so(
+    tasks_test, store_dag, redis_client: Client, capsys, caplog
+) -> None:
+    """`airflow tasks test` runs a task of any run; this one is of the kind that a task triggers."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    dag = looking("trial_child", [])
+    store_dag(dag)
+    now = datetime.now(UTC)
+    with create_session() as session:
+        SerializedDagModel.get_dag(dag.dag_id, session=session).create_dagrun(
+            run_id="operator_triggered__1",
+            run_after=now,
+            run_type=DagRunType.OPERATOR_TRIGGERED,
+            triggered_by=DagRunTriggeredByType.OPERATOR,
+            state="running",
+            session=session,
+        )
+    told = []
+    for owner in ("test/parent/run", "other/parent/run"):
+        with Lease(redis_client, "clean", owner, ttl=60):
+            tasks_test(dag, "acquire", "operator_triggered__1")
+        told.append(caplog.text + capsys.readouterr().out)
+        caplog.clear()
+    assert "is held by test/parent/run" in told[0]
+    assert "give the two watchers locks with different keys" in told[0]
+    assert "is held by other/parent/run" in told[1]
+    assert "different keys" not in told[1]
 
 
 @pytest.fixture

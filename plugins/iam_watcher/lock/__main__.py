@@ -7,9 +7,13 @@ import getpass
 import os
 import sys
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from iam_watcher.errors import IamWatcherError
 from iam_watcher.log_lines import one_line
+
+if TYPE_CHECKING:
+    from iam_watcher.lock.holder import Holder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +59,12 @@ def _account() -> str:
         return f"uid {os.getuid()}"
 
 
+def _fate(freed: Holder) -> str:
+    if freed.since is None:
+        return "The Go iam-watcher has no mark that would stop it: it works on"
+    return "If it is still alive, it stops at its next renewal, within 2 s"
+
+
 def _run(given: argparse.Namespace) -> int:
     # As Airflow's own commands do: connections of the metadata database count, not only the environment's.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
@@ -76,7 +86,9 @@ def _run(given: argparse.Namespace) -> int:
             for past in force.history(clients, given.key)
         ]
     else:
-        lines = [f"freed; {force.force_release(clients, given.key, by=given.by, reason=given.reason)}"]
+        freed = force.force_release(clients, given.key, by=given.by, reason=given.reason)
+        lines = [f"released by force: {given.key!r}, which {freed.owner} held. {_fate(freed)}"]
+        lines += [force.holder(clients, given.key) or f"{given.key!r} is held by no one now"]
     print(*(one_line(str(line)) for line in lines), sep="\n")  # noqa: T201  a command line
     return 0
 

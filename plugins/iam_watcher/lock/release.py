@@ -18,6 +18,7 @@ logger = get_logger(__name__)
 
 PATIENCE = 60.0  # seconds; a task that is marked failed is gone after about 11
 POLL = 0.25  # seconds
+TELL_EVERY = 10.0  # seconds between two log lines while it waits
 
 
 class ReleaseLockOperator(BaseOperator):
@@ -48,6 +49,7 @@ class ReleaseLockOperator(BaseOperator):
         lease = grant.lease()
         done_for = grant.tick_kept if grant.tick and _all_went_well(context) else 0.0
         deadline = time.monotonic() + PATIENCE
+        tell_at = 0.0
         while not lease.release(tick_done_for=done_for):
             holder = lease.holder()
             if holder is None or holder.owner != grant.owner:
@@ -55,9 +57,18 @@ class ReleaseLockOperator(BaseOperator):
                     "lock was no longer ours: key=%s owner=%s now=%s", grant.key, grant.owner, holder
                 )
                 return
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise AirflowException(
                     f"work still goes on after {PATIENCE:g} s, so the lock stays: {holder}"
+                )
+            if now >= tell_at:
+                tell_at = now + TELL_EVERY
+                logger.info(
+                    "waiting for work that is not over yet: key=%s tasks=%s for=%.0fs",
+                    grant.key,
+                    ",".join(holder.busy),
+                    deadline - now,
                 )
             time.sleep(POLL)
         logger.info("lock released: key=%s owner=%s", grant.key, grant.owner)

@@ -89,7 +89,7 @@ class RedisLockSensor(BaseSensorOperator):
             holder = lease.holder()
             context["ti"].xcom_push(key="holder", value=_as_xcom(grant.key, holder, lease))
             if not acquired:
-                refuse(lease, holder, grant)
+                refuse(lease, holder, grant, hint=_of_parent(context, holder, grant))
         except BaseException as error:
             if acquired:  # A setup that fails has no teardown.
                 lease.release()
@@ -173,7 +173,7 @@ def _check_running(context: Context) -> None:
         raise AirflowFailException(f"this task is {state!r} by now; expected 'running'")
 
 
-def refuse(lease: Lease, holder: Holder | None, grant: Grant) -> None:
+def refuse(lease: Lease, holder: Holder | None, grant: Grant, *, hint: str = "") -> None:
     """End the task as `on_busy` says, or as skipped if another did this tick already.
 
     Raises:
@@ -191,8 +191,19 @@ def refuse(lease: Lease, holder: Holder | None, grant: Grant) -> None:
         )
     error = LockBusy(holder, grant.key)
     if grant.on_busy == "skip":
-        raise AirflowSkipException(str(error))
-    raise AirflowFailException(str(error)) from error
+        raise AirflowSkipException(f"{error}{hint}")
+    raise AirflowFailException(f"{error}{hint}") from error
+
+
+def _of_parent(context: Context, holder: Holder | None, grant: Grant) -> str:
+    """Return what to do if the lock holder is the run that triggered this one and waits for it."""
+    ours = grant.owner.partition("/")[0]
+    if context["dag_run"].run_type != "operator_triggered" or holder is None or holder.deployment != ours:
+        return ""
+    return (
+        ". This run was triggered by a task of another DAG. If that task waits for it under this lock, they "
+        "can never work: give the two watchers locks with different keys"
+    )
 
 
 def _as_xcom(key: str, holder: Holder | None, lease: Lease) -> dict[str, Any] | None:
