@@ -68,7 +68,7 @@ def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, se
     )
     assert (counted.examined, counted.matched, counted.also["all"]) == (len(rows), len(matching), len(rows))
     assert counted.skipped == {k: n for k, n in {"zero": zero, "none": none}.items() if n}
-    assert found == [(key, rows[key], None) for key in sorted(matching)[:most]]
+    assert found == [(key, str(rows[key]), None) for key in sorted(matching)[:most]]
 
     done = deletion(session, limit=size[0], span=size[1]).write()
     assert set(table.column("SELECT id FROM t")) == rows.keys() - matching

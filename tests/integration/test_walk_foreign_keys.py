@@ -86,7 +86,7 @@ def anything(key):
 @pytest.mark.parametrize("up", [older, newer, across])
 def test_rows_that_refer_to_each_other_go_in_one_run(table, session, in_tens, up, order):
     table.run_many("UPDATE t SET up = %s WHERE id = %s", [(up(key), key) for key in range(1, 101)])
-    index = AgeIndex("`age`", "`age`", table_rows=1_000_000) if order == "index" else None
+    index = AgeIndex("`age`", "`age`", 1_000_000, OLD.predicate) if order == "index" else None
     done = Walk(Transactions(session), OLD, pace=LEISURE, index=index).write()
     assert keys(table) == []
     assert (done.matched, done.changed, done.skipped) == (100, 100, {})
@@ -197,7 +197,7 @@ def test_rows_that_stay_protected_are_not_tried_for_ever(table, session, childre
     numbers = statements(db, monkeypatch)
     done = Walk(db, OLD, pace=Pace(target=1e-9, duty=1)).write()
     first_pass = 2 * 90
-    assert first_pass + 20 < sum(numbers) < first_pass + 2 * 30
+    assert sum(numbers) < first_pass + 2 * 30
     assert (done.changed, done.skipped) == (10, {"foreign_key": 90})
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iam_watcher.jobs import walk
+from iam_watcher.jobs import index_order, walk
 from iam_watcher.jobs.index_order import AgeIndex
 from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -24,7 +26,7 @@ OLD = Rows(
     values={"cut_off": 100},
     left_out={"zero": "`age` = 0", "none": "`age` IS NULL"},
 )
-INDEX = AgeIndex("`by_age`", "`age`", table_rows=1_000_000)
+INDEX = AgeIndex("`by_age`", "`age`", 1_000_000, OLD.predicate, OLD.left_out)
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -43,7 +45,7 @@ def test_exactly_the_matching_rows_go(monkeypatch, scratch, session, rows, limit
     matching = {key for key, age in rows.items() if age is not None and 0 < age < 100}
     job = Walk(Transactions(session), OLD, index=INDEX)
     done = job.write()
-    assert job.order.name == "index"
+    assert job.order.name == "index" or not matching
     assert set(scratch.column("SELECT id FROM t")) == rows.keys() - matching
     assert (done.matched, done.changed) == (len(matching), len(matching))
     assert done.skipped["zero"] == sum(age == 0 for age in rows.values())
@@ -105,6 +107,37 @@ def test_a_job_goes_by_the_index_when_few_rows_are_old(table, perform):
     assert scratch.value("SELECT COUNT(*) FROM t") == 951
 
 
+def test_it_does_so_with_more_conditions_too(table, perform):
+    scratch = table(", KEY (age), KEY (state)", old=50)
+    scratch.run("UPDATE t SET state = 1 WHERE id <= 10")
+    report = purge(perform, where=[("state", "=", 0)])
+    assert report["order"] == "index"
+    assert (report["examined"], report["changed"], report["skipped"]) == (40, 39, {"zero_date": 1})
+    assert scratch.value("SELECT COUNT(*) FROM t WHERE state = 1") == 10
+
+
+def test_it_does_so_when_many_rows_have_no_age_and_reads_few_of_these(
+    scratch, session, perform, monkeypatch, caplog
+):
+    """NULL stands for a row that is alive."""
+    monkeypatch.setattr(index_order, "MOST_LEFT_OUT", 100)
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age datetime NULL, KEY (age))")
+    scratch.run(f"INSERT INTO t SELECT seq, IF(seq <= 50, '2001-01-01', NULL) FROM {numbers(5000)}")
+    scratch.run("ANALYZE TABLE t")
+    with caplog.at_level(logging.INFO):
+        report = purge(perform)
+    assert (report["order"], report["examined"], report["changed"]) == ("index", 50, 50)
+    assert report["skipped"] == {}
+    assert "table=`t` reason=no_date at_least=100" in caplog.text
+
+
+def test_a_range_that_the_server_would_have_to_sort_is_not_gone_by(scratch, session):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age DESC))")
+    scratch.run(f"INSERT INTO t SELECT seq, seq FROM {numbers(5000)}")
+    job = Walk(Transactions(session), OLD, index=INDEX)
+    assert (job.write().changed, job.order.name) == (99, "key")
+
+
 @pytest.mark.parametrize(
     ("index", "old", "options"),
     [
@@ -114,7 +147,7 @@ def test_a_job_goes_by_the_index_when_few_rows_are_old(table, perform):
         pytest.param(", KEY (age) IGNORED", 50, {}, marks=pytest.mark.needs("ignored-index")),
         pytest.param(", KEY (age) INVISIBLE", 50, {}, marks=pytest.mark.needs("invisible-index")),
         ("", 50, {}),
-        (", KEY (age)", 50, {"where": [("state", "=", 0)]}),
+        (", KEY (age DESC)", 50, {}),
     ],
 )
 def test_else_it_goes_by_the_key(table, perform, index, old, options):

@@ -6,14 +6,17 @@ import itertools
 import logging
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import MySQLdb
 import pytest
 
 from dev.servers import chosen_database
 from iam_watcher.errors import WalkError
-from iam_watcher.jobs import throttle, transaction, walk
+from iam_watcher.jobs import pace, throttle, transaction, walk
+from iam_watcher.jobs.index_order import AgeIndex
 from iam_watcher.jobs.pace import Caps, ChunkSize
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.throttle import Hold
@@ -275,3 +278,56 @@ def test_a_server_that_restarts_is_waited_for(tmp_path):
             done = Walk(db, OLD, before_write=restart).write()
         assert done.changed == 100
         assert db.retries >= 2
+
+
+# Bytes
+
+
+@pytest.fixture
+def long_rows(scratch, monkeypatch):
+    """Keys 1 to 100: the first half with small values, the second with large ones."""
+    monkeypatch.setattr(pace, "MOST_BYTES", 10_000)
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NOT NULL, note longtext NULL, KEY (age))")
+    scratch.run(
+        "INSERT INTO t SELECT seq, 50, IF(seq = 7, NULL, REPEAT('n', IF(seq > 50, 3000, 10)))"
+        f" FROM {numbers(100)}"
+    )
+    return scratch
+
+
+@pytest.fixture
+def largest(monkeypatch):
+    """The bytes of each chunk."""
+    found = []
+    write = Walk._write_found
+
+    def noted(walk, chunk, until):
+        sizes = {key: 3000 if key > 50 else 10 for key in range(1, 101)}
+        keys = chunk.keys or range(chunk.after + 1, chunk.upto + 1)
+        found.append(sum(sizes[key] for key in keys))
+        return write(walk, chunk, until)
+
+    monkeypatch.setattr(Walk, "_write_found", noted)
+    return found
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("order", ["key", "index"])
+def test_a_chunk_has_a_limit_of_bytes_too(long_rows, session, monkeypatch, largest, order, dense):
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=200, span=1000))
+    rows = replace(OLD, size="COALESCE(LENGTH(`note`), 0)")
+    index = AgeIndex("`age`", "`age`", 1_000_000, OLD.predicate) if order == "index" else None
+    job = Walk(Transactions(session), rows, index=index, caps=Caps() if dense else Caps(max_rows=1000))
+    job.order._dense = dense
+    done = job.write()
+    assert (done.examined, done.changed, job.order.name) == (100, 100, order)
+    assert max(largest) <= (20_000 if dense and order == "key" else 10_000)
+
+
+def test_a_purge_knows_the_long_columns(long_rows, perform, largest):
+    long_rows.run("ALTER TABLE t DROP COLUMN age, ADD COLUMN age timestamp NOT NULL DEFAULT '2001-01-01'")
+    job = PurgeRowsOperator(
+        task_id="purge", table="t", age_column="age", older_than_days=1, mysql_conn_id="scratch"
+    )
+    assert perform(job)["changed"] == 100
+    assert max(largest) <= 20_000

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iam_watcher.jobs.pace import FIRST_SPAN, LEAST_ROWS, LEAST_SPAN, MOST_ROWS, PACES, ChunkSize, Pace
+from iam_watcher.jobs.pace import (
+    FIRST_ROWS,
+    FIRST_SPAN,
+    LEAST_ROWS,
+    LEAST_SPAN,
+    MOST_BYTES,
+    MOST_ROWS,
+    PACES,
+    ChunkSize,
+    Pace,
+)
 
 
 @pytest.mark.parametrize(("target", "duty"), [(0, 1), (-0.1, 1), (0.1, 0), (0.1, 1.1)])
@@ -67,10 +77,21 @@ def test_the_span_grows_while_reads_are_quick_and_find_little():
     assert size.span == FIRST_SPAN
 
 
+def test_a_chunk_ends_before_it_has_too_many_bytes_but_has_a_row():
+    size = ChunkSize(target=0.1)
+    assert size.limit(5_000) == 5_000
+    assert size.within_bytes([]) == 1
+    assert size.within_bytes([MOST_BYTES // 4] * 10) == 4
+    assert size.limit(5_000) == 8
+    assert size.within_bytes([3 * MOST_BYTES, 1]) == 1
+    assert size.within_bytes([0] * 10) == 10
+    assert size.limit(5_000) == 5_000
+
+
 def test_a_failure_halves_both_down_to_a_limit():
     size = ChunkSize(target=0.1)
     size.halve()
-    assert (size.rows, size.span) == (500, 5_000)
+    assert (size.rows, size.span) == (FIRST_ROWS // 2, FIRST_SPAN // 2)
     for _ in range(20):
         size.halve()
     assert (size.rows, size.span) == (LEAST_ROWS, LEAST_SPAN)

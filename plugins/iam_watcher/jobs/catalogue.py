@@ -32,16 +32,24 @@ KEY = (
     " ORDER BY SEQ_IN_INDEX"
 )
 
-# Indexes on one whole column, which hold the rows in the order of that column and then of the key.
+# Indexes on one whole column, which hold the rows in the order of that column and then of the key. In a
+# descending one the keys of one value stand the other way round, so it can't be read in this order.
 INDEXES = (
     "SELECT MIN(COLUMN_NAME), INDEX_NAME FROM information_schema.STATISTICS"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME <> 'PRIMARY'"
     " GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL AND MIN(INDEX_TYPE) = 'BTREE'"
+    " AND MIN(COLLATION) = 'A'"
 )
 
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 INTEGERS = frozenset(INTEGER_BITS)
 TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
+
+# The types whose values can be long. MySQL's JSON has a text that is made anew each time it is asked for.
+LENGTHS = {
+    **dict.fromkeys(("text", "mediumtext", "longtext", "blob", "mediumblob", "longblob"), "LENGTH({column})"),
+    "json": "JSON_STORAGE_SIZE({column})",
+}
 
 _SIZES = re.compile(r"\w+\(([\d,]+)\)")
 _MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
@@ -118,6 +126,16 @@ class Table:
     def quoted(self) -> str:
         """Its name for an SQL text."""
         return _quoted(self.name)
+
+    @property
+    def size(self) -> str:
+        """SQL for the bytes of a row's long values."""
+        sizes = [
+            LENGTHS[c.data_type].format(column=c.quoted)
+            for c in self.columns.values()
+            if c.data_type in LENGTHS
+        ]
+        return " + ".join(f"COALESCE({size}, 0)" for size in sizes) or "0"
 
     def column(self, name: str, data_types: frozenset[str] | None = None) -> Column:
         """Return a column of one of these types, or of any.

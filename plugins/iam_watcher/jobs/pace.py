@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from iam_watcher.errors import JobArgumentError
 
-LEAST_ROWS, FIRST_ROWS, MOST_ROWS = 100, 1_000, 20_000
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The first chunk is small: nobody knows yet what the foreign keys of a row delete with it.
+LEAST_ROWS, FIRST_ROWS, MOST_ROWS = 10, 50, 20_000
 LEAST_SPAN, FIRST_SPAN = 100, 10_000
+MOST_BYTES = 8 * 2**20  # of the long values of a chunk's rows
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,24 @@ class ChunkSize:
     target: float
     rows: int = FIRST_ROWS
     span: int = FIRST_SPAN
+    row_bytes: float = 0.0
+
+    def limit(self, rows: int) -> int:
+        """Return how many of so many rows to ask for, so that not far more than MOST_BYTES are read."""
+        if not self.row_bytes:
+            return rows
+        return max(1, min(rows, int(2 * MOST_BYTES / self.row_bytes)))
+
+    def in_chunks(self, size: float) -> float:
+        """Return how many chunks have so many bytes."""
+        return size / MOST_BYTES
+
+    def within_bytes(self, sizes: Sequence[int]) -> int:
+        """Return how many of these rows are one chunk, at least one; remember how many bytes a row has."""
+        if sizes:
+            self.row_bytes = sum(sizes) / len(sizes)
+        fit = sum(total <= MOST_BYTES for total in accumulate(sizes))
+        return max(1, fit)
 
     def wrote(self, rows: int, seconds: float) -> None:
         """Take in how long a transaction took to write so many rows."""

@@ -159,6 +159,7 @@ class PurgeRowsOperator(TableJobOperator):
             predicate=f"{age.old} AND {where}",
             values={"cut_off": age.value_of(cut_off), **values},
             left_out={reason: f"{condition} AND {where}" for reason, condition in left_out.items()},
+            size=table.size,
         )
         share = None if self.max_share in (None, "None") else arguments.share("max_share", self.max_share)
         index = table.indexes.get(age.column.name)
@@ -171,8 +172,7 @@ class PurgeRowsOperator(TableJobOperator):
             eligible=where,
             max_share=share,
             label=label(table),
-            # With other conditions the index alone can't tell which rows match.
-            index=AgeIndex(index, age.column.quoted, table.rows) if index and not self.where else None,
+            index=AgeIndex(index, age.column.quoted, table.rows, age.old, left_out) if index else None,
         )
 
     def check(self, db: Transactions, plan: Plan, now: datetime) -> None:

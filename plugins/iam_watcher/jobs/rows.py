@@ -26,6 +26,8 @@ class Rows:
         values: of the placeholders.
         left_out: reason → condition of the rows that are counted under that reason and not written.
             No row may match two of them, or one of them and `predicate`.
+        size: SQL for the bytes of a row's long values; "0" if it has none. A chunk has at most
+            `pace.MOST_BYTES` of them.
     """
 
     table: str
@@ -34,6 +36,7 @@ class Rows:
     assignments: str = ""
     values: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    size: str = "0"
 
     @property
     def verb(self) -> str:

@@ -168,7 +168,7 @@ class Walk:
 
     def _begin(self) -> None:
         if self._index is not None:
-            by_index = IndexOrder(self._db, self._rows, self._index)
+            by_index = IndexOrder(self._db, self._rows, self._index, self._size)
             by_index.begin()
             if by_index.few:
                 self.order = by_index
@@ -226,7 +226,8 @@ class Walk:
         changed = self._writer.write_range(found)
         if changed is not None:
             return Written(changed)
-        return self._write_keys(halved(self.order.keys_of(found)), until)
+        parts = halved(self.order.keys_of(found))
+        return self._write_keys(parts, until) if time.monotonic() < until else Written(rest=parts)
 
     def _write_keys(self, parts: Parts, until: float) -> Written:
         return self._writer.write_keys(
