@@ -9,7 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+import textwrap
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+WIDTH = 120  # characters of a line of facts
+_KEEP = "\0"  # stands for a space at which a line must not end
 _PLAIN = re.compile(r"[\w.:/@+*%-]+")
 
 
@@ -28,6 +35,27 @@ def fact(value: object) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def fact_lines(
+    event: str, facts: Mapping[str, object], examples: Iterable[Mapping[str, object]] = ()
+) -> list[str]:
+    """Return facts as short log lines of name=value, then a line for each example.
+
+    What is None or empty is left out. A line ends between two facts.
+    """
+    texts = [f"event={event}"]
+    texts += [f"{name}={fact(value)}" for name, value in facts.items() if value not in (None, "", [], {})]
+    wrapped = textwrap.wrap(
+        " ".join(text.replace(" ", _KEEP) for text in texts),
+        WIDTH,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [
+        *(line.replace(_KEEP, " ") for line in wrapped),
+        *("example: " + " ".join(f"{name}={fact(value)}" for name, value in one.items()) for one in examples),
+    ]
 
 
 def get_logger(name: str) -> logging.Logger:

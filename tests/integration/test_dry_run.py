@@ -12,6 +12,7 @@ from iam_watcher.jobs import dry_run
 from iam_watcher.jobs.archive_reader import find
 from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_disable_users import disable, half_of_ten, user
@@ -140,3 +141,22 @@ def test_a_list_that_cannot_be_written_fails_the_dry_run(iam, perform, tmp_path,
     monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}/file")
     with pytest.raises(ArchiveError):
         perform(disable(dry_run=True, report_to=None))
+
+
+def test_a_restore_and_a_re_enabling_are_told_in_the_same_way(iam, perform, location, caplog, redis_client):
+    user(iam, "inactive", logined=OLD)
+    iam.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (1, 'a', 'u', {OLD})")
+    users = perform(disable(report_to=None))
+    job = {"task_id": "t", "table": "policy_audit", "age_column": "deletedAt", "older_than_days": 180}
+    rows = perform(PurgeRowsOperator(archive="configured", **job))
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            perform(ReenableUsersOperator(task_id="t", report=users["archive"]))
+            perform(RestoreRowsOperator(task_id="t", path=rows["archive"], tables=["policy_audit"]))
+    assert "1 of 1 users were re-enabled" in caplog.messages
+    assert "0 of 1 users were re-enabled (1 enabled already left alone)" in caplog.messages
+    assert "1 of 1 rows of policy_audit were restored" in caplog.messages
+    assert "0 of 1 rows of policy_audit were restored (1 that exists left alone)" in caplog.messages
+    assert f"Verifying the archive {rows['archive']}" in caplog.messages
+    assert any(line.startswith("event=restored table=policy_audit") for line in caplog.messages)
+    assert "example: name=inactive why=enabled_already" in caplog.messages

@@ -16,7 +16,8 @@ from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.disabled_users import KIND, DisabledUser
 from iam_watcher.jobs.operator import DatabaseOperator
 from iam_watcher.jobs.reenabling import Reenabling
-from iam_watcher.log_lines import fact, get_logger
+from iam_watcher.jobs.report import left_alone
+from iam_watcher.log_lines import fact, fact_lines, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,16 @@ class Reenabled:
             "secrets_left": dict(sorted(self.secrets_left.items())),
         }
 
+    def as_lines(self) -> list[str]:
+        """Return it as short log lines: a sentence, then facts."""
+        would = "Dry run: {} would be" if self.dry_run else "{} were"
+        users = would.format(f"{self.enabled:,} of {self.listed:,} users")
+        facts = {name: value for name, value in self.as_dict().items() if name != "examples"}
+        return [
+            f"{users} re-enabled{left_alone(self.skipped)}",
+            *fact_lines("reenabled", facts, self.examples),
+        ]
+
 
 class ReenableUsersOperator(DatabaseOperator):
     """Enables users whom a run disabled, restores the secrets it expired, and resets their inactivity.
@@ -143,6 +154,7 @@ class ReenableUsersOperator(DatabaseOperator):
         if self.report not in (None, "", "None"):
             location = archive.location_or_configured(self.archive)
             done.report = arguments.below("report", self.report, location)
+            logger.info("Reading the undo record %s", done.report)
             record = _read(done.report, self.table, below=location)
         elif not names:
             raise JobArgumentError(
@@ -178,7 +190,8 @@ class ReenableUsersOperator(DatabaseOperator):
                 finally:
                     done.unconfirmed += len(enabling.unanswered)
         finally:
-            logger.info("event=reenabled %s", " ".join(f"{k}={v!r}" for k, v in done.as_dict().items()))
+            for line in done.as_lines():
+                logger.info("%s", line)
         return done.as_dict()
 
 

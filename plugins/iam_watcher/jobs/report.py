@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.log_lines import fact
+from iam_watcher.log_lines import fact_lines
 
 if TYPE_CHECKING:
-    from iam_watcher.jobs.rows import Walked
+    from collections.abc import Mapping
 
-WIDTH = 120  # characters of a line of facts
-_KEEP = "\0"  # stands for a space at which a line must not end
+    from iam_watcher.jobs.rows import Walked
 
 # Why rows were left alone, for one row and for more.
 REASONS = {
@@ -23,6 +21,7 @@ REASONS = {
     "no_date": ("without a date", "without a date"),
     "never_expires": ("that never expires", "that never expire"),
     "foreign_key": ("protected by a foreign key", "protected by a foreign key"),
+    "exists": ("that exists", "that exist"),
     "changed_meanwhile": ("changed meanwhile", "changed meanwhile"),
 }
 
@@ -140,25 +139,14 @@ class Report:
         if self.listed:
             lines.append(f"List of all of them: {self.listed}")
         lines += [f"The real run would {what}" for what in self.real_run]
-        facts = [f"{name}={fact(value)}" for name, value in self.as_dict().items() if _is_short(name, value)]
-        lines += textwrap.wrap(
-            " ".join(["event=report", *(text.replace(" ", _KEEP) for text in facts)]),
-            WIDTH,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        lines += [
-            "example: " + " ".join(f"{name}={fact(value)}" for name, value in example.items())
-            for example in self.examples
-        ]
-        return [line.replace(_KEEP, " ") for line in lines]
+        facts = {name: value for name, value in self.as_dict().items() if name not in OWN_LINES}
+        return [*lines, *fact_lines("report", facts, self.examples)]
 
     def _sentence(self, words: Words) -> str:
         rows = self.matched if self.dry_run else self.changed
         text = f"{rows:,} of {self.examined:,} {words.rows} "
         text += f"would be {words.done}" if self.dry_run else words.done
-        if left := [_counted(reason, number) for reason, number in self.skipped.items() if number]:
-            text += f" ({' and '.join([', '.join(left[:-1]), left[-1]] if left[1:] else left)} left alone)"
+        text += left_alone(self.skipped)
         text += f" in {self.duration_seconds:.1f} s"
         if self.unconfirmed:
             text += f"; {self.unconfirmed:,} more may be {words.done}, the answer to their commit was lost"
@@ -169,9 +157,12 @@ class Report:
         return f"{text}; no {words.record}: {words.without_record}" if rows and not self.archive else text
 
 
-def _is_short(name: str, value: object) -> bool:
-    """Return whether a fact stands in the lines of facts: it is something, and has no line of its own."""
-    return name not in OWN_LINES and value not in (None, [], {})
+def left_alone(skipped: Mapping[str, int]) -> str:
+    """Return how many rows were left alone for which reason, as a part of a sentence; "" if none was."""
+    left = [_counted(reason, number) for reason, number in skipped.items() if number]
+    if not left:
+        return ""
+    return f" ({' and '.join([', '.join(left[:-1]), left[-1]] if left[1:] else left)} left alone)"
 
 
 def _counted(reason: str, number: int) -> str:

@@ -16,10 +16,11 @@ from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.column_format import format_of, format_of_type
 from iam_watcher.jobs.operator import DatabaseOperator, connect_to_replica
 from iam_watcher.jobs.pace import LEAST_ROWS, ChunkSize, Pace, pace_of
+from iam_watcher.jobs.report import left_alone
 from iam_watcher.jobs.restoring import Restoring
 from iam_watcher.jobs.row_archive import KIND
 from iam_watcher.jobs.throttle import Hold, Predicate, Throttle
-from iam_watcher.log_lines import get_logger
+from iam_watcher.log_lines import fact_lines, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -91,6 +92,13 @@ class Restored:
             "skipped": dict(sorted((+self.skipped).items())),
         }
 
+    def as_lines(self) -> list[str]:
+        """Return it as short log lines: a sentence, then facts."""
+        would = "Dry run: {} would be" if self.dry_run else "{} were"
+        rows = would.format(f"{self.restored:,} of {self.rows:,} rows of {self.table}")
+        facts = {name: value for name, value in self.as_dict().items() if name != "examples"}
+        return [f"{rows} restored{left_alone(+self.skipped)}", *fact_lines("restored", facts, self.examples)]
+
 
 class RestoreRowsOperator(DatabaseOperator):
     """Puts the rows of an archive back into their table.
@@ -140,6 +148,7 @@ class RestoreRowsOperator(DatabaseOperator):
         dry_run = arguments.flag("dry_run", self.is_dry_run)
         location = archive.location_or_configured(self.archive)
         url = arguments.below("path", self.path, location)
+        logger.info("Verifying the archive %s", url)
         found = archive_reader.find(url, kind=KIND, below=location)
         names = {str(written.manifest["table"]) for written in found}
         if len(names) != 1 or not names <= set(self.tables):
@@ -210,7 +219,8 @@ def _told(restored: Restored) -> Iterator[None]:
                 restored.table,
                 ", ".join(f"{name} ({rows} rows)" for name, rows in sorted(restored.altered.items())),
             )
-        logger.info("event=restored %s", " ".join(f"{k}={v!r}" for k, v in restored.as_dict().items()))
+        for line in restored.as_lines():
+            logger.info("%s", line)
 
 
 def _columns(table: Table, manifest: Mapping[str, Any], restored: Restored) -> list[Column]:
