@@ -174,7 +174,9 @@ class DatabaseServer(Server):
 class MariaDB(DatabaseServer):
     """The MariaDB of the machine's own Debian."""
 
-    capabilities = frozenset({"address-types", "delete-returning", "ignored-index", "write-time-out"})
+    capabilities = frozenset(
+        {"address-types", "delete-returning", "ignored-index", "no-tls", "write-time-out"}
+    )
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str = "mariadb") -> None:
         super().__init__(folder, arguments, name=name)
@@ -212,6 +214,8 @@ class MariaDB(DatabaseServer):
 
 class DownloadedMariaDB(MariaDB):
     """The MariaDB of Debian 13."""
+
+    capabilities = MariaDB.capabilities - {"no-tls"}
 
     _FOLDER = "mariadb-11.8"
 

@@ -64,7 +64,7 @@ def test_a_host_that_does_not_exist(connection):
 @pytest.mark.parametrize(
     ("account", "tail", "message"),
     [
-        ("nobody:here", "/iam", r"\(1045, .*check the login and password"),
+        ("nobody:here", "/iam", r"\(1045, .*check login and password"),
         (None, "/mysql", r"\(1044, .*grant the account its rights on this database"),
         ("admin", "/none", r"\(1049, .*correct the schema of the connection"),
     ],

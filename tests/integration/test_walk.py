@@ -228,7 +228,7 @@ def fail(session, times):
         cursor.execute("SET @fails = %s", [times])
 
 
-@pytest.mark.parametrize("code", [1205, 1213, 1969, 3024])
+@pytest.mark.parametrize("code", [1020, 1205, 1206, 1213, 1317, 1969, 3024, 3101])
 def test_errors_that_pass_are_retried_with_half_the_rows(table, session, monkeypatch, code):
     monkeypatch.setattr(transaction, "LONGEST_WAIT", 0.01)
     fill(table, [(key, 50) for key in range(1, 101)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.mysql.hooks.mysql import MySqlHook  # noqa: TID253  only run-time code imports this module
@@ -19,6 +20,9 @@ READ_TIMEOUT = 30  # seconds: several times longer than a statement may take, se
 PORT = 3306
 
 CLIENT = "mysqlclient"
+
+CIPHER = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
+TLS_MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 
 IN_A_URI = (
     "in a URI, write special characters of the login, the password and the database percent-encoded: "
@@ -41,6 +45,7 @@ class JobMySqlHook(MySqlHook):
     def __init__(self, mysql_conn_id: str, *, answer_within: int | None = None) -> None:
         super().__init__(mysql_conn_id=mysql_conn_id)
         self._answer_within = answer_within
+        self._wants_tls = False
 
     def get_conn(self) -> Any:
         """Return a connection that is set up for a job.
@@ -70,11 +75,13 @@ class JobMySqlHook(MySqlHook):
             )
         connection = None
         try:
-            connection = super().get_conn()
-            set_up(cast("Connection", connection))
+            connection = cast("Connection", super().get_conn())
+            self._check_encryption(connection)
+            set_up(connection)
         except MySQLdb.Error as error:
             if connection is not None:
-                connection.close()
+                with suppress(MySQLdb.Error):
+                    connection.close()
             code = code_of(error)
             advice = REFUSED.get(code or 0) or UNREACHABLE.get(code or 0)
             parts = [f"{self._where()}: {error}", advice, self._suspicion()]
@@ -88,6 +95,9 @@ class JobMySqlHook(MySqlHook):
         config = super()._get_conn_config_mysql_client(conn)
         # The connection's own cursor class would return rows in another shape.
         config.pop("cursorclass", None)
+        if config.get("ssl"):
+            config.setdefault("ssl_mode", "REQUIRED")
+        self._wants_tls = config.get("ssl_mode") in TLS_MODES
         return {
             **config,
             "charset": "utf8mb4",
@@ -96,6 +106,23 @@ class JobMySqlHook(MySqlHook):
             "read_timeout": self._answer_within or READ_TIMEOUT,
             "write_timeout": self._answer_within or READ_TIMEOUT,
         }
+
+    def _check_encryption(self, connection: Connection) -> None:
+        """Raise ConnectionRefused if TLS was asked for and is not in use.
+
+        MariaDB's client library goes on unencrypted, whatever the mode, unless it has to verify the server.
+        """
+        if not self._wants_tls:
+            return
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(CIPHER)
+            ((_, cipher),) = cursor.fetchall()
+        if not cipher:
+            connection.close()
+            raise ConnectionRefused(
+                f"{self._where()}: the extras ask for TLS, but the server does not offer it; "
+                "no statement was sent. Set up TLS at the server, or remove the extras ssl and ssl_mode"
+            )
 
     def _where(self) -> str:
         conn = cast("Any", self.connection)

@@ -56,7 +56,7 @@ DENIED = frozenset({1044, 1142, 1143, 1227})
 
 REFUSED = {
     1044: "grant the account its rights on this database",
-    1045: "check the login and password of the connection, and from which host the account may connect",
+    1045: "check login and password, from which host the account may connect, and whether it must use TLS",
     1049: "create the database, or correct the schema of the connection",
     1130: "create an account that may connect from this worker's host",
     1251: "use an account with an authentication plugin that the installed MySQL client knows",
