@@ -88,7 +88,7 @@ def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]
         return _NoTasks(name, schedule=None, auto_register=False)
 
     work: Callable[..., Any]
-    # Airflow looks at what kind of function it gets: one that is only returned a coroutine is not awaited.
+    # Of the same kind as the function: a coroutine or a generator works after a plain one has returned it.
     if inspect.iscoroutinefunction(function):
 
         async def work(*arguments: Any, **keywords: Any) -> Any:

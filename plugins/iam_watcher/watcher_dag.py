@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 TAG = "iam-watcher"
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
-LOCK_RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5)}
+# Whatever [core] default_task_execution_timeout says: a wait has its deadline in the lock.
+LOCK_TASK: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "execution_timeout": None}
 # All of DagRunType but `backfill`: a job that works on "now" has no past to fill.
 RUN_TYPES = ("scheduled", "manual", "operator_triggered", "asset_triggered", "asset_materialization")
 
@@ -164,8 +165,8 @@ class Watcher(DAG):
         given, self.default_args = self.default_args, {}
         try:
             per_tick = self.max_active_runs > 1
-            acquire = RedisLockSensor(task_id=ACQUIRE_TASK_ID, lock=lock, per_tick=per_tick, **LOCK_RETRIES)
-            release = ReleaseLockOperator(task_id=RELEASE_TASK_ID, **LOCK_RETRIES)
+            acquire = RedisLockSensor(task_id=ACQUIRE_TASK_ID, lock=lock, per_tick=per_tick, **LOCK_TASK)
+            release = ReleaseLockOperator(task_id=RELEASE_TASK_ID, **LOCK_TASK)
         finally:
             self.default_args = given
         task_guard.guard(acquire, locked=False, conf_keys=self.conf_keys)

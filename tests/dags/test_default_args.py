@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +16,7 @@ from airflow.sdk import DAG, Asset, BaseOperator, BaseSensorOperator, ExceptionR
 from airflow.serialization.serialized_objects import DagSerialization
 from jinja2 import Undefined
 
+from dev.airflow import ROOT
 from iam_watcher import Watcher
 from tests.dags.runs import BRIEF, states
 
@@ -119,6 +124,34 @@ def test_an_argument_in_default_args_is_not_the_locks(name: str) -> None:
     if name in inspect.signature(BaseOperator.__init__).parameters and name not in UNSEEN:
         reached = {key for key, value in vars(work).items() if value != vars(plain_work).get(key)}
         assert reached - CHANGING, "the table's value would change nothing anywhere"
+
+
+def test_airflows_configuration_does_not_shorten_the_locks_tasks() -> None:
+    """In a new process: Airflow reads these options once."""
+    program = (
+        "from airflow.providers.standard.operators.empty import EmptyOperator; "
+        "from iam_watcher import Watcher\n"
+        "with Watcher('configured', schedule=None, default_args={'retries': None}) as dag:\n"
+        "    EmptyOperator(task_id='work')\n"
+        "print({one.task_id: (one.execution_timeout is None, one.retries) for one in dag.tasks})"
+    )
+    options = {
+        "AIRFLOW__CORE__DEFAULT_TASK_EXECUTION_TIMEOUT": "1",
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT / "plugins",
+        env=os.environ | options,
+    )
+    assert ast.literal_eval(done.stdout.splitlines()[-1]) == {
+        "acquire": (True, 2),
+        "work": (False, 0),
+        "release": (True, 2),
+    }
 
 
 # Each differs from Airflow's default, and the Watcher has it as a plain DAG would.
