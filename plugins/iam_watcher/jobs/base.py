@@ -37,7 +37,7 @@ class TableJobOperator(DatabaseOperator):
     """Writes the rows of a table that a `Plan` names, in short transactions.
 
     :param table: name of the table, in the connection's database (schema).
-    :param dry_run: count, show examples, write nothing. (templated)
+    :param dry_run: count and list rows, say what the real run would do, write nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
     :param max_rows: write at most so many rows in a run. (templated)
     :param time_budget: begin no transaction after that long. The next run goes on where `max_rows` or
@@ -107,7 +107,7 @@ class TableJobOperator(DatabaseOperator):
         return nullcontext(lambda: None)
 
     def archive_location(self) -> str | None:
-        """Return the URL below which is written down what is changed, or None.
+        """Return the URL of the location for what the job records, or None.
 
         Raises:
             JobArgumentError: a rendered value is not valid.

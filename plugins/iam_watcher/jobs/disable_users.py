@@ -50,8 +50,8 @@ class DisableInactiveUsersOperator(TableJobOperator):
     :param exempt_admins: leave users with `isAdmin` alone.
     :param exempt_names: user names, or globs of them (`*` any characters, `?` one), to leave alone.
         Upper and lower case are the same where the column's collation says so (as IAM's does).
-    :param max_share: brake: if more than this share (0 to 1) of the active users that are not exempt
-        would be disabled, none is, and the task fails without a retry; 1 takes the brake off. (templated)
+    :param max_share: safety limit: if more than this share (0 to 1) of the active users that are not exempt
+        would be disabled, none is, and the task fails without a retry; 1 turns the limit off. (templated)
     :param min_age_days: leave accounts that were made less than so many days ago. (templated)
     :param max_users: disable at most so many users in a run. (templated)
     :param report_to: URL below which the undo record is written, before each commit, such as
@@ -60,14 +60,14 @@ class DisableInactiveUsersOperator(TableJobOperator):
         "none": no undo record; the task then logs the names of the users that it disables. (templated)
     :param on_disable: what becomes of the secrets of a disabled user: "keep", they go on working as in
         the original; or "expire_secrets", those that work expire in the same transaction, which is
-        announced. This needs a location, for the way back.
+        announced. This needs an undo record.
     :param warn_days: list users who are due in so many days, such as (14, 3), once for each number. Pace
         and throttle apply to the list too. If it takes longer than `time_budget`, nobody is warned.
     :param on_warning: a notifier or a function, called with the context in which `due_users` is that
         list: dicts with `id`, `name`, `email`, `last_seen`, `due`, `days`. If it raises, the task fails
         and is retried with the same list.
     :param table: name of the table.
-    :param dry_run: count, show examples, disable nobody; the brake is not applied, and nobody is warned.
+    :param dry_run: count and list users, say what the real run would do, disable and warn nobody.
         (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
     :param time_budget: begin no transaction after that long. The next run goes on where `max_users` or

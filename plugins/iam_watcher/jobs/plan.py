@@ -25,8 +25,8 @@ class Plan:
         age: SQL for the moment a row's age counts from.
         moment: turns a value of `age`, as the server shows it, into an aware datetime; None if it is no
             date of the calendar.
-        eligible: the condition for the rows that the brake takes the matching ones as a share of.
-        max_share: the brake; None for none.
+        eligible: the condition for the rows that the safety limit takes the matching ones as a share of.
+        max_share: the safety limit; None for none.
         index: to go by where few rows match.
         label: SQL for the name of a row, as UTF-8, for people who read a list of rows.
         also_writes: what the recorder writes besides, without WHERE.

@@ -53,15 +53,15 @@ class PurgeRowsOperator(TableJobOperator):
     :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of
         = <> < <= > >= like, in, not in (and a list), is, is not (and None). A value that the column can't
         hold is refused before the first write. See "More conditions" in docs/jobs.md.
-    :param max_share: brake: if more than this share (0 to 1) of the rows that meet `where` would be
-        deleted, none is, and the task fails without a retry; None for no brake. (templated)
+    :param max_share: safety limit: if more than this share (0 to 1) of the rows that meet `where` would be
+        deleted, none is, and the task fails without a retry; None for no limit. (templated)
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
     :param archive: URL below which the rows are put before they are deleted, such as
         "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location
         in `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
     :param redact: names of columns that are left out of the archive. If one must have a value and has no
         default, the rows can't be restored; the job warns about this.
-    :param dry_run: count, show examples, delete nothing. (templated)
+    :param dry_run: count and list rows, say what the real run would do, delete nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
     :param max_rows: delete at most so many rows in a run. (templated)
     :param time_budget: begin no transaction after that long. The next run goes on where `max_rows` or

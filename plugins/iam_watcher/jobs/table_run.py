@@ -1,4 +1,4 @@
-"""One run of a table job: connection, checks, dry run, brake, walk, report, in this order."""
+"""One run of a table job: connection, checks, dry run, safety limit, walk, report, in this order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts what a walk would do, without writing: for a dry run, and for the brake."""
+"""Counts what a walk would do, without writing: for a dry run, and for the safety limit."""
 
 from __future__ import annotations
 
