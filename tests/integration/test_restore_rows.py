@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.errors import JobArgumentError, WalkError
+from iam_watcher.jobs.archive import Archive, Packed
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from iam_watcher.jobs.storage import Folder
+from iam_watcher.jobs.throttle import Throttle
+from iam_watcher.jobs.transaction import Transactions
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import UNHURRIED, fill, location, purge
 from tests.integration.test_archive_kills import kill, path_for_forks, run_url
@@ -304,3 +310,128 @@ def test_a_restore_that_is_killed_goes_on_where_it_was(iam, perform, location, m
     report = perform(restore(location, url))
     assert (report["restored"], report["skipped"]) == (2500 - there, {"exists": there})
     assert random.choice(iam.column("SELECT id FROM policy_audit")) % 3 == 0
+
+
+# What the server makes of the rows
+
+
+@pytest.mark.every_server
+def test_rows_that_a_trigger_changes_are_noticed(scratch, perform, location, caplog):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, x varchar(9), b blob)")
+    scratch.run(
+        "INSERT INTO t VALUES (1, '2001-01-01', 'a', 'a'), (2, '2001-01-01', 'new', ''),"
+        " (3, '2001-01-01', NULL, NULL)"
+    )
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    scratch.run("CREATE TRIGGER alters BEFORE INSERT ON t FOR EACH ROW SET NEW.x = 'new'")
+    report = perform(restore_scratch(location, url))
+    assert (report["restored"], report["skipped"], report["altered"]) == (3, {}, {"x": 2})
+    assert "Restored rows of t differ from the archive" in caplog.text
+    assert "x (2 rows)" in caplog.text
+    scratch.run("DROP TRIGGER alters")
+    scratch.run("DELETE FROM t")
+    assert perform(restore_scratch(location, url))["altered"] == {}
+
+
+@pytest.mark.every_server
+def test_rows_that_a_trigger_refuses_are_counted(scratch, perform, location):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL)")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01'), (2, '2001-01-01')")
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    scratch.run(
+        "CREATE TRIGGER refuses BEFORE INSERT ON t FOR EACH ROW"
+        " IF NEW.id = 2 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF"
+    )
+    report = perform(restore_scratch(location, url))
+    assert (report["restored"], report["skipped"]) == (1, {"trigger": 1})
+
+
+@pytest.mark.every_server
+def test_a_row_that_is_longer_than_a_packet_comes_back(scratch, perform, location):
+    """The driver writes two bytes for a zero, and a row may have several values of nearly a packet each."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, a longblob, b longtext, c json)")
+    packet = 1024 * 1024
+    before = scratch.value("SELECT @@GLOBAL.max_allowed_packet")
+    long_one = [b"\0'\\" * (packet // 3), "é" * (packet // 2 - 1), f'["{"x" * (packet - 100)}"]']
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01', _binary %s, NULL, NULL)", long_one[:1])
+    scratch.run("UPDATE t SET b = %s", [long_one[1]])
+    scratch.run("UPDATE t SET c = %s", [long_one[2]])
+    scratch.run("INSERT INTO t (id, age, a) VALUES (2, '2001-01-01', ''), (3, '2001-01-01', 'short')")
+    rows = "SELECT id, MD5(a), MD5(b), MD5(c) FROM t ORDER BY id"
+    stored = scratch.rows(rows)
+    try:
+        scratch.run("SET GLOBAL max_allowed_packet = %s", [packet])
+        report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+        assert report["changed"] == 3
+        assert perform(restore_scratch(location, report["archive"]))["restored"] == 3
+    finally:
+        scratch.run("SET GLOBAL max_allowed_packet = %s", [before])
+    assert scratch.rows(rows) == stored
+
+
+def test_of_a_row_in_two_parts_of_one_try_the_newer_comes_back(scratch, perform, location):
+    """A transaction that was tried again after its first part was stored has written both."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, x varchar(9))")
+    facts = {"kind": "rows", "table": "t", "key": "id", "now": "2026-01-01T00:00:00+00:00"}
+    columns = {"id": "int", "age": "date", "x": "varchar"}
+    written = Archive(Folder(f"{location}/t/run"), {**facts, "columns": columns})
+    for x in ("old", "newer", "newest"):
+        written.add(Packed.of(1, [b'{"id": 1, "age": "2001-01-01", "x": "%s"}\n' % x.encode()]))
+    written.close()
+    report = perform(restore_scratch(location, "t/run"))
+    assert scratch.rows("SELECT id, x FROM t") == [(1, "newest")]
+    assert (report["rows"], report["restored"], report["skipped"]) == (3, 1, {"exists": 2})
+
+
+@pytest.mark.parametrize("took_place", [True, False])
+def test_rows_whose_commit_got_no_answer_are_unconfirmed(iam, perform, location, monkeypatch, took_place):
+    fill(iam, 50)
+    url = perform(purge(location))["archive"]
+    commit, lost = Transactions.commit, []
+
+    def lose_the_answer(db):
+        if not lost and inserted(db):
+            lost.append(db)
+            if took_place:
+                commit(db)
+            raise db.error(2013, "Lost connection")
+        commit(db)
+
+    def inserted(db):
+        return db.read("SELECT COUNT(*) FROM policy_audit")[0][0] > 0
+
+    monkeypatch.setattr(Transactions, "commit", lose_the_answer)
+    report = perform(restore(location, url))
+    assert lost
+    assert (report["restored"], report["unconfirmed"]) == ((0, 50) if took_place else (50, 0))
+    assert (report["skipped"], report["altered"]) == ({}, {})
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 50
+
+
+# How hard it works
+
+
+def test_a_polite_restore_rests_after_each_transaction(iam, perform, location, monkeypatch):
+    fill(iam, 500)
+    url = perform(purge(location))["archive"]
+    naps = []
+    monkeypatch.setattr(Transactions, "nap", lambda _, seconds: naps.append(seconds))
+    perform(restore(location, url))
+    assert set(naps) == {0}
+    naps.clear()
+    iam.run("DELETE FROM policy_audit")
+    perform(restore(location, url, pace="polite"))
+    assert len(naps) > 1
+    assert min(naps) > 0
+
+
+def test_a_restore_is_held_back(iam, perform, location):
+    fill(iam, 10)
+    url = perform(purge(location))["archive"]
+    throttle = Throttle(max_threads_running=0, patience=timedelta(0))
+    with pytest.raises(WalkError, match=r"policy_audit was held back .* more than 0"):
+        perform(restore(location, url, throttle=throttle))
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
+    assert perform(restore(location, url, throttle=Throttle(max_threads_running=10_000)))["restored"] == 10
+    with pytest.raises(JobArgumentError, match="pace is 'slow'; expected one of fast, polite"):
+        restore(location, url, pace="slow")

@@ -55,7 +55,8 @@ class Restored:
         restored: rows that were put back.
         altered: column → restored rows in which the table has another value than the archive: a BEFORE
             INSERT trigger made it, or the column was changed meanwhile.
-        unconfirmed: rows whose commit got no answer before the run ended; it may have taken place or not.
+        unconfirmed: rows whose commit got no answer, and that exist now: it took place, or someone else
+            inserted them meanwhile.
         skipped: reason → rows that were not. `exists`: a row of that key is there. Refused by the server:
             `unique_key` (another row has a value that must be unique), `foreign_key` (the row that it
             refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile).
@@ -78,6 +79,7 @@ class Restored:
     def take(self, put: Put) -> None:
         """Take over what a transaction has done."""
         self.restored += len(put.inserted)
+        self.unconfirmed += len(put.unconfirmed)
         self.altered += put.altered
         self.skipped["exists"] += len(put.there)
         self.skipped.update(why for _, why in put.refused)
@@ -168,7 +170,7 @@ class RestoreRowsOperator(DatabaseOperator):
                 tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
                 self._restore(db, restoring, tries, restored)
             finally:
-                restored.unconfirmed = len(restoring.unanswered)
+                restored.unconfirmed += len(restoring.unanswered)
         return restored.as_dict()
 
     def _restore(self, db: Transactions, restoring: Restoring, tries: Tries, restored: Restored) -> None:

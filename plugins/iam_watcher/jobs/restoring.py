@@ -77,12 +77,14 @@ class Put:
     Attributes:
         there: keys of rows that existed.
         inserted: keys of rows that were inserted.
+        unconfirmed: keys of rows that exist now, after a commit of ours that got no answer.
         refused: key and reason of rows that the server refused.
         altered: column → rows in which the table now has another value than the archive.
     """
 
     there: set[int] = field(default_factory=set)
     inserted: set[int] = field(default_factory=set)
+    unconfirmed: set[int] = field(default_factory=set)
     refused: list[tuple[int, str]] = field(default_factory=list)
     altered: Counter[str] = field(default_factory=Counter)
 
@@ -96,7 +98,7 @@ class Restoring:
         dry_run: look which rows exist, insert none.
 
     Attributes:
-        unanswered: keys of rows whose commit got no answer; empty again when that is known.
+        unanswered: keys of the batch at work whose commit got no answer.
     """
 
     def __init__(self, db: Transactions, table: Table, *, dry_run: bool) -> None:
@@ -140,8 +142,8 @@ class Restoring:
     def _put(self, batch: Batch) -> Put:
         db, put = self._db, Put()
         there = {key for (key,) in db.read(self._of(THERE, batch.rows))}
-        put.inserted = there & self.unanswered  # by a commit of ours that took place after all
-        put.there = there - put.inserted
+        put.unconfirmed = there & self.unanswered
+        put.there = there - put.unconfirmed
         missing = [key for key in batch.rows if key not in there]
         if self._dry_run:
             put.inserted.update(missing)
@@ -149,7 +151,7 @@ class Restoring:
             db.change(STRICT)
             self._insert(batch, missing, put)
         put.altered.update(name for names in self._differing(batch, put.inserted).values() for name in names)
-        self.unanswered = put.inserted
+        self.unanswered |= put.inserted
         db.commit()
         self.unanswered = set()
         return put
