@@ -15,8 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import fsspec.config
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.io.store import _STORE_CACHE
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from iam_watcher.errors import ArchiveError
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
@@ -50,6 +54,8 @@ def main() -> None:
             rows_come_back(iam, store)
             users_come_back(iam)
             what_others_wrote_is_seen(store)
+            what_is_written_is_encrypted_as_the_configuration_says(iam, store)
+            without_a_connection_no_request_is_sent(iam)
             without_a_bucket_nothing_is_deleted(iam)
 
 
@@ -80,11 +86,15 @@ def rows_come_back(iam: Database, store: Any) -> None:
     run = report["archive"].removeprefix("s3://store@bucket/")
     assert len(listed) > 1, listed
     assert all(key.startswith(f"{run}/") for key in listed), (run, listed)
-    back = RestoreRowsOperator(
+    perform(back(report), "restore")
+    assert iam.rows(AUDIT) == before
+
+
+def back(report: Any) -> RestoreRowsOperator:
+    """Return the way back from a purge."""
+    return RestoreRowsOperator(
         task_id="restore", archive=ARCHIVE, path=report["archive"], tables=["policy_audit"]
     )
-    perform(back, "restore")
-    assert iam.rows(AUDIT) == before
 
 
 def users_come_back(iam: Database) -> None:
@@ -104,6 +114,33 @@ def what_others_wrote_is_seen(store: Any) -> None:
     assert folder.names() == ["ours"]
     store.put_object(Bucket="bucket", Key="iam/shared/theirs", Body=b"2")
     assert folder.names() == ["ours", "theirs"]
+
+
+def what_is_written_is_encrypted_as_the_configuration_says(iam: Database, store: Any) -> None:
+    """A bucket's policy can demand the headers of it; docs/jobs.md says how to set them."""
+    headers = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/archive"}
+    os.environ["FSSPEC_S3"] = json.dumps({"s3_additional_kwargs": headers})
+    fsspec.config.set_conf_env(fsspec.config.conf)  # as when a process starts with it
+    S3FileSystem.clear_instance_cache()
+    _STORE_CACHE.clear()
+    report = perform(purge(ARCHIVE), "encrypted")
+    assert report["changed"] == 2500, report
+    prefix = report["archive"].removeprefix("s3://store@bucket/")
+    listed = store.list_objects_v2(Bucket="bucket", Prefix=prefix)["Contents"]
+    assert len(listed) > len(("manifest.json", "complete.json")), listed
+    for entry in listed:
+        head = store.head_object(Bucket="bucket", Key=entry["Key"])
+        assert {name: head.get(name) for name in headers} == headers, head
+    perform(back(report), "restore encrypted")
+    assert len(iam.rows(AUDIT)) == 2500
+
+
+def without_a_connection_no_request_is_sent(iam: Database) -> None:
+    """The machine's own credentials are not a fallback for a misspelt id."""
+    before = iam.rows(AUDIT)
+    with pytest.raises(AirflowFailException, match="the connection 'stroe', which Airflow doesn't have"):
+        perform(purge("s3://stroe@bucket/iam"), "no connection")
+    assert iam.rows(AUDIT) == before != []
 
 
 def without_a_bucket_nothing_is_deleted(iam: Database) -> None:

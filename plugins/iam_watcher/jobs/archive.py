@@ -88,6 +88,7 @@ def run_folder(location: str, table: str, context: Context) -> Folder:
     run = f"{_plain(ti.run_id)}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     folder = Folder(location)
     folder.check_connection()
+    folder.warn_of_own_disk()
     return folder / _plain(table) / _plain(ti.dag_id) / run
 
 

@@ -8,8 +8,10 @@ be flushed to the disk.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +34,11 @@ UNFINISHED = ".unfinished"
 # Seconds. While a file is written, a transaction with locks is open.
 WRITE_WITHIN = 30
 READ_WITHIN = 300
+
+MOUNTS = Path("/proc/mounts")
+LOST_WITH_THE_CONTAINER = frozenset({"overlay", "aufs", "tmpfs", "ramfs"})
+SHARED = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "gpfs", "9p", "virtiofs", "beegfs"})
+EXECUTORS_HERE = frozenset({"LocalExecutor", "SequentialExecutor"})
 
 Result = TypeVar("Result")
 
@@ -70,6 +77,26 @@ class Folder:
                 f"{self.url} names the connection {conn_id!r}, which Airflow doesn't have; create it, or "
                 "leave out the id and '@' to use the machine's own credentials"
             ) from error
+
+    def warn_of_own_disk(self) -> None:
+        """Log it if only this worker may see the folder, as far as that can be known."""
+        if not self.is_local:
+            return
+        kind = _file_system(Path(urlsplit(self.url).path))
+        others = _executors_on_other_machines()
+        where = f"{self.url} is on the file system {kind} of the worker {socket.gethostname()}"
+        if kind in LOST_WITH_THE_CONTAINER:
+            logger.warning(
+                "%s, which is lost with the worker's container or at a restart. Use a folder that all "
+                "workers mount, or an object store",
+                where,
+            )
+        elif others and kind not in SHARED and not kind.startswith("fuse"):
+            logger.warning(
+                "%s. With %s, tasks also run on other machines: make sure that all of them mount this folder",
+                where,
+                ", ".join(others),
+            )
 
     def is_inside(self, top: Folder) -> bool:
         """Return whether it lies below another, links followed; an object store has no links."""
@@ -152,6 +179,25 @@ class Folder:
             # Each store has errors of its own.
             raise ArchiveError(f"can't {verb} {url}: {type(error).__name__}: {error}") from error
         raise ArchiveError(f"can't {verb} {url}: no answer within {within:g} s")
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system that a path is on, or will be; "unknown" where Linux doesn't say."""
+    path, found = path.resolve(), ("", "unknown")
+    with suppress(OSError):
+        for line in MOUNTS.read_text().splitlines():
+            _, mounted_at, kind, *_ = line.split()
+            # The last of several at one place is the one on top.
+            if path.is_relative_to(mounted_at) and len(mounted_at) >= len(found[0]):
+                found = mounted_at, kind
+    return found[1]
+
+
+def _executors_on_other_machines() -> list[str]:
+    from airflow.sdk.configuration import conf
+
+    configured = (conf.get("core", "executor", fallback="") or "").split(",")
+    return [name for one in configured if (name := one.strip()) and name not in EXECUTORS_HERE]
 
 
 def _write_local(path: Path, data: bytes) -> None:
