@@ -385,7 +385,7 @@ def test_of_a_row_in_two_parts_of_one_try_the_newer_comes_back(scratch, perform,
 
 @pytest.mark.parametrize("took_place", [True, False])
 def test_rows_whose_commit_got_no_answer_are_unconfirmed(iam, perform, location, monkeypatch, took_place):
-    fill(iam, 50)
+    fill(iam, 5)
     url = perform(purge(location))["archive"]
     commit, lost = Transactions.commit, []
 
@@ -403,9 +403,9 @@ def test_rows_whose_commit_got_no_answer_are_unconfirmed(iam, perform, location,
     monkeypatch.setattr(Transactions, "commit", lose_the_answer)
     report = perform(restore(location, url))
     assert lost
-    assert (report["restored"], report["unconfirmed"]) == ((0, 50) if took_place else (50, 0))
+    assert (report["restored"], report["unconfirmed"]) == ((0, 5) if took_place else (5, 0))
     assert (report["skipped"], report["altered"]) == ({}, {})
-    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 50
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 5
 
 
 # How hard it works
@@ -428,7 +428,7 @@ def test_a_polite_restore_rests_after_each_transaction(iam, perform, location, m
 def test_a_restore_is_held_back(iam, perform, location):
     fill(iam, 10)
     url = perform(purge(location))["archive"]
-    throttle = Throttle(max_threads_running=0, patience=timedelta(0))
+    throttle = Throttle(max_threads_running=0, patience=timedelta(milliseconds=1))
     with pytest.raises(WalkError, match=r"policy_audit was held back .* more than 0"):
         perform(restore(location, url, throttle=throttle))
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
