@@ -120,6 +120,17 @@ def test_exempt_names_are_names_or_globs(iam, perform, pattern, kept):
     assert report["skipped"] == {"exempt_name": len(kept)}
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("name", ["😀", "😀*"])
+def test_an_exempt_name_that_the_column_cannot_hold_is_an_error_before_the_first_write(iam, perform, name):
+    user(iam, "old")
+    with pytest.raises(
+        AirflowFailException, match="exempt_names has a text that a column of user can't hold"
+    ):
+        perform(disable(exempt_names=[name]))
+    assert enabled(iam) == {"old"}
+
+
 def test_an_exempt_name_is_the_one_that_the_unique_key_takes_it_for(iam, perform):
     """Trailing spaces don't count there, so they don't count here."""
     user(iam, "root ")

@@ -313,6 +313,9 @@ def test_the_same_for_what_undoes_a_run(operator, change, message):
         (Throttle, {"max_replica_lag": None}, "max_replica_lag is None"),
         (Throttle, {"patience": 600}, "patience is 600; expected a timedelta over 0"),
         (Throttle, {"patience": timedelta(0)}, "patience is datetime.timedelta(0)"),
+        (Announcement, {"command": None}, "command of an Announcement is None; expected a text"),
+        (Announcement, {"channel": ""}, "channel of an Announcement is ''"),
+        (Announcement, {"redis_conn_id": 1}, "redis_conn_id of an Announcement is 1"),
         (Pace, {"target": "fast"}, "Pace(target='fast', duty=1): expected a target over 0 s"),
         (Pace, {"target": timedelta(seconds=1)}, "expected a target over 0 s"),
         (Pace, {"target": float("nan")}, "expected a target over 0 s"),
@@ -322,7 +325,7 @@ def test_the_same_for_what_undoes_a_run(operator, change, message):
     ],
 )
 def test_the_same_for_what_a_job_is_given(kind, change, message):
-    given = {"target": 0.1, "duty": 1} if kind is Pace else {}
+    given = {Pace: {"target": 0.1, "duty": 1}, Announcement: {"command": "c"}, Throttle: {}}[kind]
     with pytest.raises(JobArgumentError) as refused:
         kind(**{**given, **change})
     assert message in str(refused.value)

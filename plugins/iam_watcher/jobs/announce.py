@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import AnnouncementError
+from iam_watcher.errors import AnnouncementError, JobArgumentError
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -50,6 +50,12 @@ class Announcement:
     command: str
     channel: str = "iam.cluster.notifications"
     redis_conn_id: str = "iam_redis"
+
+    def __post_init__(self) -> None:
+        for name in ("command", "channel", "redis_conn_id"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise JobArgumentError(f"{name} of an Announcement is {value!r}; expected a text")
 
 
 SECRET_CHANGED = Announcement("SecretChanged")

@@ -95,8 +95,13 @@ def as_sql(conditions: Sequence[Condition], table: Table, zone: tzinfo) -> tuple
     return " AND ".join(texts), values
 
 
-def rehearse(db: Transactions, plan: Plan) -> None:
+def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
     """Let the server look whether it can compare the columns of the conditions with their values.
+
+    Args:
+        db: where.
+        plan: its `eligible` has the conditions.
+        argument: of the operator that the values come from.
 
     Raises:
         TableError: it can't, for a value has a character that its column can't hold.
@@ -108,7 +113,7 @@ def rehearse(db: Transactions, plan: Plan) -> None:
         except db.error as error:
             if error.args and error.args[0] in NOT_COMPARABLE:
                 raise TableError(
-                    f"where has a text that a column of {plan.table.name} can't hold: {error}"
+                    f"{argument} has a text that a column of {plan.table.name} can't hold: {error}"
                 ) from error
             raise
         db.commit()

@@ -11,7 +11,6 @@ from iam_watcher.jobs import arguments
 from iam_watcher.jobs.base import TableJobOperator
 from iam_watcher.jobs.catalogue import INTEGERS
 from iam_watcher.jobs.inactive_users import LAST_SEEN, InactiveUsers
-from iam_watcher.log_lines import fact, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
-
-logger = get_logger(__name__)
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
 DISABLE = "`status` = 0"
@@ -233,6 +230,12 @@ class DisableInactiveUsersOperator(TableJobOperator):
         )
         return self._recorder
 
+    def check(self, db: Transactions, plan: Plan, now: datetime) -> None:  # noqa: ARG002  of the base
+        """Check that the server can compare users with the exempt names."""
+        from iam_watcher.jobs import conditions
+
+        conditions.rehearse(db, plan, "exempt_names")
+
     def finish(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
         """List who is due, and say what else was done."""
         if self._recorder is not None and self.on_disable == "expire_secrets":
@@ -241,39 +244,25 @@ class DisableInactiveUsersOperator(TableJobOperator):
             self._warn(db, plan, report, context, hold)
 
     def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
-        from iam_watcher.jobs import due_users
+        from iam_watcher.jobs.due_users import Search, warn
 
-        warned = due_users.Warned(context)
-        bands = due_users.bands(plan.cut_off, self.warn_days, warned.read())
-        found = due_users.users_of(
+        search = Search(
             db,
             plan.rows,
-            bands,
-            can_be_disabled=self._users(plan.cut_off, datetime.fromisoformat(report.now)).can_be_disabled,
-            max_inactive=timedelta(days=self._days()),
-            pace=self.paced,
-            hold=hold,
-            time_limit=self.time_budget,
+            self._users(plan.cut_off, datetime.fromisoformat(report.now)).can_be_disabled,
+            timedelta(days=self._days()),
+            self.paced,
+            hold,
+            self.time_budget,
         )
-        if found is None:
-            report.stopped = report.stopped or "time_budget"
-            logger.warning(
-                "No user is warned in this run: the list of users who are due was not complete after "
-                "time_budget=%s. The next run lists them again. If this happens in each run, raise "
-                "time_budget.",
-                self.time_budget,
-            )
-            return
-        for band in bands:
-            report.also[f"due_in_{band.days}_days"] = sum(user["days"] == band.days for user in found)
-        for user in found:
-            name = fact(user["name"])
-            logger.info("event=user_due user=%s due=%s days=%d", name, user["due"], user["days"])
-        if report.dry_run:
-            return
-        if found and self.on_warning is not None:
-            self.on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
-        warned.note(bands)
+        warn(
+            search,
+            plan.cut_off,
+            warn_days=self.warn_days,
+            on_warning=self.on_warning,
+            report=report,
+            context=context,
+        )
 
     def _users(self, cut_off: datetime, now: datetime) -> InactiveUsers:
         return InactiveUsers.of(

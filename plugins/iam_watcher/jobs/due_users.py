@@ -20,15 +20,19 @@ from iam_watcher.jobs.inactive_users import COUNTED_FROM, LAST_SEEN
 from iam_watcher.jobs.order import KeyOrder
 from iam_watcher.jobs.pace import Caps, ChunkSize
 from iam_watcher.jobs.rows import Rows
+from iam_watcher.log_lines import fact, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow.sdk import Context
 
     from iam_watcher.jobs.pace import Pace
+    from iam_watcher.jobs.report import Report
     from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
+
+logger = get_logger(__name__)
 
 VARIABLE = "iam_watcher:warned:{dag_id}:{task_id}"
 
@@ -94,73 +98,116 @@ class Warned:
         Variable.set(self._variable, value, serialize_json=True)
 
 
-def users_of(
-    db: Transactions,
-    rows: Rows,
-    bands: Sequence[Band],
-    *,
-    can_be_disabled: str,
-    max_inactive: timedelta,
-    pace: Pace,
-    hold: Hold,
-    time_limit: timedelta | None = None,
-) -> list[dict[str, Any]] | None:
-    """Return the users of all bands, found in one walk; None if the time limit ended it.
+@dataclass(frozen=True)
+class Search:
+    """A walk that finds users who are due.
 
-    Args:
+    Attributes:
         db: where.
         rows: the table, and the values of the conditions.
-        bands: whom to return.
         can_be_disabled: the condition for users whom a run can disable some day.
         max_inactive: how long after the moment that they are counted from.
         pace: how hard to work.
         hold: waits before each read for as long as it has to.
-        time_limit: begin no read after that long.
-
-    Returns:
-        For each `id`, `name`, `email` (None if there is none), `last_seen` and `due` (ISO 8601), and
-        `days`, those of the warning; in the order of `days`, then of `id`.
+        time_limit: begin no read after that long; None for no limit.
     """
-    due = _rows(rows, bands, can_be_disabled)
-    if due is None:
-        return []
-    caps = Caps(seconds=None if time_limit is None else time_limit.total_seconds())
-    size = ChunkSize(pace.target)
-    order = KeyOrder(db, due, size)
-    found: list[dict[str, Any]] = []
 
-    def begin() -> None:
-        order.begin()
-        db.commit()
+    db: Transactions
+    rows: Rows
+    can_be_disabled: str
+    max_inactive: timedelta
+    pace: Pace
+    hold: Hold
+    time_limit: timedelta | None = None
 
-    def chunk() -> tuple[Any, Any]:
-        due_now = order.find(size.rows, exact=True)
-        details = db.read(_details(due, due_now.keys), due.values) if due_now.keys else ()
-        db.commit()
-        return due_now, details
+    def users(self, bands: Sequence[Band]) -> list[dict[str, Any]] | None:
+        """Return the users of all bands, found in one walk; None if the time limit ended it.
 
-    what = "users who are due"
-    began = time.monotonic()
-    db.run(begin, what=what, before_retry=size.halve)
-    while not order.finished:
-        hold.wait(at_most=caps.seconds_left(time.monotonic() - began))
-        if caps.reached(0, time.monotonic() - began):
-            return None
-        chunk_began = time.monotonic()
-        due_now, details = db.run(chunk, what=what, before_retry=size.halve)
-        for key, name, email, last, counted in details:
-            (days,) = (band.days for band in bands if band.has(counted))
-            found.append({
-                "id": key,
-                "name": name.decode(),
-                "email": None if email is None else email.decode(),
-                "last_seen": last.replace(tzinfo=UTC).isoformat(),
-                "due": (counted.replace(tzinfo=UTC) + max_inactive).isoformat(),
-                "days": days,
-            })  # fmt: skip
-        order.passed(due_now)
-        db.nap(pace.rest(time.monotonic() - chunk_began))
-    return sorted(found, key=lambda user: (user["days"], user["id"]))
+        Returns:
+            For each `id`, `name`, `email` (None if there is none), `last_seen` and `due` (ISO 8601), and
+            `days`, those of the warning; in the order of `days`, then of `id`.
+        """
+        due = _rows(self.rows, bands, self.can_be_disabled)
+        if due is None:
+            return []
+        caps = Caps(seconds=None if self.time_limit is None else self.time_limit.total_seconds())
+        size = ChunkSize(self.pace.target)
+        order = KeyOrder(self.db, due, size)
+        found: list[dict[str, Any]] = []
+
+        def begin() -> None:
+            order.begin()
+            self.db.commit()
+
+        def chunk() -> tuple[Any, Any]:
+            due_now = order.find(size.rows, exact=True)
+            details = self.db.read(_details(due, due_now.keys), due.values) if due_now.keys else ()
+            self.db.commit()
+            return due_now, details
+
+        what = "users who are due"
+        began = time.monotonic()
+        self.db.run(begin, what=what, before_retry=size.halve)
+        while not order.finished:
+            self.hold.wait(at_most=caps.seconds_left(time.monotonic() - began))
+            if caps.reached(0, time.monotonic() - began):
+                return None
+            chunk_began = time.monotonic()
+            due_now, details = self.db.run(chunk, what=what, before_retry=size.halve)
+            for key, name, email, last, counted in details:
+                (days,) = (band.days for band in bands if band.has(counted))
+                found.append({
+                    "id": key,
+                    "name": name.decode(),
+                    "email": None if email is None else email.decode(),
+                    "last_seen": last.replace(tzinfo=UTC).isoformat(),
+                    "due": (counted.replace(tzinfo=UTC) + self.max_inactive).isoformat(),
+                    "days": days,
+                })  # fmt: skip
+            order.passed(due_now)
+            self.db.nap(self.pace.rest(time.monotonic() - chunk_began))
+        return sorted(found, key=lambda user: (user["days"], user["id"]))
+
+
+def warn(
+    search: Search,
+    cut_off: datetime,
+    *,
+    warn_days: Iterable[int],
+    on_warning: Callable[[Context], Any] | None,
+    report: Report,
+    context: Context,
+) -> None:
+    """List the users who are due and, unless this is a dry run, hand the list on and note that.
+
+    Args:
+        search: finds them.
+        cut_off: who logged in before it is to be disabled now.
+        warn_days: the warnings: days before.
+        on_warning: called with the context, in which `due_users` is the list.
+        report: gets the counts.
+        context: of the task.
+    """
+    warned = Warned(context)
+    asked = bands(cut_off, warn_days, warned.read())
+    found = search.users(asked)
+    if found is None:
+        report.also["due_list_incomplete"] = 1
+        logger.warning(
+            "No user is warned in this run: the list of users who are due was not complete after "
+            "time_budget=%s. The next run lists them again. If this happens in each run, raise time_budget.",
+            search.time_limit,
+        )
+        return
+    for band in asked:
+        report.also[f"due_in_{band.days}_days"] = sum(user["days"] == band.days for user in found)
+    for user in found:
+        logger.info("event=user_due user=%s due=%s days=%d", fact(user["name"]), user["due"], user["days"])
+    if report.dry_run:
+        return
+    if found and on_warning is not None:
+        on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
+    warned.note(asked)
 
 
 def _rows(rows: Rows, bands: Sequence[Band], can_be_disabled: str) -> Rows | None:

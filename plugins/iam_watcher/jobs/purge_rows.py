@@ -183,7 +183,7 @@ class PurgeRowsOperator(TableJobOperator):
         warn_of_side_effects(db, plan.table)
         if self.archive_location() is not None:
             warn_of_redaction(plan.table, self.redact)
-        conditions.rehearse(db, plan)
+        conditions.rehearse(db, plan, "where")
         if self.age_unit == "unix_seconds":
             used = [self.age_column, *(column for column, _, _ in self.where)]
             check_unit(db, plan, self._age(plan.table).column, used, now, expiry=self.grace_days is not None)
