@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -10,6 +12,7 @@ from iam_watcher.jobs import reenabling
 from iam_watcher.jobs.archive_reader import Written
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.pace import Pace
+from iam_watcher.jobs.throttle import Throttle
 from iam_watcher.jobs.transaction import Transactions
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_account_lifecycle import (
@@ -291,3 +294,30 @@ def test_a_missing_right_to_enable_is_told(iam, mariadb, perform, location):
     with pytest.raises(AirflowFailException, match=r"UPDATE command denied.*grant"):
         perform(enable(location, report["archive"]))
     assert enabled(iam) == set()
+
+
+# Load
+
+
+def test_the_server_is_waited_for(iam, perform, location):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    busy = Throttle(max_threads_running=0, patience=timedelta(microseconds=1))
+    with pytest.raises(WalkError, match=r"threads are running, more than 0"):
+        perform(enable(location, report["archive"], throttle=busy))
+    assert enabled(iam) == set()
+
+
+def test_the_job_rests_as_its_pace_says(iam, perform, location, monkeypatch):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    naps, nap = [], Transactions.nap
+
+    def noted(db, seconds):
+        naps.append(seconds)
+        nap(db, 0)
+
+    monkeypatch.setattr(Transactions, "nap", noted)
+    perform(enable(location, report["archive"], pace="polite"))
+    assert len(naps) == 1
+    assert naps[0] > 0

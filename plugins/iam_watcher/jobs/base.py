@@ -13,8 +13,6 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from iam_watcher.jobs import arguments
 from iam_watcher.jobs.operator import DatabaseOperator
-from iam_watcher.jobs.pace import Pace, pace_of
-from iam_watcher.jobs.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.rows import Recorder
     from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
-
-NO_THROTTLE = Throttle()
 
 
 class TableJobOperator(DatabaseOperator):
@@ -53,26 +49,20 @@ class TableJobOperator(DatabaseOperator):
         *,
         table: str,
         dry_run: bool | str = False,
-        pace: str | Pace = "fast",
         max_rows: int | str | None = None,
         time_budget: timedelta | None = None,
-        throttle: Throttle = NO_THROTTLE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.table = table
         self.is_dry_run = dry_run  # `dry_run` is a method of every operator
-        self.pace = pace
         self.max_rows = max_rows
         self.time_budget = time_budget
-        self.throttle = throttle
         arguments.identifier("table", table)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
         arguments.check_literal(arguments.row_count, "max_rows", max_rows)
         if time_budget is not None:
             arguments.duration("time_budget", time_budget)
-        pace_of(pace)
-        arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
 
     @property
     @abstractmethod
@@ -140,8 +130,3 @@ class TableJobOperator(DatabaseOperator):
         if reason := self.off_because():
             raise AirflowSkipException(f"{self.table} is left alone: {reason}")
         return TableRun(self, context, dry_run=dry_run).perform()
-
-    @property
-    def paced(self) -> Pace:
-        """How hard to work."""
-        return pace_of(self.pace)

@@ -25,6 +25,8 @@ from iam_watcher.errors import (
     TableError,
 )
 from iam_watcher.jobs import arguments
+from iam_watcher.jobs.pace import Pace, pace_of
+from iam_watcher.jobs.throttle import Hold, Predicate, Throttle
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -50,21 +52,35 @@ PERMANENT = (
 
 
 REPLICA_ANSWERS_WITHIN = 1  # seconds
+NO_THROTTLE = Throttle()
 
 
 class DatabaseOperator(BaseOperator):
     """Works on a database in short transactions, and stops between two of them.
 
     :param mysql_conn_id: Airflow connection of the database.
+    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param throttle: when the work waits for the server.
     """
 
     calls_checkpoint = True
     """For the keepalive: this task stops by itself when its lease is lost."""
 
-    def __init__(self, *, mysql_conn_id: str = "iam_mysql", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        mysql_conn_id: str = "iam_mysql",
+        pace: str | Pace = "fast",
+        throttle: Throttle = NO_THROTTLE,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.mysql_conn_id = mysql_conn_id
+        self.pace = pace
+        self.throttle = throttle
         arguments.connection_id("mysql_conn_id", mysql_conn_id)
+        pace_of(pace)
+        arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
         self._told_to_stop = False
         self._timed_out: Callable[[], None] | None = None
         self._uncounted = False  # Rows were committed, and the report does not have them yet.
@@ -114,6 +130,17 @@ class DatabaseOperator(BaseOperator):
             Transactions(connection, self._checkpoint, committing=self._committing, reconnect=reconnect)
         ) as db:
             yield connection, db
+
+    @contextmanager
+    def holding(self, db: Transactions, table: str) -> Iterator[Hold]:
+        """Connect to the replicas that the throttle names; yield what waits for the server."""
+        with closing(Predicate(self.throttle, db, connect_to_replica)) as why:
+            yield Hold(db, table, why, patience=self.throttle.patience.total_seconds())
+
+    @property
+    def paced(self) -> Pace:
+        """How hard to work."""
+        return pace_of(self.pace)
 
     def _checkpoint(self) -> None:
         from iam_watcher.lock import keepalive

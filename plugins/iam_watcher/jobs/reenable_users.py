@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.disabled_users import KIND, DisabledUser
 from iam_watcher.jobs.operator import DatabaseOperator
+from iam_watcher.jobs.pace import LEAST_ROWS, ChunkSize
 from iam_watcher.jobs.reenabling import Reenabling
 from iam_watcher.jobs.report import left_alone
 from iam_watcher.log_lines import fact, fact_lines, get_logger
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.catalogue import Column, Table
     from iam_watcher.jobs.reenabling import Batch
+    from iam_watcher.jobs.transaction import Transactions
 
 logger = get_logger(__name__)
 
-BATCH = 500  # users of one transaction
+MOST_USERS = 500  # of one transaction
 MOST_EXAMPLES = 10
 
 
@@ -113,6 +116,8 @@ class ReenableUsersOperator(DatabaseOperator):
     :param archive: the location below which `report` must lie; default: `[iam_watcher] archive`. (templated)
     :param dry_run: count, write nothing. (templated)
     :param table: name of the table.
+    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param throttle: when the job waits for the server.
     :param mysql_conn_id: Airflow connection of the database. Its account needs UPDATE on `status` and
         `loginedAt`, and on `secret.expires` if secrets were expired.
     """
@@ -185,14 +190,27 @@ class ReenableUsersOperator(DatabaseOperator):
                     chosen = _chosen(record, names, enabling, done) if names else sorted(disabled)
                 done.listed = len(names or disabled)
                 try:
-                    for at in range(0, len(chosen), BATCH):
-                        done.take(enabling.enable(chosen[at : at + BATCH]))
+                    self._enable(db, enabling, chosen, done)
                 finally:
                     done.unconfirmed += len(enabling.unanswered)
         finally:
             for line in done.as_lines():
                 logger.info("%s", line)
         return done.as_dict()
+
+    def _enable(self, db: Transactions, enabling: Reenabling, chosen: Sequence[Any], done: Reenabled) -> None:
+        """Enable the users batch by batch, as the throttle and the pace allow."""
+        size, at = ChunkSize(self.paced.target, rows=LEAST_ROWS), 0
+        with self.holding(db, self.table) as hold:
+            while at < len(chosen):
+                hold.wait()
+                began = time.monotonic()
+                batch = chosen[at : at + min(size.rows, MOST_USERS)]
+                done.take(enabling.enable(batch))
+                at += len(batch)
+                seconds = time.monotonic() - began
+                size.wrote(len(batch), seconds)
+                db.nap(self.paced.rest(seconds))
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
 from iam_watcher.jobs import archive, archive_reader, arguments
-from iam_watcher.jobs.base import NO_THROTTLE
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.column_format import format_of, format_of_type
-from iam_watcher.jobs.operator import DatabaseOperator, connect_to_replica
-from iam_watcher.jobs.pace import LEAST_ROWS, ChunkSize, Pace, pace_of
+from iam_watcher.jobs.operator import DatabaseOperator
+from iam_watcher.jobs.pace import LEAST_ROWS, ChunkSize
 from iam_watcher.jobs.report import left_alone
 from iam_watcher.jobs.restoring import Restoring
 from iam_watcher.jobs.row_archive import KIND
-from iam_watcher.jobs.throttle import Hold, Predicate, Throttle
 from iam_watcher.log_lines import fact_lines, get_logger
 
 if TYPE_CHECKING:
@@ -114,7 +112,7 @@ class RestoreRowsOperator(DatabaseOperator):
     :param archive: the location below which `path` must lie; default: `[iam_watcher] archive`. (templated)
     :param dry_run: verify and count, write nothing. (templated)
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
-    :param throttle: what holds the restore back.
+    :param throttle: when the restore waits for the server.
     :param mysql_conn_id: Airflow connection of the database. Its account needs INSERT on the table.
     """
 
@@ -127,8 +125,6 @@ class RestoreRowsOperator(DatabaseOperator):
         tables: Collection[str],
         archive: str | None = None,
         dry_run: bool | str = False,
-        pace: str | Pace = "fast",
-        throttle: Throttle = NO_THROTTLE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -136,14 +132,10 @@ class RestoreRowsOperator(DatabaseOperator):
         self.tables = tables
         self.archive = archive
         self.is_dry_run = dry_run
-        self.pace = pace
-        self.throttle = throttle
         arguments.check_literal(arguments.text, "path", path)
         arguments.listed_names("tables", tables)
         arguments.check_literal(arguments.location, "archive", archive)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
-        pace_of(pace)
-        arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
 
     def perform(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  of the base
         """Verify, then restore; return the `Restored` as a dictionary."""
@@ -175,11 +167,10 @@ class RestoreRowsOperator(DatabaseOperator):
 
     def _restore(self, db: Transactions, restoring: Restoring, tries: Tries, restored: Restored) -> None:
         """Restore batch by batch, as the throttle and the pace allow."""
-        pace = pace_of(self.pace)
+        pace = self.paced
         size = ChunkSize(pace.target, rows=LEAST_ROWS)
         what = f"INSERT on {restored.table} from {restored.archive}"
-        with closing(Predicate(self.throttle, db, connect_to_replica)) as why:
-            hold = Hold(db, restored.table, why, patience=self.throttle.patience.total_seconds())
+        with self.holding(db, restored.table) as hold:
             for rows, columns in tries:
                 for batch in restoring.batches(rows, columns, size):
                     hold.wait()

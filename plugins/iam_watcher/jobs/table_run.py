@@ -12,13 +12,11 @@ from iam_watcher.jobs import arguments, dry_run
 from iam_watcher.jobs.archive import Archive, configured_location, run_folder
 from iam_watcher.jobs.bookmark import Bookmark
 from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.operator import connect_to_replica
 from iam_watcher.jobs.pace import Caps
 from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.report import Report
 from iam_watcher.jobs.session import read_now
 from iam_watcher.jobs.tally import tally
-from iam_watcher.jobs.throttle import Hold, Predicate
 from iam_watcher.jobs.walk import Walk
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.progress import ProgressRecord
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.base import TableJobOperator
     from iam_watcher.jobs.plan import Plan
     from iam_watcher.jobs.rows import Recorder
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
 logger = get_logger(__name__)
@@ -102,8 +101,7 @@ class TableRun:
         job, ti = self._job, self._context["ti"]
         task = f"{ti.task_id}/{ti.map_index}"
         record = ProgressRecord(keepalive.current_grant(), task=task, table=job.table)
-        with closing(record), closing(Predicate(job.throttle, db, connect_to_replica)) as why:
-            self._hold = Hold(db, job.table, why, patience=job.throttle.patience.total_seconds())
+        with closing(record), job.holding(db, job.table) as self._hold:
             self._teller = Teller(job.table, lambda progress: record.write(**asdict(progress)))
             yield
 
