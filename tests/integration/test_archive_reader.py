@@ -126,7 +126,7 @@ def test_a_folder_without_an_archive_is_an_error(archived, tmp_path):
     assert verify(find(f"{url}/{folder.name}", kind="rows")) == 3000
     with pytest.raises(JobArgumentError, match=r"has no manifest\.json"):
         find(f"file://{tmp_path}/nowhere", kind="rows")
-    with pytest.raises(ArchiveDamaged, match="has 'rows'; expected 'report'"):
+    with pytest.raises(JobArgumentError, match="has 'rows'; expected 'report'"):
         find(url, kind="report")
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from iam_watcher.errors import ArchiveDamaged, ArchiveError
+from iam_watcher.errors import ArchiveError, JobArgumentError
 from iam_watcher.jobs import dry_run
 from iam_watcher.jobs.archive_reader import find
 from iam_watcher.jobs.pace import ChunkSize
@@ -79,7 +79,7 @@ def test_a_list_is_not_taken_for_an_archive_and_lies_beside_none(iam, perform, l
     dry = perform(disable(dry_run=True, report_to=None), run)
     real = perform(disable(report_to=None), run)
     assert len(find(real["archive"], kind="disabled_users")) == 1
-    with pytest.raises(ArchiveDamaged, match="'dry_run'"):
+    with pytest.raises(JobArgumentError, match="has 'dry_run'; expected 'disabled_users'"):
         find(dry["listed"], kind="disabled_users")
     restore = RestoreRowsOperator(task_id="restore", path=dry["listed"], tables=["user"])
     with pytest.raises(AirflowFailException, match="'dry_run'"):

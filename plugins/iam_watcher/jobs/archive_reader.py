@@ -138,7 +138,7 @@ def find(url: str, *, kind: str, below: str | None = None) -> list[Written]:
         below: the location that nothing may lead out of, by links; default: the folder itself.
 
     Raises:
-        JobArgumentError: there is nothing.
+        JobArgumentError: there is nothing, or something of another kind.
         ArchiveDamaged: something is missing, leads out of the location, or is not what was written.
         ArchiveError: it can't be read.
     """
@@ -155,7 +155,10 @@ def find(url: str, *, kind: str, below: str | None = None) -> list[Written]:
     written = [one for one in found if one is not None]
     for one in written:
         if one.manifest["kind"] != kind:
-            raise ArchiveDamaged(f"{one.folder.url} has {one.manifest['kind']!r}; expected {kind!r}")
+            raise JobArgumentError(
+                f"{one.folder.url} has {one.manifest['kind']!r}; expected {kind!r}. Name the folder that the "
+                "run report of a real run names as `archive`"
+            )
     return sorted(written, key=lambda one: (one.began, one.folder.url), reverse=True)
 
 
