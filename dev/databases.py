@@ -174,9 +174,7 @@ class DatabaseServer(Server):
 class MariaDB(DatabaseServer):
     """The MariaDB of the machine's own Debian."""
 
-    capabilities = frozenset(
-        {"address-types", "delete-returning", "ignored-index", "no-tls", "write-time-out"}
-    )
+    capabilities = frozenset({"address-types", "check-off", "ignored-index", "no-tls", "write-time-out"})
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str = "mariadb") -> None:
         super().__init__(folder, arguments, name=name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
 from iam_watcher.errors import ArchiveError
-from iam_watcher.jobs import archive, archive_reader, row_archive
+from iam_watcher.jobs import archive, archive_reader
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.refusals import Refusals
 from iam_watcher.jobs.storage import Folder
 from iam_watcher.jobs.walk import Walk
 from iam_watcher.jobs.writer import Writer
@@ -56,10 +54,9 @@ def kept(url, kind="rows"):
     return rows
 
 
-@pytest.fixture(params=[pytest.param("MariaDB", marks=pytest.mark.needs("delete-returning")), "MySQL"])
-def location(tmp_path, request, monkeypatch):
-    """A folder; what archives into it does so as on that server, of which only the first returns rows."""
-    monkeypatch.setattr(row_archive, "VERSION", f"SELECT '11-{request.param}'")
+@pytest.fixture
+def location(tmp_path):
+    """A folder."""
     return f"file://{tmp_path}/archive"
 
 
@@ -279,7 +276,7 @@ def test_json_with_values_of_sql_types_stays(scratch, perform, location):
     assert scratch.column("SELECT id FROM t ORDER BY id") == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.needs("delete-returning")
+@pytest.mark.needs("check-off")
 def test_a_row_that_breaks_a_check_stays(scratch, perform, location):
     """MariaDB's sessions can switch the checks off; the restore would be refused."""
     scratch.run(
@@ -290,65 +287,8 @@ def test_a_row_that_breaks_a_check_stays(scratch, perform, location):
     scratch.run("INSERT INTO t VALUES (1, '2001-01-01', '{', 1), (2, '2001-01-01', '{}', 5)")
     scratch.run("INSERT INTO t VALUES (3, '2001-01-01', '{}', 1), (4, '2001-01-01', NULL, NULL)")
     report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
-    expected = {"archive_check": 2} if "MariaDB" in row_archive.VERSION else {}
-    assert report["skipped"] == expected
-    assert scratch.column("SELECT id FROM t ORDER BY id") == ([1, 2] if expected else [])
-
-
-@pytest.mark.parametrize(
-    ("version", "kind"),
-    [
-        ("10.11.14-MariaDB-0+deb12u2", row_archive.ReturnedRows),
-        ("5.5.5-10.6.18-MariaDB-log", row_archive.ReturnedRows),
-        ("9.7.4-2", row_archive.RowArchive),
-        ("8.0.36", row_archive.RowArchive),
-        ("8.4.3-log", row_archive.RowArchive),
-    ],
-)
-def test_only_a_mariadb_is_asked_to_return_what_it_deletes(
-    iam, perform, location, monkeypatch, version, kind
-):
-    monkeypatch.setattr(row_archive, "VERSION", f"SELECT '{version}'")
-    monkeypatch.setattr(row_archive, "refusals", lambda *_, **__: Refusals(None, ()))
-    made = []
-    monkeypatch.setattr(PurgeRowsOperator, "recorder", keeping(made, PurgeRowsOperator.recorder))
-    perform(purge(location))
-    assert [type(one) for one in made] == [kind]
-
-
-def keeping(made, make):
-    def and_keep(*arguments):
-        made.append(make(*arguments))
-        return made[-1]
-
-    return and_keep
-
-
-def test_batches_are_packed_one_after_the_other(iam, perform, location, monkeypatch):
-    """Two threads on one stream of compression would mix the rows, or damage it."""
-    if "MySQL" in row_archive.VERSION:
-        return
-    recorder = []
-    monkeypatch.setattr(PurgeRowsOperator, "recorder", keeping(recorder, PurgeRowsOperator.recorder))
-    perform(purge(location))
-    (archiving,) = recorder
-    all_given, packed = threading.Event(), []
-
-    def pack(rows):
-        if rows == "first":
-            all_given.wait()
-        packed.append(rows)
-        return f"{rows}\n".encode()
-
-    def batches():
-        yield from ("first", "second", "third")
-        all_given.set()
-
-    monkeypatch.setattr(archiving, "_as_lines", pack)
-    archiving._taken = []
-    archiving.take(batches())
-    assert packed == ["first", "second", "third"]
-    assert gzip.decompress(archiving._taken[0].data) == b"first\nsecond\nthird\n"
+    assert report["skipped"] == {"archive_check": 2}
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [1, 2]
 
 
 def test_two_deployments_have_two_folders(monkeypatch, location):

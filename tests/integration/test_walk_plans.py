@@ -9,6 +9,7 @@ import pytest
 
 from iam_watcher.jobs import walk
 from iam_watcher.jobs.pace import Caps, ChunkSize
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.rows import Rows
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.jobs.walk import Walk
@@ -41,17 +42,27 @@ def table(scratch):
 def plans(monkeypatch):
     """The index, and the way it was read, of each statement that a walk writes by."""
     found = []
-    change = Transactions.change
+    change, read = Transactions.change, Transactions.read
 
-    def explained(db, query, values=None):
+    def note(db, query, values):
         with closing(db._connection.cursor()) as cursor:
             cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {query}", values or {})
             names = [column[0] for column in cursor.description]
             plan = dict(zip(names, cursor.fetchone(), strict=True))
         found.append((plan["key"], plan["type"]))
+
+    def changed(db, query, values=None):
+        if "WHERE FALSE" not in query:
+            note(db, query, values)
         return change(db, query, values)
 
-    monkeypatch.setattr(Transactions, "change", explained)
+    def locked(db, query, values=None):
+        if "FOR UPDATE" in query:
+            note(db, query, values)
+        return read(db, query, values)
+
+    monkeypatch.setattr(Transactions, "change", changed)
+    monkeypatch.setattr(Transactions, "read", locked)
     return found
 
 
@@ -63,6 +74,24 @@ def test_it_writes_by_the_primary_key(table, session, monkeypatch, plans, rows, 
     job = Walk(Transactions(session), rows, caps=Caps(max_rows=10**6) if listed else Caps())
     job.order._dense = not listed
     assert job.write().changed > 0
+    assert set(plans) == {("PRIMARY", "range")}
+
+
+@pytest.mark.parametrize("where", [[], [("state", "=", 3)]])
+def test_an_archive_locks_by_the_primary_key(table, perform, plans, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(0.1, rows=ROWS, span=ROWS - 100))
+    job = PurgeRowsOperator(
+        task_id="purge",
+        table="t",
+        age_column="age",
+        older_than_days=1,
+        where=where,
+        archive=f"file://{tmp_path}/archive",
+        mysql_conn_id="scratch",
+    )
+    table.run("UPDATE t SET age = UTC_TIMESTAMP() WHERE MOD(id, 3) = 0")
+    assert perform(job)["changed"] > 0
+    assert len(plans) > 1
     assert set(plans) == {("PRIMARY", "range")}
 
 

@@ -35,7 +35,7 @@ from iam_watcher.jobs.storage import Folder
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from airflow.sdk import Context
 
@@ -107,15 +107,6 @@ class Packed:
         for line in lines:
             packer.add(line)
         return packer.done(rows)
-
-    @classmethod
-    def joined(cls, several: Sequence[Packed]) -> Packed:
-        """Return several as one: gzips behind each other are a gzip."""
-        return cls(
-            sum(one.rows for one in several),
-            sum(one.size for one in several),
-            b"".join(one.data for one in several),
-        )
 
 
 class Packer:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from msgspec.json import Encoder
 
 from iam_watcher.errors import ArchiveError, TableError
-from iam_watcher.jobs.archive import Packed, Packer
+from iam_watcher.jobs.archive import Packed
 from iam_watcher.jobs.column_format import UTF8_TEXT, format_of
 from iam_watcher.jobs.refusals import NO_REFUSAL, refusals
 from iam_watcher.log_lines import get_logger
@@ -35,11 +35,6 @@ LOCK = (
     "SELECT {columns} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys}) AND ({predicate}) FOR UPDATE"
 )
 
-# Which rows must stay, where the rows to be deleted are not read before.
-REFUSED = (
-    "SELECT {key}, {refusal} AS refusal FROM {table} FORCE INDEX (PRIMARY)"
-    " WHERE {key} IN ({keys}) AND ({predicate}) HAVING refusal >= 0"
-)
 REHEARSAL = "SELECT {refusal} FROM {table} WHERE FALSE"
 
 WHY = {
@@ -58,7 +53,6 @@ ALL_COLUMNS = "SELECT * FROM {table} WHERE FALSE"
 
 ENCODER = Encoder()  # the standard library's would take as long as all the rest
 REFUSAL_AT = -2  # in a row that was read
-MOST_AHEAD = 8  # batches that wait to be packed
 
 
 def kept_columns(table: Table, redact: Collection[str]) -> list[Column]:
@@ -185,11 +179,11 @@ class RowArchive:
 
     def _as_lines(self, rows: Sequence[Row]) -> bytes:
         for row in rows:
-            # The refusals are found before; but MariaDB deletes what it returns, and a row can change.
-            if row.count(None) != row[-1] or row[REFUSAL_AT] != NO_REFUSAL:
+            if row.count(None) != row[-1]:
                 raise ArchiveError(
-                    f"the row with the key {row[self._key_at]} of {self._rows.table} changed while it was "
-                    "being deleted, and an archive could not bring it back as it is now; run again"
+                    f"the row with the key {row[self._key_at]} of {self._rows.table} has a value that the "
+                    "server gives as NULL because it is over max_allowed_packet; raise that, or name the "
+                    "column in redact"
                 )
         try:
             records = [_record(row, self._quick) for row in rows]
@@ -205,76 +199,23 @@ def _record(row: Row, convert: Convert) -> dict[str, Any]:
     }
 
 
-class ReturnedRows(RowArchive):
-    """The same on MariaDB, whose DELETE returns what it deletes: no second read, and no waiting for it.
-
-    The rows are packed as they come over the line, while the server goes on to delete.
-    """
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.returning = self._selected
-        self._taken: list[Packed] = []
-
-    def lock(self, keys: Sequence[int]) -> list[int]:
-        """Begin a transaction; the statement itself locks. Return the keys without those that must stay."""
-        self._taken = []
-        rows, refusal = self._rows, self._refusals.sql
-        if refusal is None:
-            return list(keys)
-        query = REFUSED.format(
-            key=rows.key,
-            table=rows.table,
-            keys=",".join(map(str, keys)),
-            predicate=rows.predicate,
-            refusal=refusal,
-        )
-        stay = dict(self._db.read(query, rows.values))
-        self._refuse(stay.items())
-        return [key for key in keys if key not in stay]
-
-    def take(self, batches: Iterable[Sequence[Row]]) -> int:
-        """Take the rows that a statement deletes, and return how many; none, if it fails on the way."""
-        count = 0
-        pack = Packer()
-        ahead: deque[Future[None]] = deque()
-        for batch in batches:
-            count += len(batch)
-            # One thread: the packer is one stream.
-            ahead.append(self._packer.submit(lambda rows: pack.add(self._as_lines(rows)), batch))
-            if len(ahead) > MOST_AHEAD:
-                ahead.popleft().result()
-        for future in ahead:
-            future.result()
-        self._taken.append(pack.done(count))
-        return count
-
-    def keep(self, keys: Sequence[int]) -> None:  # noqa: ARG002  what was returned was deleted
-        """Put what was taken into the archive."""
-        taken = [packed for packed in self._taken if packed.rows]
-        if taken:
-            self._archive.add(Packed.joined(taken))
-
-
 def row_archive(
     db: Transactions, rows: Rows, table: Table, columns: Sequence[Column], archive: Archive
 ) -> RowArchive:
-    """Return what archives rows on this server; for the arguments see `RowArchive`.
+    """Return what archives rows; for the arguments see `RowArchive`.
 
     Raises:
         TableError: the account may not read all columns.
     """
 
-    def look() -> tuple[bool, Refusals]:
+    def look() -> Refusals:
         db.read(ALL_COLUMNS.format(table=rows.table))
         ((version,),) = db.read(VERSION)
-        is_mariadb = "MariaDB" in version
-        why = refusals(db, table, columns, is_mariadb=is_mariadb)
+        why = refusals(db, table, columns, is_mariadb="MariaDB" in version)
         if why.sql is not None:
             db.read(REHEARSAL.format(refusal=why.sql, table=rows.table))
         db.commit()
-        return is_mariadb, why
+        return why
 
-    is_mariadb, why = db.run(look, what=f"SELECT on {rows.table}, all columns", before_retry=lambda: None)
-    kind = ReturnedRows if is_mariadb else RowArchive
-    return kind(db, rows, table, columns, archive, why)
+    why = db.run(look, what=f"SELECT on {rows.table}, all columns", before_retry=lambda: None)
+    return RowArchive(db, rows, table, columns, archive, why)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,6 @@ class Recorder(Protocol):
 
         May be called again for the same rows, if the transaction was tried again.
         """
-
-
-@runtime_checkable
-class Taker(Recorder, Protocol):
-    """A recorder that is given the rows by the very statement that writes them, and need not lock them.
-
-    Attributes:
-        returning: SQL for what the statement returns of each row.
-    """
-
-    returning: str
-
-    def take(self, batches: Iterable[Sequence[Any]]) -> int:
-        """Take the rows that a statement returns, and return how many they were; none, if it fails."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ from iam_watcher.jobs.server_errors import DENIED, LOST, READ_ONLY, RETRIED, cod
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 logger = get_logger(__name__)
 
@@ -24,8 +24,6 @@ TRIES = 15  # with 0.2 s to 5 s between: about a minute, besides the time-outs t
 LONGEST_WAIT = 5.0  # seconds between two tries
 LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
 PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `fence`
-
-BATCH = 500  # rows
 
 PING = "SELECT 1"
 
@@ -95,17 +93,6 @@ class Transactions:
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(query, values or {})
             return int(cursor.rowcount)
-
-    def change_returning(
-        self, query: str, values: Mapping[str, object], take: Callable[[Iterable[Any]], int]
-    ) -> int:
-        """Run a statement that writes and returns rows; `take` gets them in batches while it goes on."""
-        from MySQLdb.cursors import SSCursor
-
-        self._changes = True
-        with closing(self._connection.cursor(SSCursor)) as cursor:
-            cursor.execute(query, values)
-            return take(iter(lambda: cursor.fetchmany(BATCH), ()))
 
     def commit(self) -> None:
         """Commit what was done since the last commit."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iam_watcher.jobs.order import DENSE
-from iam_watcher.jobs.rows import Taker
 from iam_watcher.jobs.server_errors import PROTECTED, code_of
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicat
 
 # Writes keys that lie far apart.
 WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
-
-# The same, if what is written is to be recorded and the server can tell it.
-RETURNING = "DELETE FROM {table} WHERE {where} RETURNING {columns}"
 
 Parts = list[list[int]]
 
@@ -114,14 +110,10 @@ class Writer:
 
     def _change(self, query: str, **values: object) -> int | None:
         """Return how many rows a statement changed, or None if a foreign key protects one of them."""
-        rows, recorder = self._rows, self._recorder
+        rows = self._rows
         query = query.format(write=rows.write, key=rows.key, predicate=rows.predicate)
         values = {**rows.values, **values}
         try:
-            if isinstance(recorder, Taker):
-                _, _, where = query.partition(" WHERE ")
-                returning = RETURNING.format(table=rows.table, where=where, columns=recorder.returning)
-                return self._db.change_returning(returning, values, recorder.take)
             return self._db.change(query, values)
         except self._db.error as error:
             if code_of(error) in PROTECTED:
