@@ -312,7 +312,7 @@ def test_an_import_error_shows_the_line_of_the_file_and_the_watcher(tmp_path: Pa
 
 def test_an_import_error_of_a_task_shows_its_line_and_the_watcher(tmp_path: Path) -> None:
     body = "from iam_watcher.jobs.purge_rows import PurgeRowsOperator\n"
-    body += 'with Watcher("shown", schedule=None):\n    PurgeRowsOperator(task_id="purge", table="a;b", '
+    body += 'with Watcher("shown", schedule=None):\n    PurgeRowsOperator(task_id="purge", table="", '
     body += 'age_column="endedAt", older_than_days=3)\n'
     shown = errors_of(tmp_path, body)
     assert "JobArgumentError: 'shown': " in shown
