@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import MySQLdb
 import pytest
 
 from iam_watcher import Lock, Watcher
@@ -13,7 +14,11 @@ from iam_watcher.errors import LockLost, LockUnavailable
 from iam_watcher.jobs import fence as module
 from iam_watcher.jobs.fence import Fence, fence_name
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.keepalive import KeepAlive
+from iam_watcher.lock.lease import Lease
 from tests.integration.conftest import numbers
+from tests.integration.test_guard import grant_of
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -146,8 +151,6 @@ def test_a_fence_that_another_account_has_ends_as_on_busy_says(
 def test_a_lost_lock_fails_the_job_without_a_retry(
     run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
 ) -> None:
-    from iam_watcher.lock import keepalive
-
     def lose() -> None:
         redis_client.set("clean", "x7Qy", px=60_000)
         with pytest.raises(LockLost, match="another took it"):
@@ -217,3 +220,52 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
         redis_server.resume()
     assert asked
     assert (state(run), tries(run), left(old_rows)) == ("success", 1, 0)
+
+
+@pytest.fixture
+def two_tasks(iam_schema: MariaDB, redis_client: Client, monkeypatch):
+    """Two tasks of one run under one lock: the lease of the first, and the session that has its fence.
+
+    The second one is this process's, as `keepalive.guard` would have left it.
+    """
+    monkeypatch.setattr(module, "TRIES", 1)
+    grant = grant_of("a/dag/run", "skip")
+    first, second = (Lease(redis_client, grant.key, grant.owner, ttl=60) for _ in range(2))
+    for lease, task in ((first, "work/0"), (second, "work/1")):
+        assert lease.acquire()
+        assert lease.enter(task, "try-1", busy_ttl=60)
+    monkeypatch.setattr(keepalive, "_current", KeepAlive(second, "work/1", "try-1", stops_itself=True))
+    monkeypatch.setattr(keepalive, "_grant", grant)
+    session = iam_schema.connect_as_watcher(autocommit=False)
+    Fence("clean", lease=60, verify=lambda: None).take(session)
+    yield first, session
+    with suppress(MySQLdb.Error):
+        session.close()
+
+
+def test_a_task_does_not_end_the_session_of_another_task_at_work(two_tasks, iam_schema: MariaDB, monkeypatch):
+    first, session = two_tasks
+    waits = []
+
+    def log(*arguments):
+        waits.append(arguments)
+        with closing(session.cursor()) as cursor:
+            cursor.execute("SELECT 1")  # It lives.
+        if len(waits) == 2:
+            first.leave("work/0", "try-1")
+            session.close()
+
+    monkeypatch.setattr(module.logger, "info", log)
+    with watcher_of("second").get_task("purge").transactions(fenced=True) as (connection, _):
+        assert holder_of_fence(iam_schema) == connection.thread_id()
+    assert len(waits) == 2
+
+
+def test_a_task_ends_the_session_of_another_task_that_is_over(two_tasks, iam_schema: MariaDB, monkeypatch):
+    first, session = two_tasks
+    first.leave("work/0", "try-1")
+    monkeypatch.setattr(module.logger, "info", lambda *_: pytest.fail("nobody is to be waited for"))
+    with watcher_of("second").get_task("purge").transactions(fenced=True) as (connection, _):
+        assert holder_of_fence(iam_schema) == connection.thread_id()
+        with pytest.raises(MySQLdb.OperationalError):
+            session.cursor().execute("SELECT 1")
