@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -54,6 +56,27 @@ def test_what_is_sent_is_encrypted(encrypted, server, pem, mode):
     encrypted(server, ssl={"ca": str(pem)}, **mode)
     with closing(connect("encrypted")) as connection:
         assert cipher(connection)
+
+
+def test_the_connections_of_the_pages_are_encrypted(monkeypatch, server, pem):
+    root = Path(__file__).parents[2]
+    (uri,) = re.findall(r"`(mysql://.*ssl.*)`", (root / "README.md").read_text())
+    (text,) = re.findall(
+        r"AIRFLOW_CONN_IAM_MYSQL='(.*?)'", (root / "docs" / "jobs.md").read_text(), re.DOTALL
+    )
+    fields = json.loads(text) | {
+        "login": server.user,
+        "password": server.password,
+        "host": server.host,
+        "port": server.port,
+    }
+    fields["extra"]["ssl"]["ca"] = str(pem)
+    account = f"{server.user}:{server.password}@{server.host}:{server.port}"
+    uri = uri.replace("user:password@host:port", account).replace("/path/ca.pem", str(pem))
+    for value in (uri, json.dumps(fields)):
+        monkeypatch.setenv("AIRFLOW_CONN_ENCRYPTED", value)
+        with closing(connect("encrypted")) as connection:
+            assert cipher(connection)
 
 
 def test_a_certificate_of_another_is_refused(encrypted, server, tmp_path):
