@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -271,11 +272,13 @@ def test_many_share_their_connections(
     grant: Grant, make_lease: MakeLease, servers: list[Redis], monkeypatch
 ) -> None:
     monkeypatch.setattr(deferred, "THREADS", 4)
-    assert make_lease(OWNER).acquire()
+    monkeypatch.setattr(keepalive, "BUSY_TTL", 60.0)
+    lasting = replace(grant, ttl=60.0)
+    assert make_lease(OWNER, ttl=60.0).acquire()
 
     async def scene() -> int:
         triggers = [
-            LeaseKeepingTrigger.around(Gate(MOMENT), grant, f"work/{number}", "try-1")
+            LeaseKeepingTrigger.around(Gate(MOMENT), lasting, f"work/{number}", "try-1")
             for number in range(100)
         ]
         with servers[0].client() as client:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iam_watcher.errors import LockBusy, LockUnavailable
-from iam_watcher.lock import keepalive
+from iam_watcher.lock import keepalive, task_start
 from iam_watcher.lock import lease as module
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.keepalive import KeepAlive
@@ -137,17 +137,17 @@ def test_a_retry_that_waited_longer_than_its_lease_must_have_the_lock_still(
     make_lease: MakeLease, servers: list[Redis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retry, other = make_lease("a"), make_lease("b")
-    enter = keepalive._enter
+    enter = task_start._enter
 
     def wait_for_the_predecessor(*arguments: Any) -> None:
         expire(servers)
         assert other.acquire()
         enter(*arguments)
 
-    monkeypatch.setattr(keepalive, "_enter", wait_for_the_predecessor)
+    monkeypatch.setattr(task_start, "_enter", wait_for_the_predecessor)
     grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
     with pytest.raises(LockBusy):
-        keepalive.take(retry, grant, "work/-1", "try-2", again=True)
+        task_start._take(retry, grant, "work/-1", "try-2", again=True)
     assert other.holder().busy == ()
 
 
@@ -160,7 +160,7 @@ def test_a_run_that_has_begun_takes_a_free_lock_ahead_of_those_who_wait(
     waiter.queue(time.time() + 60)
     expire(servers)  # between two tasks
     grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
-    keepalive.take(run, grant, "work/-1", "try-1")
+    task_start._take(run, grant, "work/-1", "try-1")
     assert not waiter.acquire()
 
 

@@ -49,9 +49,9 @@ def wait_for_error(alive: KeepAlive) -> Exception:
     raise AssertionError("the loss was never noticed")
 
 
-def lease_on(server: Redis, owner: str = "a/dag/run", max_hold: float | None = None) -> Lease:
+def lease_on(server: Redis, owner: str = "a/dag/run") -> Lease:
     client = server.client(socket_timeout=0.1, socket_connect_timeout=0.1, retry=reconnect_once())
-    return Lease(client, "clean", owner, ttl=TTL, max_hold=max_hold)
+    return Lease(client, "clean", owner, ttl=TTL)
 
 
 @pytest.fixture
@@ -289,10 +289,11 @@ def test_any_other_task_ends_before_its_lease_when_redis_is_gone(
 
 
 def test_max_hold_ends_the_work(fast: None, redis_client: Client, redis_server: Redis) -> None:
-    lease = lease_on(redis_server, max_hold=TTL)
+    lease = Lease(redis_server.client(), "clean", "a/dag/run", ttl=60, max_hold=60)
     assert lease.acquire()
     alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
     alive.start()
+    redis_client.hincrby("{clean}:info", "since", -60_000)  # as if it had begun a minute ago
     try:
         assert "it was held for max_hold" in str(wait_for_error(alive))
     finally:

@@ -177,25 +177,34 @@ def test_each_outage_is_told_once(
     redis_client: Client, redis_server: Redis, monkeypatch, caplog, capsys
 ) -> None:
     monkeypatch.setattr(module, "RECONNECT", 0.01)
-    original, tries = module._client, []
+    original, hear, tries, heard = module._client, module._Watch._hear, [], []
 
     async def counted(conn_id: str):
         tries.append(conn_id)
         return await original(conn_id)
 
+    async def hear_and_count(*arguments):
+        await hear(*arguments)
+        heard.append(1)
+
+    async def listens() -> None:
+        begun = len(heard)
+        await until(lambda: len(heard) > begun + 1)  # The outage is over for it once it has heard.
+
     monkeypatch.setattr(module, "_client", counted)
+    monkeypatch.setattr(module._Watch, "_hear", hear_and_count)
     redis_client.set("clean", "x7Qy")
 
     async def scene() -> None:
         waiting = asyncio.create_task(fired(trigger("b")))
         for _ in range(2):
-            await until(lambda: subscriptions(redis_client) == 1)
+            await listens()
             redis_server.stop()
             begun = len(tries)
             await until(lambda begun=begun: len(tries) > begun + 5)
             redis_server.start()  # not in a thread: it would end with that thread
             redis_client.set("clean", "x7Qy")
-        await until(lambda: subscriptions(redis_client) == 1)
+        await listens()
         waiting.cancel()
         await asyncio.wait({waiting})
 
@@ -327,11 +336,27 @@ def test_a_wrong_password_of_one_of_three_servers_leaves_the_wait_to_the_others(
     asyncio.run(scene())
 
 
-def test_a_wrong_password_of_two_of_three_servers_ends_the_wait(three_by_conn_id) -> None:
+def test_a_wrong_password_of_two_of_three_servers_ends_the_wait(three_by_conn_id, monkeypatch) -> None:
     clients = three_by_conn_id("02")
     assert Lease(clients, "clean", "a", ttl=60).acquire()
-    with pytest.raises(LockUnavailable, match=r"redis_[02] refused 'clean': WRONGPASS"):
-        asyncio.run(fired(trigger("b", "clean", 60.0, *NAMES)))
+    look, looked = module._Watch._look, []
+
+    async def look_and_count(*arguments):
+        await look(*arguments)
+        looked.append(1)
+
+    monkeypatch.setattr(module._Watch, "_look", look_and_count)
+
+    async def scene() -> None:
+        other = asyncio.create_task(fired(trigger("c", "clean", 60.0, "redis_1")))
+        await until(lambda: looked)  # or it could be cancelled as it connects
+        with pytest.raises(LockUnavailable, match=r"redis_[02] refused 'clean': WRONGPASS"):
+            await fired(trigger("b", "clean", 60.0, *NAMES))
+        await until(lambda: len(looked) > 1)  # It looks once more as the second one comes.
+        other.cancel()
+        await asyncio.wait({other})
+
+    asyncio.run(scene())
 
 
 def test_who_is_killed_by_a_person_leaves_the_line_of_each_server(two_of_three, caplog, capsys) -> None:

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from iam_watcher import Lock
+from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.release import _all_went_well
 from iam_watcher.lock.tick import Tick, tick_of
 from iam_watcher.timetables import timetable
@@ -38,6 +40,17 @@ def test_two_ticks_have_two_names() -> None:
 @pytest.mark.parametrize("run_type", ["manual", "asset_triggered", "operator_triggered"])
 def test_other_runs_are_for_no_tick(run_type: str) -> None:
     assert tick("@daily", run_type) is None
+
+
+@pytest.mark.parametrize(
+    ("lock", "name", "kept"),
+    [(Lock(), "clean:2027-03-10T03:30:00.000000Z", DAY), (Lock(once_per_tick=False), "", 0.0)],
+)
+def test_a_run_asks_for_its_tick_unless_each_deployment_does_it(lock: Lock, name: str, kept: float) -> None:
+    run = SimpleNamespace(dag_id="clean", run_id="r", run_type="scheduled", run_after=AFTER)
+    dag = SimpleNamespace(timetable=timetable("@every 10m"))
+    grant = Grant.of(lock, {"dag_run": run, "dag": dag})  # type: ignore[typeddict-item]
+    assert (grant.tick, grant.tick_kept) == (name, kept)
 
 
 def test_after_a_run_its_whole_interval_is_one_tick() -> None:

@@ -16,11 +16,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow.sdk.exceptions import AirflowException
-
-from iam_watcher.errors import LockBusy, LockError, LockLost, LockUnavailable
-from iam_watcher.lock.outcome import MAY_COME, Renewal
-from iam_watcher.lock.sensor import refuse
+from iam_watcher.errors import LockError, LockLost, LockUnavailable
+from iam_watcher.lock.outcome import Renewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +32,6 @@ BEAT = 2.0  # seconds between two renewals
 ASK_AGAIN_AFTER = 0.25  # seconds between two questions to a Redis that can't be asked
 BUSY_TTL = 6.0  # seconds: longer than the longest statement, which a server finishes for a dead client
 KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as Airflow's supervisor has it
-PREDECESSOR_GONE_WITHIN = 30.0  # seconds that a retry waits for the process it replaces
 
 LOST_BECAUSE = {
     Renewal.FOREIGN: "another took it",
@@ -270,36 +266,6 @@ def others_at_work(wanted: Callable[[], None]) -> bool:
 def current_grant() -> Grant | None:
     """Return what the running task works under, or None in a task without a lock."""
     return _grant
-
-
-def take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
-    """Take the lock again and become the one live process of this task; see `task_start.begin`."""
-    # Another holder's tasks have marks of the same names: only the lock tells whose they are. A run that has
-    # begun takes a free lock ahead of those who wait: else it would be refused a lock that no one holds.
-    if not lease.acquire(ahead=True):
-        _refuse(lease, grant, again=again)
-    _enter(lease, member, nonce)
-    if not lease.acquire(ahead=True):  # Nobody renewed it meanwhile.
-        lease.leave(member, nonce)
-        _refuse(lease, grant, again=again)
-
-
-def _refuse(lease: Lease, grant: Grant, *, again: bool) -> None:
-    holder = lease.holder()
-    if again and lease.verdict in MAY_COME:
-        raise LockBusy(holder, grant.key)
-    refuse(lease, holder, grant)
-
-
-def _enter(lease: Lease, member: str, nonce: str) -> None:
-    deadline = time.monotonic() + PREDECESSOR_GONE_WITHIN
-    while not lease.enter(member, nonce, busy_ttl=BUSY_TTL):
-        if time.monotonic() > deadline:
-            raise AirflowException(
-                f"an earlier process of task {member} still works under lock {lease.key!r} "
-                f"after {PREDECESSOR_GONE_WITHIN:g} s; not starting a second one beside it"
-            )
-        time.sleep(0.25)
 
 
 def _write_stderr(text: str) -> None:

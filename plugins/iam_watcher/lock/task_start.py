@@ -9,19 +9,26 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from iam_watcher.errors import LockBusy
 from iam_watcher.lock import ACQUIRE_TASK_ID, keepalive, trial_run
 from iam_watcher.lock.deployment import claim
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.keepalive import KeepAlive
+from iam_watcher.lock.outcome import MAY_COME
+from iam_watcher.lock.sensor import refuse
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
+    from iam_watcher.lock.lease import Lease
+
+PREDECESSOR_GONE_WITHIN = 30.0  # seconds that a retry waits for the process it replaces
 PR_SET_PDEATHSIG = 1  # see prctl(2)
 
 
@@ -56,7 +63,7 @@ def begin(context: Context) -> None:
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
     lease = grant.lease(pause=_pause(task))
     again = ti.try_number > 1 or _resumes(ti) or trial_run.is_tasks_test()
-    keepalive.take(lease, grant, member, nonce, again=again)
+    _take(lease, grant, member, nonce, again=again)
     alive = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
     keepalive.begin(alive, grant)
     _keep_while_deferred(task, alive, grant)
@@ -76,6 +83,36 @@ def _grant_now(context: Context) -> Grant:
     grant = Grant.of(acquire.lock, context, per_tick=acquire.per_tick)
     claim(grant.clients())
     return grant
+
+
+def _take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
+    """Take the lock again and become the one live process of this task; see `begin`."""
+    # Another holder's tasks have marks of the same names: only the lock tells whose they are. A run that has
+    # begun takes a free lock ahead of those who wait: else it would be refused a lock that no one holds.
+    if not lease.acquire(ahead=True):
+        _refuse(lease, grant, again=again)
+    _enter(lease, member, nonce)
+    if not lease.acquire(ahead=True):  # Nobody renewed it meanwhile.
+        lease.leave(member, nonce)
+        _refuse(lease, grant, again=again)
+
+
+def _refuse(lease: Lease, grant: Grant, *, again: bool) -> None:
+    holder = lease.holder()
+    if again and lease.verdict in MAY_COME:
+        raise LockBusy(holder, grant.key)
+    refuse(lease, holder, grant)
+
+
+def _enter(lease: Lease, member: str, nonce: str) -> None:
+    deadline = time.monotonic() + PREDECESSOR_GONE_WITHIN
+    while not lease.enter(member, nonce, busy_ttl=keepalive.BUSY_TTL):
+        if time.monotonic() > deadline:
+            raise AirflowException(
+                f"an earlier process of task {member} still works under lock {lease.key!r} "
+                f"after {PREDECESSOR_GONE_WITHIN:g} s; not starting a second one beside it"
+            )
+        time.sleep(0.25)
 
 
 def _pause(task: Any) -> float:
