@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import Asset, BaseOperator, BaseSensorOperator, Metadata, PokeReturnValue, task
+from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue, task
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from dev.sessions import wait_until
-from iam_watcher import Lock, Watcher, watcher
+from iam_watcher import Lock, Watcher
 from iam_watcher.lock import keepalive, release
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
@@ -78,43 +78,6 @@ def test_a_task_that_the_skip_does_not_reach_does_not_run_without_the_lock(
         "release": "skipped",
         "run": "success",
     }
-
-
-def test_a_function_that_is_async_is_awaited(run_dag, redis_client: Client) -> None:
-    @watcher("run_async", schedule=None, lock=BRIEF)
-    async def work() -> str:
-        await asyncio.sleep(0)
-        return "done"
-
-    assert xcom(run_dag(work), "work") == "done"
-
-
-def test_a_function_that_yields_is_run_to_its_end(run_dag, redis_client: Client) -> None:
-    asset = Asset("yielded")
-
-    @watcher("run_yielding", schedule=None, lock=BRIEF)
-    def work():
-        yield Metadata(asset, {"rows": 3})
-        redis_client.set("seen", "to the end")
-
-    work.task_dict["work"].outlets = [asset]
-    assert set(states(run_dag(work)).values()) == {"success"}
-    assert redis_client.get("seen") == b"to the end"
-
-
-def test_a_function_that_creates_tasks_unseen_is_no_green_run(
-    run_dag, redis_client: Client, caplog, capsys
-) -> None:
-    @watcher("run_hidden", schedule=None, lock=BRIEF)
-    def work() -> None:
-        from airflow.providers.standard.operators.empty import EmptyOperator
-
-        EmptyOperator(task_id="hidden")
-
-    run = run_dag(work)
-    assert (states(run)["work"], states(run)["run"]) == ("failed", "failed")
-    said = "the function under @watcher creates tasks (hidden), which nothing would run"
-    assert said in caplog.text + capsys.readouterr().out
 
 
 def test_work_whose_acquire_a_person_marked_as_successful_is_no_green_run(

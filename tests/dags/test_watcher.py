@@ -1,37 +1,18 @@
-"""How a Watcher is built, and what it refuses while its file is parsed."""
+"""How a Watcher is built, and what it refuses."""
 
 from __future__ import annotations
 
-import inspect
-import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, task
 from airflow.serialization.serialized_objects import DagSerialization
 
-from iam_watcher import Lock, Watcher, watcher
+from iam_watcher import Lock, Watcher
 from iam_watcher.errors import InvalidSpec, WatcherError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-HEAD = (
-    '"""An Airflow DAG of a test."""\nfrom airflow.providers.standard.operators.empty import EmptyOperator\n'
-)
-HEAD += "from iam_watcher import Watcher\n"
-
-
-def errors_of(tmp_path: Path, *files: str) -> str:
-    """Return what Airflow shows a person who put these files into dags/."""
-    for number, text in enumerate(files):
-        (tmp_path / f"file{number}.py").write_text(HEAD + text)
-    return "\n".join(DagBag(str(tmp_path)).import_errors.values())
 
 
 def test_the_lock_stands_around_any_shape_of_tasks() -> None:
@@ -77,113 +58,6 @@ def test_a_key_is_enough_of_a_lock() -> None:
     with Watcher("keyed", schedule=None, lock="clean") as dag:
         EmptyOperator(task_id="work")
     assert dag.lock == Lock("clean")
-
-
-def test_the_decorator_makes_a_watcher_of_a_function() -> None:
-    @watcher(schedule="@every 5m", lock="mine")
-    def reconcile() -> None:
-        """Do it."""
-
-    assert isinstance(reconcile, Watcher)
-    assert reconcile.dag_id == "reconcile"
-    assert set(reconcile.task_dict) == {"acquire", "reconcile", "release"}
-    assert reconcile.doc_md == "Do it."
-    assert reconcile.fileloc == __file__
-
-
-def test_the_decorator_with_a_name() -> None:
-    @watcher("other_name", schedule=None)
-    def work() -> None: ...
-
-    assert work.dag_id == "other_name"
-    assert work.doc_md == __doc__
-
-
-def test_one_decorator_for_two_functions() -> None:
-    every_day = watcher(schedule="@every 1d")
-
-    @every_day
-    def first() -> None:
-        """First."""
-
-    @every_day
-    def second() -> None:
-        """Second."""
-
-    assert (first.doc_md, second.doc_md) == ("First.", "Second.")
-
-
-def test_the_decorator_without_a_schedule() -> None:
-    with pytest.raises(WatcherError, match=r"write @watcher\(schedule=\.\.\.\)"):
-
-        @watcher
-        def work() -> None: ...
-
-
-@task
-def helper() -> None: ...
-
-
-def test_a_function_that_creates_tasks_is_refused_in_the_file() -> None:
-    """The habit of @dag: the function would run as a task, create tasks, and nothing would run those."""
-    decorate = watcher("habit", schedule=None)
-    operator = EmptyOperator
-
-    def operators() -> None:
-        operator(task_id="work")
-
-    def calls() -> None:
-        helper()
-
-    def functions() -> None:
-        @task
-        def inner() -> None: ...
-
-        inner()
-
-    def groups() -> list[object]:
-        return [TaskGroup(name) for name in ("a", "b")]
-
-    for function, made in (
-        (operators, "operator"),
-        (calls, "helper"),
-        (functions, "task"),
-        (groups, "TaskGroup"),
-    ):
-        with pytest.raises(WatcherError, match=rf"creates tasks \({made}\).*with Watcher\('habit'"):
-            decorate(function)
-
-
-def test_a_function_with_attributes_and_variables_named_like_tasks() -> None:
-    @watcher(schedule=None)
-    def work(ti=None) -> None:
-        print(ti.task, ti.helper)  # noqa: T201  both names are tasks in this file
-        task = ti.task
-
-        def inner() -> object:
-            return task
-
-        inner()
-
-    assert set(work.task_dict) == {"acquire", "work", "release"}
-
-
-def test_calling_what_the_decorator_made() -> None:
-    @watcher(schedule=None)
-    def work() -> None: ...
-
-    with pytest.raises(WatcherError, match=r"'work' is a DAG already.*remove the call"):
-        work()
-
-
-def test_the_decorator_says_which_arguments_a_watcher_has() -> None:
-    own, given = (inspect.signature(what).parameters for what in (Watcher.__init__, watcher))
-    assert list(given) == [name for name in own if name != "self"]
-    for name in set(given) - {"dag_id", "schedule"}:
-        assert given[name] == own[name]
-    for wrong in ({"lok": "mine"}, {"schedule": 5}):
-        with pytest.raises((TypeError, ValueError, WatcherError)):
-            watcher(**{"schedule": None, **wrong})(lambda: None)
 
 
 def test_a_native_timetable_passes_through() -> None:
@@ -248,13 +122,6 @@ def test_a_key_that_would_be_too_long(arguments: dict, length: int) -> None:
     assert "Give it a shorter one: lock=" in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["@every 1x", "@every", "60 * * * *", "", "@every -1d", "nonsense"])
-def test_a_bad_schedule_is_an_import_error_that_names_it(tmp_path: Path, spec: str) -> None:
-    shown = errors_of(tmp_path, f'with Watcher("bad", schedule={spec!r}):\n    EmptyOperator(task_id="x")\n')
-    assert "The schedule is not valid" in shown
-    assert repr(spec) in shown
-
-
 def test_the_originals_own_spec_is_a_schedule_here() -> None:
     """robfig/cron has no day unit: the original's jobs never ran, and nobody was told."""
     with Watcher("daily", schedule="@every 1d") as dag:
@@ -262,98 +129,9 @@ def test_the_originals_own_spec_is_a_schedule_here() -> None:
     assert dag.timetable.summary
 
 
-FACTORY = '''"""Tools of ours."""
-from airflow.providers.standard.operators.empty import EmptyOperator
-from iam_watcher import Watcher
-
-def make(name):
-    """A Watcher of our factory."""
-    with Watcher(name, schedule=None) as dag:
-        EmptyOperator(task_id="x")
-    return dag
-'''
-
-
-@pytest.mark.parametrize(
-    ("head", "doc"),
-    [
-        ('"""An Airflow DAG from a factory."""', "An Airflow DAG from a factory."),
-        ("", "A Watcher of our factory."),
-    ],
-)
-def test_the_text_of_a_watcher_from_a_factory(tmp_path: Path, monkeypatch, head: str, doc: str) -> None:
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "lib" / "shared_factory.py").write_text(FACTORY)
-    file = tmp_path / "dags" / "made.py"
-    file.write_text(f"{head}\n# airflow dag\nfrom shared_factory import make\nmake('made')\n")
-    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    bag = DagBag(str(tmp_path / "dags"))
-    sys.modules.pop("shared_factory")
-    assert bag.import_errors == {}
-    assert (bag.dags["made"].doc_md, bag.dags["made"].fileloc) == (doc, str(file))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        'Watcher("shown", schedule="@every 1x")',
-        'Watcher("shown", schedule="@daily", lock="a b")',
-        'Watcher("shown", schedule="@daily", tags="abc")',
-        'Watcher("shown", schedule="@daily", descripton="x")',
-        'Watcher("shown", schedule="@daily", description=5)',
-    ],
-)
-def test_an_import_error_shows_the_line_of_the_file_and_the_watcher(tmp_path: Path, line: str) -> None:
-    shown = errors_of(tmp_path, f"dag = {line}\n")
-    assert f"dag = {line}" in shown
-    assert ": 'shown': " in shown
-
-
-def test_an_import_error_of_a_task_shows_its_line_and_the_watcher(tmp_path: Path) -> None:
-    body = "from iam_watcher.jobs.purge_rows import PurgeRowsOperator\n"
-    body += 'with Watcher("shown", schedule=None):\n    PurgeRowsOperator(task_id="purge", table="", '
-    body += 'age_column="endedAt", older_than_days=3)\n'
-    shown = errors_of(tmp_path, body)
-    assert "JobArgumentError: 'shown': " in shown
-    assert shown.rindex('PurgeRowsOperator(task_id="purge"') > shown.rindex("File ")
-
-
-def test_an_empty_body(tmp_path: Path) -> None:
-    assert "'empty' has no task" in errors_of(tmp_path, 'with Watcher("empty", schedule=None):\n    pass\n')
-
-
-def test_a_watcher_without_a_with(tmp_path: Path) -> None:
-    body = 'dag = Watcher("open", schedule=None)\nEmptyOperator(task_id="x", dag=dag)\n'
-    assert "'open' has no `with`" in errors_of(tmp_path, body)
-
-
-def test_a_task_behind_the_with(tmp_path: Path) -> None:
-    body = 'with Watcher("open", schedule=None) as dag:\n    EmptyOperator(task_id="x")\n'
-    body += 'EmptyOperator(task_id="y", dag=dag)\n'
-    assert "'open': y stands outside its `with`, where no lock guards it" in errors_of(tmp_path, body)
-
-
-def test_a_watcher_in_a_watcher(tmp_path: Path) -> None:
-    body = 'with Watcher("a", schedule=None):\n    with Watcher("b", schedule=None):\n        pass\n'
-    assert "'b' stands inside 'a'" in errors_of(tmp_path, body)
-
-
 def test_a_watcher_in_a_dag() -> None:
     with DAG("outer", schedule=None), pytest.raises(WatcherError, match="'inner' stands inside 'outer'"):
         Watcher("inner", schedule=None).__enter__()
-
-
-def test_an_id_that_is_used_twice_in_a_file(tmp_path: Path) -> None:
-    body = 'with Watcher("twin", schedule=None):\n    EmptyOperator(task_id="x")\n'
-    assert "'twin' is defined twice" in errors_of(tmp_path, body + body)
-
-
-def test_an_id_that_is_used_twice_in_the_folder(tmp_path: Path) -> None:
-    body = 'with Watcher("twin", schedule=None):\n    EmptyOperator(task_id="x")\n'
-    shown = errors_of(tmp_path, body, body)
-    assert "twin" in shown
-    assert "file0.py" in shown
 
 
 @pytest.mark.parametrize("node_id", ["acquire", "release"])
@@ -424,13 +202,3 @@ def test_a_job_that_is_always_dry_may_stand_beside_the_forms_dry_run() -> None:
             task_id="count", table="session", age_column="endedAt", older_than_days=30, dry_run=True
         )
     assert dag.task_dict["count"].is_dry_run is True
-
-
-def test_several_watchers_in_one_file(tmp_path: Path) -> None:
-    body = 'for name in ("one", "two", "three"):\n    with Watcher(name, schedule=None):\n'
-    body += '        EmptyOperator(task_id="work")\n'
-    (tmp_path / "several.py").write_text(HEAD + body)
-    bag = DagBag(str(tmp_path))
-    assert bag.import_errors == {}
-    assert set(bag.dags) == {"one", "two", "three"}
-    assert all(set(dag.task_dict) == {"acquire", "work", "release"} for dag in bag.dags.values())
