@@ -197,3 +197,28 @@ def test_random_values_of_every_type_and_character_set_come_back(scratch, perfor
         if was[at] != now[at]
     }
     assert not wrong, seed
+
+
+def test_the_sessions_character_set_and_sql_mode_are_our_own(scratch, perform, location, monkeypatch):
+    """In gbk a backslash can be half of a character, and without escapes it is one in all."""
+    uri = os.environ["AIRFLOW_CONN_SCRATCH"]
+    monkeypatch.setenv("AIRFLOW_CONN_SCRATCH", f"{uri}?charset=gbk")
+    scratch.connection.set_character_set("utf8mb4")
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL,"
+        " a text CHARACTER SET utf8mb4, b text CHARACTER SET gbk, c blob)"
+    )
+    texts = ["\\", "'", "é表\\'\"", "%s", "\x00", "", "😀"]
+    for number, text in enumerate(texts):
+        row = [number, text, text.replace("😀", ""), b"\xbf'\xbf\\\x00" + text.encode()]
+        scratch.run("INSERT INTO t VALUES (%s, '2001-01-01', %s, %s, _binary %s)", row)
+    rows = "SELECT id, HEX(a), HEX(b), HEX(c) FROM t ORDER BY id"
+    before, mode = scratch.rows(rows), scratch.value("SELECT @@GLOBAL.sql_mode")
+    scratch.run("SET GLOBAL sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES,NO_ZERO_DATE,PAD_CHAR_TO_FULL_LENGTH'")
+    try:
+        report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+        restored = perform(restore_scratch(location, report["archive"]))
+    finally:
+        scratch.run("SET GLOBAL sql_mode = %s", [mode])
+    assert (restored["restored"], restored["altered"]) == (len(texts), {})
+    assert scratch.rows(rows) == before

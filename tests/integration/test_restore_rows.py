@@ -357,7 +357,7 @@ def test_a_row_that_is_longer_than_a_packet_comes_back(scratch, perform, locatio
     scratch.run("UPDATE t SET b = %s", [long_one[1]])
     scratch.run("UPDATE t SET c = %s", [long_one[2]])
     scratch.run("INSERT INTO t (id, age, a) VALUES (2, '2001-01-01', ''), (3, '2001-01-01', 'short')")
-    rows = "SELECT id, MD5(a), MD5(b), MD5(c) FROM t ORDER BY id"
+    rows = "SELECT id, SHA2(a, 256), SHA2(b, 256), SHA2(c, 256) FROM t ORDER BY id"
     stored = scratch.rows(rows)
     try:
         scratch.run("SET GLOBAL max_allowed_packet = %s", [packet])

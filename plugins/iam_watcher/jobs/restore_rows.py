@@ -14,7 +14,7 @@ from iam_watcher.jobs import archive, archive_reader, arguments
 from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.column_format import format_of, format_of_type
 from iam_watcher.jobs.operator import DatabaseOperator
-from iam_watcher.jobs.pace import LEAST_ROWS, ChunkSize
+from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.report import left_alone
 from iam_watcher.jobs.restoring import Restoring
 from iam_watcher.jobs.row_archive import KIND
@@ -168,7 +168,7 @@ class RestoreRowsOperator(DatabaseOperator):
     def _restore(self, db: Transactions, restoring: Restoring, tries: Tries, restored: Restored) -> None:
         """Restore batch by batch, as the throttle and the pace allow."""
         pace = self.paced
-        size = ChunkSize(pace.target, rows=LEAST_ROWS)
+        size = ChunkSize(pace.target)
         what = f"INSERT on {restored.table} from {restored.archive}"
         with self.holding(db, restored.table) as hold:
             for rows, columns in tries:
