@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from dev.servers import chosen_database
-from iam_watcher.errors import JobArgumentError
+from iam_watcher.errors import JobArgumentError, WalkError
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.session import set_up
 from iam_watcher.jobs.throttle import Predicate, Throttle
 from iam_watcher.jobs.transaction import Transactions
-from tests.integration.conftest import follow
+from tests.integration.conftest import TaskInstance, follow
 
 
 @pytest.fixture
@@ -81,9 +82,6 @@ def test_a_replica_that_lags_stands_still_or_is_away_holds_back(why, replica, ma
 
 
 def test_a_job_waits_for_its_throttle_and_then_fails_to_be_retried(iam, perform):
-    from iam_watcher.errors import WalkError
-    from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-
     iam.run("INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (1, '', '', '2001-01-01')")
     job = PurgeRowsOperator(
         task_id="purge",
@@ -95,3 +93,19 @@ def test_a_job_waits_for_its_throttle_and_then_fails_to_be_retried(iam, perform)
     with pytest.raises(WalkError, match="threads are running, more than 0"):
         perform(job)
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 1
+
+
+def test_the_count_for_the_safety_limit_is_throttled_too(iam, perform):
+    iam.run("INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (1, '', '', '2001-01-01')")
+    job = PurgeRowsOperator(
+        task_id="purge",
+        table="policy_audit",
+        age_column="deletedAt",
+        older_than_days=1,
+        max_share=0.5,
+        throttle=Throttle(max_threads_running=0, patience=timedelta(microseconds=1)),
+    )
+    ti = TaskInstance("throttled")
+    with pytest.raises(WalkError, match="threads are running, more than 0"):
+        perform(job, ti)
+    assert ti.xcom["return_value"]["eligible"] is None

@@ -200,6 +200,29 @@ def test_no_transaction_is_open_at_a_checkpoint(table, session, monkeypatch):
     assert set(seen) == {0}
 
 
+def test_a_count_is_a_short_transaction_for_each_span(table, session, monkeypatch):
+    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 10)
+    monkeypatch.setattr("iam_watcher.jobs.tally.ChunkSize", lambda _: ChunkSize(1e-9, span=10))
+    fill(table, [(key, 50 if key <= 50 else 150) for key in range(1, 101)])
+    db = Transactions(session)
+    read, commit, since_commit, longest = db.read, db.commit, [], []
+
+    def noted(query, values=None):
+        since_commit.append(query)
+        return read(query, values)
+
+    def ended():
+        commit()
+        longest.append(len(since_commit))
+        since_commit.clear()
+
+    monkeypatch.setattr(db, "read", noted)
+    monkeypatch.setattr(db, "commit", ended)
+    assert tally(db, OLD).matched == 50
+    assert (len(longest), since_commit) == (11, [])
+    assert max(longest) <= 2
+
+
 def test_a_lock_of_someone_else_is_waited_for(table, session, mariadb, caplog):
     with session.cursor() as cursor:
         cursor.execute("SET innodb_lock_wait_timeout = 1")

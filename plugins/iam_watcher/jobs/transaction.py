@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable, TableError, WalkError
@@ -120,8 +119,9 @@ class Transactions:
             TableError: the account lacks a right.
             WalkError: it failed TRIES times, or in a way that trying again can't mend.
         """
-        lost = False
-        for tries in count(1):
+        lost, tries = False, 0
+        while True:
+            tries += 1
             self._checkpoint()
             try:
                 if lost and self._reconnect:
@@ -149,7 +149,6 @@ class Transactions:
                 with suppress(self.error):
                     self._connection.rollback()
                 raise
-        raise AssertionError  # count() never ends
 
     def nap(self, seconds: float) -> None:
         """Sleep, between two transactions; look at the checkpoint meanwhile, and keep the session alive."""
