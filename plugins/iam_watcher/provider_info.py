@@ -44,9 +44,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "archive": {
                         "description": (
-                            "URL of the location for undo records (who was disabled) and for archives "
-                            "(rows that were deleted): an object store, or a folder that all workers share. "
-                            "Empty: disable_inactive_users fails before its first write, and "
+                            "URL of the location for undo records (who was disabled), archives (rows that "
+                            "were deleted) and lists of dry runs: an object store, or a folder that all "
+                            "workers share. Empty: disable_inactive_users fails before its first write, and "
                             "clean_policy_audit deletes without an archive.\n"
                         ),
                         "version_added": "0.1.0",
