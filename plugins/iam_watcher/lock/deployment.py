@@ -48,8 +48,10 @@ def deployment_id() -> str:
     """
     value: str = conf.get("iam_watcher", "deployment_id", fallback="")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        # What stands there by mistake may be a secret.
+        is_now = f"can't be an id ({len(value)} characters, not shown)" if value else "is empty"
         raise DeploymentIdError(
-            f"[iam_watcher] deployment_id is {value!r}; expected 1 to 64 letters, digits, '.', '_' or '-', "
+            f"[iam_watcher] deployment_id {is_now}; expected 1 to 64 letters, digits, '.', '_' or '-', "
             "the same on all machines of this Airflow and different in any other that shares its Redis. "
             "Set AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID"
         )
