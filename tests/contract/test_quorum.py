@@ -176,8 +176,8 @@ def test_servers_that_restart_empty_one_after_the_other_give_nothing_to_one_who_
         for server in pair:
             with server.client() as client:
                 client.flushall()
-        theirs.queue(time.time() + 60)  # It stands in the queue of the empty servers before we renew.
         assert not theirs.acquire()
+        theirs.queue(time.time() + 60)  # It is first in the queue of the empty servers when we renew.
         assert ours.renew()
         for server in pair:
             with server.client() as client:

@@ -137,14 +137,28 @@ def test_a_run_leaves_no_key_that_never_expires(run_dag, redis_client: Client, a
 
 
 @pytest.mark.parametrize("wait", [0, 1])
-def test_no_run_is_skipped_for_a_lock_that_no_one_holds(run_dag, redis_client: Client, wait: int) -> None:
-    """A holder died together with those who waited; or the one whose turn it is comes, but not at once."""
-    dead = [Lease(redis_client, "clean", f"dead-{number}", ttl=60) for number in range(4)]
-    for waiter in dead:
-        waiter.queue(time.time() + 3600)
+def test_no_run_is_skipped_for_a_lock_that_no_one_holds(
+    run_dag, redis_client: Client, monkeypatch, wait: int
+) -> None:
+    """A holder died together with those who waited, and its run is told so by no one."""
+    owners = [f"dead-{number}" for number in range(4)]
+    for owner in owners:
+        Lease(redis_client, "clean", owner, ttl=60).queue(time.time() + 3600)
+    last_looks = dict.fromkeys(owners, int(time.time() * 1000) + 60_000)
+    redis_client.zadd("{clean}:heartbeats", last_looks)
+    original, looks = RedisLockSensor._check_wanted, []
+
+    def pass_away(self) -> None:
+        looks.append(redis_client.get("clean"))
+        if len(looks) == 3:
+            redis_client.zadd("{clean}:heartbeats", dict.fromkeys(owners, 1))
+        original(self)
+
+    monkeypatch.setattr(RedisLockSensor, "_check_wanted", pass_away)
     with Watcher("run_free", schedule=None, lock=Lock("clean", wait=timedelta(seconds=wait))) as dag:
         look()
     assert states(run_dag(dag)) == dict.fromkeys(("acquire", "look", "release", "run"), "success")
+    assert looks[:3] == [None] * 3
 
 
 def test_who_is_first_may_come_after_the_deadline_of_the_next(

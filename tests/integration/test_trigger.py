@@ -371,3 +371,56 @@ def test_who_is_killed_by_a_person_leaves_the_line_of_each_server(two_of_three, 
     )  # Airflow's logger: stdout
     assert holder.release()
     assert second.acquire()
+
+
+def alive_for(client: Client, owner: str) -> float:
+    """The seconds until a waiter counts as dead, unless it looks again."""
+    seconds, _ = client.time()
+    return (client.zscore("{clean}:heartbeats", owner) or 0.0) / 1000 - seconds
+
+
+def test_who_was_woken_has_the_time_that_airflow_needs_to_start_its_task(redis_client: Client) -> None:
+    holder, waiter = (Lease(redis_client, "clean", owner, ttl=60) for owner in "ab")
+    assert holder.acquire()
+    waiter.queue(time.time() + 60)
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b")))
+        await until(lambda: subscriptions(redis_client) == 1)
+        assert alive_for(redis_client, "b") < 5
+        assert await asyncio.to_thread(holder.release)
+        async with asyncio.timeout(WITHIN):
+            await waiting
+        assert alive_for(redis_client, "b") > 10
+
+    asyncio.run(scene())
+
+
+def test_all_servers_know_who_was_woken(two_of_three, redis_client: Client) -> None:
+    holder, waiter = two_of_three("a"), two_of_three("b")
+    assert holder.acquire()
+    waiter.queue(time.time() + 60)
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b", "clean", 60.0, *NAMES)))
+        await until(lambda: all(subscriptions(client) == 1 for client in holder.clients[1:]))
+        assert await asyncio.to_thread(holder.release)
+        async with asyncio.timeout(WITHIN):
+            await waiting
+        assert all(alive_for(client, "b") > 10 for client in holder.clients[1:])
+
+    asyncio.run(scene())
+
+
+def test_dead_waiters_do_not_keep_the_lock_from_one_in_the_triggerer(redis_client: Client) -> None:
+    """Holder and waiters died together, and nothing tells that the key ran out."""
+    for number in range(4):
+        Lease(redis_client, "clean", f"dead-{number}", ttl=60).queue(time.time() + 3600)
+    Lease(redis_client, "clean", "b", ttl=60).queue(time.time() + 60)
+
+    async def scene() -> None:
+        async with asyncio.timeout(WITHIN):
+            assert (await fired(trigger("b")))["reason"] == "turn"
+
+    asyncio.run(scene())
+    assert Lease(redis_client, "clean", "b", ttl=60).acquire()

@@ -184,14 +184,8 @@ class Lease(Observer):
             LockUnavailable: too many servers can't be reached to know.
         """
         answers = self._ask_to_release(range(len(self.clients)), tick_done_for)
-        # Another process of ours acquired it since, or the answer was lost: so it is asked once more.
-        again = list(answers.errors)
-        for number, answer in answers.given.items():
-            if answer.startswith(scripts.CHANGED):
-                self._tokens[number] = answer.removeprefix(scripts.CHANGED)
-                again.append(number)
-        if again:
-            answers = answers.updated(self._ask_to_release(again, tick_done_for))
+        if answers.count("released") < len(self.clients):
+            answers = answers.updated(self._ask_to_release(self._worth_asking_again(answers), tick_done_for))
         freed = answers.agree("released")
         if freed:
             self._tokens = [""] * len(self.clients)
@@ -274,6 +268,15 @@ class Lease(Observer):
         return self._servers.ask_each(
             scripts.RELEASE, {number: (*common, self._tokens[number]) for number in servers}
         )
+
+    def _worth_asking_again(self, answers: Answers) -> list[int]:
+        """Return the servers whose answer was lost, or where another process of ours acquired since."""
+        again = list(answers.errors)
+        for number, answer in answers.given.items():
+            if answer.startswith(scripts.CHANGED):
+                self._tokens[number] = answer.removeprefix(scripts.CHANGED)
+                again.append(number)
+        return again
 
     def _check_in_time(self, answers: Answers, started: float) -> None:
         """Raise LockUnavailable if a majority granted the key, but only when its time was over."""

@@ -132,6 +132,7 @@ class _Watch:
         self._turns: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._waiting: dict[str, dict[str, _Waiter]] = {}  # key -> owner -> how it waits
         self._client: Redis | None = None  # while it is connected
+        self._telling = asyncio.Lock()  # held while Redis is told that a waiter was woken
         self._listener: asyncio.Task[None] | None = None
         self._next_poll = 0.0
 
@@ -158,6 +159,9 @@ class _Watch:
                 self._forget(key, owner)
             if not self._turns and self._listener is listener:
                 self._listener = None
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TOLD_WITHIN), self._telling:
+                        pass
                 listener.cancel()
                 await asyncio.wait({listener})  # It closes its connections.
 
@@ -208,8 +212,10 @@ class _Watch:
         message = await subscription.get_message(ignore_subscribe_messages=True, timeout=pause)
         if message:
             key = text(message["channel"]).removeprefix("{").rpartition("}")[0]
-            if (key, text(message["data"])) in self._turns:
-                await self._look(client, [key])
+            if (turn := self._turns.get((key, text(message["data"])))) is not None and not turn.done():
+                turn.set_result(None)
+                async with self._telling:
+                    await self._look(client, [key])
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + POLL
             await self._look(client, list(self._waiting))
