@@ -59,12 +59,18 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
         setattr(operator, PRE_EXECUTE, pre_execute)
 
 
-def check_dry_run(dag: DAG, operator: Any) -> None:
-    """Return if the task does what the form of its Watcher promises.
+def check(dag: DAG, operator: Any) -> None:
+    """Return if the task leaves its Watcher what that promises.
 
     Raises:
-        WatcherError: it is a job that would write although the form's `dry_run` is ticked.
+        WatcherError: it is a job that would write although the form's `dry_run` is ticked, or a teardown by
+            which alone Airflow would judge the run.
     """
+    if operator.is_teardown and operator.on_failure_fail_dagrun:
+        raise WatcherError(
+            f"{dag.dag_id!r}: task {operator.task_id!r} has on_failure_fail_dagrun=True. Airflow would judge "
+            "the run by this teardown alone: a run whose work failed would be green. Remove it"
+        )
     if DRY_RUN not in dag.params or "is_dry_run" not in operator.template_fields:
         return
     mapped = isinstance(operator, MappedOperator)

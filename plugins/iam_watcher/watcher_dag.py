@@ -141,7 +141,7 @@ class Watcher(DAG):
     def _guard(self) -> None:
         work, first, last = list(self.tasks), list(self.roots), list(self.leaves)
         for inner in work:
-            task_guard.check_dry_run(self, inner)
+            task_guard.check(self, inner)
             task_guard.guard(inner, locked=self.lock is not None, conf_keys=self.conf_keys)
         if self.lock is None:
             return

@@ -202,3 +202,24 @@ def test_a_job_that_is_always_dry_may_stand_beside_the_forms_dry_run() -> None:
             task_id="count", table="session", age_column="endedAt", older_than_days=30, dry_run=True
         )
     assert dag.task_dict["count"].is_dry_run is True
+
+
+def teardown(**arguments: bool) -> None:
+    setup = EmptyOperator(task_id="begin").as_setup()
+    work = EmptyOperator(task_id="work")
+    end = EmptyOperator(task_id="end").as_teardown(setups=setup, **arguments)
+    setup >> work >> end
+
+
+def test_a_teardown_by_which_alone_a_run_would_be_judged() -> None:
+    said = r"'judged': task 'end' has on_failure_fail_dagrun=True.*Remove it"
+    with pytest.raises(WatcherError, match=said), Watcher("judged", schedule=None):
+        teardown(on_failure_fail_dagrun=True)
+
+
+def test_setups_and_teardowns_of_ones_own_stand_inside_the_lock() -> None:
+    with Watcher("own_setup", schedule=None) as dag:
+        teardown()
+    dag.validate()
+    assert dag.task_dict["acquire"].downstream_task_ids == {"begin", "release"}
+    assert dag.task_dict["release"].upstream_task_ids == {"end", "acquire"}
