@@ -76,8 +76,6 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
         AnnouncementError: Redis failed. Before the first commit, so nothing is changed that could not be
             announced; or at the end, and then the next run announces it.
     """
-    import redis
-
     from iam_watcher.lock.hook import redis_client
 
     key = PENDING_KEY.format(channel=announcement.channel, command=announcement.command)
@@ -86,12 +84,12 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
 
     def mark() -> None:
         nonlocal marked
-        with _redis_errors(redis.RedisError, announcement):
+        with _redis_errors(announcement):
             client.zadd(key, {run: time.time()})
         marked = True
 
     try:
-        with _redis_errors(redis.RedisError, announcement):
+        with _redis_errors(announcement):
             if pending := client.zcard(key):
                 # The time is taken before the message: a run that marks itself later may commit after it.
                 old = time.time() - MARK_IS_OLD_AFTER.total_seconds()
@@ -102,7 +100,7 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
             yield mark
         finally:
             if marked:
-                with _redis_errors(redis.RedisError, announcement):
+                with _redis_errors(announcement):
                     _publish(client, announcement)
                     client.zrem(key, run)
     finally:
@@ -120,10 +118,16 @@ def _publish(client: Redis, announcement: Announcement) -> None:
 
 
 @contextmanager
-def _redis_errors(kind: type[Exception], announcement: Announcement) -> Iterator[None]:
+def _redis_errors(announcement: Announcement) -> Iterator[None]:
+    from redis import RedisError
+    from redis.exceptions import RedisClusterException
+
+    from iam_watcher.lock.answers import told
+
     try:
         yield
-    except kind as error:
+    except (RedisError, RedisClusterException) as error:
         raise AnnouncementError(
-            f"{announcement.command} on {announcement.channel} through {announcement.redis_conn_id}: {error}"
+            f"{announcement.command} on {announcement.channel}: "
+            f"{told(announcement.redis_conn_id, announcement.channel, error)}"
         ) from error

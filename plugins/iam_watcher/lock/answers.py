@@ -44,18 +44,32 @@ def node(client: Redis) -> str:
 
 
 def unavailable(server: Redis | str, key: str, error: Exception) -> LockUnavailable:
-    """Return the error of the lock that tells an error of redis-py.
+    """Return the error of the lock that says what `told` says."""
+    return LockUnavailable(told(server, key, error))
+
+
+def told(server: Redis | str, key: str, error: BaseException) -> str:
+    """Return in one sentence what a server answered, or that it didn't, and what to do.
+
+    Not redis-py's `repr`, which has no text.
 
     Args:
         server: its client, or its name.
         key: what was asked for.
-        error: what redis-py raised.
+        error: what redis-py raised; any other is told as it is.
     """
     from redis import RedisError
-    from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
+    from redis.exceptions import (
+        AuthenticationError,
+        BusyLoadingError,
+        RedisClusterException,
+        ResponseError,
+    )
 
-    if not isinstance(error, RedisError) and isinstance(error.__cause__, RedisError):
+    if isinstance(error, RedisClusterException) and isinstance(error.__cause__, RedisError):
         error = error.__cause__  # A cluster's client packs it up.
+    if not isinstance(error, RedisError | RedisClusterException):
+        return f"{type(error).__name__}: {error}"
     name = server if isinstance(server, str) else node(server)
     code = getattr(error, "status_code", None)
     answered = code is not None or isinstance(error, ResponseError | AuthenticationError | BusyLoadingError)
@@ -63,4 +77,4 @@ def unavailable(server: Redis | str, key: str, error: Exception) -> LockUnavaila
     text = f"{code} {text}" if code else f"{type(error).__name__}: {text}"
     cure = next((cure for sign, cure in CURES.items() if re.search(sign, text)), "")
     said = "refused" if answered else "did not answer for"
-    return LockUnavailable(f"{name} {said} {key!r}: {text}" + (f". {cure}" if cure else ""))
+    return f"{name} {said} {key!r}: {text}" + (f". {cure}" if cure else "")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock import scripts
-from iam_watcher.lock.answers import unavailable
+from iam_watcher.lock.answers import told, unavailable
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ class ProgressRecord:
                 self._clients[conn_id] = client
                 client.register_script(WRITE)(keys=[self._name], args=[self._task, text, KEPT])
             except (RedisError, RedisClusterException, LockUnavailable, AirflowRuntimeError) as error:
-                reason = error
+                reason = told(conn_id, self._name, error)
             else:
                 return
         if not self._told:
-            logger.warning("event=progress_not_recorded key=%s error=%r", self._name, reason)
+            logger.warning("progress is not recorded: key=%s error=%s", self._name, reason)
         self._told = True
 
     def close(self) -> None:

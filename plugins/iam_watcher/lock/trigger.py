@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from iam_watcher.lock import queue_scripts, scripts
-from iam_watcher.lock.answers import unavailable
+from iam_watcher.lock.answers import told, unavailable
 from iam_watcher.lock.scripts import ms, text
 from iam_watcher.log_lines import get_logger
 
@@ -88,18 +88,20 @@ class RedisLockTrigger(BaseTrigger):
                 return "turn" if any(one.result() for one in done if not one.exception()) else "deadline"
             refusals += len(errors)
             for conn_id, error in errors:
-                told = unavailable(conn_id, self.key, error) if isinstance(error, _refusals()) else error
                 if 2 * refusals >= len(waits):
-                    raise told from error
-                logger.warning("waiting without one of the servers: %s", told)
+                    if isinstance(error, _refusals()):
+                        raise unavailable(conn_id, self.key, error) from error
+                    raise error
+                why = told(conn_id, self.key, error)
+                logger.warning("waiting without one of the servers: %s", why)
 
     async def on_kill(self) -> None:
         """Leave the queue, so that the next one is not kept waiting for a task that a person ended."""
         answers = await asyncio.gather(*map(self._leave, self.redis_conn_ids), return_exceptions=True)
-        for error in answers:
+        for conn_id, error in zip(self.redis_conn_ids, answers, strict=True):
             if isinstance(error, Exception):
                 # Without a heartbeat it is skipped there within seconds.
-                logger.warning("could not leave the waiting queue: key=%s error=%r", self.key, error)
+                logger.warning("could not leave the waiting queue: %s", told(conn_id, self.key, error))
 
     async def _leave(self, conn_id: str) -> None:
         client = await _client(conn_id)
@@ -183,14 +185,14 @@ class _Watch:
     async def _listen(self) -> None:
         from redis.exceptions import RedisClusterException, RedisError
 
-        told = False
+        interrupted = False
         while not _told_to_end():
             try:
                 client = await _client(self._conn_id)
                 try:
                     async with client.pubsub() as subscription:
                         await subscription.psubscribe(scripts.released_channel("*"))
-                        self._client, self._next_poll, told = client, 0.0, False
+                        self._client, self._next_poll, interrupted = client, 0.0, False
                         while not _told_to_end():
                             await self._hear(client, subscription)
                 finally:
@@ -200,11 +202,10 @@ class _Watch:
                 if isinstance(error, _refusals()):
                     raise  # Only a person can mend that; the sensor fails with it.
                 # Not the end: the sensor, woken at its deadline, reports a Redis that stays away.
-                if not told:
-                    logger.warning(
-                        "event=lock_watch_interrupted connection=%s error=%r", self._conn_id, error
-                    )
-                told = True
+                if not interrupted:
+                    why = told(self._conn_id, scripts.released_channel("*"), error)
+                    logger.warning("the triggerer can't see locks come free: %s", why)
+                interrupted = True
                 await asyncio.sleep(RECONNECT)
 
     async def _hear(self, client: Redis, subscription: Any) -> None:
