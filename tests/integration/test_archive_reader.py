@@ -124,7 +124,7 @@ def test_a_part_that_was_stored_without_an_answer_does_no_harm(archived):
 def test_a_folder_without_an_archive_is_an_error(archived, tmp_path):
     url, folder = archived
     assert verify(find(f"{url}/{folder.name}", kind="rows")) == 3000
-    with pytest.raises(JobArgumentError, match=r"has no manifest\.json"):
+    with pytest.raises(JobArgumentError, match=r"\(on the disk of the worker .*\) has no manifest\.json"):
         find(f"file://{tmp_path}/nowhere", kind="rows")
     with pytest.raises(JobArgumentError, match="has 'rows'; expected 'report'"):
         find(url, kind="report")

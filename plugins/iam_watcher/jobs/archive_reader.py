@@ -150,7 +150,8 @@ def find(url: str, *, kind: str, below: str | None = None) -> list[Written]:
     found = [_find(one, names, top) for one, names in listed if names]
     if not any(found):
         raise JobArgumentError(
-            f"{url} has no {MANIFEST}, nor has a folder in it; expected the folder that a report names"
+            f"{url}{folder.seen_from} has no {MANIFEST}, nor has a folder in it; expected the folder that a "
+            "report names"
         )
     written = [one for one in found if one is not None]
     for one in written:

@@ -77,6 +77,11 @@ class Format:
         """Return the SQL that reads a column."""
         return self.select.format(column=column.quoted, charset=column.charset)
 
+    @property
+    def is_utf8(self) -> bool:
+        """Whether `bytes.decode`, which is quick, reads a value, or raises UnicodeDecodeError."""
+        return self.read is _read_utf8
+
     def reading(self, column: Column) -> Callable[[bytes], Any] | None:
         """Return what turns a value that was read into what JSON has; None if it is that already."""
         return self.read(column.charset) if self.read else None

@@ -10,7 +10,7 @@ from msgspec.json import Encoder
 
 from iam_watcher.errors import ArchiveError, TableError
 from iam_watcher.jobs.archive import Packed
-from iam_watcher.jobs.column_format import UTF8_TEXT, format_of
+from iam_watcher.jobs.column_format import format_of
 from iam_watcher.jobs.refusals import NO_REFUSAL, refusals
 from iam_watcher.log_lines import get_logger
 
@@ -38,7 +38,7 @@ LOCK = (
 REHEARSAL = "SELECT {refusal} FROM {table} WHERE FALSE"
 
 WHY = {
-    "archive_too_large": "{name} has values of max_allowed_packet or more",
+    "archive_too_large": "{name} has values of max_allowed_packet or more; raise it, or redact the column",
     "archive_json_type": "{name} has JSON values of SQL types such as DECIMAL, DATETIME or BLOB",
     "archive_check": "they break the CHECK constraint {name}, so the server would refuse them",
 }
@@ -112,9 +112,7 @@ class RowArchive:
         self._told: set[int] = set()
         formats = [format_of(column, table.name) for column in columns]
         careful = [form.reading(column) for column, form in zip(columns, formats, strict=True)]
-        quick = [
-            bytes.decode if form is UTF8_TEXT else read for form, read in zip(formats, careful, strict=True)
-        ]
+        quick = [bytes.decode if form.is_utf8 else read for form, read in zip(formats, careful, strict=True)]
         names = [column.name for column in columns]
         self._quick, self._careful = (
             list(zip(names, quick, strict=True)),

@@ -110,6 +110,11 @@ class Folder:
         """Whether it is a folder that this machine sees as one."""
         return urlsplit(self.url).scheme in LOCAL
 
+    @property
+    def seen_from(self) -> str:
+        """For messages: the worker on whose disk it is; "" for a store, which is the same for all."""
+        return f" (on the disk of the worker {socket.gethostname()})" if self.is_local else ""
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file, mode 0600 where files have one; it is durable when this returns.
 
