@@ -99,8 +99,9 @@ def test_a_table_without_ages_is_no_reason_to_fail(table, perform, values):
     assert perform(purge())["changed"] == 0
 
 
-def test_rows_that_where_leaves_out_do_not_count(table, perform):
-    scratch = table([*[seconds(n) * 1000 for n in range(100)], seconds(40)])
+@pytest.mark.parametrize("index", ["", ", KEY by_at (at)"])
+def test_rows_that_where_leaves_out_do_not_count(table, perform, index):
+    scratch = table([*[seconds(n) * 1000 for n in range(100)], seconds(40)], index)
     scratch.run("UPDATE t SET kind = 1 WHERE at > 1e11")
     with pytest.raises(AirflowFailException, match="milliseconds"):
         perform(purge())
@@ -113,6 +114,26 @@ def test_an_index_shows_what_the_ends_of_the_table_do_not(table, perform, monkey
     values = [*[0] * 50, *range(20_240_101, 20_240_131), *[0] * 50]
     scratch = table(values, ", KEY by_at (at)")
     with pytest.raises(AirflowFailException, match=r"30 of 30 different .* YYYYMMDD"):
+        perform(purge())
+    assert scratch.value("SELECT COUNT(*) FROM t") == len(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "index"),
+    [
+        ([*[0] * 50, *range(20_240_101, 20_240_131)], ""),
+        ([*range(20_240_101, 20_240_131), *[0] * 50], ""),
+        # By the index one is plausible, and two are not.
+        ([*[0] * 50, seconds(40), *[0] * 50, seconds(0) * 1000, seconds(1) * 1000], ", KEY by_at (at)"),
+        ([*[0] * 50, seconds(40), *[0] * 50, 20_240_101, 20_240_102, *[0] * 50], ", KEY by_at (at)"),
+    ],
+    ids=["last rows", "first rows", "end of the index", "beginning of the index"],
+)
+def test_all_ends_are_looked_at(table, perform, monkeypatch, values, index):
+    monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "1"))
+    monkeypatch.setattr(age_sample, "BY_INDEX", age_sample.BY_INDEX.replace("100", "2"))
+    scratch = table(values, index)
+    with pytest.raises(AirflowFailException, match="are no plausible time in seconds"):
         perform(purge())
     assert scratch.value("SELECT COUNT(*) FROM t") == len(values)
 

@@ -21,6 +21,13 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
+class Spoken(datetime):
+    """A datetime with a text of its own, which the driver would take."""
+
+    def __str__(self):
+        return f"{self:%H} o'clock"
+
+
 def naive(*numbers):
     return datetime(*numbers)  # noqa: DTZ001  without a zone, as such columns are
 
@@ -157,6 +164,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
         "2026-01-31 20:00:00",
         naive(2026, 1, 31, 20),
         pendulum.naive(2026, 1, 31, 20),
+        Spoken(2026, 1, 31, 20),
     ],
     ids=str,
 )
