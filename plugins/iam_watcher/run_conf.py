@@ -1,6 +1,6 @@
 """The conf of a run, which a person or another DAG gave it, checked against the params. Plain Python.
 
-Airflow ignores a key that is no param: a run with `{"dry-run": true}` would work with the defaults, and
+Airflow ignores a key that is not a param: a run with `{"dry-run": true}` would work with the defaults, and
 delete. It ignores the whole conf where `[core] dag_run_conf_overrides_params` is False.
 """
 
@@ -41,7 +41,7 @@ def check(
     given = {key: value for key, value in (conf or {}).items() if key not in AIRFLOWS_KEYS}
     if unknown := sorted(set(given) - set(names) - set(allowed)):
         raise RunConfError(
-            f"{_listed(unknown)} {'is no param' if len(unknown) == 1 else 'are no params'} of this DAG"
+            f"{_listed(unknown)} {'is not a param' if len(unknown) == 1 else 'are not params'} of this DAG"
             f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run; a "
             f"key that is meant to be there has to be allowed in the DAG file: conf_keys=[{unknown[0]!r}]"
         )

@@ -46,7 +46,7 @@ class Watcher(DAG):
             "allow" it beside the other, which needs `max_active_runs` of 2 or more.
         missed_grace: how late a tick that was missed may be made up for; see docs/schedules.md.
         dst: how a cron spec behaves when clocks change: "robfig" or "vixie".
-        conf_keys: keys that the conf of a run may have although they are no params. A run with any
+        conf_keys: keys that the conf of a run may have although they are not params. A run with any
             other key fails before it changes anything.
         dag_arguments: any other argument of a DAG. Set here unless given: `doc_md` (the docstring of
             the file) and two retries after 10 s. Added: the tag. `default_args` are for the tasks inside;

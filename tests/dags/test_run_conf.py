@@ -52,7 +52,7 @@ def test_a_key_that_is_no_param(run_dag, rows, redis_client, caplog, capsys, loc
     first = "purge" if lock is None else "acquire"
     assert (seen[first], seen["run"], rows()) == ("failed", "failed", OLD)
     assert next(ti for ti in run.get_task_instances() if ti.task_id == first).try_number == 1
-    said = "'dry-run' is no param of this DAG; did you mean 'dry_run'?"
+    said = "'dry-run' is not a param of this DAG; did you mean 'dry_run'?"
     assert said in caplog.text + capsys.readouterr().out
     assert not redis_client.exists("clean")
 
@@ -67,7 +67,7 @@ def test_a_conf_that_airflow_ignores(run_dag, rows, monkeypatch, caplog, capsys)
 def test_a_conf_for_a_watcher_without_params(run_dag, rows, caplog, capsys) -> None:
     run = run_dag(purge("conf_none", params=None), run_conf={"dry_run": True})
     assert (states(run)["run"], rows()) == ("failed", OLD)
-    assert "'dry_run' is no param of this DAG. It has no params" in caplog.text + capsys.readouterr().out
+    assert "'dry_run' is not a param of this DAG. It has no params" in caplog.text + capsys.readouterr().out
 
 
 def test_what_is_right_works(run_dag, rows) -> None:

@@ -103,4 +103,4 @@ def test_a_conf_with_a_slip_is_told_outside_of_the_groups_too(run_dag, redis_cli
         work()
     assert states(run_dag(dag, run_conf={"x": 1}))["run"] == "failed"
     log = capsys.readouterr().out
-    assert log.index("::endgroup::") < log.index("'x' is no param") < log.index("::group::Post Execute")
+    assert log.index("::endgroup::") < log.index("'x' is not a param") < log.index("::group::Post Execute")

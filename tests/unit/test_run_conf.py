@@ -29,7 +29,7 @@ def check(conf, values=None, allowed=(), names=PARAMS):
     ],
 )
 def test_a_misspelt_key_is_refused_and_the_param_is_named(key: str, near: str) -> None:
-    with pytest.raises(RunConfError, match=rf"'{key}' is no param of this DAG; did you mean '{near}'\?"):
+    with pytest.raises(RunConfError, match=rf"'{key}' is not a param of this DAG; did you mean '{near}'\?"):
         check({key: True})
 
 
@@ -37,13 +37,13 @@ def test_a_key_like_no_param() -> None:
     with pytest.raises(RunConfError) as caught:
         check({"ticket": "s3cret", "who": "me"})
     said = str(caught.value)
-    assert "'ticket', 'who' are no params of this DAG. Its params: dry_run, max_inactive_days. " in said
+    assert "'ticket', 'who' are not params of this DAG. Its params: dry_run, max_inactive_days. " in said
     assert "conf_keys=['ticket']" in said
     assert "s3cret" not in said
 
 
 def test_a_dag_without_params() -> None:
-    with pytest.raises(RunConfError, match=r"'dry_run' is no param of this DAG. It has no params"):
+    with pytest.raises(RunConfError, match=r"'dry_run' is not a param of this DAG. It has no params"):
         check({"dry_run": True}, names=())
 
 
