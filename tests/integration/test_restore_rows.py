@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import JobArgumentError, WalkError
 from iam_watcher.jobs.archive import Archive, Packed
+from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.jobs.storage import Folder
@@ -435,3 +437,34 @@ def test_a_restore_is_held_back(iam, perform, location):
     assert perform(restore(location, url, throttle=Throttle(max_threads_running=10_000)))["restored"] == 10
     with pytest.raises(JobArgumentError, match="pace is 'slow'; expected one of fast, polite"):
         restore(location, url, pace="slow")
+
+
+def older(key):
+    return key - 1 or None
+
+
+def newer(key):
+    return key + 1 if key < 100 else None
+
+
+def across(key):
+    return None if key == 50 else key - 1 if key > 50 else key + 1
+
+
+@pytest.mark.parametrize("up", [older, newer, across])
+def test_rows_that_refer_to_each_other_come_back_in_one_run(scratch, perform, location, monkeypatch, up):
+    in_tens = partial(ChunkSize, rows=10)
+    for module in ("walk", "restore_rows"):
+        monkeypatch.setattr(f"iam_watcher.jobs.{module}.ChunkSize", lambda _: in_tens(1e-9))
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, up int NULL,"
+        " FOREIGN KEY (up) REFERENCES t (id))"
+    )
+    scratch.run_many("INSERT INTO t VALUES (%s, '2001-01-01', NULL)", [[key] for key in range(1, 101)])
+    scratch.run_many("UPDATE t SET up = %s WHERE id = %s", [(up(key), key) for key in range(1, 101)])
+    before = everything(scratch, "t")
+    purged = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    assert purged["changed"] == 100
+    report = perform(restore_scratch(location, purged["archive"]))
+    assert (report["restored"], report["skipped"]) == (100, {})
+    assert everything(scratch, "t") == before

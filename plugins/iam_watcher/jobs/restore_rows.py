@@ -16,7 +16,7 @@ from iam_watcher.jobs.column_format import format_of, format_of_type
 from iam_watcher.jobs.operator import DatabaseOperator
 from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.report import left_alone
-from iam_watcher.jobs.restoring import Restoring
+from iam_watcher.jobs.restoring import FOREIGN_KEY, Put, Restoring
 from iam_watcher.jobs.row_archive import KIND
 from iam_watcher.log_lines import fact_lines, get_logger
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.archive_reader import Row, Written
     from iam_watcher.jobs.catalogue import Column, Table
-    from iam_watcher.jobs.restoring import Put
+    from iam_watcher.jobs.restoring import Batch
     from iam_watcher.jobs.transaction import Transactions
 
     Tries = Sequence[tuple[Iterator[Row], list[Column]]]
@@ -36,6 +36,7 @@ logger = get_logger(__name__)
 
 ROWS_BETWEEN_CHECKPOINTS = 1_000
 MOST_EXAMPLES = 5
+MOST_ORPHANS = 10_000  # rows that are kept to be tried again
 
 
 @dataclass
@@ -166,19 +167,39 @@ class RestoreRowsOperator(DatabaseOperator):
         return restored.as_dict()
 
     def _restore(self, db: Transactions, restoring: Restoring, tries: Tries, restored: Restored) -> None:
-        """Restore batch by batch, as the throttle and the pace allow."""
-        pace = self.paced
-        size = ChunkSize(pace.target)
+        """Restore batch by batch, as the throttle and the pace allow.
+
+        A row may refer to a row of the same table that comes later: such rows are tried again until that
+        helps no more.
+        """
+        size = ChunkSize(self.paced.target)
         what = f"INSERT on {restored.table} from {restored.archive}"
+        orphans: list[Batch] = []
+
+        def restore(batch: Batch) -> None:
+            hold.wait()
+            began = time.monotonic()
+            put = restoring.put(batch, what)
+            seconds = time.monotonic() - began
+            if sum(len(one.rows) for one in orphans) < MOST_ORPHANS and not batch.is_long:
+                orphans.append(restoring.orphans(batch, put))
+            restored.take(put)
+            size.wrote(len(batch.rows), seconds)
+            db.nap(self.paced.rest(seconds))
+
         with self.holding(db, restored.table) as hold:
-            for rows, columns in tries:
-                for batch in restoring.batches(rows, columns, size):
-                    hold.wait()
-                    began = time.monotonic()
-                    restored.take(restoring.put(batch, what))
-                    seconds = time.monotonic() - began
-                    size.wrote(len(batch.rows), seconds)
-                    db.nap(pace.rest(seconds))
+            try:
+                for rows, columns in tries:
+                    for batch in restoring.batches(rows, columns, size):
+                        restore(batch)
+                before = -1
+                while restored.restored > before and any(one.rows for one in orphans):
+                    before = restored.restored
+                    again, orphans[:] = [one for one in reversed(orphans) if one.rows], []
+                    for batch in again:
+                        restore(batch)
+            finally:
+                restored.take(Put(refused=[(key, FOREIGN_KEY) for one in orphans for key in one.rows]))
 
     def _checking(self, written: Written) -> Callable[[Row], None]:
         """Return what checks a row of an archive, and listens now and then whether to stop."""

@@ -38,12 +38,12 @@ CHARSETS = "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS"
 
 SAVEPOINT = "before_row"
 
-DOES_NOT_FIT = "does_not_fit"
+DOES_NOT_FIT, FOREIGN_KEY = "does_not_fit", "foreign_key"
 
 REFUSED = {
     1062: "unique_key",
-    1216: "foreign_key",
-    1452: "foreign_key",
+    1216: FOREIGN_KEY,
+    1452: FOREIGN_KEY,
     3819: "check",
     4025: "check",
     1644: "trigger",
@@ -134,6 +134,15 @@ class Restoring:
             length += more
         if batch.rows:
             yield batch
+
+    def orphans(self, batch: Batch, put: Put) -> Batch:
+        """Return the rows that were refused because what they refer to is not there, in the reverse order.
+
+        It may come later in the archive: rows can refer to rows of the same table. `put` has them no more.
+        """
+        keys = [key for key, why in put.refused if why == FOREIGN_KEY]
+        put.refused = [(key, why) for key, why in put.refused if why != FOREIGN_KEY]
+        return Batch(batch.columns, {key: batch.rows[key] for key in reversed(keys)}, batch.is_long)
 
     def put(self, batch: Batch, what: str) -> Put:
         """Insert the rows of a batch whose keys are not there, in one transaction."""
