@@ -180,6 +180,9 @@ def test_a_redis_that_refuses_for_too_long_fails_the_try_and_a_retry_does_the_re
         redis_client.replicaof("NO", "ONE")
         seen.append((str(context["exception"]), left(old_rows)))
 
+    monkeypatch.setattr(
+        keepalive, "BUSY_TTL", 0.5
+    )  # The retry waits for the mark, which could not be removed.
     in_mid_work(monkeypatch, demote)
     try:
         run = run_dag(watcher_of("fence_redis_away", on_retry_callback=promote, **AT_ONCE))
