@@ -129,9 +129,9 @@ def test_what_hangs_is_left_behind_when_the_process_ends():
             Folder("x://y")._ask("", "list", hang, within=0)
     asked.wait()
     (thread,) = [one for one in threading.enumerate() if one.name == "archive list"]
-    assert thread.daemon
     over.set()
     thread.join()
+    assert thread.daemon
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
