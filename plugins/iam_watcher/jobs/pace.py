@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,13 @@ class ChunkSize:
         self.span = max(min(self.span // 2, FIRST_SPAN), LEAST_SPAN)
 
 
+class Limit(StrEnum):
+    """A limit that ended a walk, by the name of the argument that sets it."""
+
+    ROWS = "max_rows"
+    TIME = "time_budget"
+
+
 @dataclass(frozen=True)
 class Caps:
     """When a walk has done enough, though there is more to do.
@@ -120,12 +128,12 @@ class Caps:
     max_rows: int | None = None
     seconds: float | None = None
 
-    def reached(self, rows: int, seconds: float) -> str | None:
-        """Return the name of the cap that is reached, or None."""
+    def reached(self, rows: int, seconds: float) -> Limit | None:
+        """Return the limit that is reached, or None."""
         if self.max_rows is not None and rows >= self.max_rows:
-            return "max_rows"
+            return Limit.ROWS
         if self.seconds is not None and seconds >= self.seconds:
-            return "time_budget"
+            return Limit.TIME
         return None
 
     def seconds_left(self, seconds: float) -> float | None:

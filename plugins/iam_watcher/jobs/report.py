@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.jobs.pace import Limit
 from iam_watcher.log_lines import fact_lines
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ REASONS = {
     "changed_meanwhile": ("changed meanwhile", "changed meanwhile"),
 }
 
-LIMITS = {"max_rows": "row limit", "time_budget": "time limit"}
+LIMITS = {Limit.ROWS.value: "row limit", Limit.TIME.value: "time limit"}
 
 OWN_LINES = frozenset({"archive", "error", "examples", "listed", "real_run"})
 
@@ -117,7 +118,7 @@ class Report:
         self.unconfirmed = walked.unconfirmed
         self.skipped = dict(sorted(walked.skipped.items()))
         self.chunks = walked.chunks
-        self.stopped = walked.stopped
+        self.stopped = walked.stopped.value if walked.stopped else None
         self.longest_chunk_seconds = round(walked.longest_chunk, 4)
 
     def as_dict(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from iam_watcher.jobs.pace import Limit
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -84,7 +86,7 @@ class Walked:
             any more when they were to be written; `foreign_key`: other rows refer to them.
         chunks: transactions that wrote.
         longest_chunk: seconds of the longest of them, its commit included.
-        stopped: "max_rows" or "time_budget" if the walk ended there; None if it went to the end.
+        stopped: the limit that ended the walk; None if it went to the end.
         also: name → rows that a tally was to count besides.
     """
 
@@ -95,5 +97,5 @@ class Walked:
     skipped: Counter[str] = field(default_factory=Counter)
     chunks: int = 0
     longest_chunk: float = 0.0
-    stopped: str | None = None
+    stopped: Limit | None = None
     also: Counter[str] = field(default_factory=Counter)
