@@ -72,6 +72,11 @@ class Quorum:
     """
 
     def __init__(self, clients: Sequence[Redis], keys: Sequence[str]) -> None:
+        # Not at the top: parsing a DAG file imports no redis. Not for each question: that takes its time.
+        from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+
+        self._failures = RedisError, RedisClusterException
+        self._unknown_script = NoScriptError
         self.clients = clients
         self._keys = [name.encode() for name in keys]
 
@@ -82,28 +87,22 @@ class Quorum:
 
     def ask_each(self, script: str, arguments: Mapping[int, Sequence[str | float]]) -> Answers:
         """Run a script on these servers, each with arguments of its own."""
-        import redis
-        from redis.exceptions import RedisClusterException
-
         answers = Answers(len(self.clients))
         for number, values in arguments.items():
             try:
-                answer = _run(self.clients[number], script, self._keys, values)
-            except (redis.RedisError, RedisClusterException) as error:
+                answer = self._run(self.clients[number], script, values)
+            except self._failures as error:
                 answers.errors[number] = error
             else:
                 answers.given[number] = text(answer) if isinstance(answer, bytes) else answer
         return answers
 
-
-def _run(client: Redis, script: str, keys: Sequence[bytes], arguments: Sequence[str | float]) -> Any:
-    # By hand: a Script of redis-py hashes its text each time that one is made.
-    from redis.exceptions import NoScriptError
-
-    try:
-        return client.evalsha(_sha(script), len(keys), *keys, *arguments)
-    except NoScriptError:
-        return client.eval(script, len(keys), *keys, *arguments)
+    def _run(self, client: Redis, script: str, arguments: Sequence[str | float]) -> Any:
+        # By hand: a Script of redis-py hashes its text each time that one is made.
+        try:
+            return client.evalsha(_sha(script), len(self._keys), *self._keys, *arguments)
+        except self._unknown_script:
+            return client.eval(script, len(self._keys), *self._keys, *arguments)
 
 
 @cache
