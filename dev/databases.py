@@ -100,10 +100,13 @@ class DatabaseServer(Server):
         return MySQLdb.connect(**account, database=database, **{"autocommit": True, **options})
 
     def _command(self) -> list[str]:
-        data = self.folder / "data"
+        data, temporary = self.folder / "data", self.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        # Of its own: in /tmp a server of another container with the same process id takes the same names.
+        own = [f"--tmpdir={temporary}"]
         if not data.exists():
             unfinished = data.with_suffix(".unfinished")
-            self._run(self._creation(unfinished))
+            self._run([*self._creation(unfinished), *own])
             # Created beside the final place and moved: no half-made folder stays.
             unfinished.rename(data)
         return [
@@ -117,6 +120,7 @@ class DatabaseServer(Server):
             "--skip-name-resolve",
             # Survives a crash of the server, not one of the machine; such a server needs no more.
             "--innodb-flush-log-at-trx-commit=2",
+            *own,
             *self._small,
             *self._arguments,
         ]

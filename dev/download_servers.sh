@@ -61,7 +61,7 @@ get_mysql() { # folder
 }
 
 get_mariadb() { # folder
-    unpack "$1" trixie mariadb-server-core
+    unpack "$1" trixie mariadb-server-core mariadb-client-core
     wrap "$1" sbin/mariadbd
     wrap "$1" bin/my_print_defaults
     wrap "$1" bin/resolveip
