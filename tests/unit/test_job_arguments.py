@@ -163,6 +163,7 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"redact": "['password']"}, "redact is \"['password']\"; expected a list of names"),
         ({"redact": None}, "redact is None"),
         ({"redact": [1]}, "redact is [1]"),
+        ({"redact": ["{{ params.column }}"]}, "redact has '{{ params.column }}'"),
         ({"dry_run": 1}, "dry_run is 1"),
         ({"dry_run": None}, "dry_run is None"),
         ({"pace": 0.5}, "pace is 0.5; expected one of fast, polite, or a Pace(...)"),
@@ -227,6 +228,15 @@ def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
         ({"exempt_names": None}, "exempt_names is None"),
         ({"exempt_names": "['svc-*']"}, "exempt_names is \"['svc-*']\"; expected a list"),
         ({"exempt_names": [1]}, "exempt_names is [1]"),
+        # Such a name equals no user's, who would be disabled.
+        (
+            {"exempt_names": ["ann", "{{ var.value.chief }}"]},
+            "exempt_names has '{{ var.value.chief }}'; expected",
+        ),
+        ({"exempt_names": ["svc-* "]}, "exempt_names has 'svc-* '; expected a name as the database has it"),
+        ({"exempt_names": [" ann"]}, "exempt_names has ' ann'"),
+        ({"exempt_names": ["ann\n"]}, "exempt_names has 'ann\\n'"),
+        ({"exempt_names": [State.OPEN]}, "exempt_names has <State.OPEN"),
         ({"exempt_admins": "false"}, "exempt_admins is 'false'; expected True or False"),
         ({"exempt_admins": None}, "exempt_admins is None"),
         ({"max_inactive_days": timedelta(180)}, "max_inactive_days is datetime.timedelta(days=180)"),

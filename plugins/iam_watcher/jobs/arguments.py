@@ -6,6 +6,7 @@ import ast
 import re
 from contextlib import suppress
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import JobArgumentError
@@ -238,15 +239,22 @@ def names(name: str, value: object) -> list[str]:
 
 
 def listed_names(name: str, value: object) -> None:
-    """Check a list of names that is no template.
+    """Check a list of names that is used as it is.
 
     Raises:
-        JobArgumentError: it is something else; a text alone would be taken for its letters.
+        JobArgumentError: it is something else; a text alone would be taken for its letters. Or a name would
+            never be found: a template, an Enum, or a text with a space at an end.
     """
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(
         isinstance(n, str) and n for n in value
     ):
         raise JobArgumentError(f"{name} is {value!r}; expected a list of names")
+    for one in value:
+        if is_template(one) or isinstance(one, Enum) or one != one.strip():
+            raise JobArgumentError(
+                f"{name} has {one!r}; expected a name as the database has it: not a template, which is not "
+                "rendered here, not an Enum, and without spaces at its ends"
+            )
 
 
 def check_literal(check: Callable[[str, object], Any], name: str, value: object) -> None:
