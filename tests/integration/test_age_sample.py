@@ -138,6 +138,42 @@ def test_all_ends_are_looked_at(table, perform, monkeypatch, values, index):
     assert scratch.value("SELECT COUNT(*) FROM t") == len(values)
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([*[0] * 50, *range(20_240_101, 20_240_131), *[0] * 50], "kind >= 0"),
+        ([*[None] * 50, *range(20_240_101, 20_240_131), *[None] * 50], "kind >= 0"),
+        ([*[seconds(40)] * 50, *range(20_240_101, 20_240_131), *[seconds(40)] * 50], "at < 1e9"),
+    ],
+    ids=["zeros", "nulls", "other rows"],
+)
+def test_if_the_ends_tell_nothing_the_first_rows_to_go_are_looked_at(
+    table, perform, monkeypatch, values, kind
+):
+    monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "5"))
+    scratch = table(values)
+    scratch.run(f"UPDATE t SET kind = 1 WHERE {kind}")
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match=r"30 of 30 different .* YYYYMMDD"):
+            perform(purge(where=[("kind", "=", 1)], dry_run=dry_run))
+    assert scratch.value("SELECT COUNT(*) FROM t") == len(values)
+
+
+def test_old_seconds_between_ends_without_ages_go(table, perform, monkeypatch):
+    monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "5"))
+    table([*[0] * 50, seconds(40), seconds(1), *[0] * 50])
+    assert perform(purge())["changed"] == 1
+
+
+def test_numbers_that_the_server_gives_are_no_ages_however_large(scratch, perform):
+    scratch.run("CREATE TABLE t (id bigint PRIMARY KEY AUTO_INCREMENT)")
+    scratch.run("INSERT INTO t VALUES (%s), (%s)", [seconds(100), seconds(90)])
+    with pytest.raises(AirflowFailException, match="age_column is 'id', the primary key of t"):
+        perform(purge(age_column="id"))
+    assert scratch.value("SELECT COUNT(*) FROM t") == 2
+
+
 @pytest.mark.parametrize(
     "hidden",
     [
@@ -162,6 +198,7 @@ def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
         found = db.read("SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%'")
         return sum(int(count) for name, count in found if name != "Handler_read_rnd_next")
 
-    before = reads()
-    job.check(db, plan, now)
+    with job.holding(db, "t") as hold:
+        before = reads()
+        job.check(db, plan, now, hold)
     assert reads() - before <= 2 * 500 + 2 * 100 + 20

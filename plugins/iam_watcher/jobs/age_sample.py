@@ -1,22 +1,29 @@
 """Checks on a sample, before the first write, that the integers of an age column are unix seconds.
 
 In another unit every row would be old, or none: 20240131 is a day in August 1970, and what a column of
-milliseconds has is thousands of years ahead.
+milliseconds has is thousands of years ahead. The sample is read at both ends of the table, and of an index
+if there is one. If no row there has an age and meets the conditions, it is the first rows to be deleted.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import TableError
+from iam_watcher.jobs.order import KeyOrder
+from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.server_errors import INDEX_UNUSABLE, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from iam_watcher.jobs.catalogue import Column
+    from iam_watcher.jobs.pace import Pace
     from iam_watcher.jobs.plan import Plan
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
 # Both read so many rows of the table, whatever the conditions are.
@@ -31,6 +38,10 @@ BY_INDEX = (
     " ORDER BY {age} {direction} LIMIT 100) AS rows_"
     " WHERE {where}"
 )
+
+TO_GO = "SELECT DISTINCT {age} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys})"
+
+MOST_TO_GO = 100  # rows
 
 FIRST = datetime(1980, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=20 * 365.25)
@@ -60,7 +71,15 @@ UNITS: dict[str, Callable[[int], datetime]] = {
 
 
 def check_unit(
-    db: Transactions, plan: Plan, age: Column, used: Iterable[str], now: datetime, *, expiry: bool
+    db: Transactions,
+    plan: Plan,
+    age: Column,
+    used: Iterable[str],
+    now: datetime,
+    *,
+    expiry: bool,
+    pace: Pace,
+    hold: Hold,
 ) -> None:
     """Check that most values of a sample are plausible times in unix seconds.
 
@@ -71,12 +90,19 @@ def check_unit(
         used: names of the columns that the conditions use.
         now: the database's time.
         expiry: whether the column says when rows expire: then far ahead is plausible too.
+        pace: how hard to look for rows to be deleted, if the sample has no age.
+        hold: waits before each read of that search for as long as it has to.
 
     Raises:
-        TableError: they are not.
+        TableError: they are not, or the column is the primary key and the server numbers the rows.
     """
+    if age.name == plan.table.key.name and age.has_default:
+        raise TableError(
+            f"age_column is {age.name!r}, the primary key of {plan.table.name}, by which the server numbers "
+            "the rows: it is no time. Name a column of unix seconds or a date column"
+        )
     last = LAST_EXPIRY if expiry else now + AHEAD
-    values = _sample(db, plan, age, used)
+    values = _sample(db, plan, age, used) or _to_go(db, plan, age, pace, hold)
     doubtful = [value for value in values if not _plausible(value, "unix seconds", last)]
     if 2 * len(doubtful) <= len(values):
         return
@@ -125,6 +151,38 @@ def _sample(db: Transactions, plan: Plan, age: Column, used: Iterable[str]) -> l
         db.commit()
 
     db.run(read_all, what=f"a sample of {table.name}", before_retry=lambda: None)
+    return sorted(found)
+
+
+def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, hold: Hold) -> list[int]:
+    """Return different values of the age column of the first rows that are to be deleted."""
+    size = ChunkSize(pace.target)
+    order = KeyOrder(db, replace(plan.rows, left_out={}, size="0"), size)
+    table = plan.table
+
+    def begin() -> None:
+        order.begin()
+        db.commit()
+
+    def search() -> list[int]:
+        found = order.find(MOST_TO_GO, exact=True)
+        values: list[int] = []
+        if found.keys:
+            keys = ",".join(map(str, found.keys))
+            query = TO_GO.format(age=age.quoted, table=table.quoted, key=table.key.quoted, keys=keys)
+            values = [value for (value,) in db.read(query)]
+        db.commit()
+        order.passed(found)
+        return values
+
+    what = f"a search for rows to be deleted from {table.name}"
+    db.run(begin, what=what, before_retry=size.halve)
+    found: list[int] = []
+    while not (found or order.finished):
+        hold.wait()
+        began = time.monotonic()
+        found = db.run(search, what=what, before_retry=size.halve)
+        db.nap(pace.rest(time.monotonic() - began))
     return sorted(found)
 
 

@@ -85,8 +85,8 @@ class TableJobOperator(DatabaseOperator):
             JobArgumentError, TableError: that can't be said of this table.
         """
 
-    def check(self, db: Transactions, plan: Plan, now: datetime) -> None:
-        """Look at the table before the first write, in a dry run too.
+    def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:
+        """Look at the table before the first write, in a dry run too; wait by `hold` before long reads.
 
         Raises:
             TableError: what the job was told does not fit what is in it.

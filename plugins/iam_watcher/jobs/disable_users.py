@@ -230,7 +230,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         )
         return self._recorder
 
-    def check(self, db: Transactions, plan: Plan, now: datetime) -> None:  # noqa: ARG002  of the base
+    def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:  # noqa: ARG002  of the base
         """Check that the server can compare users with the exempt names."""
         from iam_watcher.jobs import conditions
 

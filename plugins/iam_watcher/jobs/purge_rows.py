@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.plan import Plan
     from iam_watcher.jobs.report import Words
     from iam_watcher.jobs.rows import Recorder
+    from iam_watcher.jobs.throttle import Hold
     from iam_watcher.jobs.transaction import Transactions
 
 
@@ -175,7 +176,7 @@ class PurgeRowsOperator(TableJobOperator):
             index=AgeIndex(index, age.column.quoted, table.rows, age.old, left_out) if index else None,
         )
 
-    def check(self, db: Transactions, plan: Plan, now: datetime) -> None:
+    def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:
         """Check the conditions, and a sample of the age column, against the server; warn of side effects."""
         from iam_watcher.jobs.age_sample import check_unit
         from iam_watcher.jobs.side_effects import warn_of_redaction, warn_of_side_effects
@@ -185,8 +186,16 @@ class PurgeRowsOperator(TableJobOperator):
             warn_of_redaction(plan.table, self.redact)
         conditions.rehearse(db, plan, "where")
         if self.age_unit == "unix_seconds":
-            used = [self.age_column, *(column for column, _, _ in self.where)]
-            check_unit(db, plan, self._age(plan.table).column, used, now, expiry=self.grace_days is not None)
+            check_unit(
+                db,
+                plan,
+                self._age(plan.table).column,
+                [self.age_column, *(column for column, _, _ in self.where)],
+                now,
+                expiry=self.grace_days is not None,
+                pace=self.paced,
+                hold=hold,
+            )
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce what is deleted, if there is something to announce."""

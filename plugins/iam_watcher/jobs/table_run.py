@@ -83,9 +83,9 @@ class TableRun:
             now = read_now(connection)
             plan = job.plan(read_table(db, job.table), now)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
-            job.check(db, plan, now)
             try:
                 with self._around(db):
+                    job.check(db, plan, now, self._hold)
                     if report.dry_run:
                         self._dry_run(db, plan, now)
                     else:
