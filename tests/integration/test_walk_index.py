@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iam_watcher.jobs import index_order, walk
-from iam_watcher.jobs.index_order import AgeIndex
+from iam_watcher.jobs.index_order import AgeIndex, IndexOrder
 from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.rows import Rows
@@ -38,6 +38,8 @@ def test_exactly_the_matching_rows_go(monkeypatch, scratch, session, rows, limit
     """Many rows share an age, and chunks end in the middle of an age."""
     monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=limit))
+    # For a handful of rows a server plans no range.
+    monkeypatch.setattr(IndexOrder, "_is_range", lambda _: True)
     scratch.run("DROP TABLE IF EXISTS t")
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age))")
     rows = {key: age and age // 20 * 20 for key, age in rows.items()}
@@ -45,7 +47,7 @@ def test_exactly_the_matching_rows_go(monkeypatch, scratch, session, rows, limit
     matching = {key for key, age in rows.items() if age is not None and 0 < age < 100}
     job = Walk(Transactions(session), OLD, index=INDEX)
     done = job.write()
-    assert job.order.name == "index" or not matching
+    assert job.order.name == "index"
     assert set(scratch.column("SELECT id FROM t")) == rows.keys() - matching
     assert (done.matched, done.changed) == (len(matching), len(matching))
     assert done.skipped["zero"] == sum(age == 0 for age in rows.values())
