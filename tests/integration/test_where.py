@@ -144,6 +144,20 @@ def test_columns_of_each_type_are_compared_as_python_would(scratch, matching, ty
         assert found == expected, name
 
 
+@pytest.mark.every_server
+def test_members_that_differ_by_case_only_are_told_apart(scratch, matching):
+    members = "('a', 'A', 'b') CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, e enum{members}, s set{members})")
+    scratch.run("INSERT INTO t VALUES (1, 'a', 'a'), (2, 'A', 'A'), (3, 'b', 'a,A'), (4, 'b', 'b')")
+    for column in "es":
+        assert matching((column, "=", "A")) == {2}
+        assert matching((column, "not in", ["a"])) == {2, 3, 4}
+    assert matching(("s", "=", "A,a")) == {3}
+    # The member is meant, as there is no other.
+    assert matching(("e", "<>", "B")) == {1, 2}
+    assert matching(("s", "=", "B")) == {4}
+
+
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 

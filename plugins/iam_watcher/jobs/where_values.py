@@ -135,19 +135,27 @@ def _text(value: Any, column: Column) -> str:
 def _enum(value: Any, column: Column) -> str:
     text = _text(value, column)
     # The empty text is what a value became that the column does not have.
-    if text and text.casefold() not in {member.casefold() for member in column.members}:
+    member = _member(text, column) if text else text
+    if member is None:
         raise UnfitValueError(f"one of {', '.join(map(repr, column.members))}")
-    return text
+    return member
 
 
 def _set(value: Any, column: Column) -> str:
     text = _text(value, column)
-    known = [member.casefold() for member in column.members]
-    wanted = [part.casefold() for part in text.split(",")] if text else []
-    if not set(wanted) <= set(known):
+    wanted = {_member(part, column) for part in text.split(",")} if text else set()
+    if None in wanted:
         raise UnfitValueError(f"some of {', '.join(map(repr, column.members))}, separated by commas")
     # In the column's own order, as the server shows it.
-    return ",".join(member for member in column.members if member.casefold() in wanted)
+    return ",".join(member for member in column.members if member in wanted)
+
+
+def _member(text: str, column: Column) -> str | None:
+    """Return the member of an ENUM or SET that a text means: upper or lower case, if only one is like it."""
+    if text in column.members:
+        return text
+    alike = [member for member in column.members if member.casefold() == text.casefold()]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _bytes(value: Any, column: Column) -> bytes:
