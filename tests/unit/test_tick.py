@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import Param
 
-from iam_watcher import Lock
+from iam_watcher import Lock, Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.release import _all_went_well
 from iam_watcher.lock.tick import Tick, tick_of
@@ -17,7 +19,8 @@ AFTER = datetime(2027, 3, 10, 3, 30, tzinfo=UTC)
 
 def tick(spec: str, run_type: str = "scheduled", run_after: datetime = AFTER) -> Tick | None:
     run = SimpleNamespace(dag_id="clean", run_type=run_type, run_after=run_after)
-    return tick_of({"dag_run": run, "dag": SimpleNamespace(timetable=timetable(spec))})  # type: ignore[typeddict-item]
+    dag = SimpleNamespace(timetable=timetable(spec), tasks=[])
+    return tick_of({"dag_run": run, "dag": dag, "params": {}})  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(
@@ -48,9 +51,37 @@ def test_other_runs_are_for_no_tick(run_type: str) -> None:
 )
 def test_a_run_asks_for_its_tick_unless_each_deployment_does_it(lock: Lock, name: str, kept: float) -> None:
     run = SimpleNamespace(dag_id="clean", run_id="r", run_type="scheduled", run_after=AFTER)
-    dag = SimpleNamespace(timetable=timetable("@every 10m"))
-    grant = Grant.of(lock, {"dag_run": run, "dag": dag})  # type: ignore[typeddict-item]
+    dag = SimpleNamespace(timetable=timetable("@every 10m"), tasks=[])
+    grant = Grant.of(lock, {"dag_run": run, "dag": dag, "params": {}})  # type: ignore[typeddict-item]
     assert (grant.tick, grant.tick_kept) == (name, kept)
+
+
+PURGE = {"task_id": "purge", "table": "t", "age_column": "a", "older_than_days": 1}
+
+
+@pytest.mark.parametrize(
+    ("param", "given", "mapped", "dry"),
+    [
+        (None, False, False, False),
+        (None, True, False, True),
+        (None, True, True, True),
+        (None, False, True, False),
+        (False, "{{ params.dry_run }}", False, False),
+        (True, "{{ params.dry_run }}", False, True),
+        (True, "{{ params.dry_run }}", True, True),
+    ],
+)
+def test_a_dry_run_is_for_no_tick(param: bool | None, given: object, mapped: bool, dry: bool) -> None:
+    """It did not do the work, so another deployment must still do it."""
+    params = {} if param is None else {"dry_run": Param(param, type="boolean")}
+    with Watcher("dry_tick", schedule="@daily", params=params) as dag:
+        if mapped:
+            PurgeRowsOperator.partial(**PURGE, dry_run=given).expand(where=[[("b", "=", 1)]])
+        else:
+            PurgeRowsOperator(**PURGE, dry_run=given)
+    run = SimpleNamespace(dag_id="dry_tick", run_type="scheduled", run_after=AFTER)
+    context = {"dag_run": run, "dag": dag, "params": dag.params.dump()}
+    assert (tick_of(context) is None) == dry  # type: ignore[arg-type]
 
 
 def test_after_a_run_its_whole_interval_is_one_tick() -> None:

@@ -1,7 +1,7 @@
 """Ticks that are done once, by whichever deployment comes first.
 
-A tick is one time of a schedule: the same DAG and `run_after` in every deployment. Manual and asset runs
-and those of `dags test` are none. With `@after`, where every deployment has times of its own, the whole
+A tick is one time of a schedule: the same DAG and `run_after` in every deployment. Manual and asset runs,
+those of `dags test` and dry runs are none. With `@after`, where every deployment has times of its own, the whole
 interval after a run is one tick.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iam_watcher.schedule import Schedule
 
@@ -36,7 +36,7 @@ class Tick:
 def tick_of(context: Context) -> Tick | None:
     """Return the tick that this run is for, or None if it is for none."""
     run = context["dag_run"]
-    if run.run_type != "scheduled":
+    if run.run_type != "scheduled" or _is_dry_run(context):
         return None
     schedule = getattr(context["dag"].timetable, "schedule", None)
     after = run.run_after.astimezone(UTC)
@@ -48,3 +48,14 @@ def tick_of(context: Context) -> Tick | None:
         interval = following - after if following else interval
     name = f"{run.dag_id}:{after:%Y-%m-%dT%H:%M:%S.%f}Z"
     return Tick(name, max(2 * interval, SHORTEST_MEMORY).total_seconds())
+
+
+def _is_dry_run(context: Context) -> bool:
+    """Return whether the param `dry_run` is set, or a job of the DAG has `dry_run=True`.
+
+    Such a run did not do the work, so it must not keep another deployment from doing it.
+    """
+    tasks: Any = context["dag"].tasks
+    jobs = (task for task in tasks if "is_dry_run" in task.template_fields)
+    given = [task.partial_kwargs.get("dry_run") if task.is_mapped else task.is_dry_run for task in jobs]
+    return any(str(value).strip().lower() == "true" for value in (context["params"].get("dry_run"), *given))
