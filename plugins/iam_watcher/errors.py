@@ -7,7 +7,15 @@ Plain Python: the operators decide which of them end a task without a retry.
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
+
 from iam_watcher.log_lines import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Kind = TypeVar("Kind", bound=type)
 
 
 class IamWatcherError(Exception):
@@ -121,3 +129,21 @@ class ArchiveError(JobError):
 
 class ArchiveDamaged(ArchiveError):  # noqa: N818  a state, named as one
     """The archive is not what was written."""
+
+
+def shown_at_the_call(kind: Kind) -> Kind:
+    """Let an error of a dataclass's arguments show the line that makes the object.
+
+    Airflow shows the last two lines of a traceback. Those of a dataclass would be both inside of it.
+    """
+    init: Callable[..., None] = vars(kind)["__init__"]
+
+    @functools.wraps(init)
+    def checked(self: object, *arguments: Any, **keywords: Any) -> None:
+        try:
+            init(self, *arguments, **keywords)
+        except (TypeError, ValueError) as error:
+            raise error.with_traceback(None)  # noqa: B904  it is the error itself
+
+    type.__setattr__(kind, "__init__", checked)
+    return kind

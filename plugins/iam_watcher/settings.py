@@ -125,7 +125,11 @@ def __getattr__(name: str) -> Any:
     if name not in Settings.model_fields:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     path = find()
-    return getattr(Settings() if path is None else load(path), name)
+    try:
+        return getattr(Settings() if path is None else load(path), name)
+    except SettingsError as error:
+        # From here, so that the line of the DAG file is among the two that Airflow shows.
+        raise error.with_traceback(None)  # noqa: B904  it is the error itself
 
 
 class _File:

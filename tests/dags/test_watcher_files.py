@@ -88,6 +88,34 @@ def test_an_import_error_of_a_task_shows_its_line_and_the_watcher(tmp_path: Path
     assert shown.rindex('PurgeRowsOperator(task_id="purge"') > shown.rindex("File ")
 
 
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("iam_watcher", 'lock = Lock("clean", lease=5)'),
+        ("iam_watcher", 'lock = Lock("a b")'),
+        ("iam_watcher.jobs.pace", "pace = Pace(target=0.1, duty=7)"),
+        ("iam_watcher.jobs.throttle", 'throttle = Throttle(max_threads_running="5")'),
+        ("iam_watcher.jobs.announce", 'announcement = Announcement("")'),
+    ],
+)
+def test_an_import_error_before_any_watcher_shows_the_line_of_the_file(
+    tmp_path: Path, module: str, line: str
+) -> None:
+    shown = errors_of(tmp_path, f"from {module} import {line.split()[2].partition('(')[0]}\n{line}\n")
+    assert f"    {line}\n" in shown
+    assert "expected" in shown
+
+
+def test_an_import_error_of_the_settings_shows_the_line_of_the_file(tmp_path: Path, monkeypatch) -> None:
+    settings = tmp_path / "iam-watcher.yaml"
+    settings.write_text("watcher:\n  task:\n    max-inactive-days: -1\n")
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__SETTINGS_FILE", str(settings))
+    line = "days = settings.task.max_inactive_days"
+    shown = errors_of(tmp_path, f"from iam_watcher import settings\n{line}\n")
+    assert f"    {line}\n" in shown
+    assert f"{settings}, line 3: watcher.task.max-inactive-days" in shown
+
+
 def test_an_empty_body(tmp_path: Path) -> None:
     assert "'empty' has no task" in errors_of(tmp_path, 'with Watcher("empty", schedule=None):\n    pass\n')
 

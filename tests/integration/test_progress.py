@@ -128,7 +128,7 @@ def test_a_person_sees_that_of_the_holder(redis_client):
     shown = command("show", "clean")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert (
-        "\npurge/-1: policy_audit, 50.0% done, 1000 rows examined, 600 changed (60 a second), left: 10 s (at "
+        "\npurge/-1: policy_audit, 50.0% done, 1000 rows examined (60 a second), 600 changed, left: 10 s (at "
     ) in shown.stdout
     assert lease.release()
     assert Lease(redis_client, "clean", "test/other/run", ttl=60).acquire()

@@ -24,8 +24,9 @@ def test_the_rest_takes_as_long_as_the_speed_so_far_says(seconds, began_at, shar
     assert progress.eta_seconds == pytest.approx(eta)
 
 
-def test_the_rate_is_that_of_the_rows_that_were_written():
-    assert Progress.after(4, examined=9_000, changed=800, began_at=0, share=0.5).rows_per_second == 200
+@pytest.mark.parametrize("changed", [800, 0], ids=["changes", "dry run"])
+def test_the_rate_is_that_of_the_rows_that_were_examined(changed):
+    assert Progress.after(4, examined=9_000, changed=changed, began_at=0, share=0.5).rows_per_second == 2250
 
 
 def test_it_is_logged_as_facts():

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import AnnouncementError, JobArgumentError
+from iam_watcher.errors import AnnouncementError, JobArgumentError, shown_at_the_call
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ MARK_IS_OLD_AFTER = timedelta(hours=1)
 REDIS_PATIENCE = timedelta(seconds=30)  # the client's time-outs are a tenth of it
 
 
+@shown_at_the_call
 @dataclass(frozen=True)
 class Announcement:
     """A message on a Redis channel.

@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import JobArgumentError
+from iam_watcher.errors import JobArgumentError, shown_at_the_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ LEAST_SPAN, FIRST_SPAN = 100, 10_000
 MOST_BYTES = 8 * 2**20  # of the long values of a chunk's rows
 
 
+@shown_at_the_call
 @dataclass(frozen=True)
 class Pace:
     """How hard a walk works.

@@ -24,7 +24,7 @@ class Progress:
     Attributes:
         examined: rows that it looked at.
         changed: rows that it wrote.
-        rows_per_second: of these, in the mean.
+        rows_per_second: rows examined in a second, in the mean; a dry run and a count change none.
         share: how much of the way is done, 0 to 1: of the rows of the table or, by an index, of the rows
             that matched at the beginning. A walk that goes on behind a key has the way up to there done.
         eta_seconds: until the end of the way, at the speed so far; None if nothing can be said yet.
@@ -48,7 +48,7 @@ class Progress:
             share: the share that is done now.
         """
         eta = seconds * (1 - share) / (share - began_at) if share > began_at else None
-        return cls(examined, changed, changed / max(seconds, 1e-9), share, eta)
+        return cls(examined, changed, examined / max(seconds, 1e-9), share, eta)
 
     def __str__(self) -> str:
         eta = "unknown" if self.eta_seconds is None else f"{self.eta_seconds:.0f}s"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import DatabaseUnavailable, JobArgumentError, WalkError
+from iam_watcher.errors import DatabaseUnavailable, JobArgumentError, WalkError, shown_at_the_call
 from iam_watcher.jobs import arguments
 from iam_watcher.log_lines import get_logger
 
@@ -29,6 +29,7 @@ THREADS_RUNNING = "SHOW GLOBAL STATUS LIKE 'Threads_running'"
 REPLICA_STATUS = "SHOW REPLICA STATUS"
 
 
+@shown_at_the_call
 @dataclass(frozen=True)
 class Throttle:
     """When a walk has to wait.

@@ -23,6 +23,8 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
+from iam_watcher.errors import shown_at_the_call
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,6 +36,7 @@ OnBusy = Literal["skip", "fail"]
 SHORTEST_LEASE = timedelta(seconds=10)  # a work process renews every 2 s and must be able to miss a few
 
 
+@shown_at_the_call
 @dataclass(frozen=True)
 class Lock:
     """The lock of a Watcher.

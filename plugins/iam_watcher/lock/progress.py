@@ -50,7 +50,7 @@ class TaskProgress:
         updated: when this was written.
         examined: rows that it looked at.
         changed: rows that it wrote.
-        rows_per_second: of these, in the mean.
+        rows_per_second: rows examined in a second, in the mean.
         share: how much of the way is done, 0 to 1.
         eta_seconds: until it is done; None if nothing can be said yet.
     """
@@ -69,8 +69,8 @@ class TaskProgress:
     def __str__(self) -> str:
         left = "unknown" if self.eta_seconds is None else f"{self.eta_seconds:.0f} s"
         return (
-            f"{self.task}: {self.table}, {self.share:.1%} done, {self.examined} rows examined, "
-            f"{self.changed} changed ({self.rows_per_second:.0f} a second), left: {left} (at {self.updated})"
+            f"{self.task}: {self.table}, {self.share:.1%} done, {self.examined} rows examined "
+            f"({self.rows_per_second:.0f} a second), {self.changed} changed, left: {left} (at {self.updated})"
         )
 
 

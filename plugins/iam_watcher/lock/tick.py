@@ -1,8 +1,8 @@
 """Ticks that are done once, by whichever deployment comes first.
 
 A tick is one time of a schedule: the same DAG and `run_after` in every deployment. Manual and asset runs,
-those of `dags test` and dry runs are none. With `@after`, where every deployment has times of its own, the whole
-interval after a run is one tick.
+those of `dags test` and dry runs are none. With `@after`, where every deployment has times of its own, the
+whole interval after a run is one tick.
 """
 
 from __future__ import annotations
