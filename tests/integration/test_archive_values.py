@@ -14,10 +14,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from tests.integration.test_archive import location, purge
+from tests.integration.test_archive import location, purge, small_packets
 from tests.integration.test_restore_rows import restore_scratch
 
-__all__ = ["location"]
+__all__ = ["location", "small_packets"]
 
 ROWS = int(os.environ.get("ARCHIVED_ROWS", "25"))
 LENIENT = "SET sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
@@ -222,3 +222,20 @@ def test_the_sessions_character_set_and_sql_mode_are_our_own(scratch, perform, l
         scratch.run("SET GLOBAL sql_mode = %s", [mode])
     assert (restored["restored"], restored["altered"]) == (len(texts), {})
     assert scratch.rows(rows) == before
+
+
+@pytest.mark.every_server
+def test_text_that_is_that_long_in_utf_8_only_stays_too(scratch, perform, location, small_packets):
+    scratch.connection.set_character_set("utf8mb4")
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, v varchar(1900) CHARACTER SET latin1)"
+    )
+    for key, text in enumerate(["a" * 1900, "é" * 1023, "é" * 1024, "€" * 682, "€" * 683]):
+        scratch.run("INSERT INTO t VALUES (%s, '2001-01-01', %s)", [key, text])
+    before = scratch.rows("SELECT id, HEX(v) FROM t ORDER BY id")
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    assert (report["changed"], report["skipped"]) == (3, {"archive_too_large": 2})
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [2, 4]
+    restored = perform(restore_scratch(location, report["archive"]))
+    assert (restored["restored"], restored["altered"]) == (3, {})
+    assert scratch.rows("SELECT id, HEX(v) FROM t ORDER BY id") == before

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iam_watcher.jobs.column_format import UTF8
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -12,13 +14,19 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.transaction import Transactions
 
 # The columns that can hold a value over max_allowed_packet. The server gives NULL, or an empty text, in
-# place of such a value, and would take none.
+# place of such a value, and would take none. A byte of some character sets becomes three of UTF-8.
 LARGE = (
     "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()"
-    " AND TABLE_NAME = %(table)s AND CHARACTER_OCTET_LENGTH >= @@max_allowed_packet"
+    " AND TABLE_NAME = %(table)s AND CHARACTER_OCTET_LENGTH * 3 >= @@max_allowed_packet"
 )
 # With the number, not with the variable, which is unsafe in a binary log of statements.
 IS_LARGE = "LENGTH({column}) >= {most}"
+# The same for text of another character set, which an archive has in UTF-8. Only what may be too long then is
+# converted to find out.
+IS_LARGE_IN_UTF8 = (
+    f"{IS_LARGE} OR LENGTH({{column}}) * 3 >= {{most}}"
+    " AND LENGTH(CONVERT({column} USING utf8mb4)) >= {most}"
+)
 PACKET = "SELECT @@max_allowed_packet"
 
 # The same for MySQL's type JSON, whose text is longer than what is stored.
@@ -69,7 +77,8 @@ def refusals(db: Transactions, table: Table, columns: Sequence[Column], *, is_ma
     large = {name for (name,) in db.read(LARGE, {"table": table.name})}
     for column in columns:
         if column.name in large:
-            found.append((IS_LARGE.format(column=column.quoted, most=most), "archive_too_large", column.name))
+            is_large = IS_LARGE_IN_UTF8 if column.charset and column.charset not in UTF8 else IS_LARGE
+            found.append((is_large.format(column=column.quoted, most=most), "archive_too_large", column.name))
         if column.data_type == "json":
             found += [
                 (JSON_IS_LARGE.format(column=column.quoted), "archive_too_large", column.name),
