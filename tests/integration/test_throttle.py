@@ -37,6 +37,7 @@ def test_nothing_holds_back_by_default(why):
     assert why(Throttle()) is None
 
 
+@pytest.mark.every_server
 def test_running_threads_hold_back(why):
     assert why(Throttle(max_threads_running=10_000)) is None
     assert "threads are running, more than 0" in why(Throttle(max_threads_running=0))
@@ -64,6 +65,7 @@ def run(server, statement):
         cursor.execute(statement)
 
 
+@pytest.mark.every_server
 def test_a_replica_that_lags_stands_still_or_is_away_holds_back(why, replica, mariadb):
     at_ease = Throttle(replica_conn_ids=("r",), max_replica_lag=timedelta(hours=1))
     assert why(at_ease, {"r": mariadb}) == "r is not replicating"
