@@ -148,6 +148,27 @@ def test_a_fence_that_another_account_has_ends_as_on_busy_says(
     assert left(old_rows) == ROWS
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["connects again", "is tried again"])
+def test_work_that_has_begun_and_finds_its_fence_taken_is_no_green_run(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch, fails: bool
+) -> None:
+    """Skipped, as the work of a run that finds it at the beginning is, the rest would be lost unseen."""
+    monkeypatch.setattr(module, "TRIES", 1)
+    with closing(old_rows.connect(autocommit=False)) as connection:
+
+        def take_over() -> None:
+            with closing(old_rows.connect()) as other, other.cursor() as cursor:
+                cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
+            Fence("clean", lease=60, verify=lambda: None).take(connection)
+            if fails:
+                raise RuntimeError("the worker is out of memory")
+
+        in_mid_work(monkeypatch, take_over)
+        run = run_dag(watcher_of(f"fence_begun_{fails}".lower(), **AT_ONCE))
+    assert (state(run), str(run.state)) == ("failed", "failed")
+    assert 0 < left(old_rows) < ROWS
+
+
 def test_a_lost_lock_fails_the_job_without_a_retry(
     run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
 ) -> None:

@@ -82,6 +82,7 @@ class DatabaseOperator(BaseOperator):
         pace_of(pace)
         arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
         self._told_to_stop = False
+        self._has_begun = False
         self._timed_out: Callable[[], None] | None = None
         self._uncounted = False  # Rows were committed, and the report does not have them yet.
 
@@ -105,6 +106,8 @@ class DatabaseOperator(BaseOperator):
             with self._time_out_when_all_is_counted():
                 return self.perform(context)
         except FenceTaken as error:
+            if self._has_begun or context["ti"].try_number > 1:
+                raise  # Skipped, the rest of the work would be lost in a green run.
             grant = keepalive.current_grant()
             if grant is not None and grant.on_busy == "skip":
                 raise AirflowSkipException(str(error)) from error
@@ -202,6 +205,7 @@ class DatabaseOperator(BaseOperator):
 
     def _reconnect(self, fence: Fence | None) -> Connection:
         """Connect again in mid-work: whoever ended our session may have taken over."""
+        self._has_begun = True
         self._verify()
         return connect(self.mysql_conn_id, fence)
 
