@@ -16,6 +16,8 @@ from iam_watcher.errors import RunConfError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+DRY_RUN = "dry_run"
+
 # TriggerDagRunOperator adds this key where OpenLineage is in use.
 AIRFLOWS_KEYS = frozenset({"openlineage"})
 
@@ -51,6 +53,23 @@ def check(
             "run where [core] dag_run_conf_overrides_params is False; set it to True on all machines, then "
             "trigger a new run"
         )
+
+
+def check_slips(
+    conf: Mapping[str, Any] | None,
+    *,
+    names: Collection[str],
+    values: Mapping[str, Any],
+    allowed: Collection[str] = (),
+) -> None:
+    """Return if no key of the conf is clearly meant to be a param, or `dry_run`, that it does not set.
+
+    For a job in any DAG, whose other tasks may use keys that are no params. For arguments and errors see
+    `check`.
+    """
+    known = {_letters(name) for name in (*names, DRY_RUN)}
+    others = {key for key in conf or {} if key not in names and _letters(key) not in known}
+    check(conf, names=names, values=values, allowed={*allowed, *others})
 
 
 def _json(value: Any) -> str:

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from iam_watcher import run_conf
 from iam_watcher.errors import RunConfError, WatcherError
 from iam_watcher.log_lines import get_logger
+from iam_watcher.run_conf import DRY_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 PRE_EXECUTE = "_pre_execute_hook"  # where BaseOperator keeps its argument `pre_execute`; it has no other door
-DRY_RUN = "dry_run"
 
 
 def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
@@ -36,10 +36,11 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
     """
     mapped = isinstance(operator, MappedOperator)
     own = operator.partial_kwargs.get("pre_execute") if mapped else getattr(operator, PRE_EXECUTE)
+    params = frozenset(operator.params)
 
     def pre_execute(context: Context) -> None:
         try:
-            _check_conf(context, conf_keys)
+            _check_conf(context, params, conf_keys)
             if locked:
                 from iam_watcher.lock import task_start
 
@@ -159,11 +160,14 @@ def _names_in(code: CodeType) -> Iterator[tuple[str, bool]]:
             yield from _names_in(inner)
 
 
-def _check_conf(context: Context, conf_keys: Collection[str]) -> None:
+def _check_conf(context: Context, params: Collection[str], conf_keys: Collection[str]) -> None:
     dag: Any = context["dag"]
-    names = {*dag.params, *(name for inner in dag.tasks for name in inner.params)}
-    conf: Any = context["dag_run"].conf
+    names = {*dag.params, *params, *(name for inner in dag.tasks for name in inner.params)}
+    # `airflow tasks test --task-params` makes a param of each key that it is given.
+    added = set(context["task"].params) - {*dag.params, *params}
+    values: Any = context["params"]
+    conf: dict[str, Any] = {**(context["dag_run"].conf or {}), **{name: values.get(name) for name in added}}
     try:
-        run_conf.check(conf, names=names, values=context["params"], allowed=conf_keys)
+        run_conf.check(conf, names=names - added, values=values, allowed=conf_keys)
     except RunConfError as error:
         raise AirflowFailException(str(error)) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from airflow.sdk import Param
+from airflow.sdk import DAG, Param
 
 from iam_watcher import Watcher
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -68,6 +68,28 @@ def test_a_conf_for_a_watcher_without_params(run_dag, rows, caplog, capsys) -> N
     run = run_dag(purge("conf_none", params=None), run_conf={"dry_run": True})
     assert (states(run)["run"], rows()) == ("failed", OLD)
     assert "'dry_run' is not a param of this DAG. It has no params" in caplog.text + capsys.readouterr().out
+
+
+def plain(dag_id, **params):
+    with DAG(dag_id, schedule=None, params=params) as dag:
+        dry_run = "{{ params.dry_run }}" if params else False
+        PurgeRowsOperator(
+            task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=30, dry_run=dry_run
+        )
+    return dag
+
+
+def test_a_slip_in_a_dag_that_is_no_watcher(run_dag, rows, monkeypatch) -> None:
+    form = {"dry_run": FORM["dry_run"]}
+    assert (run_dag(plain("plain_slip", **form), run_conf={"dryRun": True}).state, rows()) == ("failed", OLD)
+    assert (run_dag(plain("plain_none"), run_conf={"dry_run": True}).state, rows()) == ("failed", OLD)
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__DAG_RUN_CONF_OVERRIDES_PARAMS", "False")
+        run = run_dag(plain("plain_ignored", **form), run_conf={"dry_run": True})
+        assert (run.state, rows()) == ("failed", OLD)
+    run = run_dag(plain("plain_dry", **form), run_conf={"dry_run": True, "ticket": 7})
+    assert (run.state, rows()) == ("success", OLD)
+    assert (run_dag(plain("plain_real", **form)).state, rows()) == ("success", 0)
 
 
 def test_what_is_right_works(run_dag, rows) -> None:

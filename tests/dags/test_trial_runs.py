@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import task
@@ -40,8 +40,10 @@ def tasks_test(store_dag, monkeypatch) -> Callable[..., None]:
     return command
 
 
-def looking(dag_id: str, seen: list[str], *, fails: bool = False, lock: Lock = BRIEF) -> Watcher:
-    with Watcher(dag_id, schedule=None, lock=lock) as dag:
+def looking(
+    dag_id: str, seen: list[str], *, fails: bool = False, lock: Lock = BRIEF, **arguments: Any
+) -> Watcher:
+    with Watcher(dag_id, schedule=None, lock=lock, **arguments) as dag:
 
         @task
         def work() -> None:
@@ -64,6 +66,22 @@ def test_tasks_test_runs_the_task_under_the_lock_and_leaves_none(
     assert owner.startswith(f"test/trial_tasks_test_{fails}/__airflow_temporary_run_")
     assert redis_client.get("clean") is None
     assert redis_client.exists("{clean}:busy") == 0
+
+
+def test_task_params_of_tasks_test_that_are_no_params_are_refused(
+    tasks_test, redis_client: Client, capsys, caplog
+) -> None:
+    seen: list[str] = []
+    dag = looking("trial_params", seen, params={"dry_run": False})
+    tasks_test(dag, "work", "--task-params", '{"dry-run": true}')
+    assert (
+        "'dry-run' is not a param of this DAG; did you mean 'dry_run'?"
+        in caplog.text + capsys.readouterr().out
+    )
+    assert seen == []
+    dag = looking("trial_params", seen, params={"dry_run": False})
+    tasks_test(dag, "work", "--task-params", '{"dry_run": true}')
+    assert len(seen) == 1
 
 
 def test_tasks_test_of_a_run_that_is_at_work_is_refused(

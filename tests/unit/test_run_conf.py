@@ -69,3 +69,26 @@ def test_a_default_is_compared_as_the_form_sends_it() -> None:
 
 def test_a_key_that_the_file_allows() -> None:
     check({"ticket": 7, "dry_run": True}, allowed=["ticket"])
+
+
+@pytest.mark.parametrize("key", ["dry-run", "dryRun", "Max_Inactive_Days"])
+def test_a_slip_is_refused_in_any_dag(key: str) -> None:
+    with pytest.raises(RunConfError, match=f"'{key}' is not a param of this DAG; did you mean "):
+        run_conf.check_slips({key: True, "ticket": 7}, names=PARAMS, values=PARAMS)
+
+
+def test_a_dry_run_that_is_no_param_is_refused_in_any_dag() -> None:
+    with pytest.raises(RunConfError, match=r"'dry_run' is not a param of this DAG. It has no params"):
+        run_conf.check_slips({"dry_run": True}, names=(), values={})
+
+
+def test_a_param_that_does_not_arrive_is_refused_in_any_dag() -> None:
+    with pytest.raises(RunConfError, match="the conf sets 'dry_run', but the tasks see other values"):
+        run_conf.check_slips({"dry_run": True}, names=PARAMS, values=PARAMS)
+
+
+def test_keys_that_are_meant_for_others_are_none_of_our_business() -> None:
+    conf = {"ticket": 7, "days": 3, "dry_run": False}
+    run_conf.check_slips(conf, names=PARAMS, values=PARAMS)
+    run_conf.check_slips({"DryRun": 1}, names=PARAMS, values=PARAMS, allowed=["DryRun"])
+    run_conf.check_slips(None, names=(), values={})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from iam_watcher import run_conf
 from iam_watcher.errors import (
     ArchiveDamaged,
     BrakeError,
@@ -22,6 +23,7 @@ from iam_watcher.errors import (
     JobError,
     LockError,
     LockUnavailable,
+    RunConfError,
     TableError,
 )
 from iam_watcher.jobs import arguments
@@ -42,6 +44,7 @@ logger = get_logger(__name__)
 PERMANENT = (
     ArchiveDamaged,
     JobArgumentError,
+    RunConfError,
     ConnectionRefused,
     TableError,
     ClockError,
@@ -103,6 +106,7 @@ class DatabaseOperator(BaseOperator):
         from iam_watcher.lock import keepalive
 
         try:
+            _check_conf(context)
             with self._time_out_when_all_is_counted():
                 return self.perform(context)
         except FenceTaken as error:
@@ -208,6 +212,22 @@ class DatabaseOperator(BaseOperator):
         self._has_begun = True
         self._verify()
         return connect(self.mysql_conn_id, fence)
+
+
+def _check_conf(context: Context) -> None:
+    """Refuse a conf that does not say what it was meant to, in any DAG; a Watcher refuses more.
+
+    Raises:
+        RunConfError: see `run_conf.check_slips`.
+    """
+    run: Any = context.get("dag_run")
+    if run is None:
+        return
+    dag: Any = context["dag"]
+    # Not the names in context["params"]: Airflow puts each key of the conf there.
+    names = {*dag.params, *context["task"].params}
+    allowed = getattr(dag, "conf_keys", ())
+    run_conf.check_slips(run.conf, names=names, values=context["params"], allowed=allowed)
 
 
 def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | None = None) -> Connection:
