@@ -64,14 +64,20 @@ def check(dag: DAG, operator: Any) -> None:
     """Return if the task leaves its Watcher what that promises.
 
     Raises:
-        WatcherError: it is a job that would write although the form's `dry_run` is ticked, or a teardown by
-            which alone Airflow would judge the run.
+        WatcherError: it is a job that would write although the form's `dry_run` is ticked, a teardown by
+            which alone Airflow would judge the run, or a task with dates of its own.
     """
     if operator.is_teardown and operator.on_failure_fail_dagrun:
         raise WatcherError(
             f"{dag.dag_id!r}: task {operator.task_id!r} has on_failure_fail_dagrun=True. Airflow would judge "
             "the run by this teardown alone: a run whose work failed would be green. Remove it"
         )
+    for name in ("start_date", "end_date"):
+        if (date := getattr(operator, name)) != getattr(dag, name):
+            raise WatcherError(
+                f"{dag.dag_id!r}: task {operator.task_id!r} has the {name} {date}. Airflow would leave the "
+                "task out of runs outside of it, and such a run would be green; give it to the Watcher"
+            )
     if DRY_RUN not in dag.params or "is_dry_run" not in operator.template_fields:
         return
     mapped = isinstance(operator, MappedOperator)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.providers.standard.operators.bash import BashOperator
@@ -215,6 +215,31 @@ def test_a_teardown_by_which_alone_a_run_would_be_judged() -> None:
     said = r"'judged': task 'end' has on_failure_fail_dagrun=True.*Remove it"
     with pytest.raises(WatcherError, match=said), Watcher("judged", schedule=None):
         teardown(on_failure_fail_dagrun=True)
+
+
+@pytest.mark.parametrize("name", ["start_date", "end_date"])
+@pytest.mark.parametrize("where", ["task", "mapped", "default_args"])
+def test_a_task_that_airflow_would_leave_out_of_a_run(name: str, where: str) -> None:
+    """The other tasks work, and the run is green."""
+    own = {name: datetime(2020 if name == "end_date" else 2090, 1, 1, tzinfo=UTC)}
+    given = {"default_args": own, "start_date": datetime(2020, 1, 1, tzinfo=UTC)}
+
+    def build() -> None:
+        if where == "mapped":
+            BashOperator.partial(task_id="work", **own).expand(bash_command=["true"])
+        else:
+            EmptyOperator(task_id="work", **own if where == "task" else {})
+
+    dag = Watcher("dated", schedule=None, **given if where == "default_args" else {})
+    with pytest.raises(WatcherError, match=f"'dated': task 'work' has the {name} 20.*to the Watcher"), dag:
+        build()
+
+
+def test_dates_of_the_watcher_are_those_of_its_tasks() -> None:
+    dates = {"start_date": datetime(2020, 1, 1, tzinfo=UTC), "end_date": datetime(2090, 1, 1, tzinfo=UTC)}
+    with Watcher("dated", schedule=None, **dates) as dag:
+        EmptyOperator(task_id="work")
+    assert {(task.start_date, task.end_date) for task in dag.tasks} == {tuple(dates.values())}
 
 
 def test_setups_and_teardowns_of_ones_own_stand_inside_the_lock() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs import arguments
+from iam_watcher.jobs.server_errors import NOT_COMPARABLE, code_of
 from iam_watcher.jobs.where_times import UnfitValueError
 from iam_watcher.jobs.where_values import check_type, for_column
 
@@ -25,9 +26,6 @@ NULLS = frozenset({"is", "is not"})
 
 # The server looks whether it can compare the columns with the values, and reads no row.
 REHEARSAL = "SELECT 1 FROM {table} WHERE {condition} LIMIT 0"
-
-# Character sets or collations that don't go together; the last one is MySQL's.
-NOT_COMPARABLE = frozenset({1267, 1270, 1271, 3854})
 
 
 def check(conditions: Sequence[Condition]) -> None:
@@ -111,7 +109,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
         try:
             db.read(REHEARSAL.format(table=plan.table.quoted, condition=plan.eligible), plan.rows.values)
         except db.error as error:
-            if error.args and error.args[0] in NOT_COMPARABLE:
+            if code_of(error) in NOT_COMPARABLE:
                 raise TableError(
                     f"{argument} has a text that a column of {plan.table.name} can't hold: {error}"
                 ) from error

@@ -86,6 +86,9 @@ PROTECTED = frozenset({1216, 1217, 1451, 1452})
 """A foreign key refuses the statement, which alone is taken back. 1217 and 1216 come in place of 1451 and
 1452 if the account has no right on the other table."""
 
+NOT_COMPARABLE = frozenset({1267, 1270, 1271, 3854})
+"""Character sets or collations that don't go together; the last one is MySQL's."""
+
 INDEX_UNUSABLE = 1176  # it is set to be ignored (MySQL: invisible), and so can't be forced
 
 
