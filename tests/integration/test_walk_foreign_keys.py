@@ -114,6 +114,20 @@ def test_a_row_goes_when_what_referred_to_it_went_by_a_cascade_of_another(table,
     assert (done.changed, keys(table)) == (100, [])
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("young", [[], [100]], ids=["all", "all but the last"])
+def test_a_chain_that_is_too_deep_for_a_cascade_goes_from_its_end(scratch, session, in_tens, young):
+    """The server refuses to delete a row by which more than 15 others, one behind the other, would go."""
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age int NOT NULL, up int NULL,"
+        " FOREIGN KEY (up) REFERENCES t (id) ON DELETE CASCADE)"
+    )
+    scratch.run_many("INSERT INTO t VALUES (%s, 50, %s)", [(key, key - 1 or None) for key in range(1, 101)])
+    scratch.run_many("UPDATE t SET age = 150 WHERE id = %s", [[key] for key in young])
+    Walk(Transactions(session), OLD, pace=LEISURE).write()
+    assert keys(scratch) == []
+
+
 def statements(db, monkeypatch):
     """Return a list of how many statements each transaction had."""
     numbers, change, commit = [0], db.change, db.commit

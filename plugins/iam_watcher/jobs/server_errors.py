@@ -82,7 +82,16 @@ UNREACHABLE = {
 }
 """Why a server can't be reached at the moment → what to do."""
 
-PROTECTED = frozenset({1216, 1217, 1451, 1452})
+TOO_DEEP = frozenset(
+    {
+        1296,  # MariaDB's, which has this number for any error of a storage engine
+        3008,
+        6575,
+    }
+)
+"""Too many foreign keys with ON DELETE CASCADE stand in a chain."""
+
+PROTECTED = frozenset({1216, 1217, 1451, 1452}) | TOO_DEEP
 """A foreign key refuses the statement, which alone is taken back. 1217 and 1216 come in place of 1451 and
 1452 if the account has no right on the other table."""
 
