@@ -75,9 +75,13 @@ class AgeColumn:
             return int(moment.timestamp())
         if self.column.data_type == "timestamp":
             return moment.replace(tzinfo=None)
-        local = moment.astimezone(self.zone).replace(tzinfo=None)
-        # A DATE is a whole day: it is over before the cut-off only if the cut-off is on a later one.
-        return local.date() if self.column.data_type == "date" else local
+        local = moment.astimezone(self.zone)
+        if self.column.data_type == "date":
+            # A DATE is a whole day: it is over before the cut-off only if the cut-off is on a later one.
+            return local.date()
+        # Before a clock is set back, a value may mean a moment after that, and its row is not old yet.
+        wait = local.replace(fold=1).astimezone(UTC) - moment
+        return local.replace(tzinfo=None) - wait
 
     def moment_of(self, text: str) -> datetime | None:
         """Return what the server shows of a value as a moment; None for a date that no calendar has."""

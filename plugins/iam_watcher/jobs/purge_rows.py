@@ -50,7 +50,7 @@ class PurgeRowsOperator(TableJobOperator):
     :param age_unit: "date" for a TIMESTAMP, DATETIME or DATE column, "unix_seconds" for an integer one.
     :param age_timezone: the time zone of DATETIME and DATE columns, and of times in `where` that name
         none. In the hour that a clock is set back, values of a DATETIME column can mean two moments; the
-        later is assumed for the cut-off only.
+        later is assumed, so that no row goes too early.
     :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of
         = <> < <= > >= like, in, not in (and a list), is, is not (and None). A value that the column can't
         hold is refused before the first write. See "More conditions" in docs/jobs.md.
