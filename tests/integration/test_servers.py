@@ -181,7 +181,7 @@ def test_what_a_process_started_in_another_session_ends_with_it(tmp_path, parent
     process = Process("parent", ["bash", "-c", script], tmp_path / "log", cwd=tmp_path, stop_seconds=0.5)
     assert wait_until(lambda: any(_session(pid) == pid != process.pid for pid in process.members()), 5)
     child = int((tmp_path / "child").read_text())
-    assert len(session_members(child)) == 2
+    assert wait_until(lambda: len(session_members(child)) == 2, 5)
     process.stop()
     assert session_members(child) == []
     assert process.members() == []
