@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from airflow.sdk import DAG, TriggerRule, task
 from airflow.sdk.definitions._internal.contextmanager import DagContext
+from airflow.sdk.exceptions import AirflowException
 
 from iam_watcher import task_guard, timetables, watcher_arguments
 from iam_watcher.call_site import CallSite, named, without_our_frames
@@ -110,14 +111,13 @@ class Watcher(DAG):
     ) -> None:
         """Put the lock around the tasks of the body."""
         try:
-            if isinstance(error, IamWatcherError):
-                named(error, self.dag_id)
-                without_our_frames(error)
+            if isinstance(error, (IamWatcherError, AirflowException, TypeError, ValueError)):
+                without_our_frames(named(error, self.dag_id))
             if kind is None:
-                if not self.task_dict:
-                    raise WatcherError(f"{self.dag_id!r} has no task; put at least one inside its `with`")
                 self._guard()
                 self._inside = set(self.task_dict)
+        except WatcherError as wrong:
+            raise wrong.with_traceback(None)  # noqa: B904  as in `__init__`
         finally:
             super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
@@ -139,6 +139,8 @@ class Watcher(DAG):
         super().validate()  # type: ignore[no-untyped-call]
 
     def _guard(self) -> None:
+        if not self.task_dict:
+            raise WatcherError(f"{self.dag_id!r} has no task; put at least one inside its `with`")
         work, first, last = list(self.tasks), list(self.roots), list(self.leaves)
         for inner in work:
             task_guard.check(self, inner)

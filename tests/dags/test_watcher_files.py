@@ -79,13 +79,32 @@ def test_an_import_error_shows_the_line_of_the_file_and_the_watcher(tmp_path: Pa
     assert ": 'shown': " in shown
 
 
-def test_an_import_error_of_a_task_shows_its_line_and_the_watcher(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ('"purge", older_than_days=-3', "JobArgumentError: 'shown': "),
+        ('"purge", older_than=3', "TypeError: 'shown': Invalid arguments were passed"),
+        ('"purge", older_than_days=3, retries="x"', "TypeError: 'shown': 'retries' type must be int"),
+        ('"a b", older_than_days=3', "ValueError: 'shown': The key 'a b'"),
+    ],
+)
+def test_an_import_error_of_a_task_shows_its_line_and_the_watcher(
+    tmp_path: Path, arguments: str, error: str
+) -> None:
     body = "from iam_watcher.jobs.purge_rows import PurgeRowsOperator\n"
-    body += 'with Watcher("shown", schedule=None):\n    PurgeRowsOperator(task_id="purge", table="t", '
-    body += 'age_column="endedAt", older_than_days=-3)\n'
+    body += 'with Watcher("shown", schedule=None):\n'
+    body += f'    PurgeRowsOperator(table="t", age_column="endedAt", task_id={arguments})\n'
     shown = errors_of(tmp_path, body)
-    assert "JobArgumentError: 'shown': " in shown
-    assert shown.rindex('PurgeRowsOperator(task_id="purge"') > shown.rindex("File ")
+    assert error in shown
+    assert shown.rindex('PurgeRowsOperator(table="t"') > shown.rindex("File ")
+
+
+def test_an_import_error_of_all_tasks_together_shows_the_line_of_the_watcher(tmp_path: Path) -> None:
+    shown = errors_of(
+        tmp_path, 'with Watcher("shown", schedule=None):\n    EmptyOperator(task_id="acquire")\n'
+    )
+    assert '    with Watcher("shown", schedule=None):\n' in shown
+    assert "'shown' has a task or task group 'acquire'" in shown
 
 
 @pytest.mark.parametrize(
