@@ -72,6 +72,11 @@ def check_slips(
     check(conf, names=names, values=values, allowed={*allowed, *others})
 
 
+def named_dry_run(names: Collection[str]) -> list[str]:
+    """Return the names that people may take for `dry_run`, such as `dryRun`."""
+    return [name for name in names if _letters(name) == _letters(DRY_RUN)]
+
+
 def _json(value: Any) -> str:
     """Return what the value becomes in a conf: there, a tuple is a list, and 1 is not true."""
     return json.dumps(value, sort_keys=True, default=str)

@@ -78,13 +78,15 @@ def check(dag: DAG, operator: Any) -> None:
                 f"{dag.dag_id!r}: task {operator.task_id!r} has the {name} {date}. Airflow would leave the "
                 "task out of runs outside of it, and such a run would be green; give it to the Watcher"
             )
-    if DRY_RUN not in dag.params or "is_dry_run" not in operator.template_fields:
+    if "is_dry_run" not in operator.template_fields:
         return
     mapped = isinstance(operator, MappedOperator)
-    if (operator.partial_kwargs.get(DRY_RUN, False) if mapped else operator.is_dry_run) is False:
+    if (operator.partial_kwargs.get(DRY_RUN, False) if mapped else operator.is_dry_run) is not False:
+        return
+    for name in run_conf.named_dry_run(dag.params):
         raise WatcherError(
-            f"{dag.dag_id!r}: task {operator.task_id!r} would change rows although the param {DRY_RUN} is "
-            f'set; give the task {DRY_RUN}="{{{{ params.{DRY_RUN} }}}}", or remove the param'
+            f"{dag.dag_id!r}: task {operator.task_id!r} would change rows although the param {name} is set; "
+            f'give the task {DRY_RUN}="{{{{ params.{name} }}}}", or remove the param'
         )
 
 

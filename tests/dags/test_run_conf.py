@@ -92,6 +92,16 @@ def test_a_slip_in_a_dag_that_is_no_watcher(run_dag, rows, monkeypatch) -> None:
     assert (run_dag(plain("plain_real", **form)).state, rows()) == ("success", 0)
 
 
+@pytest.mark.parametrize("name", ["dry_run", "dryRun"])
+def test_a_dry_run_that_the_task_of_a_plain_dag_does_not_ask_for(run_dag, rows, caplog, capsys, name) -> None:
+    with DAG("plain_unasked", schedule=None, params={name: FORM["dry_run"]}) as dag:
+        PurgeRowsOperator(task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=30)
+    run = run_dag(dag, run_conf={name: True})
+    assert (run.state, rows()) == ("failed", OLD)
+    said = f"the param {name} is set, but the task 'purge' does not ask for it"
+    assert said in caplog.text + capsys.readouterr().out
+
+
 def test_what_is_right_works(run_dag, rows) -> None:
     assert states(run_dag(purge("conf_dry"), run_conf={"dry_run": True, "days": 31}))["run"] == "success"
     assert rows() == OLD

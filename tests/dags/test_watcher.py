@@ -182,6 +182,17 @@ def test_the_tasks_own_pre_execute_still_runs() -> None:
     assert own in [cell.cell_contents for cell in work._pre_execute_hook.__closure__]
 
 
+@pytest.mark.parametrize("name", ["dryRun", "Dry_run"])
+def test_a_form_may_spell_dry_run_otherwise(name: str) -> None:
+    with (
+        pytest.raises(
+            WatcherError, match=rf"change rows although the param {name} is set; give the task dry_run"
+        ),
+        Watcher("dry_form", schedule="@daily", params={name: False}),
+    ):
+        PurgeRowsOperator(task_id="purge", table="t", age_column="a", older_than_days=1)
+
+
 def test_a_job_that_would_write_although_the_form_says_dry_run() -> None:
     said = r"""'deaf': task 'purge' would change rows.*dry_run="{{ params.dry_run }}\""""
     with pytest.raises(WatcherError, match=said), Watcher("deaf", schedule=None, params={"dry_run": False}):

@@ -106,7 +106,7 @@ class DatabaseOperator(BaseOperator):
         from iam_watcher.lock import keepalive
 
         try:
-            _check_conf(context)
+            self._check_conf(context)
             with self._time_out_when_all_is_counted():
                 return self.perform(context)
         except FenceTaken as error:
@@ -120,6 +120,29 @@ class DatabaseOperator(BaseOperator):
             raise  # Redis may be back at the next try.
         except PERMANENT as error:
             raise AirflowFailException(str(error)) from error
+
+    def _check_conf(self, context: Context) -> None:
+        """Refuse a conf that does not do what it was meant to, in any DAG; a Watcher refuses more.
+
+        Raises:
+            RunConfError: see `run_conf.check_slips`; or a param says that this is a dry run, and it is none.
+        """
+        run: Any = context.get("dag_run")
+        if run is None:
+            return
+        dag: Any = context["dag"]
+        params = context["params"]
+        # Not the names in `params`: Airflow puts each key of the conf there.
+        names = {*dag.params, *context["task"].params}
+        allowed = getattr(dag, "conf_keys", ())
+        run_conf.check_slips(run.conf, names=names, values=params, allowed=allowed)
+        is_dry_run = arguments.flag(run_conf.DRY_RUN, getattr(self, "is_dry_run", False))
+        for name in run_conf.named_dry_run(names):
+            if params[name] is True and not is_dry_run:
+                raise RunConfError(
+                    f"the param {name} is set, but the task {self.task_id!r} does not ask for it; give the "
+                    f'task {run_conf.DRY_RUN}="{{{{ params.{name} }}}}"'
+                )
 
     def on_kill(self) -> None:
         """Stop before the next transaction."""
@@ -212,22 +235,6 @@ class DatabaseOperator(BaseOperator):
         self._has_begun = True
         self._verify()
         return connect(self.mysql_conn_id, fence)
-
-
-def _check_conf(context: Context) -> None:
-    """Refuse a conf that does not say what it was meant to, in any DAG; a Watcher refuses more.
-
-    Raises:
-        RunConfError: see `run_conf.check_slips`.
-    """
-    run: Any = context.get("dag_run")
-    if run is None:
-        return
-    dag: Any = context["dag"]
-    # Not the names in context["params"]: Airflow puts each key of the conf there.
-    names = {*dag.params, *context["task"].params}
-    allowed = getattr(dag, "conf_keys", ())
-    run_conf.check_slips(run.conf, names=names, values=context["params"], allowed=allowed)
 
 
 def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | None = None) -> Connection:
