@@ -72,11 +72,11 @@ def check(dag: DAG, operator: Any) -> None:
             f"{dag.dag_id!r}: task {operator.task_id!r} has on_failure_fail_dagrun=True. Airflow would judge "
             "the run by this teardown alone: a run whose work failed would be green. Remove it"
         )
-    for name in ("start_date", "end_date"):
+    for name, cure in (("start_date", "Give it to the Watcher"), ("end_date", "Remove it")):
         if (date := getattr(operator, name)) != getattr(dag, name):
             raise WatcherError(
                 f"{dag.dag_id!r}: task {operator.task_id!r} has the {name} {date}. Airflow would leave the "
-                "task out of runs outside of it, and such a run would be green; give it to the Watcher"
+                f"task out of runs outside of it, and such a run would be green. {cure}"
             )
     if "is_dry_run" not in operator.template_fields:
         return

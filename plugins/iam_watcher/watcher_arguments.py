@@ -19,6 +19,10 @@ REFUSED = {
         "lease ends; use execution_timeout on a task and the lock's wait"
     ),
     "catchup": "is not for a Watcher: it works on now and has no past to catch up with",
+    "end_date": (
+        "would make a run green that is triggered after it: Airflow leaves all tasks out. Remove it, and "
+        "pause the watcher when its time is over"
+    ),
     "fail_fast": (
         "turns a failed run green: Airflow skips the tasks after the one that failed, and judges the run by "
         "them. Remove it; tasks after one that failed don't run anyway"

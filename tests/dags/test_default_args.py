@@ -95,7 +95,7 @@ IDENTITY = {"self", "kwargs", "task_id", "dag", "default_args", "task_group"}
 CHANGING = {"_dag", "_pre_execute_hook", "task_group", "_BaseOperator__init_kwargs"}
 # Airflow makes these the DAG's, and so every task's.
 OF_THE_DAG = {"params", "start_date"}
-# A task with another one than its Watcher's is refused.
+# A task with one is refused.
 REFUSED = {"end_date"}
 # On the body's task: the guard is around the first, the second is set by Airflow nowhere, a first task
 # has no use for the third.
@@ -166,7 +166,6 @@ OF_A_DAG: dict[str, Any] = {
     "description": "text",
     "disable_bundle_versioning": True,
     "doc_md": "text",
-    "end_date": datetime(2090, 1, 2, tzinfo=UTC),
     "is_paused_upon_creation": False,
     "jinja_environment_kwargs": {"keep_trailing_newline": True},
     "max_active_tasks": 1,
@@ -186,7 +185,16 @@ OF_A_DAG: dict[str, Any] = {
 }
 # A Watcher refuses or checks these itself, see test_watcher.py.
 CHECKED = {
-    *("catchup", "dagrun_timeout", "default_args", "fail_fast", "max_active_runs", "schedule", "tags"),
+    *(
+        "catchup",
+        "dagrun_timeout",
+        "default_args",
+        "end_date",
+        "fail_fast",
+        "max_active_runs",
+        "schedule",
+        "tags",
+    ),
     "task_group",
 }
 
@@ -207,8 +215,8 @@ def test_an_argument_of_a_dag_is_honoured_and_leaves_the_lock_alone(name: str) -
     assert getattr(dag, name) == getattr(same, name)
     for own in ("acquire", "release"):
         mine, theirs = (vars(one.task_dict[own]) for one in (dag, plain))
-        of_the_dag = {*OF_THE_DAG, "end_date"} & {name}
-        assert {key for key in mine if key not in CHANGING and mine[key] != theirs[key]} <= of_the_dag
+        changed = {key for key in mine if key not in CHANGING and mine[key] != theirs[key]}
+        assert changed <= OF_THE_DAG & {name}
 
 
 def test_the_queue_of_the_locks_tasks_can_be_set_after_the_with() -> None:

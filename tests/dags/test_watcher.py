@@ -78,6 +78,7 @@ def test_a_native_timetable_passes_through() -> None:
         ),
         ({"dagrun_timeout": timedelta(0)}, "dagrun_timeout=.* would skip the release"),
         ({"catchup": True}, "catchup=True"),
+        ({"end_date": datetime(2090, 1, 1, tzinfo=UTC)}, "would make a run green that is triggered after it"),
         ({"fail_fast": True}, "fail_fast=True turns a failed run green"),
         (
             {"task_group": TaskGroup("group", dag=DAG("other", schedule=None))},
@@ -228,9 +229,11 @@ def test_a_teardown_by_which_alone_a_run_would_be_judged() -> None:
         teardown(on_failure_fail_dagrun=True)
 
 
-@pytest.mark.parametrize("name", ["start_date", "end_date"])
+@pytest.mark.parametrize(
+    ("name", "cure"), [("start_date", "Give it to the Watcher"), ("end_date", "Remove it")]
+)
 @pytest.mark.parametrize("where", ["task", "mapped", "default_args"])
-def test_a_task_that_airflow_would_leave_out_of_a_run(name: str, where: str) -> None:
+def test_a_task_that_airflow_would_leave_out_of_a_run(name: str, cure: str, where: str) -> None:
     """The other tasks work, and the run is green."""
     own = {name: datetime(2020 if name == "end_date" else 2090, 1, 1, tzinfo=UTC)}
     given = {"default_args": own, "start_date": datetime(2020, 1, 1, tzinfo=UTC)}
@@ -242,15 +245,15 @@ def test_a_task_that_airflow_would_leave_out_of_a_run(name: str, where: str) -> 
             EmptyOperator(task_id="work", **own if where == "task" else {})
 
     dag = Watcher("dated", schedule=None, **given if where == "default_args" else {})
-    with pytest.raises(WatcherError, match=f"'dated': task 'work' has the {name} 20.*to the Watcher"), dag:
+    with pytest.raises(WatcherError, match=f"'dated': task 'work' has the {name} 20.*green. {cure}"), dag:
         build()
 
 
-def test_dates_of_the_watcher_are_those_of_its_tasks() -> None:
-    dates = {"start_date": datetime(2020, 1, 1, tzinfo=UTC), "end_date": datetime(2090, 1, 1, tzinfo=UTC)}
-    with Watcher("dated", schedule=None, **dates) as dag:
+def test_the_start_date_of_the_watcher_is_that_of_its_tasks() -> None:
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    with Watcher("dated", schedule=None, default_args={"start_date": start}) as dag:
         EmptyOperator(task_id="work")
-    assert {(task.start_date, task.end_date) for task in dag.tasks} == {tuple(dates.values())}
+    assert {task.start_date for task in (dag, *dag.tasks)} == {start}
 
 
 def test_setups_and_teardowns_of_ones_own_stand_inside_the_lock() -> None:
