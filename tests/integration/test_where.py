@@ -328,6 +328,20 @@ def test_a_time_that_a_clock_change_makes_unclear_needs_an_offset(scratch, match
     assert matching(("at", "<", datetime(2026, 10, 25, 2, 32, tzinfo=BERLIN, fold=1)), zone=BERLIN) == {1, 2}
 
 
+def test_a_time_that_a_column_without_offsets_has_twice_is_refused(scratch, matching):
+    """Rows of 02:10 would be before 02:30+02:00, also those that were written 40 minutes after it."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, at datetime NULL)")
+    scratch.run(
+        "INSERT INTO t VALUES (1, '2026-10-25 01:59:59'), (2, '2026-10-25 02:10'), (3, '2026-10-25 03:00')"
+    )
+    for twice in ("2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00", "2026-10-25T00:00:00Z"):
+        with pytest.raises(TableError, match="a clock change in Europe/Berlin repeats this one"):
+            matching(("at", "<", twice), zone=BERLIN)
+    assert matching(("at", "<", "2026-10-24T23:59:59.5Z"), zone=BERLIN) == {1}
+    assert matching(("at", "<", "2026-10-25T02:00:00Z"), zone=BERLIN) == {1, 2}
+    assert matching(("at", "<", "2026-03-29T01:00:00Z"), zone=BERLIN) == set()
+
+
 def purge(**options):
     arguments = {"task_id": "purge", "table": "t", "age_column": "age", "older_than_days": 10, **options}
     return PurgeRowsOperator(mysql_conn_id="scratch", **arguments)

@@ -102,7 +102,7 @@ def _local(value: datetime, column: Column, zone: tzinfo) -> datetime:
     with suppress(OverflowError):
         if column.data_type == "timestamp":
             return (value if value.tzinfo else _in_zone(value, zone)).astimezone(UTC).replace(tzinfo=None)
-        return value.astimezone(zone).replace(tzinfo=None) if value.tzinfo else value
+        return _on_its_clock(value, zone) if value.tzinfo else value
     raise UnfitValueError("a time before the year 10000")
 
 
@@ -111,6 +111,15 @@ def _in_zone(value: datetime, zone: tzinfo) -> datetime:
     if first.utcoffset() != second.utcoffset():
         raise UnfitValueError(f"a time with an offset: a clock change in {zone} makes this one unclear")
     return first
+
+
+def _on_its_clock(value: datetime, zone: tzinfo) -> datetime:
+    local = value.astimezone(zone)
+    if local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset():
+        raise UnfitValueError(
+            f"another time: a clock change in {zone} repeats this one, and the column has both"
+        )
+    return local.replace(tzinfo=None)
 
 
 def _within(value: datetime, column: Column) -> datetime:
