@@ -10,12 +10,15 @@ from datetime import timedelta
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
+from fsspec.implementations.local import LocalFileSystem
 
 from iam_watcher.errors import JobError, LockLost
+from iam_watcher.jobs.announce import SECRET_CHANGED
 from iam_watcher.jobs.archive import Archive
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.lock import keepalive
 from tests.integration.conftest import TaskInstance, numbers
@@ -145,6 +148,38 @@ def test_a_time_out_ends_an_upload_that_hangs(iam, run_dag, released, tmp_path, 
         purge_with_archive(f"file://{tmp_path}", task_id="work", execution_timeout=timedelta(seconds=2))
     assert timed_out_report(run_dag(dag))["changed"] == 0
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 300
+
+
+@pytest.mark.parametrize("hanging", ["announce._publish", "archive.Archive.close"])
+def test_a_time_out_ends_what_hangs_after_the_last_row(
+    iam, run_dag, released, redis_client, tmp_path, monkeypatch, hanging
+):
+    """All rows are committed and counted by then."""
+    fill(iam, 300)
+    monkeypatch.setattr(f"iam_watcher.jobs.{hanging}", lambda *_: released.wait(20))
+    with DAG("hanging_end", schedule=None) as dag:
+        purge_with_archive(
+            f"file://{tmp_path}",
+            task_id="work",
+            announce=SECRET_CHANGED,
+            execution_timeout=timedelta(seconds=2),
+        )
+    assert timed_out_report(run_dag(dag))["changed"] == 300
+
+
+def test_a_time_out_ends_a_listing_that_hangs(iam, run_dag, released, tmp_path, monkeypatch, caplog, capsys):
+    monkeypatch.setattr(LocalFileSystem, "ls", lambda *_, **__: released.wait(20))
+    with DAG("hanging_listing", schedule=None) as dag:
+        RestoreRowsOperator(
+            task_id="work",
+            path=f"file://{tmp_path}/run",
+            archive=f"file://{tmp_path}",
+            tables=["policy_audit"],
+            execution_timeout=timedelta(seconds=2),
+        )
+    (ti,) = run_dag(dag).get_task_instances()
+    assert ti.state == "failed"
+    assert "AirflowTaskTimeout" in caplog.text + capsys.readouterr().out
 
 
 @pytest.fixture
