@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -243,6 +244,20 @@ def test_a_job_that_was_stopped_past_its_lease_does_not_go_on(process, redis_cli
     )
     assert redis_client.get("clean") is None
     assert not (tmp_path / "sigterm").exists()
+
+
+def test_a_mark_counts_from_before_the_question_and_not_to_its_last_millisecond(
+    redis_client: Client, redis_server: Redis, monkeypatch
+) -> None:
+    """Redis counts in whole milliseconds: there the mark may end a little earlier."""
+    clock = iter([100.0])
+    lease = lease_on(redis_server)
+    assert lease.acquire()
+    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(keepalive, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        alive.beat()
+    assert alive._marked_until <= 100 + keepalive.BUSY_TTL - 0.002
 
 
 @pytest.mark.parametrize("meanwhile", ["its lock is freed", "a retry begins"])

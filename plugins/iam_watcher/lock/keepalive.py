@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from iam_watcher.errors import LockError, LockLost, LockUnavailable
+from iam_watcher.lock.lease import valid_until
 from iam_watcher.lock.outcome import Renewal
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class KeepAlive:
                 # A Redis that lost its keys: ours again, and no one had it between.
                 answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
         if answer is Renewal.RENEWED:
-            self._marked_until = started + BUSY_TTL
+            self._marked_until = valid_until(started, BUSY_TTL)
         else:
             raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {LOST_BECAUSE[answer]}")
 

@@ -51,6 +51,16 @@ DRIFT_FLOOR = 0.002  # seconds: Redis expires keys in steps of a millisecond, ro
 TRIES = 2  # of an acquisition that a majority granted too late: the process may have stood still
 
 
+def valid_until(asked: float, ttl: float) -> float:
+    """Return until when a process may count on what Redis keeps for `ttl` seconds, by the monotonic clock.
+
+    Args:
+        asked: the time of that clock before Redis was asked.
+        ttl: in seconds.
+    """
+    return asked + ttl * (1 - DRIFT_FACTOR) - DRIFT_FLOOR
+
+
 class Lease(Observer):
     """One owner's claim to one key, over one Redis client or several independent ones.
 
@@ -286,4 +296,4 @@ class Lease(Observer):
             self._raise_unavailable(0, late)
 
     def _extend(self, started: float) -> None:
-        self._valid_until = started + self.ttl * (1 - DRIFT_FACTOR) - DRIFT_FLOOR
+        self._valid_until = valid_until(started, self.ttl)
