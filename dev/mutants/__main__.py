@@ -29,7 +29,7 @@ from dev.mutants.mutations import Mutation, mutations
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / ".run" / "mutants"
 CORE = ("plugins/iam_watcher/jobs", "plugins/iam_watcher/lock", "plugins/iam_watcher/schedule")
-TESTS = ("tests/unit", "tests/contract", "tests/integration")
+TESTS = ("tests/unit", "tests/contract", "tests/integration", "tests/dags")
 COPIED = ("plugins", "tests", "dev", "include", "dags", "docs", "bench", "pyproject.toml", "README.md")
 WORKERS = 2
 LONGEST = 40.0  # seconds of tests for one change, by their usual time

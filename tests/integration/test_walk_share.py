@@ -56,8 +56,9 @@ def test_it_grows_to_one_and_says_one_at_the_end_only(keys, session, monkeypatch
     assert all(0 <= share < 1 for share in told[:-1])
 
 
-def test_a_walk_that_goes_on_has_the_way_up_to_there_done(scratch, session, monkeypatch):
+@pytest.mark.parametrize("step", [1, 10])
+def test_a_walk_that_goes_on_has_the_way_up_to_there_done(scratch, session, monkeypatch, step):
     scratch.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
-    scratch.run_many("INSERT INTO t VALUES (%s)", [(key,) for key in KEYS["dense"]])
-    told = shares(session, monkeypatch, expected=ROWS, after=400)
+    scratch.run_many("INSERT INTO t VALUES (%s)", [(step * key,) for key in KEYS["dense"]])
+    told = shares(session, monkeypatch, expected=ROWS, after=400 * step)
     assert [share for _, share in told] == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], abs=0.01)
