@@ -143,7 +143,8 @@ class _Finder:
         match node:
             case ast.Expr() | ast.AugAssign():
                 yield self._mutation(node, scope, "pass")
-            case ast.Return(value) if value is not None and self._text(value) != "None":
+            # For its caller, None is as good as False.
+            case ast.Return(value) if value is not None and self._text(value) not in ("None", "False"):
                 yield self._mutation(node, scope, "return None")
 
     def _in_text(self, node: ast.AST, scope: str) -> Iterator[Mutation]:
@@ -206,7 +207,12 @@ def _is_left_alone(node: ast.AST, scope: str) -> bool:
 
 
 def _is_number(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+    match node:
+        case ast.Call(func=ast.Name("timedelta"), args=args, keywords=keywords):
+            return all(map(_is_number, (*args, *(keyword.value for keyword in keywords))))
+        case ast.Constant(int() | float()):
+            return True
+    return False
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import x
 TIMEOUT = 5.0
+PATIENCE = timedelta(seconds=30)
 LEAST, MOST = 1, 2
 CODES = {1205: "a"}
 QUERY = "SELECT a FROM t WHERE a < 1 AND b = 2 FOR UPDATE"
@@ -18,6 +19,8 @@ def f(value: int = 3) -> bool:
     if not value or value >= 7:
         raise ValueError(value * 2)
     value -= 1
+    if not value:
+        return False
     work(value, True)
     return value % 2
 '''
@@ -38,6 +41,7 @@ def test_what_is_changed(tmp_path):
         "f: 7 -> 8",
         "f: value -= 1 -> pass",
         "f: 1 -> 2",
+        "f: False -> True",
         "f: work(value, True) -> pass",
         "f: True -> False",
         "f: return value % 2 -> return None",
@@ -45,7 +49,7 @@ def test_what_is_changed(tmp_path):
         "f: 2 -> 3",
     }
     (lock,) = (mutation for mutation in found if mutation.was == " FOR UPDATE")
-    assert lock.line == 8
+    assert lock.line == 9
     assert lock.applied(SOURCE) == SOURCE.replace(" FOR UPDATE", "")
 
 
