@@ -210,6 +210,8 @@ def _is_number(node: ast.AST) -> bool:
     match node:
         case ast.Call(func=ast.Name("timedelta"), args=args, keywords=keywords):
             return all(map(_is_number, (*args, *(keyword.value for keyword in keywords))))
+        case ast.BinOp(left, _, right):
+            return _is_number(left) and _is_number(right)
         case ast.Constant(int() | float()):
             return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,6 +63,17 @@ def test_mapped_and_parallel_tasks_each_work_under_the_lock(run_dag, redis_clien
     run = run_dag(dag)
     assert set(states(run).values()) == {"success"}
     assert redis_client.get("clean") is None
+
+
+def test_a_task_that_does_not_stop_by_itself_has_a_thread_that_ends_it(run_dag, redis_client: Client) -> None:
+    with Watcher("run_ended_in_time", schedule=None, lock=BRIEF) as dag:
+
+        @task
+        def work() -> int:
+            return [thread.name for thread in threading.enumerate()].count("keepalive-clean")
+
+        work()
+    assert xcom(run_dag(dag), "work") == 2
 
 
 def test_a_task_that_the_skip_does_not_reach_does_not_run_without_the_lock(

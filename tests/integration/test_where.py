@@ -57,6 +57,7 @@ TYPES = {
         ["0.10", "0.30", "12345678901234567890.12"],
         [0.1, 0.3, Decimal("12345678901234567890.12")],
     ),
+    "price": ("decimal(5,2) unsigned", ["0.00", "0.50", "999.99"], [0, 0.5, Decimal("999.99")]),
     "float": ("float", ["0.1", "0.2", "0.3"], [0.1, 0.2, Decimal("0.3")]),
     "double": ("double", ["0.1", "0.2", "1e300"], [0.1, 0.2, 1e300]),
     "bit": ("bit(9)", ["b'0'", "b'101'", "b'111111111'"], [0, 5, 511]),
@@ -266,6 +267,8 @@ NO_DATE = "expected a date or a time such as"
         ("bit", "=", 512, "from 0 to 511"),
         ("year", "=", 70, "from 1901 to 2155"),
         ("decimal", "<", Decimal(10) ** 28, "the column can hold"),
+        ("price", ">", Decimal("-0.01"), "the column can hold"),
+        ("price", "<", 1000, "the column can hold"),
         ("float", "<", 1e39, "the column can hold"),
         ("double", "<", 10**400, "the column can hold"),
         # A number made a text column be compared as a number.

@@ -8,7 +8,7 @@ SOURCE = '''"""A docstring with a < b."""
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import x
-TIMEOUT = 5.0
+TIMEOUT, MOST_BYTES = 5.0, 8 * 2**20
 PATIENCE = timedelta(seconds=30)
 LEAST, MOST = 1, 2
 CODES = {1205: "a"}
