@@ -199,7 +199,7 @@ def below(name: str, value: object, location: str) -> str:
 def _refuse_credentials(name: str, value: object) -> None:
     """Refuse a URL with a password, or with the signature of a signed URL, without showing it.
 
-    It would stand in the log, and in the reports if it were taken.
+    The log and the run reports would show it.
     """
     if _CREDENTIALS.match(str(value)):
         raise JobArgumentError(

@@ -1,6 +1,6 @@
 """A dry run: which rows the real run would change, and what else would become of it.
 
-A few of the rows stand in the run report. All of them stand in a list below the location of archives, in
+The run report shows a few of the rows. A list of all rows is written below the location of archives, in
 the format of an archive. It lies in a folder of its own: nothing in it is to be restored.
 """
 
