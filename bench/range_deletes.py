@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from iam_watcher.jobs.session import set_up
+from iam_watcher.database.session import set_up
 
 if TYPE_CHECKING:
     from dev.servers import MariaDB

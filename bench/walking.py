@@ -6,20 +6,20 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.jobs.archive import Archive
-from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.archive.storage import Folder
+from iam_watcher.archive.writer import Archive
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.session import read_now, set_up
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.session import read_now, set_up
-from iam_watcher.jobs.storage import Folder
-from iam_watcher.jobs.tally import tally
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk.tally import tally
+from iam_watcher.walk.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dev.servers import MariaDB
-    from iam_watcher.jobs.base import TableJobOperator
+    from iam_watcher.jobs.table_job.operator import TableJobOperator
 
 
 class TimedTransactions(Transactions):

@@ -18,8 +18,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from dev.soak.witness import Event, Witness, now
+from iam_watcher.database.database_lock import Fence
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.jobs.fence import Fence
 from iam_watcher.lock import SHORTEST_LEASE, keepalive
 from iam_watcher.lock.hook import TIMEOUT_SHARE, reconnect_once
 from iam_watcher.lock.keepalive import KeepAlive

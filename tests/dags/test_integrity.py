@@ -59,7 +59,7 @@ def test_every_watcher_is_guarded(bag, dag_id: str) -> None:
         if task not in (acquire, release):
             assert "acquire" in task.get_flat_relative_ids(upstream=True)
             assert "release" in task.get_flat_relative_ids(upstream=False)
-            assert task._pre_execute_hook.__module__ == "iam_watcher.task_guard"
+            assert task._pre_execute_hook.__module__ == "iam_watcher.watcher_dag.task_guard"
             assert task.retries == 2
 
 

@@ -112,7 +112,7 @@ def test_an_import_error_of_all_tasks_together_shows_the_line_of_the_watcher(tmp
     [
         ("iam_watcher", 'lock = Lock("clean", lease=5)'),
         ("iam_watcher", 'lock = Lock("a b")'),
-        ("iam_watcher.jobs.pace", "pace = Pace(target=0.1, duty=7)"),
+        ("iam_watcher.jobs.throttle", "pace = Pace(target=0.1, duty=7)"),
         ("iam_watcher.jobs.throttle", 'throttle = Throttle(max_threads_running="5")'),
         ("iam_watcher.jobs.announce", 'announcement = Announcement("")'),
     ],

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dev.databases import MySQL
-from iam_watcher.jobs.session import set_up
+from iam_watcher.database.session import set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dev.servers import DatabaseServer
-    from iam_watcher.jobs.base import TableJobOperator
+    from iam_watcher.jobs.table_job.operator import TableJobOperator
 
 
 class Database:

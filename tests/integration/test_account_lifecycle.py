@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
+import iam_watcher.database.hook  # noqa: F401  else each worker would import it when its time runs already
+from iam_watcher.accounts.undo_record import DisabledUsers
+from iam_watcher.archive import reader as archive_reader
+from iam_watcher.archive import writer as archive
+from iam_watcher.database import transactions as transaction
 from iam_watcher.errors import ArchiveError
-from iam_watcher.jobs import archive, archive_reader, transaction
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from iam_watcher.jobs.disabled_users import DisabledUsers
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_announce import heard

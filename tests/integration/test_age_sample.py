@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from iam_watcher.jobs import age_sample
-from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.table_job import age_sample
 from tests.integration.conftest import numbers
 
 NOW = "UNIX_TIMESTAMP()"

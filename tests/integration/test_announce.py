@@ -139,10 +139,11 @@ def test_a_killed_run_is_published_for_until_its_mark_is_old(redis_client, heard
 
 KILLED_AFTER_ITS_FIRST_COMMIT = """
     import os, signal
-    from iam_watcher.jobs import pace, transaction
+    from iam_watcher.database import transactions as transaction
+    from iam_watcher.walk import pace
     from iam_watcher.jobs.announce import SECRET_CHANGED
     from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-    from iam_watcher.jobs.walk import Walk
+    from iam_watcher.walk.walk import Walk
 
     write = Walk._write
 

@@ -11,13 +11,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
+from iam_watcher.archive import reader as archive_reader
+from iam_watcher.archive import writer as archive
+from iam_watcher.archive.storage import Folder
 from iam_watcher.errors import ArchiveError
-from iam_watcher.jobs import archive, archive_reader
-from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.storage import Folder
-from iam_watcher.jobs.walk import Walk
-from iam_watcher.jobs.writer import Writer
+from iam_watcher.walk.pace import Pace
+from iam_watcher.walk.walk import Walk
+from iam_watcher.walk.writer import Writer
 from tests.integration.conftest import TaskInstance, numbers
 
 OLD = "UTC_TIMESTAMP() - INTERVAL 365 DAY"

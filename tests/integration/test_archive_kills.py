@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
-from iam_watcher.jobs.archive import Archive
-from iam_watcher.jobs.walk import Walk
+import iam_watcher.database.hook  # noqa: F401  else each worker would import it when its time runs already
+from iam_watcher.archive.writer import Archive
+from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import UNHURRIED, fill, kept, location, purge
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.archive import reader as archive_reader
+from iam_watcher.archive.reader import find, verify
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
-from iam_watcher.jobs import archive_reader
-from iam_watcher.jobs.archive_reader import find, verify
 from tests.integration.test_archive import UNHURRIED, fill, kept, purge
 from tests.integration.test_restore_rows import everything, restore
 

@@ -12,9 +12,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
+from iam_watcher.archive import storage
+from iam_watcher.archive import writer as archive
+from iam_watcher.archive.storage import Folder
 from iam_watcher.errors import ArchiveError
-from iam_watcher.jobs import archive, storage
-from iam_watcher.jobs.storage import Folder
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import UNHURRIED, fill, purge
 from tests.integration.test_restore_rows import restore

@@ -8,8 +8,8 @@ import pytest
 
 from dev.databases import MySQL
 from dev.servers import chosen_database
+from iam_watcher.database.session import set_up
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
-from iam_watcher.jobs.session import set_up
 from tests.integration.conftest import Database, binlog_position, follow, numbers
 from tests.integration.test_account_lifecycle import disable, enable, secret
 from tests.integration.test_archive import YOUNG, fill, location, purge

@@ -13,10 +13,12 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 
-from iam_watcher.jobs import bookmark, pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.table_run import TableRun
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.jobs.table_job import position as bookmark
+from iam_watcher.jobs.table_job.run import TableRun
+from iam_watcher.task_variable import task_variable
+from iam_watcher.walk import pace
+from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 
 
@@ -25,7 +27,7 @@ def table(scratch, monkeypatch, airflow_db):
     """1,000 rows, all to be deleted, in chunks of 100; no run before has left a position."""
     Variable.delete("iam_watcher:position:purging:purge")  # noqa: AIR311  the SDK's works in a task only
     monkeypatch.setattr(pace, "MOST_ROWS", 100)
-    monkeypatch.setattr("iam_watcher.jobs.walk.ChunkSize", lambda target: pace.ChunkSize(target, rows=100))
+    monkeypatch.setattr("iam_watcher.walk.walk.ChunkSize", lambda target: pace.ChunkSize(target, rows=100))
     scratch.run("CREATE TABLE t (id bigint unsigned PRIMARY KEY, age timestamp NOT NULL)")
     scratch.run(f"INSERT INTO t SELECT seq, UTC_TIMESTAMP() - INTERVAL 20 DAY FROM {numbers(1000)}")
     return scratch
@@ -219,10 +221,10 @@ def test_a_time_budget_that_is_over_at_once_leaves_all_to_the_next_run(table, ru
 
 def test_each_of_several_mapped_tasks_has_a_place_of_its_own():
     context = {"ti": SimpleNamespace(dag_id="d", task_id="t", map_index=-1)}
-    names = {bookmark.variable(bookmark.VARIABLE, context)}
+    names = {task_variable(bookmark.VARIABLE, context)}
     for number in range(3):
         context["ti"].map_index = number
-        names.add(bookmark.variable(bookmark.VARIABLE, context))
+        names.add(task_variable(bookmark.VARIABLE, context))
     assert names == {f"iam_watcher:position:d:t{end}" for end in ("", ":0", ":1", ":2")}
 
 
@@ -241,7 +243,7 @@ def test_the_count_for_the_brake_does_not_use_up_the_time_limit(table, run_dag, 
     def count_for_ten_minutes(run, *arguments):
         count(run, *arguments)
         clock = time.monotonic
-        monkeypatch.setattr("iam_watcher.jobs.walk.time.monotonic", lambda: clock() + 600)
+        monkeypatch.setattr("iam_watcher.walk.walk.time.monotonic", lambda: clock() + 600)
 
     monkeypatch.setattr(TableRun, "_tally", count_for_ten_minutes)
     table.run("INSERT INTO t VALUES (1001, UTC_TIMESTAMP())")

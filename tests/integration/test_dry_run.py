@@ -7,13 +7,13 @@ import re
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.archive.reader import find
 from iam_watcher.errors import ArchiveError, JobArgumentError
-from iam_watcher.jobs import dry_run
-from iam_watcher.jobs.archive_reader import find
-from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from iam_watcher.jobs.table_job import dry_run
+from iam_watcher.walk.pace import ChunkSize
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_disable_users import disable, half_of_ten, user
 
@@ -37,8 +37,8 @@ def listed(report):
 
 
 def test_the_examples_have_names_and_the_list_has_everybody(iam, perform, location, monkeypatch):
-    monkeypatch.setattr("iam_watcher.jobs.tally.ChunkSize", lambda _: ChunkSize(1e-9, 1, 7))
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 7)
+    monkeypatch.setattr("iam_watcher.walk.tally.ChunkSize", lambda _: ChunkSize(1e-9, 1, 7))
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 7)
     monkeypatch.setattr(dry_run, "PART_ROWS", 10)
     users = [f"inactive-{number} é" for number in range(40)]
     for name in users:

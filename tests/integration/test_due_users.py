@@ -11,15 +11,15 @@ from airflow.sdk import DAG, BaseNotifier
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select
 
-from iam_watcher.jobs import due_users
-from iam_watcher.jobs.catalogue import read_table
+from iam_watcher.accounts import due as due_users
+from iam_watcher.accounts.due import Band, bands
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.session import read_now, set_up
+from iam_watcher.database.throttle import Hold
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from iam_watcher.jobs.due_users import Band, bands
-from iam_watcher.jobs.order import KeyOrder
-from iam_watcher.jobs.pace import PACES
-from iam_watcher.jobs.session import read_now, set_up
-from iam_watcher.jobs.throttle import Hold
-from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.walk.key_order import KeyOrder
+from iam_watcher.walk.pace import PACES
 from tests.integration.conftest import numbers
 from tests.integration.test_disable_users import enabled, user
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import MySQLdb
 import pytest
 
+from iam_watcher.database import database_lock as module
+from iam_watcher.database.database_lock import Fence, fence_name
 from iam_watcher.errors import FenceTaken, LockLost
-from iam_watcher.jobs import fence as module
-from iam_watcher.jobs.fence import Fence, fence_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

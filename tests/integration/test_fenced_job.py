@@ -10,9 +10,9 @@ import MySQLdb
 import pytest
 
 from iam_watcher import Lock, Watcher
+from iam_watcher.database import database_lock as module
+from iam_watcher.database.database_lock import Fence, fence_name
 from iam_watcher.errors import LockLost, LockUnavailable
-from iam_watcher.jobs import fence as module
-from iam_watcher.jobs.fence import Fence, fence_name
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.keepalive import KeepAlive
@@ -66,7 +66,7 @@ def tries(run, task_id: str = "purge") -> int:
 
 def in_mid_work(monkeypatch: pytest.MonkeyPatch, what) -> None:
     """Call `what` once, between the first chunk and the second."""
-    from iam_watcher.jobs.walk import Walk
+    from iam_watcher.walk.walk import Walk
 
     original, calls = Walk._chunk, []
 

@@ -8,8 +8,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from dev.processes import free_port
+from iam_watcher.database.hook import connect
 from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable
-from iam_watcher.jobs.hook import connect
 from tests.integration.test_disable_users import disable, enabled, user
 
 pytestmark = pytest.mark.every_server

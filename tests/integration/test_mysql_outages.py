@@ -8,10 +8,10 @@ from contextlib import closing
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.database import transactions as transaction
 from iam_watcher.errors import JobError, WalkError
-from iam_watcher.jobs import transaction
-from iam_watcher.jobs.pace import Pace
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk.pace import Pace
+from iam_watcher.walk.walk import Walk
 from tests.integration.test_archive import fill, purge
 from tests.integration.test_mysql_connection import account, connection
 

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 import pytest
 
 from dev.servers import chosen_database
+from iam_watcher.database import transactions as transaction
+from iam_watcher.database.hook import connect
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable
-from iam_watcher.jobs import transaction
-from iam_watcher.jobs.hook import connect
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import Database, numbers
 from tests.integration.test_redis_kinds import certificate
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from iam_watcher.jobs import walk
-from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.walk import walk
+from iam_watcher.walk.pace import ChunkSize
 
 # In the order in which the server has them; those without a year are no dates at all.
 ODD = (
@@ -41,8 +41,8 @@ def purge(**options):
 @pytest.mark.every_server
 @pytest.mark.parametrize("by", ["key", "index"])
 def test_odd_dates_go_or_are_counted(odd_dates, perform, monkeypatch, by):
-    monkeypatch.setattr("iam_watcher.jobs.index_order.FEW_SHARE", 10)
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr("iam_watcher.walk.index_order.FEW_SHARE", 10)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=2, span=5))
     scratch = odd_dates(", KEY (at)" if by == "index" else "")
     report = perform(purge())

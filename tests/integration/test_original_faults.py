@@ -18,11 +18,11 @@ import MySQLdb
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from iam_watcher.database.server_errors import LOCK_WAIT_TIMEOUT
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.server_errors import LOCK_WAIT_TIMEOUT
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk.walk import Walk
 
 LONG_AGO = datetime.now(UTC).replace(tzinfo=None, microsecond=0) - timedelta(days=400)
 NEVER = datetime(1, 1, 1)  # noqa: DTZ001  the original's zero time: a NULL login is read as this
@@ -270,7 +270,7 @@ def test_the_purge_was_one_delete_that_others_wait_for(iam, audit, mariadb, perf
 KILLED_IN_THE_MIDDLE = """
     import os, sys
     from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-    from iam_watcher.jobs.walk import Walk
+    from iam_watcher.walk.walk import Walk
 
     write = Walk._write
 

@@ -12,19 +12,19 @@ import pytest
 from dev.processes import free_port
 from dev.servers import Redis
 from iam_watcher import Lock, Watcher
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import LockUnavailable
-from iam_watcher.jobs import progress as walked
-from iam_watcher.jobs import walk
-from iam_watcher.jobs.pace import ChunkSize
-from iam_watcher.jobs.progress import Teller
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
 from iam_watcher.lock import progress
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.progress import ProgressRecord, read
+from iam_watcher.walk import progress as walked
+from iam_watcher.walk import walk
+from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 from tests.integration.test_force_release import command
 

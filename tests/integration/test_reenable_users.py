@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.accounts import reenabling
+from iam_watcher.archive.reader import Written
+from iam_watcher.database.throttle import Throttle
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import WalkError
-from iam_watcher.jobs import reenabling
-from iam_watcher.jobs.archive_reader import Written
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from iam_watcher.jobs.pace import Pace
-from iam_watcher.jobs.throttle import Throttle
-from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.walk.pace import Pace
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_account_lifecycle import (
     SECRET_CHANGED,

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.archive.storage import Folder
+from iam_watcher.archive.writer import Archive, Packed
+from iam_watcher.database.throttle import Throttle
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import JobArgumentError, WalkError
-from iam_watcher.jobs.archive import Archive, Packed
-from iam_watcher.jobs.pace import ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
-from iam_watcher.jobs.storage import Folder
-from iam_watcher.jobs.throttle import Throttle
-from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.walk.pace import ChunkSize
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import UNHURRIED, fill, location, purge
 from tests.integration.test_archive_kills import kill, path_for_forks, run_url

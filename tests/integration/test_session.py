@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from iam_watcher.jobs.session import set_up
+from iam_watcher.database.session import set_up
 from iam_watcher.lock.keepalive import BUSY_TTL
 from tests.integration.test_account_lifecycle import disable, enable, secret
 from tests.integration.test_archive import OLD, fill, purge

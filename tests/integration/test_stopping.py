@@ -12,15 +12,15 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.local import LocalFileSystem
 
+from iam_watcher.archive.writer import Archive
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import JobError, LockLost
 from iam_watcher.jobs.announce import SECRET_CHANGED
-from iam_watcher.jobs.archive import Archive
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
-from iam_watcher.jobs.transaction import Transactions
 from iam_watcher.lock import keepalive
+from iam_watcher.walk.pace import Pace
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_archive import fill
 from tests.integration.test_archive import purge as purge_with_archive

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from dev.servers import chosen_database
+from iam_watcher.database.session import set_up
+from iam_watcher.database.throttle import Predicate, Throttle
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import JobArgumentError, WalkError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.session import set_up
-from iam_watcher.jobs.throttle import Predicate, Throttle
-from iam_watcher.jobs.transaction import Transactions
 from tests.integration.conftest import TaskInstance, follow
 
 

@@ -7,12 +7,12 @@ from contextlib import closing
 import MySQLdb
 import pytest
 
+from iam_watcher.database import transactions as transaction
+from iam_watcher.database.transactions import LONGEST_WAIT, TRIES, Transactions
 from iam_watcher.errors import TableError, WalkError
-from iam_watcher.jobs import transaction
-from iam_watcher.jobs.pace import Pace
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.transaction import LONGEST_WAIT, TRIES, Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk.pace import Pace
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 
 OLD = Rows("`t`", "`id`", "`age` < 100")

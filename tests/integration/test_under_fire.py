@@ -14,10 +14,10 @@ from functools import partial
 
 import pytest
 
-import iam_watcher.jobs.hook  # noqa: F401  else each worker would import it when its time runs already
+import iam_watcher.database.hook  # noqa: F401  else each worker would import it when its time runs already
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.walk.pace import Pace
 from tests.integration.conftest import Database, TaskInstance, numbers
 from tests.integration.test_archive import kept
 from tests.integration.test_original_faults import original_disable

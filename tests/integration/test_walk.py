@@ -8,14 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from iam_watcher.database import transactions as transaction
+from iam_watcher.database.session import set_up
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import TableError, WalkError
-from iam_watcher.jobs import progress, transaction
-from iam_watcher.jobs.pace import Caps, ChunkSize, Pace
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.session import set_up
-from iam_watcher.jobs.tally import tally
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk import progress
+from iam_watcher.walk.pace import Caps, ChunkSize, Pace
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.tally import tally
+from iam_watcher.walk.walk import Walk
 
 OLD = Rows(
     table="`t`",
@@ -54,14 +55,14 @@ AGES = st.one_of(st.none(), st.just(0), st.integers(1, 200))
     most=st.one_of(st.none(), st.integers(0, 7)),
 )
 def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, session, rows, size, most):
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 1)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 1)
     fill(table, rows.items())
     matching = {key for key, age in rows.items() if age is not None and 0 < age < 100}
     zero = sum(age == 0 for age in rows.values())
     none = sum(age is None for age in rows.values())
 
-    monkeypatch.setattr("iam_watcher.jobs.tally.ChunkSize", lambda _: ChunkSize(1e-9, *size))
+    monkeypatch.setattr("iam_watcher.walk.tally.ChunkSize", lambda _: ChunkSize(1e-9, *size))
     found = []
     counted = tally(
         Transactions(session), OLD, also={"all": "TRUE"}, age="`age`", each=found.extend, most=most
@@ -120,7 +121,7 @@ def chunks(monkeypatch):
         return write(walk, chunk, until)
 
     monkeypatch.setattr(Walk, "_write_found", noted)
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 10)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 10)
     return found
 
 
@@ -174,7 +175,7 @@ def test_it_stops_between_two_transactions_and_what_is_done_is_counted(table, se
         if job.done.chunks == 3:
             raise InterruptedError
 
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
     fill(table, [(key, 50) for key in range(1, 101)])
     job = deletion(session, limit=10, checkpoint=checkpoint)
     with pytest.raises(InterruptedError):
@@ -192,7 +193,7 @@ def test_no_transaction_is_open_at_a_checkpoint(table, session, monkeypatch):
         seen.append(table.value(open_now, [session.thread_id()]))
 
     # Some chunks write, some find nothing to write.
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 10)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 10)
     fill(table, [(key, 50 if key <= 50 else 150) for key in range(1, 101)])
     deletion(session, checkpoint=checkpoint, limit=10, span=10).write()
     tally(Transactions(session, checkpoint), OLD)
@@ -201,8 +202,8 @@ def test_no_transaction_is_open_at_a_checkpoint(table, session, monkeypatch):
 
 
 def test_a_count_is_a_short_transaction_for_each_span(table, session, monkeypatch):
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_SPAN", 10)
-    monkeypatch.setattr("iam_watcher.jobs.tally.ChunkSize", lambda _: ChunkSize(1e-9, span=10))
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 10)
+    monkeypatch.setattr("iam_watcher.walk.tally.ChunkSize", lambda _: ChunkSize(1e-9, span=10))
     fill(table, [(key, 50 if key <= 50 else 150) for key in range(1, 101)])
     db = Transactions(session)
     read, commit, since_commit, longest = db.read, db.commit, [], []

@@ -7,12 +7,12 @@ import random
 import MySQLdb
 import pytest
 
-from iam_watcher.jobs import walk
-from iam_watcher.jobs.index_order import AgeIndex
-from iam_watcher.jobs.pace import Caps, ChunkSize, Pace
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.database.transactions import Transactions
+from iam_watcher.walk import walk
+from iam_watcher.walk.index_order import AgeIndex
+from iam_watcher.walk.pace import Caps, ChunkSize, Pace
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.walk import Walk
 
 OLD = Rows("`t`", "`id`", "`age` < 100")
 LEISURE = Pace(target=1000, duty=1)
@@ -39,7 +39,7 @@ def children(table):
 @pytest.fixture
 def in_tens(monkeypatch):
     """Chunks of ten rows."""
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 10)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 10)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1e-9, rows=10, span=1000))
 
 
@@ -171,7 +171,7 @@ def test_a_stop_is_heard_within_a_chunk_and_its_rest_is_not_passed_by(table, ses
 
 
 def test_a_retry_in_the_search_loses_no_row(table, session, children, monkeypatch):
-    monkeypatch.setattr("iam_watcher.jobs.transaction.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("iam_watcher.database.transactions.LONGEST_WAIT", 0.01)
     children(*range(1, 101, 10))
     db = Transactions(session)
     change, calls = db.change, []

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iam_watcher.jobs import index_order, walk
-from iam_watcher.jobs.index_order import AgeIndex, IndexOrder
-from iam_watcher.jobs.pace import ChunkSize
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk import index_order, walk
+from iam_watcher.walk.index_order import AgeIndex, IndexOrder
+from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 
 pytestmark = pytest.mark.every_server
@@ -36,7 +36,7 @@ INDEX = AgeIndex("`by_age`", "`age`", 1_000_000, OLD.predicate, OLD.left_out)
 )
 def test_exactly_the_matching_rows_go(monkeypatch, scratch, session, rows, limit):
     """Many rows share an age, and chunks end in the middle of an age."""
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=limit))
     # For a handful of rows a server plans no range.
     monkeypatch.setattr(IndexOrder, "_is_range", lambda _: True)
@@ -55,7 +55,7 @@ def test_exactly_the_matching_rows_go(monkeypatch, scratch, session, rows, limit
 
 
 def test_protected_rows_are_passed_by(scratch, session, monkeypatch):
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=3))
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age))")
     scratch.run(f"INSERT INTO t SELECT seq, 50 FROM {numbers(20)}")

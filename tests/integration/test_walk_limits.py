@@ -12,16 +12,18 @@ import MySQLdb
 import pytest
 
 from dev.servers import chosen_database
+from iam_watcher.database import throttle
+from iam_watcher.database import transactions as transaction
+from iam_watcher.database.session import set_up
+from iam_watcher.database.throttle import Hold
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import WalkError
-from iam_watcher.jobs import pace, throttle, transaction, walk
-from iam_watcher.jobs.index_order import AgeIndex
-from iam_watcher.jobs.pace import Caps, ChunkSize
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.session import set_up
-from iam_watcher.jobs.throttle import Hold
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk import pace, walk
+from iam_watcher.walk.index_order import AgeIndex
+from iam_watcher.walk.pace import Caps, ChunkSize
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 from tests.integration.test_session import isolation
 
@@ -43,7 +45,7 @@ def count(table):
 @pytest.fixture
 def in_tens(monkeypatch):
     """Chunks of ten rows."""
-    monkeypatch.setattr("iam_watcher.jobs.pace.LEAST_ROWS", 10)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 10)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1e-9, rows=10, span=1000))
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from iam_watcher.jobs import walk
-from iam_watcher.jobs.pace import Caps, ChunkSize
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.transaction import Transactions
-from iam_watcher.jobs.walk import Walk
+from iam_watcher.walk import walk
+from iam_watcher.walk.pace import Caps, ChunkSize
+from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.walk import Walk
 
 pytestmark = pytest.mark.every_server
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from iam_watcher.jobs import pace
-from iam_watcher.jobs.order import KeyOrder
-from iam_watcher.jobs.pace import ChunkSize
-from iam_watcher.jobs.rows import Rows
-from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.database.transactions import Transactions
+from iam_watcher.walk import pace
+from iam_watcher.walk.key_order import KeyOrder
+from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.rows import Rows
 
 ALL = Rows("`t`", "`id`", "TRUE", "DELETE FROM `t`")
 ROWS = 1000

@@ -11,11 +11,11 @@ import pendulum
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import TableError
-from iam_watcher.jobs import conditions
-from iam_watcher.jobs.catalogue import read_table
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.transaction import Transactions
+from iam_watcher.jobs.table_job import conditions
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 BERLIN = ZoneInfo("Europe/Berlin")

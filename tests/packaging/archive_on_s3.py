@@ -22,9 +22,9 @@ from airflow.sdk.io.store import _STORE_CACHE
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
+from iam_watcher.archive.storage import Folder
 from iam_watcher.errors import ArchiveError
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
-from iam_watcher.jobs.storage import Folder
 
 sys.path.append(sys.argv[1])
 from dev.servers import MariaDB

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from iam_watcher.jobs.age import AgeColumn
-from iam_watcher.jobs.catalogue import Column
+from iam_watcher.database.catalogue import Column
+from iam_watcher.jobs.table_job.age_column import AgeColumn
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG, task
 
+from iam_watcher import arguments
+from iam_watcher.accounts.exempt_names import exempt_condition
+from iam_watcher.database.throttle import Throttle
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs import arguments
 from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from iam_watcher.jobs.exempt_names import exempt_condition
-from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
-from iam_watcher.jobs.throttle import Throttle
+from iam_watcher.walk.pace import Pace
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iam_watcher.jobs.pace import (
+from iam_watcher.walk.pace import (
     FIRST_ROWS,
     FIRST_SPAN,
     LEAST_ROWS,

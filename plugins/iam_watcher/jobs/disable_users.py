@@ -6,25 +6,25 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from iam_watcher import arguments
+from iam_watcher.accounts.inactive import LAST_SEEN, InactiveUsers
+from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs import arguments
-from iam_watcher.jobs.base import TableJobOperator
-from iam_watcher.jobs.catalogue import INTEGERS
-from iam_watcher.jobs.inactive_users import LAST_SEEN, InactiveUsers
+from iam_watcher.jobs.table_job.operator import TableJobOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.archive import Archive
-    from iam_watcher.jobs.catalogue import Table
-    from iam_watcher.jobs.disabled_users import DisabledUsers
-    from iam_watcher.jobs.plan import Plan
-    from iam_watcher.jobs.report import Report, Words
-    from iam_watcher.jobs.rows import Recorder
-    from iam_watcher.jobs.throttle import Hold
-    from iam_watcher.jobs.transaction import Transactions
+    from iam_watcher.accounts.undo_record import DisabledUsers
+    from iam_watcher.archive.writer import Archive
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.jobs.table_job.report import Report, Words
+    from iam_watcher.walk.rows import Recorder
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
 DISABLE = "`status` = 0"
@@ -122,7 +122,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
     @property
     def words(self) -> Words:
         """What the run report says in the log."""
-        from iam_watcher.jobs.report import Words
+        from iam_watcher.jobs.table_job.report import Words
 
         return Words("users", "disabled", "undo record", "users can be re-enabled only by name")
 
@@ -134,9 +134,9 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the users to disable."""
-        from iam_watcher.jobs.disabled_users import EXPIRE_REHEARSAL
-        from iam_watcher.jobs.plan import Plan, label
-        from iam_watcher.jobs.rows import Rows
+        from iam_watcher.accounts.undo_record import EXPIRE_REHEARSAL
+        from iam_watcher.jobs.table_job.plan import Plan, label
+        from iam_watcher.walk.rows import Rows
 
         for name, data_types in (
             ("status", INTEGERS),
@@ -189,7 +189,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def archive_location(self) -> str | None:
         """Return where the undo record is written."""
-        from iam_watcher.jobs.archive import configured_location
+        from iam_watcher.archive.writer import configured_location
 
         if self.report_to == NO_RECORD:
             return None
@@ -197,7 +197,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what re-enabling needs to know."""
-        from iam_watcher.jobs.disabled_users import KIND
+        from iam_watcher.accounts.undo_record import KIND
 
         return {
             "kind": KIND,
@@ -212,7 +212,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         Raises:
             JobArgumentError: there is no location for the undo record, and nobody chose that.
         """
-        from iam_watcher.jobs.disabled_users import DisabledUsers
+        from iam_watcher.accounts.undo_record import DisabledUsers
 
         if archive is None and self.report_to != NO_RECORD:
             raise JobArgumentError(
@@ -232,7 +232,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:  # noqa: ARG002  of the base
         """Check that the server can compare users with the exempt names."""
-        from iam_watcher.jobs import conditions
+        from iam_watcher.jobs.table_job import conditions
 
         conditions.rehearse(db, plan, "exempt_names")
 
@@ -244,7 +244,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             self._warn(db, plan, report, context, hold)
 
     def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
-        from iam_watcher.jobs.due_users import Search, warn
+        from iam_watcher.accounts.due import Search, warn
 
         search = Search(
             db,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs import arguments, conditions
-from iam_watcher.jobs.age import AgeColumn, time_zone
 from iam_watcher.jobs.announce import Announcement
-from iam_watcher.jobs.base import TableJobOperator
+from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.age_column import AgeColumn, time_zone
+from iam_watcher.jobs.table_job.operator import TableJobOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.archive import Archive
-    from iam_watcher.jobs.catalogue import Table
-    from iam_watcher.jobs.conditions import Condition
-    from iam_watcher.jobs.plan import Plan
-    from iam_watcher.jobs.report import Words
-    from iam_watcher.jobs.rows import Recorder
-    from iam_watcher.jobs.throttle import Hold
-    from iam_watcher.jobs.transaction import Transactions
+    from iam_watcher.archive.writer import Archive
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.conditions import Condition
+    from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.jobs.table_job.report import Words
+    from iam_watcher.walk.rows import Recorder
 
 
 REDACTED = ("secretKey", "password")
@@ -129,7 +130,7 @@ class PurgeRowsOperator(TableJobOperator):
     @property
     def words(self) -> Words:
         """What the run report says in the log."""
-        from iam_watcher.jobs.report import Words
+        from iam_watcher.jobs.table_job.report import Words
 
         return Words(f"rows of {self.table}", "deleted", "archive", "the rows can't be restored")
 
@@ -141,10 +142,10 @@ class PurgeRowsOperator(TableJobOperator):
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
-        from iam_watcher.jobs.index_order import AgeIndex
-        from iam_watcher.jobs.plan import Plan, label
-        from iam_watcher.jobs.row_archive import kept_columns
-        from iam_watcher.jobs.rows import Rows
+        from iam_watcher.archive.rows import kept_columns
+        from iam_watcher.jobs.table_job.plan import Plan, label
+        from iam_watcher.walk.index_order import AgeIndex
+        from iam_watcher.walk.rows import Rows
 
         cut_off = now - timedelta(days=self._days())
         age = self._age(table)
@@ -178,8 +179,8 @@ class PurgeRowsOperator(TableJobOperator):
 
     def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:
         """Check the conditions, and a sample of the age column, against the server; warn of side effects."""
-        from iam_watcher.jobs.age_sample import check_unit
-        from iam_watcher.jobs.side_effects import warn_of_redaction, warn_of_side_effects
+        from iam_watcher.jobs.table_job.age_sample import check_unit
+        from iam_watcher.jobs.table_job.side_effects import warn_of_redaction, warn_of_side_effects
 
         warn_of_side_effects(db, plan.table)
         if self.archive_location() is not None:
@@ -207,7 +208,7 @@ class PurgeRowsOperator(TableJobOperator):
 
     def archive_location(self) -> str | None:
         """Return where deleted rows go."""
-        from iam_watcher.jobs.archive import configured_location
+        from iam_watcher.archive.writer import configured_location
 
         return (
             configured_location()
@@ -217,7 +218,7 @@ class PurgeRowsOperator(TableJobOperator):
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what a restore needs to know."""
-        from iam_watcher.jobs.row_archive import KIND, kept_columns
+        from iam_watcher.archive.rows import KIND, kept_columns
 
         columns = kept_columns(plan.table, self.redact)
         kept = {column.name: column.data_type for column in columns}
@@ -226,7 +227,7 @@ class PurgeRowsOperator(TableJobOperator):
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder | None:
         """Return what archives the rows."""
-        from iam_watcher.jobs.row_archive import kept_columns, row_archive
+        from iam_watcher.archive.rows import kept_columns, row_archive
 
         if archive is None:
             return None

@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import ValidationError, convert
 
+from iam_watcher import arguments
+from iam_watcher.accounts.reenabling import Reenabling
+from iam_watcher.accounts.undo_record import KIND, DisabledUser
+from iam_watcher.archive import reader as archive_reader
+from iam_watcher.archive import writer as archive
+from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
-from iam_watcher.jobs import archive, archive_reader, arguments
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
-from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.disabled_users import KIND, DisabledUser
-from iam_watcher.jobs.operator import DatabaseOperator
-from iam_watcher.jobs.pace import LEAST_ROWS, ChunkSize
-from iam_watcher.jobs.reenabling import Reenabling
-from iam_watcher.jobs.report import left_alone
+from iam_watcher.jobs.database_operator import DatabaseOperator
+from iam_watcher.jobs.table_job.report import left_alone
 from iam_watcher.log_lines import fact, fact_lines, get_logger
+from iam_watcher.walk.pace import LEAST_ROWS, ChunkSize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.catalogue import Column, Table
-    from iam_watcher.jobs.reenabling import Batch
-    from iam_watcher.jobs.transaction import Transactions
+    from iam_watcher.accounts.reenabling import Batch
+    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.transactions import Transactions
 
 logger = get_logger(__name__)
 

@@ -9,26 +9,28 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher import arguments
+from iam_watcher.archive import reader as archive_reader
+from iam_watcher.archive import writer as archive
+from iam_watcher.archive.column_formats import format_of, format_of_type
+from iam_watcher.archive.restoring import FOREIGN_KEY, Put, Restoring
+from iam_watcher.archive.rows import KIND
+from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
-from iam_watcher.jobs import archive, archive_reader, arguments
-from iam_watcher.jobs.catalogue import read_table
-from iam_watcher.jobs.column_format import format_of, format_of_type
-from iam_watcher.jobs.operator import DatabaseOperator
-from iam_watcher.jobs.pace import ChunkSize
-from iam_watcher.jobs.report import left_alone
-from iam_watcher.jobs.restoring import FOREIGN_KEY, Put, Restoring
-from iam_watcher.jobs.row_archive import KIND
+from iam_watcher.jobs.database_operator import DatabaseOperator
+from iam_watcher.jobs.table_job.report import left_alone
 from iam_watcher.log_lines import fact_lines, get_logger
+from iam_watcher.walk.pace import ChunkSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
-    from iam_watcher.jobs.archive_reader import Row, Written
-    from iam_watcher.jobs.catalogue import Column, Table
-    from iam_watcher.jobs.restoring import Batch
-    from iam_watcher.jobs.transaction import Transactions
+    from iam_watcher.archive.reader import Row, Written
+    from iam_watcher.archive.restoring import Batch
+    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.transactions import Transactions
 
     Tries = Sequence[tuple[Iterator[Row], list[Column]]]
 

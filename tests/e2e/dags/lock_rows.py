@@ -18,8 +18,8 @@ from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperator, task
 
 from iam_watcher import Lock, Watcher
-from iam_watcher.jobs.pace import Pace
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.walk.pace import Pace
 
 TICK = "@every 20s"
 PAUSE = 0.2  # seconds between two steps

@@ -1,0 +1,1 @@
+"""IAM's users: who is inactive, who was disabled, and how a user is enabled again."""

@@ -1,0 +1,282 @@
+"""Enables users, and restores their secrets, a batch in a transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.accounts.undo_record import TEXT, checksum
+from iam_watcher.errors import WalkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from iam_watcher.accounts.undo_record import DisabledUser
+    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.transactions import Transactions
+
+# These users as they are now, under lock unless in a dry run.
+BY_KEY = "SELECT {columns} FROM {table} WHERE {key} IN ({keys}){lock}"
+# One name at a time: only the server knows which names its collation takes for equal.
+BY_NAME = "SELECT {columns} FROM {table} WHERE `name` = %(name)s{lock}"
+
+# The clock of inactivity begins anew: else the next run would disable them again.
+ENABLE = (
+    "UPDATE {table} FORCE INDEX (PRIMARY) SET `status` = 1, `loginedAt` = NOW()"
+    " WHERE {key} IN ({keys}) AND `status` = 0"
+)
+
+# The secrets that were expired with them.
+SECRETS = "SELECT `id`, `expires` FROM `secret` WHERE `id` IN ({keys}){lock}"
+RESTORE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = CASE `id` {cases} END WHERE `id` IN ({keys})"
+
+# They run the checks of the account's rights and change nothing.
+REHEARSAL = "UPDATE {table} SET `status` = 1, `loginedAt` = NOW() WHERE FALSE"
+EXPIRES_REHEARSAL = "UPDATE `secret` SET `expires` = 1 WHERE FALSE"
+
+LOCK = " FOR UPDATE"
+DISABLED, ENABLED = 0, 1
+
+
+@dataclass(frozen=True)
+class User:
+    """A user as the row is now. Times are texts of the server, in UTC.
+
+    Attributes:
+        id: key of the row.
+        status: of the user.
+        name: of the user.
+        logined_at: last login, if there was one.
+        updated_at: last change.
+        checksum: of the row, see `disabled_users.checksum`; None if it is not to be compared.
+    """
+
+    id: int
+    status: int
+    name: str
+    logined_at: str | None
+    updated_at: str
+    checksum: str | None
+
+
+@dataclass
+class Batch:
+    """What one transaction does.
+
+    Attributes:
+        users: to enable: key → name.
+        skipped: users who are not enabled: name and reason.
+        unconfirmed: users whom an earlier try enabled with a commit that got no answer, and who are
+            enabled now.
+        secrets: to restore: key → `expires`.
+        secrets_left: reason → secrets of `users` that are not restored.
+    """
+
+    users: dict[int, str] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    unconfirmed: list[str] = field(default_factory=list)
+    secrets: dict[int, int] = field(default_factory=dict)
+    secrets_left: Counter[str] = field(default_factory=Counter)
+
+    def skip(self, user: User) -> None:
+        """Leave a user out who is not as the run left the row."""
+        why = "enabled_already" if user.status == ENABLED else "changed_since"
+        self.skipped.append((user.name, why))
+
+    def mark_unconfirmed(self, unanswered: Mapping[int, str]) -> None:
+        """Tell users who are enabled by our own unanswered commit from those whom others enabled."""
+        ours = [(name, "enabled_already") for name in unanswered.values()]
+        self.unconfirmed = [skip[0] for skip in self.skipped if skip in ours]
+        self.skipped = [skip for skip in self.skipped if skip not in ours]
+
+
+class Reenabling:
+    """Enables users batch by batch.
+
+    Args:
+        db: where.
+        table: of the users.
+        disabled: user → the lines of an undo record, the newest first; None to enable whoever is named.
+        checksum_of: the columns of the checksums in these lines; none to compare without them.
+        dry_run: write nothing.
+        before_write: called before each transaction that restores secrets.
+
+    Attributes:
+        unanswered: users of the batch at work whose commit got no answer: key → name.
+    """
+
+    def __init__(
+        self,
+        db: Transactions,
+        table: Table,
+        disabled: Mapping[int, Sequence[DisabledUser]] | None,
+        *,
+        checksum_of: Sequence[Column] = (),
+        dry_run: bool,
+        before_write: Callable[[], None],
+    ) -> None:
+        self._db = db
+        self._table = table
+        self._disabled = disabled
+        self._checksum_of = checksum_of
+        self._dry_run = dry_run
+        self._before_write = before_write
+        self.unanswered: dict[int, str] = {}
+
+    def rehearse(self, *, with_secrets: bool) -> None:
+        """Find out whether the account has the rights it needs.
+
+        Raises:
+            TableError: it lacks one.
+        """
+
+        def rehearsal() -> None:
+            self._db.change(REHEARSAL.format(table=self._table.quoted))
+            if with_secrets:
+                self._db.change(EXPIRES_REHEARSAL)
+            self._db.commit()
+
+        what = f"UPDATE on {self._table.name}, without rows"
+        self._db.run(rehearsal, what=what, before_retry=lambda: None)
+
+    def keys_of(self, names: Sequence[str]) -> dict[str, list[int]]:
+        """Return name → keys of the users who have this name now; the server's collation decides."""
+        by_name = BY_NAME.format(columns=self._table.key.quoted, table=self._table.quoted, lock="")
+
+        def read() -> dict[str, list[int]]:
+            found = {name: [key for (key,) in self._db.read(by_name, {"name": name})] for name in names}
+            self._db.commit()
+            return found
+
+        return self._db.run(read, what=f"SELECT on {self._table.name}", before_retry=lambda: None)
+
+    def enable(self, batch: Sequence[Any]) -> Batch:
+        """Enable these users, given by key or, without an undo record, by name; return what was done."""
+        what = f"UPDATE on {self._table.name}"
+        done = self._db.run(lambda: self._transaction(batch), what=what, before_retry=lambda: None)
+        self.unanswered = {}
+        return done
+
+    def _transaction(self, batch: Sequence[Any]) -> Batch:
+        db, table = self._db, self._table
+        if self._disabled is None:
+            todo = _by_name((name, self._users(BY_NAME, {"name": name})) for name in batch)
+        else:
+            now = self._users(BY_KEY.replace("{keys}", ",".join(map(str, batch))))
+            todo = _from_record(batch, now, self._disabled)
+            self._find_secrets(todo, now, self._disabled)
+        todo.mark_unconfirmed(self.unanswered)
+        if todo.users and not self._dry_run:
+            keys = ",".join(map(str, todo.users))
+            enabled = db.change(ENABLE.format(table=table.quoted, key=table.key.quoted, keys=keys))
+            if enabled != len(todo.users):
+                raise WalkError(
+                    f"{enabled} of {len(todo.users)} users of {table.name} were enabled, though their rows "
+                    "were locked. The transaction was rolled back. Check the triggers of the table"
+                )
+            if todo.secrets:
+                self._before_write()
+                cases = " ".join(f"WHEN {key} THEN {value}" for key, value in todo.secrets.items())
+                db.change(RESTORE.format(cases=cases, keys=",".join(map(str, todo.secrets))))
+        try:
+            db.commit()
+        except db.error:
+            self.unanswered |= todo.users
+            raise
+        return todo
+
+    def _users(self, query: str, values: Mapping[str, object] | None = None) -> list[User]:
+        """Return users as they are now: id, status, name, loginedAt, updatedAt and the checksum."""
+        db, table = self._db, self._table
+        texts = [TEXT.format(column=f"`{column}`") for column in ("name", "loginedAt", "updatedAt")]
+        digits = checksum(self._checksum_of) if self._checksum_of else "NULL"
+        found = db.read(
+            query.format(
+                columns=", ".join((table.key.quoted, "`status`", *texts, digits)),
+                table=table.quoted,
+                key=table.key.quoted,
+                lock=self._lock,
+            ),
+            values,
+        )
+        return [
+            User(key, status, name.decode(), logined and logined.decode(), updated.decode(), digits)
+            for key, status, name, logined, updated, digits in found
+        ]
+
+    def _find_secrets(
+        self, todo: Batch, now: list[User], disabled: Mapping[int, Sequence[DisabledUser]]
+    ) -> None:
+        """Restore the secrets that are as the run left them."""
+        then = {
+            secret.id: secret
+            for user in now
+            if user.id in todo.users and (line := _line_of(user, disabled[user.id]))
+            for secret in line.secrets
+        }
+        if not then:
+            return
+        there = dict(self._db.read(SECRETS.format(keys=",".join(map(str, then)), lock=self._lock)))
+        for key, secret in then.items():
+            if key not in there:
+                todo.secrets_left["gone"] += 1
+            elif there[key] != secret.expired:
+                todo.secrets_left["changed_since"] += 1
+            else:
+                todo.secrets[key] = secret.expires
+
+    @property
+    def _lock(self) -> str:
+        return "" if self._dry_run else LOCK
+
+
+def _from_record(
+    batch: Sequence[Any], now: list[User], disabled: Mapping[int, Sequence[DisabledUser]]
+) -> Batch:
+    """Enable who is as the run left the row."""
+    todo = Batch()
+    users = {user.id: user for user in now}
+    for key in batch:
+        user, lines = users.get(key), disabled[key]
+        if user is None:
+            todo.skipped.append((lines[0].name, "gone"))
+        elif user.status == DISABLED and _line_of(user, lines) is not None:
+            todo.users[key] = user.name
+        else:
+            todo.skip(user)
+    return todo
+
+
+def _by_name(found: Iterable[tuple[str, list[User]]]) -> Batch:
+    """Enable the users whom the server found for each name, each of them once."""
+    todo = Batch()
+    seen = set()
+    for name, users in found:
+        if not users:
+            todo.skipped.append((name, "gone"))
+        for user in users:
+            if user.id in seen:
+                todo.skipped.append((name, "named_twice"))
+            elif user.status == DISABLED:
+                todo.users[user.id] = user.name
+            else:
+                todo.skip(user)
+            seen.add(user.id)
+    return todo
+
+
+def _line_of(user: User, lines: Sequence[DisabledUser]) -> DisabledUser | None:
+    """Return the line of the undo record that is still true of the user, or None.
+
+    If a try was killed before its commit, its line never was true: its `updatedAt` differs.
+    """
+    return next(
+        (
+            line
+            for line in lines
+            if (line.name, line.logined_at, line.updated_at) == (user.name, user.logined_at, user.updated_at)
+            and user.checksum in (None, line.checksum)
+        ),
+        None,
+    )

@@ -1,0 +1,1 @@
+"""Rows that are kept before they are deleted: how they are written, stored, read and restored."""

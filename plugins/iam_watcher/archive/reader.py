@@ -1,0 +1,288 @@
+"""Reads archives, and takes nothing in them for granted: whoever can write there may have changed them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  msgspec reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from isal import igzip, isal_zlib
+
+from iam_watcher.archive.storage import Folder
+from iam_watcher.archive.writer import COMPLETE, FORMAT, MANIFEST
+from iam_watcher.errors import ArchiveDamaged, JobArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+Row = dict[str, Any]
+
+PART_NAME = re.compile(r"part-([0-9]{6,})-([0-9]+)-(?:([0-9]+)-)?([0-9a-f]{64})\.jsonl\.gz")
+
+# A line of a part that doesn't say how many bytes it unpacks to (format 1) is no longer than this.
+LONGEST_LINE = 256 * 1024 * 1024
+
+# What is raised for bytes that are no gzip, and for JSON that is none, has other types or is too deep.
+NO_GZIP: tuple[Any, ...] = (OSError, EOFError, isal_zlib.error)
+NO_JSON = (ValueError, RecursionError)
+
+
+class Facts(msgspec.Struct):
+    """What every manifest has, as its types are checked; each kind has more."""
+
+    format: int
+    kind: str
+    table: str
+    key: str
+    now: Annotated[datetime, msgspec.Meta(tz=True)]
+    columns: dict[str, str] = {}
+    redacted: list[str] = []
+
+
+class PartFacts(msgspec.Struct):
+    """A part in the list of a try that ended in order."""
+
+    name: str
+
+
+class Completion(msgspec.Struct):
+    """What such a try wrote at its end."""
+
+    parts: list[PartFacts]
+
+
+class OldManifest(msgspec.Struct):
+    """What the manifest of the format 1 has besides: the list is in it."""
+
+    complete: bool
+    parts: list[PartFacts] = []
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part as its name has it.
+
+    Attributes:
+        name: of the file.
+        number: of the part, from 1.
+        rows: in it.
+        size: bytes that it unpacks to; None in the format 1.
+        sha256: of the file, in hexadecimal digits.
+    """
+
+    name: str
+    number: int
+    rows: int
+    size: int | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one try has written down, as a reader finds it.
+
+    Attributes:
+        folder: of the try.
+        manifest: its facts.
+        parts: first to last.
+        complete: whether the try ended in order, so that a part that is gone would be missed.
+        began: the database's time when the try began.
+    """
+
+    folder: Folder
+    manifest: Mapping[str, Any]
+    parts: Sequence[Part]
+    complete: bool
+    began: datetime
+
+    def rows(self) -> Iterator[Row]:
+        """Return the rows, those of the last part first: of a row in two parts the newer one counts.
+
+        Raises:
+            ArchiveDamaged: a part is not what was written.
+            ArchiveError: a part can't be read.
+        """
+        for part in reversed(self.parts):
+            yield from self.read(part)
+
+    def read(self, part: Part) -> Iterator[Row]:
+        """Return the rows of a part; for what it raises see `rows`."""
+        where = f"{self.folder.url}/{part.name}"
+        data = self.folder.read(part.name)
+        found = hashlib.sha256(data).hexdigest()
+        if found != part.sha256:
+            raise ArchiveDamaged(f"{where} has the SHA-256 {found}; expected {part.sha256}")
+        rows = 0
+        for line in _lines(data, part.size, where):
+            rows += 1
+            if rows > part.rows:
+                raise ArchiveDamaged(f"{where} has more rows than the {part.rows} of its name")
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except NO_JSON as error:
+                raise ArchiveDamaged(f"{where}, row {rows}: {error}; expected a JSON object") from error
+        if rows != part.rows:
+            raise ArchiveDamaged(f"{where} has {rows} rows; expected {part.rows}")
+
+
+def find(url: str, *, kind: str, below: str | None = None) -> list[Written]:
+    """Return what is written down at a run's or a try's folder, the last try first.
+
+    Args:
+        url: of the folder.
+        kind: that is expected.
+        below: the location that nothing may lead out of, by links; default: the folder itself.
+
+    Raises:
+        JobArgumentError: there is nothing, or something of another kind.
+        ArchiveDamaged: something is missing, leads out of the location, or is not what was written.
+        ArchiveError: it can't be read.
+    """
+    folder, top = Folder(url), Folder(below or url)
+    folder.check_connection()
+    names = _names(folder, top)
+    tries = [folder] if MANIFEST in names or _parts(names) else [folder / name for name in names]
+    listed = [(one, _names(one, top)) for one in tries]
+    found = [_find(one, names, top) for one, names in listed if names]
+    if not any(found):
+        raise JobArgumentError(
+            f"{url}{folder.seen_from} has no {MANIFEST}, nor has a folder in it; expected the folder that a "
+            "report names"
+        )
+    written = [one for one in found if one is not None]
+    for one in written:
+        if one.manifest["kind"] != kind:
+            raise JobArgumentError(
+                f"{one.folder.url} has {one.manifest['kind']!r}; expected {kind!r}. Name the folder that the "
+                "run report of a real run names as `archive`"
+            )
+    return sorted(written, key=lambda one: (one.began, one.folder.url), reverse=True)
+
+
+def verify(found: Iterable[Written], check: Callable[[Row], None] = lambda _: None) -> int:
+    """Read all parts and return how many rows they have.
+
+    Args:
+        found: as `find` returns it.
+        check: called with each row; raises ArchiveDamaged if it is none.
+
+    Raises:
+        ArchiveDamaged: a part is not what was written.
+    """
+    rows = 0
+    for written in found:
+        for row in written.rows():
+            check(row)
+            rows += 1
+    return rows
+
+
+def _names(folder: Folder, top: Folder) -> list[str]:
+    _stay_inside(folder, top)
+    return folder.names()
+
+
+def _find(folder: Folder, names: Sequence[str], top: Folder) -> Written | None:
+    """Return what a try's folder has; None if it is none."""
+    parts = _parts(names)
+    if MANIFEST not in names:
+        if parts or COMPLETE in names:
+            raise ArchiveDamaged(
+                f"{folder.url} has no {MANIFEST}, which is written before everything else, but "
+                f"{len(parts)} parts. Bring it back from a backup, or move the folder elsewhere to do without"
+            )
+        return None
+    for name in (MANIFEST, COMPLETE, *(part.name for part in parts)):
+        if name in names:
+            _stay_inside(folder / name, top)
+    manifest, facts = _manifest(folder)
+    if facts.format == 1:
+        old = _convert(folder, MANIFEST, manifest, OldManifest)
+        complete, listed = old.complete, old.parts
+    else:
+        complete = COMPLETE in names
+        listed = _convert(folder, COMPLETE, _json(folder, COMPLETE), Completion).parts if complete else []
+    numbers = [part.number for part in parts]
+    in_list = [part.name for part in listed] if complete else []
+    # A part behind the listed ones was stored without an answer: no rows were changed with it.
+    if numbers != list(range(1, len(parts) + 1)) or [p.name for p in parts][: len(in_list)] != in_list:
+        raise ArchiveDamaged(
+            f"{folder.url} has the parts {numbers}; expected 1 to {max(len(in_list), *numbers, 0)} without a "
+            f"gap{', as it lists them' if in_list else ''}"
+        )
+    return Written(folder, manifest, parts, complete, facts.now)
+
+
+def _manifest(folder: Folder) -> tuple[Mapping[str, Any], Facts]:
+    manifest = _json(folder, MANIFEST)
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise ArchiveDamaged(
+            f"{folder.url} has the format {version}; expected up to {FORMAT}. A later version of iam-watcher "
+            "wrote it: restore with that"
+        )
+    facts = _convert(folder, MANIFEST, manifest, Facts)
+    if facts.format < 1:
+        raise ArchiveDamaged(f"{folder.url} has the format {facts.format}; expected 1 to {FORMAT}")
+    return manifest, facts
+
+
+def _json(folder: Folder, name: str) -> Any:
+    try:
+        return msgspec.json.decode(folder.read(name))
+    except NO_JSON as error:
+        raise ArchiveDamaged(f"{folder.url}/{name} is not one of ours: {error}") from error
+
+
+def _convert(folder: Folder, name: str, value: Any, kind: type[Any]) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except NO_JSON as error:
+        raise ArchiveDamaged(f"{folder.url}/{name} is not one of ours: {error}") from error
+
+
+def _parts(names: Sequence[str]) -> list[Part]:
+    """Return the parts among these names, by number."""
+    found = []
+    for name in names:
+        match = PART_NAME.fullmatch(name)
+        if match is not None:
+            number, rows, size, sha256 = match.groups()
+            found.append(Part(name, int(number), int(rows), None if size is None else int(size), sha256))
+        elif name.startswith("part-"):
+            raise ArchiveDamaged(f"{name!r} is not the name of a part: was it renamed?")
+    return sorted(found, key=lambda part: (part.number, part.name))
+
+
+def _lines(data: bytes, size: int | None, where: str) -> Iterator[bytes]:
+    """Unpack line by line, so that memory is needed for one line only, and stop where too much comes.
+
+    Raises:
+        ArchiveDamaged: it is no gzip, or unpacks to more or less than the size.
+    """
+    unpacked = 0
+    lines: Any = igzip.IGzipFile(fileobj=io.BytesIO(data))  # type: ignore[no-untyped-call]  # it has no types
+    while True:
+        most = LONGEST_LINE if size is None else size - unpacked
+        try:
+            line = lines.readline(most + 1)
+        except NO_GZIP as error:
+            raise ArchiveDamaged(f"{where} can't be unpacked: {error}") from error
+        if len(line) > most:
+            expected = f"a line of at most {most} bytes" if size is None else f"{size} bytes"
+            raise ArchiveDamaged(f"{where} unpacks to more than expected: {expected}")
+        if not line:
+            break
+        unpacked += len(line)
+        yield line
+    if size is not None and unpacked != size:
+        raise ArchiveDamaged(f"{where} unpacks to {unpacked} bytes; expected {size}")
+
+
+def _stay_inside(folder: Folder, top: Folder) -> None:
+    if not folder.is_inside(top):
+        raise ArchiveDamaged(f"{folder.url} is a link that leads out of {top.url}; expected none")

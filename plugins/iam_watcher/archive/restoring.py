@@ -1,0 +1,258 @@
+"""Inserts archived rows, a batch in a transaction, and compares what the table then has with the archive."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.archive.column_formats import format_of, same
+from iam_watcher.database.server_errors import code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from iam_watcher.archive.column_formats import Bound
+    from iam_watcher.archive.reader import Row
+    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.pace import ChunkSize
+
+# What was there may come back: a 0 in an AUTO_INCREMENT column, a zero date, the 31st of February.
+STRICT = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
+
+# For a row that the strict mode refuses, such as one with a value that is no member of its ENUM. The server
+# may make another value of it: so the row is compared, and taken back if it did.
+LENIENT = "SET SESSION sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
+
+THERE = "SELECT {key} FROM {table} WHERE {key} IN ({keys})"
+INSERT = "INSERT INTO {table} ({columns}) VALUES {rows}"
+COMPARE = "SELECT {columns} FROM {table} WHERE {key} IN ({keys})"
+
+# A value that would make a statement too long is put together from pieces, in a variable of the session.
+BEGIN_VALUE = "SET @archived_{number} = _binary %(piece)s"
+ADD_TO_VALUE = "SET @archived_{number} = CONCAT(@archived_{number}, _binary %(piece)s)"
+
+FACTS = "SELECT @@max_allowed_packet"
+CHARSETS = "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS"
+
+SAVEPOINT = "before_row"
+
+DOES_NOT_FIT, FOREIGN_KEY = "does_not_fit", "foreign_key"
+
+REFUSED = {
+    1062: "unique_key",
+    1216: FOREIGN_KEY,
+    1452: FOREIGN_KEY,
+    3819: "check",
+    4025: "check",
+    1644: "trigger",
+    **dict.fromkeys((1048, 1264, 1265, 1292, 1300, 1366, 1406, 1526, 3140, 3854, 4078), DOES_NOT_FIT),
+}
+"""Error number → why the server refuses a row. It has then taken back the statement, not the transaction."""
+
+MOST_ROWS, MOST_BYTES = 500, 1_000_000  # of one statement
+LONGEST_INLINE = 256  # bytes of a value in the statement of a row that is too long for one
+
+
+@dataclass
+class Batch:
+    """Rows of one statement.
+
+    Attributes:
+        columns: to be written.
+        rows: key → the row, and its values as they are written, column by column.
+        is_long: whether it is one row that is too long for a statement.
+    """
+
+    columns: Sequence[Column]
+    rows: dict[int, tuple[Row, list[Bound]]] = field(default_factory=dict)
+    is_long: bool = False
+
+
+@dataclass
+class Put:
+    """What one transaction has done.
+
+    Attributes:
+        there: keys of rows that existed.
+        inserted: keys of rows that were inserted.
+        unconfirmed: keys of rows that exist now, after a commit of ours that got no answer.
+        refused: key and reason of rows that the server refused.
+        altered: column → rows in which the table now has another value than the archive.
+    """
+
+    there: set[int] = field(default_factory=set)
+    inserted: set[int] = field(default_factory=set)
+    unconfirmed: set[int] = field(default_factory=set)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    altered: Counter[str] = field(default_factory=Counter)
+
+
+class Restoring:
+    """Inserts rows into one table.
+
+    Args:
+        db: where.
+        table: of the rows.
+        dry_run: look which rows exist, insert none.
+
+    Attributes:
+        unanswered: keys of the batch at work whose commit got no answer.
+    """
+
+    def __init__(self, db: Transactions, table: Table, *, dry_run: bool) -> None:
+        self.unanswered: set[int] = set()
+        self._db = db
+        self._table = table
+        self._dry_run = dry_run
+
+        def facts() -> tuple[int, frozenset[str]]:
+            ((packet,),) = db.read(FACTS)
+            charsets = frozenset(name for (name,) in db.read(CHARSETS))
+            db.commit()
+            return int(packet), charsets
+
+        packet, self._charsets = db.run(facts, what="max_allowed_packet", before_retry=lambda: None)
+        # The driver writes two characters for some bytes.
+        self._most_bytes = min(MOST_BYTES, packet // 4)
+
+    def batches(self, rows: Iterable[Row], columns: Sequence[Column], size: ChunkSize) -> Iterator[Batch]:
+        """Return the rows in batches that fit into one statement each, of `size.rows` at most."""
+        batch, length = Batch(columns), 0
+        for row in rows:
+            bound = [self._bind(row[column.name], column) for column in columns]
+            more = sum(len(value) for _, value in bound if isinstance(value, bytes))
+            key = row[self._table.key.name]
+            full = len(batch.rows) >= min(size.rows, MOST_ROWS) or length + more > self._most_bytes
+            # Of a row in two parts the newer one comes first, and has to be there before the older one.
+            if batch.rows and (full or key in batch.rows):
+                yield batch
+                batch, length = Batch(columns), 0
+            batch.rows[key] = (row, bound)
+            batch.is_long = length + more > self._most_bytes
+            length += more
+        if batch.rows:
+            yield batch
+
+    def orphans(self, batch: Batch, put: Put) -> Batch:
+        """Return the rows that were refused because what they refer to is not there, in the reverse order.
+
+        It may come later in the archive: rows can refer to rows of the same table. `put` has them no more.
+        """
+        keys = [key for key, why in put.refused if why == FOREIGN_KEY]
+        put.refused = [(key, why) for key, why in put.refused if why != FOREIGN_KEY]
+        return Batch(batch.columns, {key: batch.rows[key] for key in reversed(keys)}, batch.is_long)
+
+    def put(self, batch: Batch, what: str) -> Put:
+        """Insert the rows of a batch whose keys are not there, in one transaction."""
+        return self._db.run(lambda: self._put(batch), what=what, before_retry=lambda: None)
+
+    def _put(self, batch: Batch) -> Put:
+        db, put = self._db, Put()
+        there = {key for (key,) in db.read(self._of(THERE, batch.rows))}
+        put.unconfirmed = there & self.unanswered
+        put.there = there - put.unconfirmed
+        missing = [key for key in batch.rows if key not in there]
+        if self._dry_run:
+            put.inserted.update(missing)
+        elif missing:
+            db.change(STRICT)
+            self._insert(batch, missing, put)
+        put.altered.update(name for names in self._differing(batch, put.inserted).values() for name in names)
+        self.unanswered |= put.inserted
+        db.commit()
+        self.unanswered = set()
+        return put
+
+    def _insert(self, batch: Batch, keys: list[int], put: Put) -> None:
+        """Insert rows; if the server refuses one, find it by halving."""
+        why = self._try(batch, keys)
+        if why is None:
+            put.inserted.update(keys)
+        elif len(keys) > 1:
+            half = len(keys) // 2
+            self._insert(batch, keys[:half], put)
+            self._insert(batch, keys[half:], put)
+        elif why == DOES_NOT_FIT and self._fits_after_all(batch, keys):
+            put.inserted.update(keys)
+        else:
+            put.refused.append((keys[0], why))
+
+    def _fits_after_all(self, batch: Batch, keys: list[int]) -> bool:
+        """Insert a row that the strict mode refuses, if it becomes what it was."""
+        db = self._db
+        db.change(f"SAVEPOINT {SAVEPOINT}")
+        db.change(LENIENT)
+        fits = self._try(batch, keys) is None and not self._differing(batch, keys)
+        db.change(STRICT)
+        if not fits:
+            db.change(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+        return fits
+
+    def _try(self, batch: Batch, keys: list[int]) -> str | None:
+        """Insert rows by one statement; return why the server refuses one of them, or None."""
+        texts, values = [], {}
+        for number, key in enumerate(keys):
+            inserts = []
+            for place, (template, value) in enumerate(batch.rows[key][1]):
+                name = f"v{number}_{place}"
+                if batch.is_long and isinstance(value, bytes) and len(value) > LONGEST_INLINE:
+                    inserts.append(template.format(value=self._in_pieces(place, value)))
+                    continue
+                values[name] = value
+                literal = f"_binary %({name})s" if isinstance(value, bytes) else f"%({name})s"
+                inserts.append(template.format(value=literal))
+            texts.append(f"({', '.join(inserts)})")
+        columns = ", ".join(column.quoted for column in batch.columns)
+        try:
+            self._db.change(
+                INSERT.format(table=self._table.quoted, columns=columns, rows=", ".join(texts)), values
+            )
+        except self._db.error as error:
+            why = REFUSED.get(code_of(error) or 0)
+            if why is None:
+                raise
+            return why
+        return None
+
+    def _in_pieces(self, number: int, value: bytes) -> str:
+        """Send a value in pieces and return the variable that it is in then."""
+        statement = BEGIN_VALUE
+        for at in range(0, len(value), self._most_bytes):
+            piece = value[at : at + self._most_bytes]
+            self._db.change(statement.format(number=number), {"piece": piece})
+            statement = ADD_TO_VALUE
+        return f"@archived_{number}"
+
+    def _differing(self, batch: Batch, keys: Iterable[int]) -> dict[int, list[str]]:
+        """Return key → columns in which the table has another value than the archive."""
+        wanted = {key: batch.rows[key][0] for key in keys}
+        if self._dry_run or not wanted:
+            return {}
+        formats = [(column, format_of(column, self._table.name)) for column in batch.columns]
+        query = self._of(COMPARE, wanted, ", ".join(form.selected(column) for column, form in formats))
+        readings = [(column.name, form.reading(column)) for column, form in formats]
+        found = {}
+        for values in self._db.read(query):
+            row = {
+                name: value if read is None or value is None else read(value)
+                for (name, read), value in zip(readings, values, strict=True)
+            }
+            found[row[self._table.key.name]] = row
+        differing = {
+            key: [name for name, value in row.items() if not same(value, found.get(key, {}).get(name))]
+            for key, row in wanted.items()
+        }
+        return {key: names for key, names in differing.items() if names}
+
+    def _bind(self, value: Any, column: Column) -> Bound:
+        if value is None:
+            return "{value}", None
+        return format_of(column, self._table.name).bind(value, self._charsets)
+
+    def _of(self, query: str, keys: Iterable[int], columns: str = "") -> str:
+        table = self._table
+        return query.format(
+            columns=columns, table=table.quoted, key=table.key.quoted, keys=",".join(map(str, keys))
+        )

@@ -1,0 +1,219 @@
+"""Puts rows into an archive before the delete that removes them commits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from msgspec.json import Encoder
+
+from iam_watcher.archive.column_formats import format_of
+from iam_watcher.archive.refusals import NO_REFUSAL, refusals
+from iam_watcher.archive.writer import Packed
+from iam_watcher.errors import ArchiveError, TableError
+from iam_watcher.log_lines import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from iam_watcher.archive.refusals import Refusals
+    from iam_watcher.archive.writer import Archive
+    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.rows import Rows
+
+    Row = tuple[Any, ...]
+    Convert = Sequence[tuple[str, Callable[[bytes], Any] | None]]
+
+logger = get_logger(__name__)
+
+KIND = "rows"
+
+# The rows that are to be written: locked, so that they stay as they are read until they are.
+LOCK = (
+    "SELECT {columns} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys}) AND ({predicate}) FOR UPDATE"
+)
+
+REHEARSAL = "SELECT {refusal} FROM {table} WHERE FALSE"
+
+WHY = {
+    "archive_too_large": "{name} has values of max_allowed_packet or more; raise it, or redact the column",
+    "archive_json_type": "{name} has JSON values of SQL types such as DECIMAL, DATETIME or BLOB",
+    "archive_check": "they break the CHECK constraint {name}, so the server would refuse them",
+}
+
+# A value that is longer than max_allowed_packet comes as NULL, with no more than a warning.
+IS_NULL = "({column} IS NULL)"
+
+VERSION = "SELECT VERSION()"
+
+# Fails if the account may not read each column: those that it may not read are hidden from it.
+ALL_COLUMNS = "SELECT * FROM {table} WHERE FALSE"
+
+ENCODER = Encoder()  # the standard library's would take as long as all the rest
+REFUSAL_AT = -2  # in a row that was read
+
+
+def kept_columns(table: Table, redact: Collection[str]) -> list[Column]:
+    """Return the columns that an archive of this table has.
+
+    Args:
+        table: to be archived.
+        redact: names of columns to leave out, upper and lower case alike.
+
+    Raises:
+        TableError: the key is among them, or the type of another column is unknown.
+    """
+    left_out = {name.lower() for name in redact}
+    if table.key.name.lower() in left_out:
+        raise TableError(f"redact names {table.key.name!r}, the primary key of {table.name}; keep it")
+    columns = [
+        column
+        for column in table.columns.values()
+        if column.name.lower() not in left_out and not column.generated
+    ]
+    for column in columns:
+        format_of(column, table.name)
+    return columns
+
+
+class RowArchive:
+    """Locks and reads rows, and keeps those that are deleted.
+
+    A thread packs the rows while the server deletes them: that is half of what an archive costs.
+
+    Args:
+        db: the transactions that delete.
+        rows: to be deleted.
+        table: of the rows.
+        columns: to be kept, the key among them.
+        archive: where.
+        refusals: which rows stay because the archive could not bring them back.
+
+    Attributes:
+        refused: reason → rows of the last `lock` that stay.
+    """
+
+    def __init__(  # noqa: PLR0917  row_archive makes them
+        self,
+        db: Transactions,
+        rows: Rows,
+        table: Table,
+        columns: Sequence[Column],
+        archive: Archive,
+        refusals: Refusals,
+    ) -> None:
+        self.refused = Counter[str]()
+        self._db = db
+        self._rows = rows
+        self._archive = archive
+        self._refusals = refusals
+        self._told: set[int] = set()
+        formats = [format_of(column, table.name) for column in columns]
+        careful = [form.reading(column) for column, form in zip(columns, formats, strict=True)]
+        quick = [bytes.decode if form.is_utf8 else read for form, read in zip(formats, careful, strict=True)]
+        names = [column.name for column in columns]
+        self._quick, self._careful = (
+            list(zip(names, quick, strict=True)),
+            list(zip(names, careful, strict=True)),
+        )
+        self._key_at = names.index(table.key.name)
+        # The last one tells how many of the others are NULL, the one before it why the row must stay.
+        self._selected = ", ".join((
+            *(form.selected(column) for form, column in zip(formats, columns, strict=True)),
+            refusals.sql or str(NO_REFUSAL),
+            " + ".join(IS_NULL.format(column=column.quoted) for column in columns),
+        ))  # fmt: skip
+        self._locked: dict[int, Row] = {}
+        self._packer = ThreadPoolExecutor(1, thread_name_prefix="archive")
+        self._packed: Future[Packed]
+
+    def lock(self, keys: Sequence[int]) -> list[int]:
+        """Lock and read the rows of these keys that still match; return those to be deleted, sorted."""
+        rows = self._rows
+        query = LOCK.format(
+            columns=self._selected,
+            table=rows.table,
+            key=rows.key,
+            keys=",".join(map(str, keys)),
+            predicate=rows.predicate,
+        )
+        found = {row[self._key_at]: row for row in self._db.read(query, rows.values)}
+        self._refuse((key, row[REFUSAL_AT]) for key, row in found.items())
+        keys = sorted(key for key, row in found.items() if row[REFUSAL_AT] == NO_REFUSAL)
+        self._locked = found
+        self._packed = self._packer.submit(self._pack, [found[key] for key in keys])
+        return keys
+
+    def keep(self, keys: Sequence[int]) -> None:
+        """Put rows that were locked into the archive."""
+        packed = self._packed.result()
+        if packed.rows != len(keys):
+            packed = self._pack([self._locked[key] for key in keys])
+        self._archive.add(packed)
+
+    def _refuse(self, found: Iterable[tuple[int, int]]) -> None:
+        """Count the rows that must stay, given by key and number of the reason; say so once a reason."""
+        self.refused = Counter()
+        for key, number in found:
+            if number == NO_REFUSAL:
+                continue
+            reason, name = self._refusals.reasons[number]
+            self.refused[reason] += 1
+            if number not in self._told:
+                self._told.add(number)
+                logger.warning(
+                    "Rows of %s are not deleted, because an archive can't restore them: %s. The first has "
+                    "the key %d. skipped=%s",
+                    self._rows.table,
+                    WHY[reason].format(name=name),
+                    key,
+                    reason,
+                )
+
+    def _pack(self, rows: Sequence[Row]) -> Packed:
+        return Packed.of(len(rows), [self._as_lines(rows)])
+
+    def _as_lines(self, rows: Sequence[Row]) -> bytes:
+        for row in rows:
+            if row.count(None) != row[-1]:
+                raise ArchiveError(
+                    f"the row with the key {row[self._key_at]} of {self._rows.table} has a value that the "
+                    "server gives as NULL because it is over max_allowed_packet; raise that, or name the "
+                    "column in redact"
+                )
+        try:
+            records = [_record(row, self._quick) for row in rows]
+        except UnicodeDecodeError:
+            records = [_record(row, self._careful) for row in rows]
+        return ENCODER.encode_lines(records)
+
+
+def _record(row: Row, convert: Convert) -> dict[str, Any]:
+    return {
+        name: value if read is None or value is None else read(value)
+        for (name, read), value in zip(convert, row, strict=False)
+    }
+
+
+def row_archive(
+    db: Transactions, rows: Rows, table: Table, columns: Sequence[Column], archive: Archive
+) -> RowArchive:
+    """Return what archives rows; for the arguments see `RowArchive`.
+
+    Raises:
+        TableError: the account may not read all columns.
+    """
+
+    def look() -> Refusals:
+        db.read(ALL_COLUMNS.format(table=rows.table))
+        ((version,),) = db.read(VERSION)
+        why = refusals(db, table, columns, is_mariadb="MariaDB" in version)
+        if why.sql is not None:
+            db.read(REHEARSAL.format(refusal=why.sql, table=rows.table))
+        db.commit()
+        return why
+
+    why = db.run(look, what=f"SELECT on {rows.table}, all columns", before_retry=lambda: None)
+    return RowArchive(db, rows, table, columns, archive, why)

@@ -1,0 +1,1 @@
+"""A database as a job needs it: its session, transactions, catalogue, lock and load."""

@@ -1,0 +1,140 @@
+"""MySQL connections with time-outs, in one character set, and with errors that say where they lead to."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.mysql.hooks.mysql import MySqlHook  # noqa: TID253  only run-time code imports this module
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from iam_watcher.database.server_errors import REFUSED, UNREACHABLE, code_of
+from iam_watcher.database.session import set_up
+from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from iam_watcher.database.transactions import Connection
+
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 30  # seconds: several times longer than a statement may take, see session.SETTINGS
+PORT = 3306
+
+CLIENT = "mysqlclient"
+
+CIPHER = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
+TLS_MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+
+IN_A_URI = (
+    "in a URI, write special characters of the login, the password and the database percent-encoded: "
+    "%2F for '/', %40 for '@', %3A for ':', %23 for '#', %3F for '?', %25 for '%'"
+)
+
+
+class JobMySqlHook(MySqlHook):
+    """The provider's hook, plus what a job can't do without.
+
+    A connection that is silent for too long counts as lost (error 2013): the provider sets no time-outs,
+    so a silent server would hang a job. The character set is utf8mb4 whatever the connection's extras say.
+
+    Args:
+        mysql_conn_id: the Airflow connection.
+        answer_within: seconds to wait for a connection and for each answer; default: CONNECT_TIMEOUT and
+            READ_TIMEOUT.
+    """
+
+    def __init__(self, mysql_conn_id: str, *, answer_within: int | None = None) -> None:
+        super().__init__(mysql_conn_id=mysql_conn_id)
+        self._answer_within = answer_within
+        self._wants_tls = False
+
+    def get_conn(self) -> Any:
+        """Return a connection that is set up for a job.
+
+        Raises:
+            ConnectionRefused: the connection says something that can't be meant, or the server refuses it in
+                a way that trying again can't mend.
+            DatabaseUnavailable: the server can't be reached, or has no place for another connection.
+        """
+        import MySQLdb
+
+        conn_id = self.get_conn_id()
+        try:
+            self.connection = conn = self.get_connection(conn_id)
+        except (AirflowNotFoundException, ValueError):
+            # Not the error's own text, which repeats what may be a part of the password.
+            raise DatabaseUnavailable(
+                f"connection {conn_id!r} is not defined, or its URI can't be read; {IN_A_URI}"
+            ) from None
+        if not conn.login:
+            raise ConnectionRefused(f"connection {conn_id!r} names no login; {IN_A_URI}")
+        client = conn.extra_dejson.get("client", CLIENT)
+        if client != CLIENT:
+            raise ConnectionRefused(
+                f"connection {conn_id!r} has the extra client={client!r}; "
+                f"the jobs need {CLIENT!r}: remove the extra"
+            )
+        connection = None
+        try:
+            connection = cast("Connection", super().get_conn())
+            self._check_encryption(connection)
+            set_up(connection)
+        except MySQLdb.Error as error:
+            if connection is not None:
+                with suppress(MySQLdb.Error):
+                    connection.close()
+            code = code_of(error)
+            advice = REFUSED.get(code or 0) or UNREACHABLE.get(code or 0)
+            parts = [f"{self._where()}: {error}", advice, self._suspicion()]
+            text = "; ".join(part for part in parts if part)
+            raise (ConnectionRefused if code in REFUSED else DatabaseUnavailable)(text) from error
+        except (TypeError, ValueError) as error:
+            raise ConnectionRefused(f"{self._where()}: an extra is not valid: {error}") from error
+        return connection
+
+    def _get_conn_config_mysql_client(self, conn: Any) -> dict[str, Any]:
+        config = super()._get_conn_config_mysql_client(conn)
+        # The connection's own cursor class would return rows in another shape.
+        config.pop("cursorclass", None)
+        if config.get("ssl"):
+            config.setdefault("ssl_mode", "REQUIRED")
+        self._wants_tls = config.get("ssl_mode") in TLS_MODES
+        return {
+            **config,
+            "charset": "utf8mb4",
+            "use_unicode": True,
+            "connect_timeout": self._answer_within or CONNECT_TIMEOUT,
+            "read_timeout": self._answer_within or READ_TIMEOUT,
+            "write_timeout": self._answer_within or READ_TIMEOUT,
+        }
+
+    def _check_encryption(self, connection: Connection) -> None:
+        """Raise ConnectionRefused if TLS was asked for and is not in use.
+
+        MariaDB's client library goes on unencrypted, whatever the mode, unless it has to verify the server.
+        """
+        if not self._wants_tls:
+            return
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(CIPHER)
+            ((_, cipher),) = cursor.fetchall()
+        if not cipher:
+            connection.close()
+            raise ConnectionRefused(
+                f"{self._where()}: the extras ask for TLS, but the server does not offer it; "
+                "no statement was sent. Set up TLS at the server, or remove the extras ssl and ssl_mode"
+            )
+
+    def _where(self) -> str:
+        conn = cast("Any", self.connection)
+        place = conn.extra_dejson.get("unix_socket") or f"{conn.host or 'localhost'}:{conn.port or PORT}"
+        return f"connection {self.get_conn_id()!r}, account {conn.login!r} at {place}"
+
+    def _suspicion(self) -> str | None:
+        """Return advice if the connection looks like a URI whose password cut it in two."""
+        conn = cast("Any", self.connection)
+        return IN_A_URI if any(character in (conn.schema or "") for character in "/@") else None
+
+
+def connect(mysql_conn_id: str, *, answer_within: int | None = None) -> Connection:
+    """Return a new connection, set up for a job; for arguments and errors see `JobMySqlHook`."""
+    return cast("Connection", JobMySqlHook(mysql_conn_id, answer_within=answer_within).get_conn())

@@ -1,0 +1,104 @@
+"""The database session of a job: isolation, time zone, time limits, and one "now" for the whole run."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from iam_watcher.errors import ClockError
+
+if TYPE_CHECKING:
+    from iam_watcher.database.transactions import Connection
+
+# The same on every server, whatever its own settings and its init_connect say: what a job reads and writes
+# must not depend on them. Numbers, not DEFAULT, which is the server's own setting.
+# A wait for a lock is short, because a job that is told to stop can't hear it meanwhile; it is tried again.
+SETTINGS = (
+    "SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615,"
+    " sql_big_selects = 1, sql_safe_updates = 0, sql_auto_is_null = 0,"
+    " foreign_key_checks = 1, unique_checks = 1,"
+    " autocommit = 0, completion_type = 0, time_zone = '+00:00',"
+    " sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION',"
+    " innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"
+    " net_read_timeout = 30, net_write_timeout = 60, wait_timeout = 60"
+)
+
+# Also for what the server itself says, such as its errors.
+NAMES = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci"
+
+# What only some servers know.
+MORE_SETTINGS = {
+    # A statement ends before the mark of a live worker (keepalive.BUSY_TTL) does: the server finishes it
+    # also for a client that was killed. Seconds; MySQL knows a limit for SELECT only, in milliseconds.
+    "max_statement_time": 5,
+    "max_execution_time": 5000,
+    "check_constraint_checks": 1,
+    # A transaction is open while an archive is stored, which takes as long as the store needs.
+    "idle_transaction_timeout": 0,
+    "idle_readonly_transaction_timeout": 0,
+    "idle_write_transaction_timeout": 0,
+    # Long IN lists stay lists of keys: as a subquery, or as a scan of the table, they would lock more.
+    "in_predicate_conversion_threshold": 0,
+    "optimizer_max_sel_args": 0,
+    "optimizer_max_sel_arg_weight": 0,
+    "range_optimizer_max_mem_size": 0,
+    # The catalogue tells what is there now, and a primary key that MySQL has added.
+    "information_schema_stats_expiry": 0,
+    "show_gipk_in_create_table_and_information_schema": 1,
+    # Rows as they are now, where the server keeps older versions of them.
+    "system_versioning_asof": "DEFAULT",
+    "old_mode": "''",
+}
+
+# Which of those this server knows, and what its binary log can take.
+KNOWN = "SHOW SESSION VARIABLES WHERE Variable_name IN ({names})"
+BINARY_LOG = ("log_bin", "binlog_format")
+
+# Under READ COMMITTED a statement keeps no lock on rows it does not change, and none on gaps.
+ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL {level}, READ WRITE"
+
+NOW = "SELECT NOW(6)"
+
+LARGEST_CLOCK_DIFFERENCE = timedelta(seconds=60)
+
+
+def set_up(connection: Connection) -> None:
+    """Make a new connection fit for a job.
+
+    Under a statement-based binary log InnoDB refuses writes in READ COMMITTED (error 1665): there the
+    session stays in REPEATABLE READ, and chunks lock the gaps between their rows as well.
+    """
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(SETTINGS)
+        cursor.execute(NAMES)
+        names = ", ".join(f"'{name}'" for name in (*MORE_SETTINGS, *BINARY_LOG))
+        cursor.execute(KNOWN.format(names=names))
+        known = dict(cursor.fetchall())
+        more = [f"{name} = {value}" for name, value in MORE_SETTINGS.items() if name in known]
+        cursor.execute(f"SET SESSION {', '.join(more)}")
+        statement_based = known["log_bin"] == "ON" and known.get("binlog_format") == "STATEMENT"
+        cursor.execute(ISOLATION.format(level="REPEATABLE READ" if statement_based else "READ COMMITTED"))
+    connection.commit()
+
+
+def read_now(connection: Connection) -> datetime:
+    """Return the database's time, after `set_up`.
+
+    Raises:
+        ClockError: this worker's clock says something else. One of the two is wrong, and an age that is
+            computed from a wrong clock can be any age.
+    """
+    before = datetime.now(UTC)
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(NOW)
+        now: datetime = cursor.fetchone()[0].replace(tzinfo=UTC)
+    connection.commit()
+    worker = before + (datetime.now(UTC) - before) / 2
+    if abs(now - worker) > LARGEST_CLOCK_DIFFERENCE:
+        raise ClockError(
+            f"database {now.isoformat(timespec='seconds')}, worker {worker.isoformat(timespec='seconds')}; "
+            f"expected at most {LARGEST_CLOCK_DIFFERENCE.total_seconds():.0f} s between them. "
+            "Nothing was written; set the wrong one right"
+        )
+    return now

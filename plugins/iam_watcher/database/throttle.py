@@ -1,0 +1,176 @@
+"""Holds a walk back while the database has other troubles: one predicate, asked about once a second.
+
+After the idea of gh-ost's throttlers: the walk asks "may I go on?" and is told why not.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from iam_watcher import arguments
+from iam_watcher.errors import DatabaseUnavailable, JobArgumentError, WalkError, shown_at_the_call
+from iam_watcher.log_lines import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iam_watcher.database.transactions import Connection, Transactions
+
+logger = get_logger(__name__)
+
+EVERY = 1.0  # seconds between two questions
+TELL_EVERY = 10.0  # seconds between two log lines while it waits
+
+THREADS_RUNNING = "SHOW GLOBAL STATUS LIKE 'Threads_running'"
+REPLICA_STATUS = "SHOW REPLICA STATUS"
+
+
+@shown_at_the_call
+@dataclass(frozen=True)
+class Throttle:
+    """When a walk has to wait.
+
+    Attributes:
+        max_threads_running: of the server, ours included; None for no limit.
+        replica_conn_ids: Airflow connections of replicas whose lag counts. Their accounts need the right
+            REPLICA MONITOR (MySQL: REPLICATION CLIENT).
+        max_replica_lag: a replica that is further behind, is not replicating, or can't be asked holds the
+            walk back.
+        patience: the job fails, and is retried, if it was held back for that long at a stretch.
+    """
+
+    max_threads_running: int | None = None
+    replica_conn_ids: tuple[str, ...] = ()
+    max_replica_lag: timedelta = timedelta(seconds=10)
+    patience: timedelta = timedelta(minutes=10)
+
+    def __post_init__(self) -> None:
+        if self.max_threads_running is not None and (
+            type(self.max_threads_running) is not int or self.max_threads_running < 0
+        ):
+            raise JobArgumentError(
+                f"max_threads_running is {self.max_threads_running!r}; expected a whole number"
+            )
+        if not isinstance(self.replica_conn_ids, (list, tuple)):
+            raise JobArgumentError(
+                f"replica_conn_ids is {self.replica_conn_ids!r}; expected a tuple of connection ids"
+            )
+        for conn_id in self.replica_conn_ids:
+            arguments.connection_id("replica_conn_ids", conn_id)
+        arguments.instance("max_replica_lag", self.max_replica_lag, timedelta, "a timedelta")
+        arguments.duration("patience", self.patience)
+
+
+class Predicate:
+    """The answer to "why not go on?", or None; a context manager that closes the replicas' connections.
+
+    Args:
+        throttle: the limits.
+        db: transactions on the server that is written to.
+        connect: returns a new connection for a replica's connection id.
+    """
+
+    def __init__(self, throttle: Throttle, db: Transactions, connect: Callable[[str], Connection]) -> None:
+        self._throttle = throttle
+        self._db = db
+        self._connect = connect
+        self._replicas: dict[str, Connection] = {}
+
+    def __call__(self) -> str | None:
+        """Return why the walk has to wait, or None."""
+        return self._threads() or next(filter(None, map(self._lag, self._throttle.replica_conn_ids)), None)
+
+    def close(self) -> None:
+        """Close the connections to the replicas."""
+        for conn_id in list(self._replicas):
+            self._forget(conn_id)
+
+    def _threads(self) -> str | None:
+        limit = self._throttle.max_threads_running
+        if limit is None:
+            return None
+        ((_, running),) = self._db.run(
+            lambda: self._db.read(THREADS_RUNNING), what="Threads_running", before_retry=lambda: None
+        )
+        return f"{running} threads are running, more than {limit}" if int(running) > limit else None
+
+    def _lag(self, conn_id: str) -> str | None:
+        try:
+            if conn_id not in self._replicas:
+                self._replicas[conn_id] = self._connect(conn_id)
+            with closing(self._replicas[conn_id].cursor()) as cursor:
+                cursor.execute(REPLICA_STATUS)
+                rows, columns = cursor.fetchall(), [column[0] for column in cursor.description or ()]
+        except (self._db.error, DatabaseUnavailable) as error:
+            self._forget(conn_id)
+            return f"replica {conn_id} can't be asked: {error}"
+        # Seconds_Behind_Master on MariaDB, Seconds_Behind_Source on MySQL; NULL while a thread is stopped.
+        # A replica of several sources has a row for each.
+        lags = [
+            value
+            for row in rows
+            for name, value in zip(columns, row, strict=True)
+            if name.startswith("Seconds_Behind_")
+        ]
+        if not lags or None in lags:
+            return f"{conn_id} is not replicating"
+        behind = max(lags)
+        limit = self._throttle.max_replica_lag.total_seconds()
+        return f"replica {conn_id} is {behind} s behind, more than {limit:g}" if behind > limit else None
+
+    def _forget(self, conn_id: str) -> None:
+        connection = self._replicas.pop(conn_id, None)
+        if connection is not None:
+            with suppress(self._db.error):
+                connection.close()
+
+
+class Hold:
+    """Waits while there is a reason to.
+
+    Args:
+        db: the transactions to wait between.
+        what: is held back, for messages.
+        why: returns the reason to wait, or None; asked about once a second.
+        patience: seconds to wait at a stretch.
+    """
+
+    def __init__(
+        self, db: Transactions, what: str, why: Callable[[], str | None], *, patience: float
+    ) -> None:
+        self._db = db
+        self._what = what
+        self._why = why
+        self._patience = patience
+        self._ask_at = 0.0
+
+    def wait(self, at_most: float | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Return when there is no reason to wait any more, or after so many seconds.
+
+        Args:
+            at_most: seconds; None for as long as the patience lasts.
+            meanwhile: called once a second.
+
+        Raises:
+            WalkError: the patience is over.
+        """
+        began = tell_at = time.monotonic()
+        if began < self._ask_at:
+            return
+        while why := self._why():
+            now = time.monotonic()
+            waited = now - began
+            if at_most is not None and waited >= at_most:
+                return
+            if waited > self._patience:
+                raise WalkError(f"{self._what} was held back for {waited:.0f} s: {why}")
+            if now >= tell_at:
+                tell_at = now + TELL_EVERY
+                logger.info("event=throttled table=%s waited=%.0f why=%r", self._what, waited, why)
+            meanwhile()
+            self._db.nap(EVERY)
+        self._ask_at = time.monotonic() + EVERY

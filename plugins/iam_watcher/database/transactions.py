@@ -1,0 +1,163 @@
+"""Short transactions that are tried again when the database's answer says that this can help.
+
+It knows nothing of Airflow, and of the database only the Python DB-API (PEP 249, paramstyle "pyformat")
+and the error numbers of `server_errors`.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from iam_watcher.database.server_errors import DENIED, LOST, READ_ONLY, RETRIED, code_of
+from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable, TableError, WalkError
+from iam_watcher.log_lines import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+logger = get_logger(__name__)
+
+TRIES = 15  # with 0.2 s to 5 s between: about a minute, besides the time-outs themselves
+LONGEST_WAIT = 5.0  # seconds between two tries
+LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
+PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `fence`
+
+PING = "SELECT 1"
+
+Result = TypeVar("Result")
+
+
+class Connection(Protocol):
+    """The part of a PEP 249 connection that is needed; autocommit is off."""
+
+    Error: type[Exception]
+
+    def cursor(self, kind: Any = None) -> Any:
+        """Return a new cursor; another kind than that of PEP 249 is MySQLdb's."""
+
+    def commit(self) -> None:
+        """Commit."""
+
+    def rollback(self) -> None:
+        """Roll back."""
+
+    def close(self) -> None:
+        """Close."""
+
+
+class Transactions:
+    """Transactions on one connection, one after the other.
+
+    Args:
+        connection: autocommit off, and the session as `jobs.session` sets it up.
+        checkpoint: called before each transaction, while waiting and in each `nap`; what it raises goes to
+            the caller.
+        committing: called before changes are committed. The caller has counted them at the next checkpoint.
+        reconnect: returns a new connection for one that was lost, set up in the same way; without it a
+            lost connection is an error like any other.
+
+    Attributes:
+        retries: how often a transaction was tried again.
+        error: the base of the driver's errors.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        checkpoint: Callable[[], None] = lambda: None,
+        *,
+        committing: Callable[[], None] = lambda: None,
+        reconnect: Callable[[], Connection] | None = None,
+    ) -> None:
+        self.retries = 0
+        self.error = connection.Error
+        self._connection = connection
+        self._checkpoint = checkpoint
+        self._committing = committing
+        self._reconnect = reconnect
+        self._changes = False
+        self._spoke_at = time.monotonic()
+
+    def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
+        """Return all rows of a query."""
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(query, values or {})
+            return cursor.fetchall()
+
+    def change(self, query: str, values: Mapping[str, object] | None = None) -> int:
+        """Run a statement that writes, and return how many rows it changed."""
+        self._changes = True
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(query, values or {})
+            return int(cursor.rowcount)
+
+    def commit(self) -> None:
+        """Commit what was done since the last commit."""
+        if self._changes:
+            self._committing()
+            self._changes = False
+        self._connection.commit()
+        self._spoke_at = time.monotonic()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(self.error):
+            self._connection.close()
+
+    def run(self, work: Callable[[], Result], *, what: str, before_retry: Callable[[], None]) -> Result:
+        """Return what `work` returns; it ends with its own commit and may be called several times.
+
+        Args:
+            work: one transaction.
+            what: names it in messages.
+            before_retry: called before `work` is tried again.
+
+        Raises:
+            ConnectionRefused: the connection was lost, and the server refuses another one.
+            TableError: the account lacks a right.
+            WalkError: it failed TRIES times, or in a way that trying again can't mend.
+        """
+        lost, tries = False, 0
+        while True:
+            tries += 1
+            self._checkpoint()
+            try:
+                if lost and self._reconnect:
+                    self.close()
+                    self._connection = self._reconnect()
+                return work()
+            except ConnectionRefused:
+                raise
+            except (self.error, DatabaseUnavailable) as error:
+                code = code_of(error)
+                lost = code in LOST or isinstance(error, DatabaseUnavailable)
+                with suppress(self.error):
+                    self._connection.rollback()
+                if code in DENIED:
+                    raise TableError(f"{what}: {error}; grant the connection's account this right") from error
+                if tries == TRIES or not (code in RETRIED or (lost and self._reconnect)):
+                    advice = "; let the connection lead to the primary" if code in READ_ONLY else ""
+                    raise WalkError(f"{what}, try {tries} of {TRIES}: {error}{advice}") from error
+                before_retry()
+                self.retries += 1
+                logger.warning("event=retry what=%r try=%d error=%r", what, tries, error)
+                self.nap(min(0.1 * 2**tries, LONGEST_WAIT))
+            except BaseException:
+                # What the caller does next, such as closing an archive, may take long: not under locks.
+                with suppress(self.error):
+                    self._connection.rollback()
+                raise
+
+    def nap(self, seconds: float) -> None:
+        """Sleep, between two transactions; look at the checkpoint meanwhile, and keep the session alive."""
+        end = time.monotonic() + seconds
+        self._checkpoint()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LONGEST_NAP))
+            self._checkpoint()
+            if time.monotonic() - self._spoke_at > PING_EVERY:
+                with suppress(self.error):  # A connection that is lost is the next transaction's business.
+                    self.read(PING)
+                    self.commit()

@@ -1,0 +1,261 @@
+"""What every operator that writes to a database does: connection, fence, stopping, and how it fails."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from abc import abstractmethod
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from iam_watcher import arguments, run_conf
+from iam_watcher.database.throttle import Hold, Predicate, Throttle
+from iam_watcher.errors import (
+    ArchiveDamaged,
+    BrakeError,
+    ClockError,
+    ConnectionRefused,
+    FenceTaken,
+    JobArgumentError,
+    JobError,
+    LockError,
+    LockUnavailable,
+    RunConfError,
+    TableError,
+)
+from iam_watcher.log_lines import get_logger
+from iam_watcher.walk.pace import Pace, pace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow.sdk import Context
+
+    from iam_watcher.database.database_lock import Fence
+    from iam_watcher.database.transactions import Connection, Transactions
+
+logger = get_logger(__name__)
+
+PERMANENT = (
+    ArchiveDamaged,
+    JobArgumentError,
+    RunConfError,
+    ConnectionRefused,
+    TableError,
+    ClockError,
+    BrakeError,
+    LockError,
+)
+"""What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
+
+
+REPLICA_ANSWERS_WITHIN = 1  # seconds
+NO_THROTTLE = Throttle()
+
+
+class DatabaseOperator(BaseOperator):
+    """Works on a database in short transactions, and stops between two of them.
+
+    :param mysql_conn_id: Airflow connection of the database.
+    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param throttle: when the work waits for the server.
+    """
+
+    calls_checkpoint = True
+    """For the keepalive: this task stops by itself when its lease is lost."""
+
+    def __init__(
+        self,
+        *,
+        mysql_conn_id: str = "iam_mysql",
+        pace: str | Pace = "fast",
+        throttle: Throttle = NO_THROTTLE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mysql_conn_id = mysql_conn_id
+        self.pace = pace
+        self.throttle = throttle
+        arguments.connection_id("mysql_conn_id", mysql_conn_id)
+        pace_of(pace)
+        arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
+        self._told_to_stop = False
+        self._has_begun = False
+        self._timed_out: Callable[[], None] | None = None
+        self._uncounted = False  # Rows were committed, and the report does not have them yet.
+
+    @abstractmethod
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Do the work and return the report of it."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do the work; fail without a retry where that can't help."""
+        try:
+            return self._performed(context)
+        except AirflowSkipException as skip:
+            # What Airflow says of a skip stands in a group that its log view folds.
+            logger.warning("Nothing was changed: %s", skip)
+            raise
+
+    def _performed(self, context: Context) -> dict[str, Any]:
+        from iam_watcher.lock import keepalive
+
+        try:
+            self._check_conf(context)
+            with self._time_out_when_all_is_counted():
+                return self.perform(context)
+        except FenceTaken as error:
+            if self._has_begun or context["ti"].try_number > 1:
+                raise  # Skipped, the rest of the work would be lost in a green run.
+            grant = keepalive.current_grant()
+            if grant is not None and grant.on_busy == "skip":
+                raise AirflowSkipException(str(error)) from error
+            raise AirflowFailException(str(error)) from error
+        except LockUnavailable:
+            raise  # Redis may be back at the next try.
+        except PERMANENT as error:
+            raise AirflowFailException(str(error)) from error
+
+    def _check_conf(self, context: Context) -> None:
+        """Refuse a conf that does not do what it was meant to, in any DAG; a Watcher refuses more.
+
+        Raises:
+            RunConfError: see `run_conf.check_slips`; or a param says that this is a dry run, and it is none.
+        """
+        run: Any = context.get("dag_run")
+        if run is None:
+            return
+        dag: Any = context["dag"]
+        params = context["params"]
+        # Not the names in `params`: Airflow puts each key of the conf there.
+        names = {*dag.params, *context["task"].params}
+        allowed = getattr(dag, "conf_keys", ())
+        run_conf.check_slips(run.conf, names=names, values=params, allowed=allowed)
+        is_dry_run = arguments.flag(run_conf.DRY_RUN, getattr(self, "is_dry_run", False))
+        for name in run_conf.named_dry_run(names):
+            if params[name] is True and not is_dry_run:
+                raise RunConfError(
+                    f"the param {name} is set, but the task {self.task_id!r} does not ask for it; give the "
+                    f'task {run_conf.DRY_RUN}="{{{{ params.{name} }}}}"'
+                )
+
+    def on_kill(self) -> None:
+        """Stop before the next transaction."""
+        self._told_to_stop = True
+
+    @contextmanager
+    def transactions(self, *, fenced: bool) -> Iterator[tuple[Connection, Transactions]]:
+        """Connect, behind the fence of the lock if `fenced`; yield the connection and its transactions."""
+        from iam_watcher.database.transactions import Transactions
+
+        fence = self._fence() if fenced else None
+        connection = connect(self.mysql_conn_id, fence)
+        reconnect = partial(self._reconnect, fence)
+        with closing(
+            Transactions(connection, self._checkpoint, committing=self._committing, reconnect=reconnect)
+        ) as db:
+            yield connection, db
+
+    @contextmanager
+    def holding(self, db: Transactions, table: str) -> Iterator[Hold]:
+        """Connect to the replicas that the throttle names; yield what waits for the server."""
+        with closing(Predicate(self.throttle, db, connect_to_replica)) as why:
+            yield Hold(db, table, why, patience=self.throttle.patience.total_seconds())
+
+    @property
+    def paced(self) -> Pace:
+        """How hard to work."""
+        return pace_of(self.pace)
+
+    def _checkpoint(self) -> None:
+        from iam_watcher.lock import keepalive
+
+        self._uncounted = False
+        if self._timed_out is not None:
+            self._timed_out()
+        if self._told_to_stop:
+            raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
+        keepalive.checkpoint()
+
+    def _committing(self) -> None:
+        self._uncounted = True
+
+    @contextmanager
+    def _time_out_when_all_is_counted(self) -> Iterator[None]:
+        """Let Airflow's `execution_timeout` strike, but not between a commit and the count of its rows.
+
+        It is an alarm whose handler raises wherever the main thread is. Elsewhere that does no harm: the
+        server rolls back what is not committed. So it also ends a call that hangs, of a mail server or of
+        an archive's store.
+        """
+        airflows = signal.getsignal(signal.SIGALRM)
+        if threading.current_thread() is not threading.main_thread() or not callable(airflows):
+            yield
+            return
+
+        def strike(number: int, frame: Any) -> None:
+            if self._uncounted:
+                self._timed_out = partial(airflows, number, frame)
+            else:
+                airflows(number, frame)
+
+        signal.signal(signal.SIGALRM, strike)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGALRM, airflows)
+
+    def _fence(self) -> Fence | None:
+        from iam_watcher.database.database_lock import Fence
+        from iam_watcher.lock import keepalive
+
+        grant = keepalive.current_grant()
+        if grant is None or not grant.fence:
+            return None
+        return Fence(
+            grant.key,
+            lease=grant.ttl,
+            verify=self._verify,
+            others_at_work=lambda: keepalive.others_at_work(self._checkpoint),
+        )
+
+    def _verify(self) -> None:
+        from iam_watcher.lock import keepalive
+
+        self._checkpoint()
+        keepalive.verify(self._checkpoint)
+
+    def _reconnect(self, fence: Fence | None) -> Connection:
+        """Connect again in mid-work: whoever ended our session may have taken over."""
+        self._has_begun = True
+        self._verify()
+        return connect(self.mysql_conn_id, fence)
+
+
+def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | None = None) -> Connection:
+    """Return a new connection that is set up for a job, with the fence taken.
+
+    Args:
+        conn_id: the Airflow connection.
+        fence: to take.
+        answer_within: seconds to wait for a connection and for each answer, if not as usual.
+    """
+    from iam_watcher.database.hook import connect as connect_by_hook
+
+    connection = connect_by_hook(conn_id, answer_within=answer_within)
+    if fence is not None:
+        try:
+            fence.take(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_to_replica(conn_id: str) -> Connection:
+    """Return a connection to a replica that answers in a second or counts as behind: the work waits."""
+    return connect(conn_id, answer_within=REPLICA_ANSWERS_WITHIN)

@@ -1,0 +1,200 @@
+"""Checks on a sample, before the first write, that the integers of an age column are unix seconds.
+
+In another unit every row would be old, or none: 20240131 is a day in August 1970, and what a column of
+milliseconds has is thousands of years ahead. The sample is read at both ends of the table, and of an index
+if there is one. If no row there has an age and meets the conditions, it is the first rows to be deleted.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
+from iam_watcher.errors import TableError
+from iam_watcher.walk.key_order import KeyOrder
+from iam_watcher.walk.pace import ChunkSize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.walk.pace import Pace
+
+# Both read so many rows of the table, whatever the conditions are.
+BY_KEY = (
+    "SELECT {age} FROM"
+    " (SELECT {columns} FROM {table} FORCE INDEX (PRIMARY) ORDER BY {key} {direction} LIMIT 500) AS rows_"
+    " WHERE {age} > 0 AND {where}"
+)
+BY_INDEX = (
+    "SELECT {age} FROM"
+    " (SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {age} > 0"
+    " ORDER BY {age} {direction} LIMIT 100) AS rows_"
+    " WHERE {where}"
+)
+
+TO_GO = "SELECT DISTINCT {age} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys})"
+
+MOST_TO_GO = 100  # rows
+
+FIRST = datetime(1980, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(days=20 * 365.25)
+# Rows that never expire often have a time that is far ahead. Milliseconds since 1980 are later still.
+LAST_EXPIRY = datetime(9999, 12, 31, tzinfo=UTC)
+
+FITS = 0.9  # of the values, for another unit to be named
+
+
+def _digits(form: str) -> Callable[[int], datetime]:
+    return lambda value: datetime.strptime(str(value), form).replace(tzinfo=UTC)
+
+
+def _seconds(divided_by: float) -> Callable[[int], datetime]:
+    return lambda value: datetime.fromtimestamp(value / divided_by, UTC)
+
+
+UNITS: dict[str, Callable[[int], datetime]] = {
+    "unix seconds": _seconds(1),
+    "milliseconds": _seconds(1e3),
+    "microseconds": _seconds(1e6),
+    "nanoseconds": _seconds(1e9),
+    "YYYYMMDD": _digits("%Y%m%d"),
+    "YYYYMMDDhhmmss": _digits("%Y%m%d%H%M%S"),
+    "days since 1970": _seconds(1 / 86_400),
+}
+
+
+def check_unit(
+    db: Transactions,
+    plan: Plan,
+    age: Column,
+    used: Iterable[str],
+    now: datetime,
+    *,
+    expiry: bool,
+    pace: Pace,
+    hold: Hold,
+) -> None:
+    """Check that most values of a sample are plausible times in unix seconds.
+
+    Args:
+        db: where.
+        plan: the table, its conditions and its indexes.
+        age: the age column.
+        used: names of the columns that the conditions use.
+        now: the database's time.
+        expiry: whether the column says when rows expire: then far ahead is plausible too.
+        pace: how hard to look for rows to be deleted, if the sample has no age.
+        hold: waits before each read of that search for as long as it has to.
+
+    Raises:
+        TableError: they are not, or the column is the primary key and the server numbers the rows.
+    """
+    if age.name == plan.table.key.name and age.has_default:
+        raise TableError(
+            f"age_column is {age.name!r}, the primary key of {plan.table.name}, by which the server numbers "
+            "the rows: it is no time. Name a column of unix seconds or a date column"
+        )
+    last = LAST_EXPIRY if expiry else now + AHEAD
+    values = _sample(db, plan, age, used) or _to_go(db, plan, age, pace, hold)
+    doubtful = [value for value in values if not _plausible(value, "unix seconds", last)]
+    if 2 * len(doubtful) <= len(values):
+        return
+    shown = ", ".join(f"{value} ({_shown(value)})" for value in doubtful[:: max(1, len(doubtful) // 3)][:3])
+    fits = [
+        unit for unit in UNITS if sum(_plausible(v, unit, now + AHEAD) for v in values) >= FITS * len(values)
+    ]
+    if age.name == plan.table.key.name:
+        fits = ["the primary key, which is no time"]
+    raise TableError(
+        f"age_unit is 'unix_seconds', but {len(doubtful)} of {len(values)} different values of column "
+        f"{age.name!r} of {plan.table.name} are no plausible time in seconds, such as {shown}; expected most "
+        f"of them from {FIRST:%Y-%m-%d} to {last:%Y-%m-%d}. "
+        + (f"They look like {fits[0]}. " if fits else "")
+        + "Name a column of unix seconds or a date column; a generated column can convert the values"
+    )
+
+
+def _sample(db: Transactions, plan: Plan, age: Column, used: Iterable[str]) -> list[int]:
+    """Return different values of the age column from both ends of the table and of an index."""
+    table = plan.table
+    index = table.indexes.get(age.name)
+    parts = {
+        "age": age.quoted,
+        "columns": ", ".join(dict.fromkeys(table.column(name).quoted for name in used)),
+        "table": table.quoted,
+        "key": table.key.quoted,
+        "index": index,
+        "where": plan.eligible,
+    }
+    found: set[int] = set()
+
+    def read(query: str, direction: str) -> None:
+        rows = db.read(query.format(direction=direction, **parts), plan.rows.values)
+        found.update(value for (value,) in rows)
+
+    def read_all() -> None:
+        for direction in ("ASC", "DESC"):
+            read(BY_KEY, direction)
+            try:
+                if index is not None:
+                    read(BY_INDEX, direction)
+            except db.error as error:
+                if code_of(error) != INDEX_UNUSABLE:
+                    raise
+        db.commit()
+
+    db.run(read_all, what=f"a sample of {table.name}", before_retry=lambda: None)
+    return sorted(found)
+
+
+def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, hold: Hold) -> list[int]:
+    """Return different values of the age column of the first rows that are to be deleted."""
+    size = ChunkSize(pace.target)
+    order = KeyOrder(db, replace(plan.rows, left_out={}, size="0"), size)
+    table = plan.table
+
+    def begin() -> None:
+        order.begin()
+        db.commit()
+
+    def search() -> list[int]:
+        found = order.find(MOST_TO_GO, exact=True)
+        values: list[int] = []
+        if found.keys:
+            keys = ",".join(map(str, found.keys))
+            query = TO_GO.format(age=age.quoted, table=table.quoted, key=table.key.quoted, keys=keys)
+            values = [value for (value,) in db.read(query)]
+        db.commit()
+        order.passed(found)
+        return values
+
+    what = f"a search for rows to be deleted from {table.name}"
+    db.run(begin, what=what, before_retry=size.halve)
+    found: list[int] = []
+    while not (found or order.finished):
+        hold.wait()
+        began = time.monotonic()
+        found = db.run(search, what=what, before_retry=size.halve)
+        db.nap(pace.rest(time.monotonic() - began))
+    return sorted(found)
+
+
+def _plausible(value: int, unit: str, last: datetime) -> bool:
+    try:
+        return FIRST <= UNITS[unit](value) <= last
+    except (ValueError, OverflowError, OSError):
+        return False
+
+
+def _shown(value: int) -> str:
+    try:
+        return f"{UNITS['unix seconds'](value):%Y-%m-%d}"
+    except (ValueError, OverflowError, OSError):
+        return "after the year 9999"

@@ -1,0 +1,128 @@
+"""The saved position of a walk: for a retry of the same run, and for the next run after a limit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Variable
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from iam_watcher.errors import WalkError
+from iam_watcher.log_lines import get_logger
+from iam_watcher.task_variable import task_variable
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from pydantic import JsonValue
+
+logger = get_logger(__name__)
+
+KEY = "position"
+VARIABLE = "iam_watcher:position:{dag_id}:{task_id}"
+SAVE_EVERY = 5.0  # seconds; a save costs about 20 ms, and walking a few seconds again changes nothing
+
+
+class Bookmark:
+    """The position of one task: for its next try in the task state store, for its next run in a Variable.
+
+    The store survives a retry, a killed worker and a cleared task, so the position is dropped at the end of
+    the table. XCom can't serve the next run: which of the earlier runs' values it returns depends on the
+    metadata database if some of them have no logical date.
+
+    Args:
+        context: of the running task.
+        table: a position in another table is ignored.
+        counted: the run has a row limit. So the rows that each try changes are saved before the transaction
+            that changes them, and stay saved until the run is over, whatever fails after the last of them.
+        resumes: a limit may end this run before the end of the table. The next one resumes there.
+
+    Attributes:
+        after: the key to begin behind; None to begin at the first row.
+        changed: rows that earlier tries of this run have changed or may have changed, as far as it was saved.
+    """
+
+    def __init__(self, context: Context, table: str, *, counted: bool, resumes: bool) -> None:
+        self._store = context.get("task_state_store")
+        self._table = table
+        self._variable = task_variable(VARIABLE, context)
+        self._counted = counted
+        self.after: int | None = None
+        self.changed = 0
+        kept = self._kept(self._store.get(KEY) if self._store is not None else None)
+        if kept is not None:
+            self.changed = int(kept.get("changed", 0))
+        elif resumes:
+            kept = self._kept(Variable.get(self._variable, default=None, deserialize_json=True))
+        if kept is not None and kept["after"] is not None:
+            self.after = int(kept["after"])
+        self._position = self.after
+        self._save_at = time.monotonic() + SAVE_EVERY
+
+    def reserve(self, changed: int) -> None:
+        """Save how many rows this try will have changed after the transaction that begins now.
+
+        Raises:
+            WalkError: it can't be saved. Without it, a retry would not know what is left of the row limit.
+        """
+        if not self._counted or self._store is None:
+            return
+        try:
+            self._set(changed)
+        except AirflowRuntimeError as error:
+            raise WalkError(
+                f"the number of rows that this run changes in {self._table} can't be saved, and max_rows "
+                f"needs it: {error}. The next transaction was not begun; the retry resumes here"
+            ) from error
+
+    def move(self, position: int | None, changed: int) -> None:
+        """Note how far the walk has come, and save it from time to time.
+
+        Args:
+            position: the key up to which everything is done; None if the walk does not go by the key.
+            changed: rows that this try has changed or may have changed.
+        """
+        self._position = position
+        if time.monotonic() >= self._save_at:
+            self.save(changed)
+
+    def save(self, changed: int) -> None:
+        """Save the position for the next try. A store that can't be reached does not stop the job."""
+        if self._store is None or (self._position is None and not self.changed + changed):
+            return
+        try:
+            self._set(changed)
+        except AirflowRuntimeError as error:
+            logger.warning("event=position_not_saved error=%r", error)
+
+    def end(self, position: int | None, changed: int) -> None:
+        """Note for the next run how far this one came.
+
+        Args:
+            position: the key up to which everything is done; None if this run came to the end of the table.
+            changed: rows that this try has changed or may have changed.
+        """
+        if position is not None:
+            Variable.set(self._variable, self._value(position, 0), serialize_json=True)
+        elif Variable.get(self._variable, default=None) is not None:
+            Variable.delete(self._variable)
+        if self._store is None:
+            return
+        if self._counted:
+            self._position = position
+            self._set(changed)
+        elif self._store.get(KEY) is not None:
+            self._store.delete(KEY)
+
+    def _set(self, changed: int) -> None:
+        self._save_at = time.monotonic() + SAVE_EVERY
+        if self._store is not None:
+            self._store.set(KEY, self._value(self._position, self.changed + changed))
+
+    def _value(self, position: int | None, changed: int) -> dict[str, JsonValue]:
+        # As text: a key can be larger than the integers of some JSON readers.
+        after = None if position is None else str(position)
+        return {"table": self._table, "after": after, "changed": changed}
+
+    def _kept(self, value: Any) -> dict[str, Any] | None:
+        return value if isinstance(value, dict) and value.get("table") == self._table else None

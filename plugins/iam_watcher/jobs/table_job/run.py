@@ -1,0 +1,252 @@
+"""One run of a table job: connection, checks, dry run, safety limit, walk, report, in this order."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher import arguments
+from iam_watcher.archive.writer import Archive, configured_location, run_folder
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.session import read_now
+from iam_watcher.errors import ArchiveError, BrakeError
+from iam_watcher.jobs.table_job import dry_run
+from iam_watcher.jobs.table_job.position import Bookmark
+from iam_watcher.jobs.table_job.report import Report
+from iam_watcher.lock import keepalive
+from iam_watcher.lock.progress import ProgressRecord
+from iam_watcher.log_lines import get_logger
+from iam_watcher.walk.pace import Caps
+from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.tally import tally
+from iam_watcher.walk.walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from airflow.sdk import Context
+
+    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.operator import TableJobOperator
+    from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.walk.rows import Recorder
+
+logger = get_logger(__name__)
+
+# Runs the checks of the account's rights and changes nothing.
+REHEARSAL = "{write} WHERE FALSE"
+
+
+class TableRun:
+    """One try of one run of a table job.
+
+    Args:
+        job: what to do.
+        context: of the task.
+        dry_run: count only.
+    """
+
+    def __init__(self, job: TableJobOperator, context: Context, *, dry_run: bool) -> None:
+        self._job = job
+        self._context = context
+        self._began = time.monotonic()
+        self._report = Report(job.table, dry_run)
+        self._hold: Hold
+        self._teller: Teller
+
+    def perform(self) -> dict[str, Any]:
+        """Do it and return the report as a dictionary; if it ends early, the report is in the XCom."""
+        job, report = self._job, self._report
+        logger.info(
+            "%s of the table %s begins, by the connection %s",
+            "A dry run" if report.dry_run else "A run",
+            job.table,
+            job.mysql_conn_id,
+        )
+        try:
+            self._connected()
+        except BaseException as error:
+            report.error = f"{type(error).__name__}: {error}"
+            self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
+            raise
+        finally:
+            for line in report.as_lines(self._job.words):
+                logger.info("%s", line)
+        return report.as_dict()
+
+    def _connected(self) -> None:
+        job, report = self._job, self._report
+        with job.transactions(fenced=not report.dry_run) as (connection, db):
+            now = read_now(connection)
+            plan = job.plan(read_table(db, job.table), now)
+            report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
+            try:
+                with self._around(db):
+                    job.check(db, plan, now, self._hold)
+                    if report.dry_run:
+                        self._dry_run(db, plan, now)
+                    else:
+                        self._write(db, plan)
+                    job.finish(db, plan, report, self._context, self._hold)
+            finally:
+                report.retries = db.retries
+                report.duration_seconds = round(time.monotonic() - self._began, 3)
+
+    @contextmanager
+    def _around(self, db: Transactions) -> Iterator[None]:
+        """Connect to what holds the work back, and to those who are told how far it is."""
+        job, ti = self._job, self._context["ti"]
+        task = f"{ti.task_id}/{ti.map_index}"
+        record = ProgressRecord(keepalive.current_grant(), task=task, table=job.table)
+        with closing(record), job.holding(db, job.table) as self._hold:
+            self._teller = Teller(job.table, lambda progress: record.write(**asdict(progress)))
+            yield
+
+    def _dry_run(self, db: Transactions, plan: Plan, now: datetime) -> None:
+        job, report = self._job, self._report
+        location = job.archive_location() or configured_location()
+        folder = None if location is None else f"{location}/{dry_run.FOLDER}"
+        archive = None if folder is None else self._archive(folder, plan, {"kind": dry_run.KIND})
+        rows = dry_run.DryRunList(
+            archive, lambda key, age, name: _described(key, name, age, plan.moment(age), now)
+        )
+        self._tally(db, plan, each=rows.add, most=None if archive else dry_run.MOST_EXAMPLES)
+        report.listed, report.examples = rows.close(), rows.examples
+        report.real_run = dry_run.real_run(job, db, plan, report)
+
+    def _write(self, db: Transactions, plan: Plan) -> None:
+        job = self._job
+        for statement in (plan.rows.write, *plan.also_writes):
+            _rehearse(db, statement)
+        with job.writing(self._context) as before_write, self._recording(db, plan) as recorder:
+            if plan.max_share is not None and plan.max_share < 1:
+                self._tally(db, plan)
+                self._check_safety_limit()
+            self._walk(db, plan, before_write, recorder)
+
+    def _walk(
+        self, db: Transactions, plan: Plan, before_write: Callable[[], None], recorder: Recorder | None
+    ) -> None:
+        job, report = self._job, self._report
+        max_rows, budget = arguments.row_count("max_rows", job.max_rows), job.time_budget
+        bookmark = Bookmark(
+            self._context,
+            job.table,
+            counted=max_rows is not None,
+            resumes=max_rows is not None or budget is not None,
+        )
+        report.began_after, report.changed_before = bookmark.after, bookmark.changed
+        if max_rows is not None and bookmark.changed >= max_rows:
+            logger.warning(
+                "The row limit is used up: earlier tries of this run changed %d rows of %s, the limit is %d. "
+                "To change more, start another run.",
+                bookmark.changed,
+                job.table,
+                max_rows,
+            )
+        walk = Walk(
+            db,
+            plan.rows,
+            expected=report.examined or plan.table.rows or None,
+            pace=job.paced,
+            caps=Caps(
+                None if max_rows is None else max(0, max_rows - bookmark.changed),
+                None if budget is None else budget.total_seconds(),
+            ),
+            after=bookmark.after,
+            index=plan.index,
+            reserve=bookmark.reserve,
+            before_write=before_write,
+            recorder=recorder,
+            passed=bookmark.move,
+            hold=self._hold,
+            teller=self._teller,
+        )
+        try:
+            walk.write()
+        except BaseException:
+            bookmark.save(walk.changed)
+            raise
+        finally:
+            report.take(walk.done)
+            report.order = walk.order.name
+            report.position = None if walk.order.finished else walk.order.position
+        bookmark.end(report.position, walk.changed)
+
+    @contextmanager
+    def _recording(self, db: Transactions, plan: Plan) -> Iterator[Recorder | None]:
+        job, report = self._job, self._report
+        location = job.archive_location()
+        if location is None:
+            yield job.recorder(db, plan, None)
+            return
+        archive = self._archive(location, plan, job.archive_facts(plan))
+        try:
+            yield job.recorder(db, plan, archive)
+        except BaseException:
+            # The error that ended the walk is the one to be told.
+            with suppress(ArchiveError):
+                report.archive = archive.url()
+                archive.close()
+            raise
+        report.archive = archive.url()
+        archive.close()
+
+    def _archive(self, location: str, plan: Plan, facts: dict[str, Any]) -> Archive:
+        ti = self._context["ti"]
+        facts |= {
+            "table": plan.table.name,
+            "key": plan.table.key.name,
+            "now": self._report.now,
+            "cut_off": self._report.cut_off,
+            **{name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "try_number")},
+        }
+        return Archive(run_folder(location, plan.table.name, self._context), facts)
+
+    def _tally(self, db: Transactions, plan: Plan, **rows: Any) -> None:
+        counted = tally(
+            db,
+            plan.rows,
+            also={"eligible": plan.eligible},
+            age=plan.age,
+            label=plan.label,
+            expected=plan.table.rows or None,
+            pace=self._job.paced,
+            hold=self._hold,
+            teller=self._teller,
+            **rows,
+        )
+        self._report.take(counted)
+        self._report.eligible = counted.also["eligible"]
+        self._report.max_share = plan.max_share
+
+    def _check_safety_limit(self) -> None:
+        report = self._report
+        if report.over_limit:
+            raise BrakeError(
+                f"{report.matched:,} of {report.eligible:,} eligible rows of {report.table} match, "
+                f"more than max_share={report.max_share:g}. Check the clock, the days and the data with a "
+                "dry run; if they are right, run once with a larger max_share"
+            )
+
+
+def _rehearse(db: Transactions, write: str) -> None:
+    def rehearsal() -> None:
+        db.change(REHEARSAL.format(write=write))
+        db.commit()
+
+    db.run(rehearsal, what=f"{write}, without rows", before_retry=lambda: None)
+
+
+def _described(
+    key: int, name: bytes | None, age: str, since: datetime | None, now: datetime
+) -> dict[str, Any]:
+    named = {} if name is None else {"name": name.decode(errors="replace")}
+    if since is None:
+        return {"key": key, **named, "since": age, "age_days": None}
+    days = (now - since).total_seconds() / 86_400
+    return {"key": key, **named, "since": since.isoformat(), "age_days": round(days, 1)}

@@ -1,0 +1,65 @@
+"""What a purge does besides, or leaves out: said before its first write, in a dry run too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iam_watcher.log_lines import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.transactions import Transactions
+
+logger = get_logger(__name__)
+
+CASCADES = (
+    "SELECT DELETE_RULE, CONSTRAINT_SCHEMA, TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS"
+    " WHERE UNIQUE_CONSTRAINT_SCHEMA = DATABASE() AND REFERENCED_TABLE_NAME = %(table)s"
+    " AND DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY CONSTRAINT_SCHEMA, TABLE_NAME"
+)
+TRIGGERS = (
+    "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
+    " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = %(table)s"
+    " AND EVENT_MANIPULATION = 'DELETE' ORDER BY TRIGGER_NAME"
+)
+
+
+def warn_of_side_effects(db: Transactions, table: Table) -> None:
+    """Log what the server does to other rows when rows of the table are deleted, as far as it tells.
+
+    An account sees the foreign keys of tables on which it has a privilege, and needs the privilege TRIGGER to
+    see triggers.
+    """
+
+    def ask() -> list[str]:
+        values = {"table": table.name}
+        found = [f"ON DELETE {rule} in {schema}.{name}" for rule, schema, name in db.read(CASCADES, values)]
+        found += [f"trigger {name}" for (name,) in db.read(TRIGGERS, values)]
+        db.commit()
+        return found
+
+    if found := db.run(ask, what=f"foreign keys and triggers of {table.name}", before_retry=lambda: None):
+        logger.warning(
+            "To delete rows of %s changes more than these rows. The job neither counts nor archives it: %s",
+            table.name,
+            ", ".join(found),
+        )
+
+
+def warn_of_redaction(table: Table, redact: Collection[str]) -> None:
+    """Log which columns the archive leaves out without which its rows can't be restored."""
+    left_out = {name.lower() for name in redact}
+    needed = [
+        column.name
+        for column in table.columns.values()
+        if column.name.lower() in left_out and not (column.nullable or column.has_default or column.generated)
+    ]
+    if needed:
+        logger.warning(
+            "The archive of %s can't be restored: redact leaves out %s, which must have a value and has no "
+            "default. Leave it in, or give the column a default",
+            table.name,
+            ", ".join(needed),
+        )

@@ -1,0 +1,190 @@
+"""The rows of a table by an index on their age, oldest first: for when few of them have come of age.
+
+The key order reads the whole table to find them. This one reads only them, but jumps between the pages
+of the table to delete them, which is slower as soon as more than about a tenth is to go.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.database.server_errors import (
+    INDEX_UNUSABLE,
+    STATEMENT_TIMEOUT_MARIADB,
+    STATEMENT_TIMEOUT_MYSQL,
+    code_of,
+)
+from iam_watcher.log_lines import get_logger
+from iam_watcher.walk.key_order import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.pace import ChunkSize
+    from iam_watcher.walk.rows import Rows
+
+logger = get_logger(__name__)
+
+# Whether few rows meet a condition: it stops counting at the limit.
+FEW = (
+    "SELECT COUNT(*) FROM"
+    " (SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {condition} LIMIT %(limit)s) AS counted"
+)
+
+# The oldest rows to write. InnoDB keeps the primary key behind the columns of each index, in order. The age
+# is read as a number: no date of the driver has a day of zero or a 31 February, and as a text MySQL would
+# refuse to compare it.
+FIRST_PROBE = (
+    "SELECT {key}, {age} + 0, {size} FROM {table} FORCE INDEX ({index})"
+    " WHERE {predicate} ORDER BY {age}, {key} LIMIT %(limit)s"
+)
+
+# The next ones behind those.
+NEXT_PROBE = (
+    "SELECT {key}, {age} + 0, {size} FROM {table} FORCE INDEX ({index})"
+    " WHERE {predicate} AND {age} >= %(age)s AND ({age} > %(age)s OR {key} > %(after)s)"
+    " ORDER BY {age}, {key} LIMIT %(limit)s"
+)
+
+EXPLAIN = "EXPLAIN FORMAT=TRADITIONAL {query}"
+
+# A count that takes too long finds no few rows.
+NOT_BY_INDEX = frozenset({INDEX_UNUSABLE, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
+
+FEW_SHARE = 0.1
+MOST_COUNTED = 1_000_000
+MOST_LEFT_OUT = 10_000  # of each reason, to be counted
+
+
+@dataclass(frozen=True)
+class AgeIndex:
+    """An index on the age column alone.
+
+    Attributes:
+        name: quoted.
+        age: the column, quoted.
+        table_rows: as the catalogue estimates them.
+        old: the condition for rows that are old, whatever else they have to meet.
+        left_out: reason → condition for rows whose age is why they are left out, whatever else they meet.
+    """
+
+    name: str
+    age: str
+    table_rows: int
+    old: str
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+class IndexOrder:
+    """The rows that match, oldest first; those that are left out are counted at the beginning, if few.
+
+    Attributes:
+        position: always None: a new walk begins with the oldest row again.
+        few: whether, as counted by `begin`, it is worth it; if not, the order must not be used.
+    """
+
+    name = "index"
+    position = None
+
+    def __init__(self, db: Transactions, rows: Rows, index: AgeIndex, size: ChunkSize) -> None:
+        self.few = False
+        self.finished = False
+        self._db = db
+        self._rows = rows
+        self._index = index
+        self._size = size
+        self._left_out: Counter[str] = Counter()
+        self._total = self._passed = 0
+        self._last: tuple[int, Any] | None = None
+
+    @property
+    def window_name(self) -> str:
+        """The age that the next rows have at least."""
+        where = "at the oldest row" if self._last is None else f"from {self._last[1]} on"
+        return f"by {self._index.name} {where}"
+
+    def begin(self) -> None:
+        """Count the rows that are old, and those that are left out."""
+        limit = min(int(self._index.table_rows * FEW_SHARE), MOST_COUNTED)
+        try:
+            self._total = self._count(self._index.old, limit)
+            if self._total >= limit or not self._is_range():
+                return
+            self._count_left_out()
+        except self._db.error as error:
+            if code_of(error) not in NOT_BY_INDEX:
+                raise
+            return
+        self.few = True
+
+    def _is_range(self) -> bool:
+        """Return whether the server reads a range of the index, in its order."""
+        query = EXPLAIN.format(query=self._format(FIRST_PROBE, predicate=self._rows.predicate))
+        (plan, *_) = self._db.read(query, {**self._rows.values, "limit": 1})
+        return "range" in plan and "filesort" not in str(plan[-1])
+
+    def _count_left_out(self) -> None:
+        for reason, condition in self._rows.left_out.items():
+            number = self._count(self._index.left_out.get(reason, condition), MOST_LEFT_OUT)
+            if number < MOST_LEFT_OUT:
+                self._left_out[reason] = self._count(condition, MOST_LEFT_OUT) if number else 0
+            else:
+                # To count them all could take longer than to delete what is old.
+                logger.info(
+                    "Rows that are left out were not counted: they are many, and the walk goes by the index. "
+                    "table=%s reason=%s at_least=%d",
+                    self._rows.table,
+                    reason,
+                    number,
+                )
+        self._left_out = +self._left_out
+
+    @property
+    def share(self) -> float:
+        """How many of the matching rows are done, 0 to 1."""
+        return min(self._passed / self._total, 1.0) if self._total else 1.0
+
+    def find(self, limit: int, *, exact: bool) -> Found:  # noqa: ARG002  it is always exact
+        """Return the next rows, at most `limit`."""
+        limit = self._size.limit(limit)
+        values = {**self._rows.values, "limit": limit}
+        query = FIRST_PROBE
+        if self._last is not None:
+            query = NEXT_PROBE
+            values |= {"after": self._last[0], "age": self._last[1]}
+        found = self._db.read(self._format(query, predicate=self._rows.predicate), values)
+        full = len(found) == limit
+        if (fit := self._size.within_bytes([size for *_, size in found])) < len(found):
+            found, full = found[:fit], True
+        left_out = Counter[str]() if self._last else self._left_out
+        return Found(
+            matched=len(found),
+            keys=sorted(key for key, *_ in found),
+            upto=found[-1] if full else None,
+            examined=len(found) + left_out.total(),
+            left_out=left_out,
+        )
+
+    def keys_of(self, found: Found) -> list[int]:
+        """Return the keys that were found."""
+        return found.keys or []
+
+    def passed(self, found: Found) -> None:
+        """Go on behind what was found."""
+        self._passed += found.matched
+        self._last = found.upto
+        self.finished = found.upto is None
+
+    def _count(self, condition: str, limit: int) -> int:
+        query = self._format(FEW, condition=condition)
+        ((count,),) = self._db.read(query, {**self._rows.values, "limit": limit})
+        return int(count)
+
+    def _format(self, query: str, **parts: str) -> str:
+        rows, index = self._rows, self._index
+        return query.format(
+            table=rows.table, key=rows.key, index=index.name, age=index.age, size=rows.size, **parts
+        )

@@ -1,0 +1,101 @@
+"""Which rows of a table a job writes and how; and what was done with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from iam_watcher.walk.pace import Limit
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a table are to be written, and how.
+
+    All text is SQL that the caller vouches for; values stand in it as `%(name)s`. The names after,
+    upto, limit, first and last belong to the walk.
+
+    Attributes:
+        table: quoted name.
+        key: quoted name of its primary key, one integer column.
+        predicate: the condition for a row to be written.
+        assignments: what an UPDATE sets, such as `status` = 0; a written row must not match `predicate` any
+            more. Empty to delete the rows.
+        values: of the placeholders.
+        left_out: reason → condition of the rows that are counted under that reason and not written.
+            No row may match two of them, or one of them and `predicate`.
+        size: SQL for the bytes of a row's long values; "0" if it has none. A chunk has at most
+            `pace.MOST_BYTES` of them.
+    """
+
+    table: str
+    key: str
+    predicate: str
+    assignments: str = ""
+    values: Mapping[str, object] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    size: str = "0"
+
+    @property
+    def verb(self) -> str:
+        """The first word of `write`."""
+        return "UPDATE" if self.assignments else "DELETE"
+
+    @property
+    def write(self) -> str:
+        """The statement that writes, without WHERE. It goes by the primary key."""
+        by_key = f"{self.table} FORCE INDEX (PRIMARY)"
+        if self.assignments:
+            return f"UPDATE {by_key} SET {self.assignments}"  # noqa: S608  text that the caller vouches for
+        # The form for several tables is the only one that takes an index on every server.
+        return f"DELETE {self.table} FROM {by_key}"
+
+
+class Recorder(Protocol):
+    """Writes down what a walk changes; its methods are called within the transaction that changes it."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Reason → rows of the last `lock` that match but can't be recorded: they are not written."""
+
+    def lock(self, keys: Sequence[int]) -> list[int]:
+        """Lock the rows of these keys that still match, and return their keys, sorted."""
+
+    def keep(self, keys: Sequence[int]) -> None:
+        """Make durable what is known of these rows; they were locked, then written, and are to be committed.
+
+        May be called again for the same rows, if the transaction was tried again.
+        """
+
+
+@dataclass
+class Walked:
+    """What a walk has done or, as a tally, would do so far.
+
+    Attributes:
+        examined: rows that were looked at.
+        matched: rows that were to be written.
+        changed: rows that were written and committed.
+        unconfirmed: rows that were written by a commit whose answer was lost with the connection. It
+            may have taken place or not; in the second case they were tried again, and are in `changed`.
+        skipped: reason → rows that were counted and not written. `changed_meanwhile`: they did not match
+            any more when they were to be written; `foreign_key`: other rows refer to them.
+        chunks: transactions that wrote.
+        longest_chunk: seconds of the longest of them, its commit included.
+        stopped: the limit that ended the walk; None if it went to the end.
+        also: name → rows that a tally was to count besides.
+    """
+
+    examined: int = 0
+    matched: int = 0
+    changed: int = 0
+    unconfirmed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    chunks: int = 0
+    longest_chunk: float = 0.0
+    stopped: Limit | None = None
+    also: Counter[str] = field(default_factory=Counter)

@@ -1,0 +1,102 @@
+"""Counts what a walk would do, without writing: for a dry run, and for the safety limit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.walk.key_order import KeyOrder
+from iam_watcher.walk.pace import PACES, ChunkSize, Pace
+from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.rows import Rows, Walked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.transactions import Transactions
+
+# Rows of a span that would be written. The age as a text: the driver has no date with a month of zero.
+EXAMPLES = (
+    "SELECT {key}, CAST({age} AS CHAR), {label} FROM {table} FORCE INDEX (PRIMARY)"
+    " WHERE {key} > %(after)s AND {key} <= %(upto)s AND ({predicate}) ORDER BY {key} LIMIT %(limit)s"
+)
+
+
+def tally(
+    db: Transactions,
+    rows: Rows,
+    *,
+    also: Mapping[str, str] | None = None,
+    age: str = "NULL",
+    label: str = "NULL",
+    each: Callable[[Sequence[Any]], None] = lambda _: None,
+    most: int | None = 0,
+    pace: Pace = PACES["fast"],
+    expected: int | None = None,
+    hold: Hold | None = None,
+    teller: Teller | None = None,
+) -> Walked:
+    """Count the rows that match, those that are left out, and all, span by span.
+
+    Args:
+        db: where.
+        rows: what would be written.
+        also: name → condition of rows to be counted besides, into `Walked.also`.
+        age: SQL for the age of a row.
+        label: SQL for the name of a row, as UTF-8.
+        each: called after each span with key, age and name of rows that match.
+        most: give `each` at most so many rows of the table; None for all.
+        pace: how hard to work.
+        expected: rows of the table, as far as that is known, for the teller.
+        hold: waits before each span for as long as it has to.
+        teller: told how far the count has come.
+
+    Raises:
+        WalkError: as `Walk.write`.
+    """
+    also = also or {}
+    done, size = Walked(), ChunkSize(pace.target)
+    order = KeyOrder(db, rows, size, expected=expected)
+    conditions = {"matched": rows.predicate, **rows.left_out, **also}
+    example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, label=label, predicate=rows.predicate)
+    left = most
+
+    def begin() -> None:
+        order.begin()
+        db.commit()
+
+    def chunk() -> None:
+        nonlocal left
+        window = order.window()
+        began = time.monotonic()
+        examined, counts = order.tally(window, conditions)
+        wanted = counts["matched"] if left is None else min(left, counts["matched"])
+        found = db.read(example, {**rows.values, **window, "limit": wanted}) if wanted else ()
+        size.read(time.monotonic() - began, whole_span=True)
+        db.commit()
+        order.counted(window["upto"], examined)
+        done.examined += examined
+        done.matched += counts["matched"]
+        done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})
+        done.also.update({name: counts[name] for name in also})
+        if left is not None:
+            left -= len(found)
+        each(found)
+
+    teller = teller or Teller(rows.table)
+
+    def tell() -> None:
+        teller.tell(examined=done.examined, changed=0, share=order.share)
+
+    what = f"count of {rows.table}"
+    db.run(begin, what=what, before_retry=size.halve)
+    teller.begin(0.0)
+    while not order.finished:
+        if hold is not None:
+            hold.wait(meanwhile=tell)
+        began = time.monotonic()
+        db.run(chunk, what=f"{what}, {order.window_name}", before_retry=size.halve)
+        tell()
+        db.nap(pace.rest(time.monotonic() - began))
+    return done

@@ -1,0 +1,269 @@
+"""Walks over a table and deletes or updates the rows it is told to, in short transactions.
+
+Behaviour:
+1. It reads the smallest and the largest key once. Rows beyond them wait for the next walk.
+2. A chunk begins with a probe: a read without locks that finds about `rows` rows to write within the
+   next `span` keys. Then one statement writes them and repeats the condition, so a row that changed
+   between the two is left alone. Then it commits.
+3. `rows` and `span` follow the time that chunks take, so a transaction stays near `Pace.target` seconds.
+4. It can be stopped between two transactions, and nowhere else: see `Transactions`.
+5. A chunk that meets a lock wait time-out, a deadlock, a statement time-out or a lost connection is
+   tried again with half the rows. Trying again is safe: rows that are done don't match any more.
+6. A row that a foreign key protects is counted and left. At the end such rows are tried again until that
+   helps no more, because rows that went later may have referred to them.
+7. With a recorder it reads the rows under lock, writes just these, and hands them over before it commits.
+
+It goes along the primary key to the end, because the order of the keys is not the order of the ages; or
+by an index on the age, where there is one and few rows match. It knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from iam_watcher.walk.index_order import IndexOrder
+from iam_watcher.walk.key_order import KeyOrder
+from iam_watcher.walk.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
+from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.rows import Rows, Walked
+from iam_watcher.walk.writer import Writer, Written, halved, in_parts, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.index_order import AgeIndex
+    from iam_watcher.walk.key_order import Found, Order
+    from iam_watcher.walk.rows import Recorder
+    from iam_watcher.walk.writer import Parts
+
+# Rows that a foreign key protects are tried again at the end: what referred to them may be gone by then.
+MOST_PROTECTED = 100_000  # keys that are kept for this, a few megabytes
+MOST_PASSES = 20
+GIVE_UP_AFTER = 10_000  # keys in a row that are still protected
+PART = 100  # keys of the first statement
+
+
+class Walk:
+    """One walk over one table.
+
+    Args:
+        db: transactions on the database.
+        rows: what to write.
+        pace: how hard to work.
+        caps: when it is enough.
+        after: begin behind this key.
+        index: to go by where few rows match; not if the walk begins behind a key.
+        reserve: called before each transaction that writes with the number of rows that this walk will have
+            changed after it, at most; what it raises ends the walk.
+        before_write: called before each transaction that writes; what it raises ends the walk.
+        recorder: writes down what is changed, before it is committed.
+        passed: called after each chunk with the key up to which everything is done, None if the walk does
+            not go by the key, and with `changed`.
+        expected: rows of the table, as far as that is known, for the teller.
+        hold: waits before each chunk for as long as it has to.
+        teller: told how far the walk has come.
+
+    Attributes:
+        done: what it has done so far, also after an error stopped it.
+        order: the order it goes by, with its position.
+    """
+
+    def __init__(
+        self,
+        db: Transactions,
+        rows: Rows,
+        *,
+        pace: Pace = PACES["fast"],
+        caps: Caps = NO_CAPS,
+        after: int | None = None,
+        index: AgeIndex | None = None,
+        reserve: Callable[[int], None] = lambda _: None,
+        before_write: Callable[[], None] = lambda: None,
+        recorder: Recorder | None = None,
+        passed: Callable[[int | None, int], None] = lambda *_: None,
+        expected: int | None = None,
+        hold: Hold | None = None,
+        teller: Teller | None = None,
+    ) -> None:
+        self.done = Walked()
+        self._db = db
+        self._rows = rows
+        self._pace = pace
+        self._caps = caps
+        self._reserve = reserve
+        self._before_write = before_write
+        # A range with gaps may change rows that no probe has found: too many, if rows are counted to a
+        # cap, and unseen, if they are recorded.
+        self._exact = caps.max_rows is not None or recorder is not None
+        self._writer = Writer(db, rows, recorder)
+        self._passed = passed
+        self._hold = hold
+        self._teller = teller or Teller(rows.table)
+        self._size = ChunkSize(pace.target)
+        self._index = index if after is None else None
+        self.order: Order = KeyOrder(db, rows, self._size, after=after, expected=expected)
+        self._found: Found | None = None  # the chunk that `_rest` is of
+        self._rest: Parts = []
+        self._protected: list[int] = []
+        self._passes = self._changed_before = 0
+        self._in_vain = 0
+        self._contended = False
+
+    def write(self) -> Walked:
+        """Write every row that matches, or as many as the caps allow, and return what was done.
+
+        Raises:
+            WalkError: a chunk failed too often, or in a way that trying again can't mend; or the walk was
+                held back for too long.
+        """
+        self._began = time.monotonic()
+        self._run(self._begin)
+        self._teller.begin(self.order.share)
+        self._go()
+        while self._try_again():
+            self._go()
+        return self.done
+
+    def _go(self) -> None:
+        """Write chunk by chunk, up to the end or a limit."""
+        while self._rest or not self.order.finished:
+            if self._hold is not None:
+                left = self._caps.seconds_left(time.monotonic() - self._began)
+                self._hold.wait(at_most=left, meanwhile=self._tell)
+            self.done.stopped = self._caps.reached(self.changed, time.monotonic() - self._began)
+            if self.done.stopped:
+                break
+            chunk_began = time.monotonic()
+            self._run(self._chunk)
+            self._passed(self.order.position, self.changed)
+            self._tell()
+            self._db.nap(self._pace.rest(time.monotonic() - chunk_began))
+
+    def _try_again(self) -> bool:
+        """Take up the protected rows again, if there are any, and rows went since they were tried."""
+        keys, self._protected = sorted(self._protected), []
+        helped = self.done.changed > self._changed_before
+        if self.done.stopped or not keys or not helped or self._passes == MOST_PASSES:
+            return False
+        self._passes += 1
+        self._in_vain = 0
+        self._changed_before = self.done.changed
+        parts = in_parts(keys, PART)
+        self._rest = parts if self._children_first else parts[::-1]
+        return True
+
+    @property
+    def _children_first(self) -> bool:
+        """Whether to begin with the larger keys: every other pass goes the other way."""
+        return self._passes == 0 or self._passes % 2 == 1
+
+    @property
+    def changed(self) -> int:
+        """The rows that count to a row limit: also those whose commit got no answer."""
+        return self.done.changed + self.done.unconfirmed
+
+    def _begin(self) -> None:
+        if self._index is not None:
+            by_index = IndexOrder(self._db, self._rows, self._index, self._size)
+            by_index.begin()
+            if by_index.few:
+                self.order = by_index
+                self._db.commit()
+                return
+        self.order.begin()
+        self._db.commit()
+
+    def _chunk(self) -> None:
+        limit = self._caps.left(self._size.rows, self.changed)
+        if limit <= 0:
+            return  # A commit without an answer used up the row limit, and this is its second try.
+        if self._rest:
+            later, parts = split(self._rest, limit)
+            asked = sum(map(len, parts))
+            written = self._write(partial(self._write_keys, parts), asked)
+        else:
+            later = []
+            self._found = found = self.order.find(limit, exact=self._precise)
+            # It read without locks, and may have waited for the disk: the transaction that locks begins now.
+            self._db.commit()
+            asked = found.matched
+            written = self._write(partial(self._write_found, found), asked) if asked else Written()
+            self.done.examined += found.examined
+            # A row may begin to match between probe and write.
+            self.done.matched += max(asked, written.changed)
+            self.done.skipped.update(found.left_out)
+        self._count(written, asked)
+        gave_up = self._passes and self._in_vain > GIVE_UP_AFTER
+        self._rest = [] if gave_up else later + written.rest
+        if self._found is not None and not self._rest:
+            self.order.passed(self._found)
+            self._found = None
+
+    def _write(self, change: Callable[[float], Written], asked: int) -> Written:
+        """Write in one transaction and commit; `change` gets the time after which it begins no statement."""
+        self._reserve(self.changed + asked)
+        self._before_write()
+        began = time.monotonic()
+        written = change(began + self._pace.target)
+        try:
+            self._db.commit()
+        except self._db.error:
+            self.done.unconfirmed += written.changed
+            raise
+        seconds = time.monotonic() - began
+        self._size.wrote(asked - written.left, seconds)
+        self.done.chunks += 1
+        self.done.longest_chunk = max(self.done.longest_chunk, seconds)
+        return written
+
+    def _write_found(self, found: Found, until: float) -> Written:
+        if found.keys is not None:
+            return self._write_keys([found.keys], until)
+        changed = self._writer.write_range(found)
+        if changed is not None:
+            return Written(changed)
+        parts = halved(self.order.keys_of(found))
+        return self._write_keys(parts, until) if time.monotonic() < until else Written(rest=parts)
+
+    def _write_keys(self, parts: Parts, until: float) -> Written:
+        return self._writer.write_keys(
+            parts, until=until, exact=self._precise, children_first=self._children_first
+        )
+
+    @property
+    def _precise(self) -> bool:
+        """Whether to write only keys that were found.
+
+        Someone may have locked a row that does not match, in the midst of a range. So after a first lock wait
+        time-out the walk names its keys, which costs it up to a fifth of its speed.
+        """
+        return self._exact or self._contended
+
+    def _count(self, written: Written, asked: int) -> None:
+        """Count what a transaction did with the rows that it was asked to write."""
+        done, tried, protected = self.done, asked - written.left, len(written.protected)
+        done.changed += written.changed
+        # In the later passes they were counted as protected before.
+        done.skipped["foreign_key"] += protected - (tried if self._passes else 0)
+        done.skipped.update(written.refused)
+        others = written.changed + protected + sum(written.refused.values())
+        done.skipped["changed_meanwhile"] += max(0, tried - others)
+        done.skipped = +done.skipped
+        self._protected += written.protected[: MOST_PROTECTED - len(self._protected)]
+        self._in_vain = 0 if written.changed else self._in_vain + protected
+
+    def _run(self, transaction: Callable[[], None]) -> None:
+        what = f"{self._rows.verb} on {self._rows.table}, {self.order.window_name}"
+        self._db.run(transaction, what=what, before_retry=self._before_retry)
+
+    def _before_retry(self) -> None:
+        self._contended = True
+        self._size.halve()
+
+    def _tell(self) -> None:
+        done = self.done
+        self._teller.tell(examined=done.examined, changed=done.changed, share=self.order.share)

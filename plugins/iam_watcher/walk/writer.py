@@ -1,0 +1,145 @@
+"""Writes rows by their keys, and finds those that a foreign key protects.
+
+Each statement goes by the primary key, whatever the optimizer prefers. By another index, or by a scan of the
+table, it would wait for locks on rows that are none of its business.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.server_errors import PROTECTED, code_of
+from iam_watcher.walk.key_order import DENSE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.key_order import Found
+    from iam_watcher.walk.rows import Recorder, Rows
+
+# Writes keys that lie close together, by their range: the shortest statement.
+WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicate})"
+
+# Writes keys that lie far apart.
+WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
+
+Parts = list[list[int]]
+
+
+@dataclass
+class Written:
+    """What was written in one transaction.
+
+    Attributes:
+        changed: rows that were written.
+        protected: keys of the rows that a foreign key protects.
+        refused: reason → rows that were not written because they can't be recorded.
+        rest: parts of the keys that the time did not suffice for, the next one last.
+    """
+
+    changed: int = 0
+    protected: list[int] = field(default_factory=list)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    rest: Parts = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """The number of keys in `rest`."""
+        return sum(map(len, self.rest))
+
+
+class Writer:
+    """Writes rows within a transaction.
+
+    Args:
+        db: the transactions.
+        rows: what to write.
+        recorder: writes down what is changed.
+    """
+
+    def __init__(self, db: Transactions, rows: Rows, recorder: Recorder | None) -> None:
+        self._db = db
+        self._rows = rows
+        self._recorder = recorder
+
+    def write_range(self, found: Found) -> int | None:
+        """Write rows that were only counted; return how many, or None if a foreign key protects one."""
+        return self._change(WRITE_RANGE, first=found.after + 1, last=found.upto)
+
+    def write_keys(self, parts: Parts, *, until: float, exact: bool, children_first: bool = True) -> Written:
+        """Write these keys, each part by one statement; if a foreign key protects a row, find it by halving.
+
+        Args:
+            parts: the last one is written first.
+            until: monotonic time after which no statement begins, except for the first.
+            exact: write these keys only, and no range with gaps.
+            children_first: begin with the larger keys. Rows that refer to rows of the same table mostly
+                refer to older ones.
+        """
+        recorder = self._recorder
+        if recorder is not None:
+            locked = set(recorder.lock(sorted(key for part in parts for key in part)))
+            parts = [keys for part in parts if (keys := [key for key in part if key in locked])]
+        written = Written(rest=list(parts), refused=recorder.refused if recorder is not None else {})
+        done: list[int] = []
+        began = False
+        while written.rest and not (began and time.monotonic() >= until):
+            began = True
+            keys = written.rest.pop()
+            changed = self._change_keys(keys, exact=exact)
+            if changed is not None:
+                written.changed += changed
+                done += keys
+            elif len(keys) == 1:
+                written.protected += keys
+            else:
+                halves = halved(keys)
+                written.rest += halves if children_first else reversed(halves)
+        if recorder is not None and done:
+            recorder.keep(sorted(done))
+        return written
+
+    def _change_keys(self, keys: Sequence[int], *, exact: bool) -> int | None:
+        span = keys[-1] - keys[0] + 1
+        if len(keys) == span or (len(keys) * DENSE >= span and not exact):
+            return self._change(WRITE_RANGE, first=keys[0], last=keys[-1])
+        return self._change(WRITE_LIST.replace("{keys}", ",".join(map(str, keys))))
+
+    def _change(self, query: str, **values: object) -> int | None:
+        """Return how many rows a statement changed, or None if a foreign key protects one of them."""
+        rows = self._rows
+        query = query.format(write=rows.write, key=rows.key, predicate=rows.predicate)
+        values = {**rows.values, **values}
+        try:
+            return self._db.change(query, values)
+        except self._db.error as error:
+            if code_of(error) in PROTECTED:
+                return None
+            raise
+
+
+def halved(keys: list[int]) -> Parts:
+    """Return the two halves of keys."""
+    half = len(keys) // 2
+    return [part for part in (keys[:half], keys[half:]) if part]
+
+
+def in_parts(keys: list[int], size: int) -> Parts:
+    """Return keys in parts of a size."""
+    return [keys[at : at + size] for at in range(0, len(keys), size)]
+
+
+def split(parts: Parts, keys: int) -> tuple[Parts, Parts]:
+    """Return the parts without, and those with, the last so many keys; a part is cut if need be."""
+    first, last = list(parts), Parts()
+    while first and keys > 0:
+        part = first.pop()
+        if len(part) > keys:
+            first.append(part[:-keys])
+            part = part[-keys:]
+        last.insert(0, part)
+        keys -= len(part)
+    return first, last

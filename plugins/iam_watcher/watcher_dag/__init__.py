@@ -1,0 +1,230 @@
+"""A Watcher is a DAG whose tasks run under a Redis lock: `acquire` -> the tasks inside -> `release`.
+
+The lock is the Watcher's and not the job's, so any operator works inside. `acquire` is a setup and
+`release` its teardown: a lock that stays busy skips everything between, and a task that fails, or is
+marked failed by a person, still ends in a release.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk.definitions._internal.contextmanager import DagContext
+from airflow.sdk.exceptions import AirflowException
+
+from iam_watcher import timetables
+from iam_watcher.errors import IamWatcherError, WatcherError
+from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, Lock
+from iam_watcher.lock.release import ReleaseLockOperator
+from iam_watcher.lock.sensor import RedisLockSensor
+from iam_watcher.watcher_dag import arguments as watcher_arguments
+from iam_watcher.watcher_dag import task_guard
+from iam_watcher.watcher_dag.call_site import CallSite, named, without_our_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from types import TracebackType
+
+    from iam_watcher.schedule import Dst
+    from iam_watcher.timetables import Overlap
+
+TAG = "iam-watcher"
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+# Whatever [core] default_task_execution_timeout says: a wait has its deadline in the lock.
+LOCK_TASK: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "execution_timeout": None}
+# All of DagRunType but `backfill`: a job that works on "now" has no past to fill.
+RUN_TYPES = ("scheduled", "manual", "operator_triggered", "asset_triggered", "asset_materialization")
+
+
+class Watcher(DAG):
+    """A DAG that does its work under a lock, never twice at a time.
+
+    Args:
+        dag_id: its name.
+        schedule: a spec as `"@every 1d"` (see iam_watcher.schedule), or anything a DAG takes.
+        lock: a `Lock`, the key of one, or None for no lock. Default: the key `iam-watcher:<dag_id>`.
+        overlap: what happens to a tick that comes while a run is going: "skip" it, "delay" it, or
+            "allow" it beside the other, which needs `max_active_runs` of 2 or more.
+        missed_grace: how late a tick that was missed may be made up for; see docs/schedules.md.
+        dst: how a cron spec behaves when clocks change: "robfig" or "vixie".
+        conf_keys: keys that the conf of a run may have although they are not params. A run with any
+            other key fails before it changes anything.
+        dag_arguments: any other argument of a DAG. Set here unless given: `doc_md` (the docstring of
+            the file) and two retries after 10 s. Added: the tag. `default_args` are for the tasks inside;
+            `acquire` and `release` take none of them.
+
+    Raises:
+        InvalidSpec: for a schedule that is none.
+        WatcherError: for arguments that contradict what a Watcher is.
+        ValueError: for a lock that can't be.
+    """
+
+    def __init__(
+        self,
+        dag_id: str,
+        *,
+        schedule: Any,
+        lock: Lock | str | None = Lock(),  # noqa: B008  frozen
+        overlap: Overlap = "skip",
+        missed_grace: timedelta | None = None,
+        dst: Dst = "robfig",
+        conf_keys: Collection[str] = (),
+        **dag_arguments: Any,
+    ) -> None:
+        try:
+            watcher_arguments.check(
+                dag_id, lock=lock, overlap=overlap, conf_keys=conf_keys, dag_arguments=dag_arguments
+            )
+            if isinstance(schedule, str):
+                schedule = timetables.timetable(schedule, overlap=overlap, missed_grace=missed_grace, dst=dst)
+            elif overlap == "delay" or missed_grace is not None or dst != "robfig":
+                raise WatcherError(
+                    f"overlap, missed_grace and dst belong to a schedule given as a text; "
+                    f"got schedule={schedule!r}"
+                )
+            site = CallSite.find()
+            given = {"doc_md": site.doc, "max_active_runs": 1, "allowed_run_types": RUN_TYPES} | dag_arguments
+            given["default_args"] = RETRIES | (dag_arguments.get("default_args") or {})
+            given["tags"] = {TAG, *(dag_arguments.get("tags") or ())}
+            super().__init__(dag_id, schedule=schedule, **{**given, "catchup": False})
+        except (IamWatcherError, TypeError, ValueError) as error:
+            # From here, so that the line of the DAG file is among the two that Airflow shows.
+            raise named(error, dag_id).with_traceback(None)  # noqa: B904  it is the error itself
+        self.fileloc = site.path
+        self.lock = Lock(lock) if isinstance(lock, str) else lock
+        self.conf_keys = tuple(conf_keys or ())
+        self._inside: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Begin the Watcher's body."""
+        if (outer := DagContext.get_current()) is not None:
+            raise WatcherError(f"{self.dag_id!r} stands inside {outer.dag_id!r}; move it out of that `with`")
+        if self._inside:
+            raise WatcherError(f"{self.dag_id!r} has a second `with`; put all of its tasks into the first")
+        for dag, module in DagContext.autoregistered_dags:
+            if dag.dag_id == self.dag_id and module.__name__ == DagContext.current_autoregister_module_name:
+                raise WatcherError(f"{self.dag_id!r} is defined twice in {self.fileloc}; rename one")
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put the lock around the tasks of the body."""
+        try:
+            if isinstance(error, (IamWatcherError, AirflowException, TypeError, ValueError)):
+                without_our_frames(named(error, self.dag_id))
+            if kind is None:
+                self._guard()
+                self._inside = set(self.task_dict)
+        except WatcherError as wrong:
+            raise wrong.with_traceback(None)  # noqa: B904  as in `__init__`
+        finally:
+            super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse what is right for `@dag` only."""
+        raise WatcherError(
+            f"{self.dag_id!r} is a DAG already, and Airflow finds it by itself; remove the call"
+        )
+
+    def validate(self) -> None:
+        """Refuse, when Airflow takes the file in, what was put into the Watcher outside its `with`."""
+        if not self._inside:
+            raise WatcherError(f"{self.dag_id!r} has no `with`; write `with Watcher(...):` above its tasks")
+        if outside := set(self.task_dict) - self._inside:
+            raise WatcherError(
+                f"{self.dag_id!r}: {', '.join(sorted(outside))} stands outside its `with`, where no lock "
+                "guards it; move it inside"
+            )
+        super().validate()  # type: ignore[no-untyped-call]
+
+    def _guard(self) -> None:
+        if not self.task_dict:
+            raise WatcherError(f"{self.dag_id!r} has no task; put at least one inside its `with`")
+        work, first, last = list(self.tasks), list(self.roots), list(self.leaves)
+        for inner in work:
+            task_guard.check(self, inner)
+            task_guard.guard(inner, locked=self.lock is not None, conf_keys=self.conf_keys)
+        if self.lock is None:
+            return
+        if taken := {ACQUIRE_TASK_ID, RELEASE_TASK_ID} & {*self.task_dict, *self.task_group_dict}:
+            raise WatcherError(
+                f"{self.dag_id!r} has a task or task group {taken.pop()!r}; that id is the lock's own, "
+                "choose another"
+            )
+        for inner in first:
+            if not inner.is_teardown:
+                # With nothing before it a rule means nothing; behind a setup Airflow takes this one only.
+                inner.trigger_rule = TriggerRule.ALL_SUCCESS
+        acquire, release = self._lock_tasks(self.lock)
+        acquire.set_downstream(first)
+        release.set_upstream(last)
+        # Not on_failure_fail_dagrun: with it, Airflow judges the run by the teardown alone.
+        release.as_teardown(setups=acquire)
+
+    def _lock_tasks(self, lock: Lock) -> tuple[RedisLockSensor, ReleaseLockOperator]:
+        """Return `acquire` and `release`, which none of `default_args` reaches."""
+        given, self.default_args = self.default_args, {}
+        try:
+            per_tick = self.max_active_runs > 1
+            acquire = RedisLockSensor(task_id=ACQUIRE_TASK_ID, lock=lock, per_tick=per_tick, **LOCK_TASK)
+            release = ReleaseLockOperator(task_id=RELEASE_TASK_ID, **LOCK_TASK)
+        finally:
+            self.default_args = given
+        task_guard.guard(acquire, locked=False, conf_keys=self.conf_keys)
+        return acquire, release
+
+
+def watcher(
+    dag_id: str | None = None,
+    *,
+    schedule: Any = ...,
+    lock: Lock | str | None = Lock(),  # noqa: B008  frozen
+    overlap: Overlap = "skip",
+    missed_grace: timedelta | None = None,
+    dst: Dst = "robfig",
+    conf_keys: Collection[str] = (),
+    **dag_arguments: Any,
+) -> Callable[[Callable[..., Any]], Watcher]:
+    """Make a Watcher of one Python function, its only task.
+
+    Args:
+        dag_id: the Watcher's name; default: the function's.
+        schedule: required. This and all others are those of `Watcher`.
+        lock: see `Watcher`.
+        overlap: see `Watcher`.
+        missed_grace: see `Watcher`.
+        dst: see `Watcher`.
+        conf_keys: see `Watcher`.
+        dag_arguments: see `Watcher`.
+
+    Returns:
+        A decorator that turns the function into a Watcher. `doc_md` is the function's docstring, or
+        else the file's.
+
+    Raises:
+        WatcherError: the function creates tasks, as one under `@dag` does. Where that could not be seen
+            in the file, its run fails.
+    """
+    if callable(dag_id) or schedule is ...:
+        raise WatcherError("@watcher needs a schedule: write @watcher(schedule=...) above the function")
+
+    def decorate(function: Callable[..., Any]) -> Watcher:
+        name = dag_id or function.__name__
+        own = {"doc_md": function.__doc__} if function.__doc__ else {}
+        with Watcher(
+            name,
+            schedule=schedule,
+            lock=lock,
+            overlap=overlap,
+            missed_grace=missed_grace,
+            dst=dst,
+            conf_keys=conf_keys,
+            **{**own, **dag_arguments},
+        ) as dag:
+            task(task_guard.without_tasks(function, name))()
+        return dag
+
+    return decorate
