@@ -1,4 +1,4 @@
-"""Inactive users disabled: our job with its brake, one UPDATE, and the original's loop over whole users.
+"""Disable inactive users: our job with its safety limit, one UPDATE, and the original's loop over users.
 
 The loop is written here from what is known of the original: it reads all columns of the active users
 (without its limit of 1,000) and writes each inactive one back whole, in a transaction of its own with the
@@ -84,13 +84,13 @@ def measure(folder: Path) -> list[Result]:
     waits = [[run.login for run in beside[name]] for name in ("ours", "one")]
     return [
         Result(
-            f"50 % of {small} users: users/s with the brake / the original's loop",
+            f"50 % of {small} users: users/s with the safety limit / the original's loop",
             ratio(seconds(few["loop"]), seconds(few["ours"])),
             at_least=60,
             detail=against(seconds(few["ours"]), seconds(few["loop"])),
         ),
         Result(
-            f"50 % of {large} users: users/s with the brake / one UPDATE",
+            f"50 % of {large} users: users/s with the safety limit / one UPDATE",
             ratio(seconds(many["one"]), seconds(many["ours"])),
             at_least=0.4,
             detail=against(seconds(many["ours"]), seconds(many["one"])),

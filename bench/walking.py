@@ -55,7 +55,7 @@ class TimedTransactions(Transactions):
 
 
 def walk(server: MariaDB, job: TableJobOperator) -> float:
-    """Do a job, its brake and its archive included, and return the seconds of its longest transaction."""
+    """Run a job with its safety limit and archive, and return the seconds of its longest transaction."""
     connection = server.connect_as_watcher(autocommit=False)
     set_up(connection)
     pace = job.paced

@@ -1,7 +1,7 @@
 """`make soak`: the lock under random faults, for five minutes or SOAK_SECONDS.
 
 Eight processes acquire, renew, work under and release three locks, with the lease, the keepalive and the
-fence that Watchers have; meanwhile processes are killed and stopped, and Redis is killed, stopped,
+database_lock that Watchers have; meanwhile processes are killed and stopped, and Redis is killed, stopped,
 emptied and cut off. What a witness apart from Redis saw is judged at the end; see dev/soak/witness.py for
 what is counted. The seed (printed; SOAK_SEED repeats it) decides all choices, not the timing.
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dev.soak.worker import Place
 
 PROCESSES = 8
-PLAIN, FENCED = ("plain-1", "plain-2"), ("fenced",)
+PLAIN, IN_DATABASE = ("plain-1", "plain-2"), ("in_database",)
 SECONDS = 300
 SLACK = 2.0  # seconds beyond the lease that a crash may block others
 OVERTAKEN_AT_MOST = 2 * PROCESSES
@@ -68,7 +68,7 @@ def _soak(redis: Redis, mariadb: MariaDB, folder: Path, seconds: float, seed: in
     with closing(mariadb.connect(database="")) as connection, connection.cursor() as cursor:
         for statement in TABLE:
             cursor.execute(statement)
-    place = Place(redis, mariadb, folder / "witness.jsonl", PLAIN, FENCED)
+    place = Place(redis, mariadb, folder / "witness.jsonl", PLAIN, IN_DATABASE)
     rng = random.Random(seed)  # noqa: S311  a repeatable run, not a secret
     print(f"soak: {seconds:g} s, seed {seed}, {PROCESSES} processes, lease {LEASE:g} s")
     started = time.monotonic()
@@ -99,7 +99,7 @@ def _report(place: Place, witness: Witness, faults: Faults, failures: list[str])
         "starvation": not found.starved,
         "not all locks went on after a fault": not faults.not_settled,
         "process failed": not failures,
-        "a lock was never acquired": all(found.acquisitions[key] for key in (*PLAIN, *FENCED)),
+        "a lock was never acquired": all(found.acquisitions[key] for key in (*PLAIN, *IN_DATABASE)),
         "no crash was measured": bool(faults.blocks),
     }
     print(*overlaps, *found.starved, *faults.not_settled, *failures, sep="\n")
@@ -107,11 +107,11 @@ def _report(place: Place, witness: Witness, faults: Faults, failures: list[str])
     print(
         f"acquisitions: {found.acquisitions.total()} "
         f"({', '.join(f'{key} {number}' for key, number in sorted(found.acquisitions.items()) if key)})\n"
-        f"overlaps: {len(overlaps)} (fenced rows: {len(rows)})\n"
+        f"overlaps: {len(overlaps)} (in_database rows: {len(rows)})\n"
         f"longest block after a crash: {block:.1f} s of {len(faults.blocks)} (at most {LEASE + SLACK:g})\n"
         f"starved waiters: {len(found.starved)} (longest wait {found.longest_wait:.1f} s, "
         f"overtaken at most {found.most_overtaken} times)\n"
-        "what a plain lease can't exclude, and the fence does:\n"
+        "what a plain lease can't exclude, and the database lock does:\n"
         f"  steps beside a new holder, after Redis lost its keys or a forced release: {found.beside}, "
         f"until {found.longest_beside:.2f} s (renewals are {BEAT:g} s apart)\n"
         f"  steps checked in time and written late, by a process that was stopped between: {found.late}"

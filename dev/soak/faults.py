@@ -81,7 +81,7 @@ class Faults:
     def _settle(self, text: str) -> float:
         """Wait until work began under every key since now, and return how long that took."""
         started = now()
-        keys = {*self._place.plain, *self._place.fenced}
+        keys = {*self._place.plain, *self._place.in_database}
         crash = self._crash
 
         def begun() -> bool:

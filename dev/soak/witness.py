@@ -1,15 +1,15 @@
 """What the processes of the soak wrote down, and what it proves.
 
 The witness knows nothing of Redis. It is one file, to which each process appends a line per event with
-the machine's monotonic clock, and for fenced keys a table in MariaDB, to which the session that has the
-fence adds a row per step. Who holds a lock is whoever began last.
+the machine's monotonic clock. For keys with a database lock it is also a table in MariaDB, to which the
+session that has the database lock adds a row per step. Who holds a lock is whoever began last.
 
 Counted as **overlap**, of which there may be none:
 
 - a step under a plain key whose `check()` was begun after another process had acquired that key;
-- a row under a fenced key that stands behind the row of a later holder.
+- a row under a keys with a database lock that stands behind the row of a later holder.
 
-Counted apart, because a lease can't exclude it (docs/lock.md says so, and the fence does exclude it):
+Counted apart, because a lease can't exclude it (docs/lock.md says so, and the database lock does exclude it):
 
 - *beside*: the same as the first, when Redis lost its keys or a person freed the lock by force after the
   older holder began. It stops at its next renewal; later than a lease after the newer one began, it
@@ -208,7 +208,7 @@ def _judge_waits(
 
 
 def interleaved(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the (key, hold) rows of the fenced table that stand behind a later holder's, as texts."""
+    """Return the (key, hold) rows of the table that were written after a later holder's, as texts."""
     current: dict[str, str] = {}
     gone: set[tuple[str, str]] = set()
     found = []

@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from dev.soak.witness import Event, Witness, now
-from iam_watcher.database.database_lock import Fence
+from iam_watcher.database.database_lock import DatabaseLock
 from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.lock import SHORTEST_LEASE, keepalive
 from iam_watcher.lock.hook import TIMEOUT_SHARE, reconnect_once
@@ -57,17 +57,17 @@ class Place:
 
     Args:
         redis: the lock's.
-        mariadb: of the fenced keys.
+        mariadb: of the keys with a database lock.
         witness: the path of the witness's file.
         plain: keys that only the lease guards.
-        fenced: keys that the fence guards too.
+        in_database: keys that the database lock guards too.
     """
 
     redis: Redis
     mariadb: MariaDB
     witness: Path
     plain: tuple[str, ...]
-    fenced: tuple[str, ...]
+    in_database: tuple[str, ...]
 
     def client(self) -> Client:
         """Return a client as the lock's hook makes them."""
@@ -115,7 +115,8 @@ class _Worker:
     def new_run(self) -> Run:
         number = next(self._numbers)
         return Run(
-            self._rng.choice((*self._place.plain, *self._place.fenced)), f"soak/{os.getpid()}/run-{number}"
+            self._rng.choice((*self._place.plain, *self._place.in_database)),
+            f"soak/{os.getpid()}/run-{number}",
         )
 
     def do(self, run: Run, *, again: bool) -> None:
@@ -183,7 +184,7 @@ class _Worker:
             suppress(MySQLdb.OperationalError),
             closing(self._place.mariadb.connect_as_watcher("soak", autocommit=False)) as session,
         ):
-            Fence(run.key, lease=LEASE, verify=lambda: alive.verify(alive.check)).take(session)
+            DatabaseLock(run.key, lease=LEASE, verify=lambda: alive.verify(alive.check)).take(session)
             for _ in self._steps():
                 alive.check()
                 self._take_time()

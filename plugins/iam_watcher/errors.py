@@ -103,7 +103,7 @@ class ClockError(JobError):
     """The clocks of the database and of this worker differ."""
 
 
-class BrakeError(JobError):
+class SafetyLimitError(JobError):
     """The safety limit stopped the run; nothing was changed."""
 
 
@@ -119,7 +119,7 @@ class TickDropped(IamWatcherError):  # noqa: N818  a decision, not a fault
     """The scheduler creates no run for this tick."""
 
 
-class FenceTaken(JobError):  # noqa: N818  a state, named as one
+class DatabaseLockTaken(JobError):  # noqa: N818  a state, named as one
     """Another session writes under the same lock."""
 
 

@@ -96,7 +96,7 @@ def make_trigger(grant: Grant, make_lease: MakeLease) -> Callable[..., LeaseKeep
 def test_a_grant_of_another_version_that_can_be_read_is_worked_under(make_trigger) -> None:
     trigger = make_trigger()
     trigger.grant |= {"of a newer version": 1}
-    del trigger.grant["fence"]  # unknown to an older one
+    del trigger.grant["database_lock"]  # unknown to an older one
 
     async def scene() -> list[Any]:
         running = await begin(trigger)

@@ -221,7 +221,7 @@ def test_a_minority_that_hangs_does_not_let_a_mark_run_out(
         ttl=3600.0,
         on_busy="skip",
         max_hold=None,
-        fence=True,
+        database_lock=True,
         tick="",
         tick_kept=0.0,
     )

@@ -33,6 +33,6 @@ def look(context_key: str = "seen") -> dict:
 
     from iam_watcher.lock import keepalive
 
-    keepalive.checkpoint()
+    keepalive.safe_point()
     holder = keepalive._current.lease.holder()
     return {"owner": holder.owner, "busy": list(holder.busy), "run_id": get_current_context()["run_id"]}

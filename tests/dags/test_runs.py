@@ -279,9 +279,9 @@ def test_the_lock_is_lost_in_mid_work(
                 redis_client.set("clean", "x7Qy", px=60_000)
                 for _ in range(300):
                     time.sleep(0.05)
-                    keepalive.checkpoint()
+                    keepalive.safe_point()
 
-            work().operator.calls_checkpoint = True
+            work().operator.has_safe_points = True
         else:
             BashOperator(
                 task_id="work",

@@ -47,7 +47,7 @@ def looking(
 
         @task
         def work() -> None:
-            keepalive.checkpoint()
+            keepalive.safe_point()
             seen.append(keepalive._current.lease.holder().owner)
             if fails:
                 raise RuntimeError("the work failed")
@@ -151,7 +151,7 @@ def test_a_run_without_locks_does_its_work_without_redis(run_dag, no_redis: None
 
         @task
         def work() -> str:
-            keepalive.checkpoint()
+            keepalive.safe_point()
             return "done"
 
         work()

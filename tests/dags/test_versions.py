@@ -53,7 +53,11 @@ def test_a_run_waits_while_another_makes_the_fingerprint_of_a_new_deployment(
 
 @pytest.mark.parametrize(
     ("changed", "state"),
-    [({"from": "a newer version"}, "success"), ({"fence": None}, "success"), ({"owner": None}, "failed")],
+    [
+        ({"from": "a newer version"}, "success"),
+        ({"database_lock": None}, "success"),
+        ({"owner": None}, "failed"),
+    ],
 )
 def test_a_grant_of_another_version_works_or_is_refused_clearly(
     run_dag, redis_client: Client, monkeypatch, capsys, caplog, changed: dict[str, Any], state: str

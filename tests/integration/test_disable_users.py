@@ -147,7 +147,7 @@ def half_of_ten(iam):
     user(iam, "disabled", status=0)
 
 
-def test_the_brake_holds_above_the_share_of_the_eligible(iam, perform):
+def test_the_safety_limit_holds_above_the_share_of_the_eligible(iam, perform):
     half_of_ten(iam)
     user(iam, "one-more")
     before = iam.rows("SELECT * FROM user")
@@ -157,15 +157,15 @@ def test_the_brake_holds_above_the_share_of_the_eligible(iam, perform):
     assert iam.rows("SELECT * FROM user") == before
     report = ti.xcom["return_value"]
     assert (report["matched"], report["eligible"], report["changed"]) == (6, 11, 0)
-    assert report["error"].startswith("BrakeError: ")
+    assert report["error"].startswith("SafetyLimitError: ")
 
 
-def test_the_brake_lets_exactly_its_share_pass(iam, perform):
+def test_the_safety_limit_lets_exactly_its_share_pass(iam, perform):
     half_of_ten(iam)
     assert perform(disable(max_share=0.5, exempt_names=["svc-*"]))["changed"] == 5
 
 
-def test_a_dry_run_tells_also_what_the_brake_would_hold(iam, perform):
+def test_a_dry_run_tells_also_what_the_safety_limit_would_hold(iam, perform):
     half_of_ten(iam)
     report = perform(disable(max_share=0.1, exempt_names=["svc-*"], dry_run=True))
     assert (report["matched"], report["eligible"], report["changed"]) == (5, 10, 0)

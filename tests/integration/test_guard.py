@@ -28,7 +28,7 @@ def grant_of(owner: str, on_busy: str) -> Grant:
         ttl=60,
         on_busy=on_busy,
         max_hold=None,
-        fence=True,
+        database_lock=True,
         tick="",
         tick_kept=0,
     )

@@ -22,7 +22,7 @@ from iam_watcher.lock.progress import ProgressRecord, read
 from iam_watcher.walk import progress as walked
 from iam_watcher.walk import walk
 from iam_watcher.walk.pace import ChunkSize
-from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.rows import Rows
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
@@ -143,7 +143,7 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
     told = []
     rows = Rows("`t`", "`id`", "TRUE")
-    Walk(Transactions(session), rows, after=90, teller=Teller("t", told.append)).write()
+    Walk(Transactions(session), rows, after=90, reporter=ProgressReporter("t", told.append)).write()
     first, last = told
     assert (first.changed, first.share, last.changed, last.share) == (5, 0.95, 10, 1.0)
     assert first.eta_seconds == pytest.approx(5 / first.rows_per_second)

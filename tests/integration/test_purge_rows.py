@@ -282,7 +282,7 @@ def test_a_value_of_the_wrong_type_is_not_left_to_the_database(states, perform, 
     assert states.value("SELECT COUNT(*) FROM t") == 7
 
 
-def test_a_purge_has_a_brake_if_asked_for(states, perform):
+def test_a_purge_has_a_safety_limit_if_asked_for(states, perform):
     with pytest.raises(
         AirflowFailException, match=r"4 of 7 eligible rows of t match, more than max_share=0\.5"
     ):

@@ -304,7 +304,7 @@ def test_a_restore_that_is_killed_goes_on_where_it_was(iam, perform, location, m
         if next(calls) == 6:  # after a look at each 1,000 rows, one at the server, and two transactions
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(operator, "_checkpoint", killed)
+    monkeypatch.setattr(operator, "_safe_point", killed)
     with pytest.raises(KeyboardInterrupt):
         perform(operator)
     there = iam.value("SELECT COUNT(*) FROM policy_audit")

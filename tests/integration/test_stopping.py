@@ -69,13 +69,13 @@ def test_on_kill_ends_it_within_a_second(iam, purge, perform, mariadb):
 
 
 def test_a_lost_lease_ends_it(iam, purge, perform, monkeypatch):
-    """The keepalive says so at the checkpoint between two transactions."""
+    """The keepalive says so at the safe point between two transactions."""
 
-    def checkpoint():
+    def safe_point():
         if iam.value("SELECT COUNT(*) FROM policy_audit") < 5000:
             raise LockLost("another took it")
 
-    monkeypatch.setattr(keepalive, "checkpoint", checkpoint)
+    monkeypatch.setattr(keepalive, "safe_point", safe_point)
     ti = TaskInstance("run")
     with pytest.raises(AirflowFailException, match="another took it"):
         perform(purge, ti)

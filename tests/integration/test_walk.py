@@ -13,7 +13,7 @@ from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import TableError, WalkError
 from iam_watcher.walk import progress
-from iam_watcher.walk.pace import Caps, ChunkSize, Pace
+from iam_watcher.walk.pace import ChunkSize, Limits, Pace
 from iam_watcher.walk.rows import Rows
 from iam_watcher.walk.tally import tally
 from iam_watcher.walk.walk import Walk
@@ -38,8 +38,8 @@ def fill(table, rows):
     table.run_many("INSERT INTO t (id, age) VALUES (%s, %s)", list(rows))
 
 
-def deletion(session, rows=OLD, *, limit=None, span=None, checkpoint=lambda: None, **options):
-    job = Walk(Transactions(session, checkpoint), rows, **options)
+def deletion(session, rows=OLD, *, limit=None, span=None, safe_point=lambda: None, **options):
+    job = Walk(Transactions(session, safe_point), rows, **options)
     if limit:
         job._size.__init__(target=1e-9, rows=limit, span=span or limit)
     return job
@@ -136,7 +136,7 @@ def test_where_many_rows_match_they_are_counted_and_not_listed(table, session, c
 
 def test_a_cap_or_few_matching_rows_want_a_list(table, session, chunks):
     fill(table, [(key, 50) for key in range(1, 101)])
-    deletion(session, limit=10, caps=Caps(max_rows=50)).write()
+    deletion(session, limit=10, limits=Limits(max_rows=50)).write()
     fill(table, [(key, 150 if key % 25 else 50) for key in range(1, 1001)])
     deletion(session, limit=10, span=1000).write()
     assert {listed for _, listed in chunks} == {True}
@@ -164,39 +164,39 @@ def test_the_outermost_keys_of_a_type_are_reached_quickly(scratch, session, key_
     low, high = bounds[key_type]
     fill(scratch, [(low, 50), (low + 1, 150), ((low + high) // 2, 50), (high, 50)])
     chunks = []
-    done = deletion(session, checkpoint=lambda: chunks.append(1)).write()
+    done = deletion(session, safe_point=lambda: chunks.append(1)).write()
     assert done.changed == 3
     assert done.examined in {4, 5}  # MySQL counts the first row of a table twice.
     assert len(chunks) < 150
 
 
 def test_it_stops_between_two_transactions_and_what_is_done_is_counted(table, session, monkeypatch):
-    def checkpoint():
+    def safe_point():
         if job.done.chunks == 3:
             raise InterruptedError
 
     monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
     fill(table, [(key, 50) for key in range(1, 101)])
-    job = deletion(session, limit=10, checkpoint=checkpoint)
+    job = deletion(session, limit=10, safe_point=safe_point)
     with pytest.raises(InterruptedError):
         job.write()
     assert table.value("SELECT 100 - COUNT(*) FROM t") == job.done.changed > 0
     assert job.order.position == table.value("SELECT MIN(id) - 1 FROM t")
 
 
-def test_no_transaction_is_open_at_a_checkpoint(table, session, monkeypatch):
+def test_no_transaction_is_open_at_a_safe_point(table, session, monkeypatch):
     """Whoever comes between two chunks has nothing to wait for."""
     seen = []
 
-    def checkpoint():
+    def safe_point():
         open_now = "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = %s"
         seen.append(table.value(open_now, [session.thread_id()]))
 
     # Some chunks write, some find nothing to write.
     monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 10)
     fill(table, [(key, 50 if key <= 50 else 150) for key in range(1, 101)])
-    deletion(session, checkpoint=checkpoint, limit=10, span=10).write()
-    tally(Transactions(session, checkpoint), OLD)
+    deletion(session, safe_point=safe_point, limit=10, span=10).write()
+    tally(Transactions(session, safe_point), OLD)
     assert len(seen) > 4
     assert set(seen) == {0}
 
@@ -230,7 +230,7 @@ def test_a_lock_of_someone_else_is_waited_for(table, session, mariadb, caplog):
     fill(table, [(key, 50) for key in range(1, 101)])
     with closing(mariadb.connect("scratch", autocommit=False)) as other:
         other.cursor().execute("SELECT * FROM t WHERE id = 50 FOR UPDATE")
-        job = deletion(session, checkpoint=lambda: other.rollback() if job._db.retries else None)
+        job = deletion(session, safe_point=lambda: other.rollback() if job._db.retries else None)
         with caplog.at_level(logging.WARNING):
             done = job.write()
     assert (done.changed, job._db.retries) == (100, 1)

@@ -10,7 +10,7 @@ import pytest
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.walk import walk
 from iam_watcher.walk.index_order import AgeIndex
-from iam_watcher.walk.pace import Caps, ChunkSize, Pace
+from iam_watcher.walk.pace import ChunkSize, Limits, Pace
 from iam_watcher.walk.rows import Rows
 from iam_watcher.walk.walk import Walk
 
@@ -157,12 +157,12 @@ def test_a_search_for_protected_rows_is_no_long_transaction(table, session, chil
 
 
 def test_a_stop_is_heard_within_a_chunk_and_its_rest_is_not_passed_by(table, session, children):
-    def checkpoint():
+    def safe_point():
         if job.done.changed:
             raise InterruptedError
 
     children(*range(1, 101, 2))
-    job = Walk(Transactions(session, checkpoint), OLD, pace=Pace(target=1e-9, duty=1))
+    job = Walk(Transactions(session, safe_point), OLD, pace=Pace(target=1e-9, duty=1))
     with pytest.raises(InterruptedError):
         job.write()
     assert len(keys(table)) == 100 - job.done.changed > 50
@@ -190,14 +190,14 @@ def test_a_retry_in_the_search_loses_no_row(table, session, children, monkeypatc
 
 def test_a_row_limit_holds_in_the_search_too(table, session, children):
     children(*range(1, 101, 2))
-    job = Walk(Transactions(session), OLD, pace=Pace(target=1e-9, duty=1), caps=Caps(max_rows=20))
+    job = Walk(Transactions(session), OLD, pace=Pace(target=1e-9, duty=1), limits=Limits(max_rows=20))
     done = job.write()
     assert (done.changed, done.stopped, len(keys(table))) == (20, "max_rows", 80)
 
 
 def test_a_row_limit_holds_when_protected_rows_are_tried_again(table, session, in_tens):
     table.run_many("UPDATE t SET up = %s WHERE id = %s", [(older(key), key) for key in range(1, 101)])
-    done = Walk(Transactions(session), OLD, pace=LEISURE, caps=Caps(max_rows=35)).write()
+    done = Walk(Transactions(session), OLD, pace=LEISURE, limits=Limits(max_rows=35)).write()
     assert (done.changed, done.stopped, keys(table)) == (35, "max_rows", list(range(1, 66)))
     assert done.skipped == {"foreign_key": 65}
 

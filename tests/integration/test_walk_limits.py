@@ -21,7 +21,7 @@ from iam_watcher.errors import WalkError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import pace, walk
 from iam_watcher.walk.index_order import AgeIndex
-from iam_watcher.walk.pace import Caps, ChunkSize
+from iam_watcher.walk.pace import ChunkSize, Limits
 from iam_watcher.walk.rows import Rows
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
@@ -51,7 +51,7 @@ def in_tens(monkeypatch):
 
 @pytest.mark.parametrize(("cap", "changed"), [(1, 1), (10, 10), (25, 25), (99, 99), (100, 100), (101, 100)])
 def test_no_more_rows_than_the_cap_are_written(table, session, in_tens, cap, changed):
-    job = Walk(Transactions(session), OLD, caps=Caps(max_rows=cap))
+    job = Walk(Transactions(session), OLD, limits=Limits(max_rows=cap))
     assert job.write().changed == 100 - count(table) == changed
     assert job.done.stopped == ("max_rows" if cap < 100 else None)
     assert job.order.finished == (cap >= 100)
@@ -64,12 +64,12 @@ def test_a_cap_holds_also_for_rows_that_only_match_after_the_probe(table, sessio
     def everyone_matches():
         table.run("UPDATE t SET age = 50")
 
-    job = Walk(Transactions(session), OLD, caps=Caps(max_rows=20), before_write=everyone_matches)
+    job = Walk(Transactions(session), OLD, limits=Limits(max_rows=20), before_write=everyone_matches)
     assert job.write().changed == 100 - count(table) == 20
 
 
 def test_the_next_walk_goes_on_behind_the_last(table, session, in_tens):
-    first = Walk(Transactions(session), OLD, caps=Caps(max_rows=30))
+    first = Walk(Transactions(session), OLD, limits=Limits(max_rows=30))
     first.write()
     assert first.order.position == 30
     table.run("INSERT INTO t VALUES (5, 50)")
@@ -87,7 +87,7 @@ def test_there_is_nothing_behind_the_end(table, session, after):
 def test_a_time_budget_ends_it_between_two_chunks(table, session, in_tens, monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(walk.time, "monotonic", lambda: float(next(clock)))
-    job = Walk(Transactions(session), OLD, caps=Caps(seconds=20))
+    job = Walk(Transactions(session), OLD, limits=Limits(seconds=20))
     done = job.write()
     assert done.stopped == "time_budget"
     assert 0 < done.changed == 100 - count(table) < 100
@@ -130,7 +130,7 @@ def test_a_throttle_that_never_lets_go_is_an_error(table, session, monkeypatch):
 
 
 def test_its_session_is_not_silent_while_it_is_held_back(table, session, monkeypatch):
-    """The server ends a session that is silent for a lease, and the fence that it holds."""
+    """The server ends a session that is silent for a lease, and the database lock that it holds."""
     monkeypatch.setattr(transaction, "PING_EVERY", 0.2)
     with closing(session.cursor()) as cursor:
         cursor.execute("SET SESSION wait_timeout = 1")
@@ -147,17 +147,17 @@ def test_a_time_budget_is_over_also_while_it_is_held_back(table, session, monkey
     monkeypatch.setattr(throttle, "EVERY", 0.01)
     db = Transactions(session)
     hold = Hold(db, "`t`", lambda: "too busy", patience=600.0)
-    done = Walk(db, OLD, hold=hold, caps=Caps(seconds=0.1)).write()
+    done = Walk(db, OLD, hold=hold, limits=Limits(seconds=0.1)).write()
     assert (done.stopped, done.changed) == ("time_budget", 0)
 
 
 def test_a_stop_is_heard_while_it_is_throttled(table, session):
-    def checkpoint():
+    def safe_point():
         if asked:
             raise InterruptedError
 
     asked = []
-    job = held(Transactions(session, checkpoint), lambda: asked.append(1) or "too busy")
+    job = held(Transactions(session, safe_point), lambda: asked.append(1) or "too busy")
     with pytest.raises(InterruptedError):
         job.write()
 
@@ -237,17 +237,17 @@ def test_rows_without_an_answer_to_their_commit_count_to_the_limit(table, connec
         commit()
 
     db.commit = no_answer
-    done = Walk(db, OLD, caps=Caps(max_rows=20)).write()
+    done = Walk(db, OLD, limits=Limits(max_rows=20)).write()
     assert (done.unconfirmed, done.changed, done.stopped) == (10, 10, "max_rows")
     assert count(table) == (80 if committed else 90)
 
 
 def test_the_lease_is_checked_before_a_new_connection(table, connect):
-    def checkpoint():
+    def safe_point():
         if db.retries:
             raise InterruptedError
 
-    db = Transactions(connect(), checkpoint, reconnect=lambda: pytest.fail("connected without a lease"))
+    db = Transactions(connect(), safe_point, reconnect=lambda: pytest.fail("connected without a lease"))
     with pytest.raises(InterruptedError):
         Walk(db, OLD, before_write=lambda: kill(table, db)).write()
     assert count(table) == 100
@@ -270,12 +270,12 @@ def test_a_server_that_restarts_is_waited_for(tmp_path):
             if not db.retries:
                 server.crash()
 
-        def checkpoint():
+        def safe_point():
             # After a first try to reconnect has failed.
             if db.retries == 2 and server._process is None:
                 server.start()
 
-        db = Transactions(connect(), checkpoint, reconnect=connect)
+        db = Transactions(connect(), safe_point, reconnect=connect)
         with closing(db):
             done = Walk(db, OLD, before_write=restart).write()
         assert done.changed == 100
@@ -319,7 +319,7 @@ def test_a_chunk_has_a_limit_of_bytes_too(long_rows, session, monkeypatch, large
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=200, span=1000))
     rows = replace(OLD, size="COALESCE(LENGTH(`note`), 0)")
     index = AgeIndex("`age`", "`age`", 1_000_000, OLD.predicate) if order == "index" else None
-    job = Walk(Transactions(session), rows, index=index, caps=Caps() if dense else Caps(max_rows=1000))
+    job = Walk(Transactions(session), rows, index=index, limits=Limits() if dense else Limits(max_rows=1000))
     job.order._dense = dense
     done = job.write()
     assert (done.examined, done.changed, job.order.name) == (100, 100, order)

@@ -10,7 +10,7 @@ import pytest
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import walk
-from iam_watcher.walk.pace import Caps, ChunkSize
+from iam_watcher.walk.pace import ChunkSize, Limits
 from iam_watcher.walk.rows import Rows
 from iam_watcher.walk.walk import Walk
 
@@ -71,7 +71,7 @@ def plans(monkeypatch):
 def test_it_writes_by_the_primary_key(table, session, monkeypatch, plans, rows, listed):
     """Where a chunk covers most of the table, or another index has few rows of the condition."""
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(0.1, rows=ROWS, span=ROWS - 100))
-    job = Walk(Transactions(session), rows, caps=Caps(max_rows=10**6) if listed else Caps())
+    job = Walk(Transactions(session), rows, limits=Limits(max_rows=10**6) if listed else Limits())
     job.order._dense = not listed
     assert job.write().changed > 0
     assert set(plans) == {("PRIMARY", "range")}
@@ -121,5 +121,5 @@ def test_a_lock_on_an_index_entry_holds_nothing_up(table, session, other):
     table.run("UPDATE t SET age = '2025-01-01' WHERE id = 1403")
     other.execute("UPDATE t SET note = 'locked' WHERE state = 3 AND id = 1403")
     db = Transactions(session)
-    assert Walk(db, OLD_OF_A_STATE, caps=Caps(max_rows=10**6)).write().changed == 1
+    assert Walk(db, OLD_OF_A_STATE, limits=Limits(max_rows=10**6)).write().changed == 1
     assert db.retries == 0

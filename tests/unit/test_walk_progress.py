@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iam_watcher.walk.progress import Progress, Teller
+from iam_watcher.walk.progress import Progress, ProgressReporter
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_it_is_logged_as_facts():
 def test_it_tells_soon_after_the_beginning_and_then_from_time_to_time(monkeypatch):
     clock, told = [100.0], []
     monkeypatch.setattr("iam_watcher.walk.progress.time.monotonic", lambda: clock[0])
-    teller = Teller("t", lambda progress: told.append(progress.share))
-    teller.begin(0.0)
+    reporter = ProgressReporter("t", lambda progress: told.append(progress.share))
+    reporter.begin(0.0)
     for second in range(25):
         clock[0] = 100.0 + second
-        teller.tell(examined=second, changed=0, share=second / 100)
+        reporter.tell(examined=second, changed=0, share=second / 100)
     assert told == [0.01, 0.11, 0.21]

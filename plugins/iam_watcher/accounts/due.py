@@ -19,7 +19,7 @@ from iam_watcher.accounts.undo_record import TEXT
 from iam_watcher.log_lines import fact, get_logger
 from iam_watcher.task_variable import task_variable
 from iam_watcher.walk.key_order import KeyOrder
-from iam_watcher.walk.pace import Caps, ChunkSize
+from iam_watcher.walk.pace import ChunkSize, Limits
 from iam_watcher.walk.rows import Rows
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Search:
         due = _rows(self.rows, bands, self.can_be_disabled)
         if due is None:
             return []
-        caps = Caps(seconds=None if self.time_limit is None else self.time_limit.total_seconds())
+        limits = Limits(seconds=None if self.time_limit is None else self.time_limit.total_seconds())
         size = ChunkSize(self.pace.target)
         order = KeyOrder(self.db, due, size)
         found: list[dict[str, Any]] = []
@@ -149,8 +149,8 @@ class Search:
         began = time.monotonic()
         self.db.run(begin, what=what, before_retry=size.halve)
         while not order.finished:
-            self.hold.wait(at_most=caps.seconds_left(time.monotonic() - began))
-            if caps.reached(0, time.monotonic() - began):
+            self.hold.wait(at_most=limits.seconds_left(time.monotonic() - began))
+            if limits.reached(0, time.monotonic() - began):
                 return None
             chunk_began = time.monotonic()
             due_now, details = self.db.run(chunk, what=what, before_retry=size.halve)

@@ -2,9 +2,9 @@
 
 A lease in Redis is a promise about time, and a process can be stopped for longer than any lease. So a
 table job also takes GET_LOCK, which lives and dies with its session: whatever Redis says, a second writer
-can't begin while the session of the first one lives. Who holds the lease and finds the fence taken waits
-a moment, then ends the session that has it; unless another task of the same run is alive, which may be
-the one that has it and is waited for: table jobs of one run in one database work one after the other.
+can't begin while the session of the first one lives. If the holder of the lease finds the database lock
+taken, it waits a moment, then ends the session that has it. If another task of the same run is alive, that
+task may have the database lock, so the holder waits: table jobs of one run in one database run in turn.
 The session's `wait_timeout` is the lease, so that one whose client vanished is gone after the same time.
 
 It is a promise of one server: nodes of a Galera cluster don't share it. Source: MySQL Reference Manual,
@@ -18,7 +18,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.database.server_errors import code_of
-from iam_watcher.errors import FenceTaken
+from iam_watcher.errors import DatabaseLockTaken
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ logger = get_logger(__name__)
 
 DATABASE = "SELECT DATABASE()"
 
-# A session that is silent for longer than the lease is ended by the server, and its fence with it.
+# A session that is silent for longer than the lease is ended by the server, and its database lock with it.
 SILENCE = "SET SESSION wait_timeout = %(seconds)s"
 
-# Takes the fence, waiting for up to a second (a statement may take five).
+# Takes the database lock, waiting for up to a second (a statement may take five).
 TAKE = "SELECT GET_LOCK(%(name)s, 1)"
 
-# The connection that has the fence, as far as this account may see it.
+# The connection that has the database lock, as far as this account may see it.
 WHO = (
     "SELECT IS_USED_LOCK(%(name)s), p.USER, p.HOST, p.COMMAND, p.TIME"
     " FROM (SELECT IS_USED_LOCK(%(name)s) AS id) AS used"
@@ -50,19 +50,19 @@ DENIED = (1095, 1227)  # not the owner of that connection; a privilege is missin
 GONE = 1094  # no such connection: it ended by itself
 
 
-def fence_name(database: str, key: str) -> str:
-    """Return the name of the fence for a lock key, at most 64 characters (MySQL's limit)."""
+def database_lock_name(database: str, key: str) -> str:
+    """Return the name of the database lock for a lock key, at most 64 characters (MySQL's limit)."""
     return "iam-watcher:" + hashlib.sha256(f"{database}\0{key}".encode()).hexdigest()[:48]
 
 
-class Fence:
-    """Takes the fence in a session that is going to write.
+class DatabaseLock:
+    """Takes the database lock in a session that is going to write.
 
     Args:
         key: of the lock that the session writes under.
         lease: seconds of silence after which the server ends the session.
         verify: raises if the lease is not ours at this moment; asked before another session is ended.
-        others_at_work: whether other tasks of our own run are alive; one of them may have the fence.
+        others_at_work: whether other tasks of our own run are alive; one of them may have the database lock.
     """
 
     def __init__(
@@ -79,28 +79,28 @@ class Fence:
         self._others_at_work = others_at_work
 
     def take(self, connection: Connection) -> None:
-        """Take the fence, if need be from a session that outlived its lease.
+        """Take the database lock, if need be from a session that outlived its lease.
 
         Raises:
-            FenceTaken: another session has it, and this account may not end it.
+            DatabaseLockTaken: another session has it, and this account may not end it.
             LockError: what `verify` raises.
         """
-        name = fence_name(_ask(connection, DATABASE, {})[0], self.key)
+        name = database_lock_name(_ask(connection, DATABASE, {})[0], self.key)
         _ask(connection, SILENCE, {"seconds": max(1, int(self._lease))})
         while not _taken_within(connection, name):
             self._verify()
             if not self._others_at_work():
                 break
-            logger.info("event=fence_waits lock=%s why='another task of this run has it'", self.key)
+            logger.info("event=database_lock_waits lock=%s why='another task of this run has it'", self.key)
         else:
             return
         other, user, host, command, seconds = _ask(connection, WHO, {"name": name})
         if other is not None:
             who = f"connection {other} of {user}@{host}, command {command} for {seconds} s"
             self._end(connection, int(other), who)
-            logger.warning("event=fence_freed lock=%s ended=%r", self.key, who)
+            logger.warning("event=database_lock_freed lock=%s ended=%r", self.key, who)
         if not _taken_within(connection, name):
-            raise FenceTaken(f"{self.key!r}: connection {other} was ended, but another has it now")
+            raise DatabaseLockTaken(f"{self.key!r}: connection {other} was ended, but another has it now")
 
     def _end(self, connection: Connection, other: int, who: str) -> None:
         try:
@@ -108,7 +108,7 @@ class Fence:
         except connection.Error as error:
             code = code_of(error)
             if code in DENIED:
-                raise FenceTaken(
+                raise DatabaseLockTaken(
                     f"{self.key!r}: {who} has it and outlived its lease, and this account may not end it "
                     f"({error}); end it yourself, or use the same account everywhere"
                 ) from error

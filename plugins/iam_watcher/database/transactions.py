@@ -21,8 +21,8 @@ logger = get_logger(__name__)
 
 TRIES = 15  # with 0.2 s to 5 s between: about a minute, besides the time-outs themselves
 LONGEST_WAIT = 5.0  # seconds between two tries
-LONGEST_NAP = 0.5  # seconds between two looks at the checkpoint while it waits
-PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `fence`
+LONGEST_NAP = 0.5  # seconds between two looks at the safe point while it waits
+PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `database_lock`
 
 PING = "SELECT 1"
 
@@ -52,9 +52,9 @@ class Transactions:
 
     Args:
         connection: autocommit off, and the session as `jobs.session` sets it up.
-        checkpoint: called before each transaction, while waiting and in each `nap`; what it raises goes to
+        safe_point: called before each transaction, while waiting and in each `nap`; what it raises goes to
             the caller.
-        committing: called before changes are committed. The caller has counted them at the next checkpoint.
+        committing: called before changes are committed. The caller has counted them at the next safe point.
         reconnect: returns a new connection for one that was lost, set up in the same way; without it a
             lost connection is an error like any other.
 
@@ -66,7 +66,7 @@ class Transactions:
     def __init__(
         self,
         connection: Connection,
-        checkpoint: Callable[[], None] = lambda: None,
+        safe_point: Callable[[], None] = lambda: None,
         *,
         committing: Callable[[], None] = lambda: None,
         reconnect: Callable[[], Connection] | None = None,
@@ -74,7 +74,7 @@ class Transactions:
         self.retries = 0
         self.error = connection.Error
         self._connection = connection
-        self._checkpoint = checkpoint
+        self._safe_point = safe_point
         self._committing = committing
         self._reconnect = reconnect
         self._changes = False
@@ -122,7 +122,7 @@ class Transactions:
         lost, tries = False, 0
         while True:
             tries += 1
-            self._checkpoint()
+            self._safe_point()
             try:
                 if lost and self._reconnect:
                     self.close()
@@ -151,12 +151,12 @@ class Transactions:
                 raise
 
     def nap(self, seconds: float) -> None:
-        """Sleep, between two transactions; look at the checkpoint meanwhile, and keep the session alive."""
+        """Sleep, between two transactions; look at the safe point meanwhile, and keep the session alive."""
         end = time.monotonic() + seconds
-        self._checkpoint()
+        self._safe_point()
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, LONGEST_NAP))
-            self._checkpoint()
+            self._safe_point()
             if time.monotonic() - self._spoke_at > PING_EVERY:
                 with suppress(self.error):  # A connection that is lost is the next transaction's business.
                     self.read(PING)

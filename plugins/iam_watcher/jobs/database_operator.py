@@ -1,4 +1,4 @@
-"""What every operator that writes to a database does: connection, fence, stopping, and how it fails."""
+"""What each operator on a database does: connect, take the database lock, stop, and fail."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from iam_watcher import arguments, run_conf
 from iam_watcher.database.throttle import Hold, Predicate, Throttle
 from iam_watcher.errors import (
     ArchiveDamaged,
-    BrakeError,
     ClockError,
     ConnectionRefused,
-    FenceTaken,
+    DatabaseLockTaken,
     JobArgumentError,
     JobError,
     LockError,
     LockUnavailable,
     RunConfError,
+    SafetyLimitError,
     TableError,
 )
 from iam_watcher.log_lines import get_logger
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.database.database_lock import Fence
+    from iam_watcher.database.database_lock import DatabaseLock
     from iam_watcher.database.transactions import Connection, Transactions
 
 logger = get_logger(__name__)
@@ -47,7 +47,7 @@ PERMANENT = (
     ConnectionRefused,
     TableError,
     ClockError,
-    BrakeError,
+    SafetyLimitError,
     LockError,
 )
 """What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
@@ -65,7 +65,7 @@ class DatabaseOperator(BaseOperator):
     :param throttle: when the work waits for the server.
     """
 
-    calls_checkpoint = True
+    has_safe_points = True
     """For the keepalive: this task stops by itself when its lease is lost."""
 
     def __init__(
@@ -108,7 +108,7 @@ class DatabaseOperator(BaseOperator):
             self._check_conf(context)
             with self._time_out_when_all_is_counted():
                 return self.perform(context)
-        except FenceTaken as error:
+        except DatabaseLockTaken as error:
             if self._has_begun or context["ti"].try_number > 1:
                 raise  # Skipped, the rest of the work would be lost in a green run.
             grant = keepalive.current_grant()
@@ -148,15 +148,15 @@ class DatabaseOperator(BaseOperator):
         self._told_to_stop = True
 
     @contextmanager
-    def transactions(self, *, fenced: bool) -> Iterator[tuple[Connection, Transactions]]:
-        """Connect, behind the fence of the lock if `fenced`; yield the connection and its transactions."""
+    def transactions(self, *, locked: bool) -> Iterator[tuple[Connection, Transactions]]:
+        """Connect, take the database lock if `locked`, and yield the connection and its transactions."""
         from iam_watcher.database.transactions import Transactions
 
-        fence = self._fence() if fenced else None
-        connection = connect(self.mysql_conn_id, fence)
-        reconnect = partial(self._reconnect, fence)
+        database_lock = self._database_lock() if locked else None
+        connection = connect(self.mysql_conn_id, database_lock)
+        reconnect = partial(self._reconnect, database_lock)
         with closing(
-            Transactions(connection, self._checkpoint, committing=self._committing, reconnect=reconnect)
+            Transactions(connection, self._safe_point, committing=self._committing, reconnect=reconnect)
         ) as db:
             yield connection, db
 
@@ -171,7 +171,7 @@ class DatabaseOperator(BaseOperator):
         """How hard to work."""
         return pace_of(self.pace)
 
-    def _checkpoint(self) -> None:
+    def _safe_point(self) -> None:
         from iam_watcher.lock import keepalive
 
         self._uncounted = False
@@ -179,7 +179,7 @@ class DatabaseOperator(BaseOperator):
             self._timed_out()
         if self._told_to_stop:
             raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
-        keepalive.checkpoint()
+        keepalive.safe_point()
 
     def _committing(self) -> None:
         self._uncounted = True
@@ -209,47 +209,49 @@ class DatabaseOperator(BaseOperator):
         finally:
             signal.signal(signal.SIGALRM, airflows)
 
-    def _fence(self) -> Fence | None:
-        from iam_watcher.database.database_lock import Fence
+    def _database_lock(self) -> DatabaseLock | None:
+        from iam_watcher.database.database_lock import DatabaseLock
         from iam_watcher.lock import keepalive
 
         grant = keepalive.current_grant()
-        if grant is None or not grant.fence:
+        if grant is None or not grant.database_lock:
             return None
-        return Fence(
+        return DatabaseLock(
             grant.key,
             lease=grant.ttl,
             verify=self._verify,
-            others_at_work=lambda: keepalive.others_at_work(self._checkpoint),
+            others_at_work=lambda: keepalive.others_at_work(self._safe_point),
         )
 
     def _verify(self) -> None:
         from iam_watcher.lock import keepalive
 
-        self._checkpoint()
-        keepalive.verify(self._checkpoint)
+        self._safe_point()
+        keepalive.verify(self._safe_point)
 
-    def _reconnect(self, fence: Fence | None) -> Connection:
+    def _reconnect(self, database_lock: DatabaseLock | None) -> Connection:
         """Connect again in mid-work: whoever ended our session may have taken over."""
         self._has_begun = True
         self._verify()
-        return connect(self.mysql_conn_id, fence)
+        return connect(self.mysql_conn_id, database_lock)
 
 
-def connect(conn_id: str, fence: Fence | None = None, *, answer_within: int | None = None) -> Connection:
-    """Return a new connection that is set up for a job, with the fence taken.
+def connect(
+    conn_id: str, database_lock: DatabaseLock | None = None, *, answer_within: int | None = None
+) -> Connection:
+    """Return a new connection that is set up for a job, with the database lock taken.
 
     Args:
         conn_id: the Airflow connection.
-        fence: to take.
+        database_lock: to take.
         answer_within: seconds to wait for a connection and for each answer, if not as usual.
     """
     from iam_watcher.database.hook import connect as connect_by_hook
 
     connection = connect_by_hook(conn_id, answer_within=answer_within)
-    if fence is not None:
+    if database_lock is not None:
         try:
-            fence.take(connection)
+            database_lock.take(connection)
         except BaseException:
             connection.close()
             raise

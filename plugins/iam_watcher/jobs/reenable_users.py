@@ -175,7 +175,7 @@ class ReenableUsersOperator(DatabaseOperator):
             else nullcontext(lambda: None)
         )
         try:
-            with self.transactions(fenced=not dry_run) as (_, db), announce as before_write:
+            with self.transactions(locked=not dry_run) as (_, db), announce as before_write:
                 table = read_table(db, self.table)
                 enabling = Reenabling(
                     db,

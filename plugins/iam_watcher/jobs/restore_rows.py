@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-ROWS_BETWEEN_CHECKPOINTS = 1_000
+ROWS_BETWEEN_SAFE_POINTS = 1_000
 MOST_EXAMPLES = 5
 MOST_ORPHANS = 10_000  # rows that are kept to be tried again
 
@@ -157,7 +157,7 @@ class RestoreRowsOperator(DatabaseOperator):
         logger.info("event=verified archive=%s rows=%d", url, rows)
         (name,) = names
         restored = Restored(name, url, dry_run, rows, all(written.complete for written in found))
-        with self.transactions(fenced=not dry_run) as (_, db), _told(restored):
+        with self.transactions(locked=not dry_run) as (_, db), _told(restored):
             table = read_table(db, name)
             columns = [_columns(table, written.manifest, restored) for written in found]
             restoring = Restoring(db, table, dry_run=dry_run)
@@ -209,8 +209,8 @@ class RestoreRowsOperator(DatabaseOperator):
         key, rows = written.manifest["key"], count()
 
         def check(row: Row) -> None:
-            if next(rows) % ROWS_BETWEEN_CHECKPOINTS == 0:
-                self._checkpoint()
+            if next(rows) % ROWS_BETWEEN_SAFE_POINTS == 0:
+                self._safe_point()
             if row.keys() != formats.keys() or not isinstance(row[key], int):
                 raise ArchiveDamaged(
                     f"{written.folder.url} has a row with {', '.join(row) or 'nothing'}; expected "

@@ -50,8 +50,8 @@ class Lock:
         on_busy: after that, end the run as skipped (and green), or as failed.
         once_per_tick: skip a scheduled tick that another deployment did already.
         max_hold: how long one run may hold the lock in all; None: as long as it works.
-        fence: table jobs also take a lock inside the database, in the session that writes. Turn it off
-            where a proxy shares one session among several clients.
+        database_lock: table jobs also take a lock inside the database, in the session that writes. Turn it
+            off where a proxy shares one session among several clients.
 
     Raises:
         ValueError: names the argument, its value and what was expected.
@@ -65,7 +65,7 @@ class Lock:
     on_busy: OnBusy = "skip"
     once_per_tick: bool = True
     max_hold: timedelta | None = None
-    fence: bool = True
+    database_lock: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what can't work, when the DAG file is parsed."""

@@ -36,7 +36,7 @@ class Grant:
         ttl: the lease, in seconds.
         on_busy: what a task does that begins and finds the lock held by another.
         max_hold: how long it may be held in all, in seconds.
-        fence: whether table jobs take a lock in the database too.
+        database_lock: whether table jobs take a lock in the database too.
         tick: the name of the tick, if this run is for one that is to be done once.
         tick_kept: seconds that the tick is remembered when it is done.
     """
@@ -48,7 +48,7 @@ class Grant:
     # Defaults: what another version of iam-watcher may have left out.
     on_busy: OnBusy = "fail"
     max_hold: float | None = None
-    fence: bool = True
+    database_lock: bool = True
     tick: str = ""
     tick_kept: float = 0.0
 
@@ -77,7 +77,7 @@ class Grant:
             ttl=lock.lease.total_seconds(),
             on_busy=lock.on_busy,
             max_hold=None if lock.max_hold is None else lock.max_hold.total_seconds(),
-            fence=lock.fence,
+            database_lock=lock.database_lock,
             tick="" if tick is None else tick.name,
             tick_kept=0.0 if tick is None else tick.kept,
         )

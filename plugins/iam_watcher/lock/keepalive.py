@@ -51,7 +51,7 @@ class KeepAlive:
         lease: held by this run.
         member: the task, as `task_id/map_index`.
         nonce: what tells this try of the task from another.
-        stops_itself: the task calls `checkpoint` between its steps; any other gets SIGTERM when the
+        stops_itself: the task calls `safe_point` between its steps; any other gets SIGTERM when the
             lease is lost, or KILL_AFTER before it ends without a renewal.
     """
 
@@ -241,7 +241,7 @@ def forget() -> None:
     _current = _grant = None
 
 
-def checkpoint() -> None:
+def safe_point() -> None:
     """Return if the running task may go on; a job calls this between two steps.
 
     In a task without a lock it does nothing.

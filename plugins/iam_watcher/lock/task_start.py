@@ -64,7 +64,7 @@ def begin(context: Context) -> None:
     lease = grant.lease(pause=_pause(task))
     again = ti.try_number > 1 or _resumes(ti) or trial_run.is_tasks_test()
     _take(lease, grant, member, nonce, again=again)
-    alive = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "calls_checkpoint", False))
+    alive = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "has_safe_points", False))
     keepalive.begin(alive, grant)
     _keep_while_deferred(task, alive, grant)
 

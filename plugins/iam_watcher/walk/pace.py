@@ -1,4 +1,4 @@
-"""How hard a walk works and when it is enough: times, chunk sizes that follow them, and caps."""
+"""How hard a walk works and when it is enough: times, chunk sizes that follow them, and limits."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Limit(StrEnum):
 
 
 @dataclass(frozen=True)
-class Caps:
+class Limits:
     """When a walk has done enough, though there is more to do.
 
     Attributes:
@@ -146,4 +146,4 @@ class Caps:
         return wanted if self.max_rows is None else min(wanted, self.max_rows - rows)
 
 
-NO_CAPS = Caps()
+NO_LIMITS = Limits()

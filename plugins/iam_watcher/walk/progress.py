@@ -58,7 +58,7 @@ class Progress:
         )
 
 
-class Teller:
+class ProgressReporter:
     """Tells after 1 s and then every 10 s how far a walk has come: in the log, and to whom else it concerns.
 
     Args:

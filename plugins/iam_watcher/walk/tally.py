@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import PACES, ChunkSize, Pace
-from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.rows import Rows, Walked
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def tally(
     pace: Pace = PACES["fast"],
     expected: int | None = None,
     hold: Hold | None = None,
-    teller: Teller | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> Walked:
     """Count the rows that match, those that are left out, and all, span by span.
 
@@ -48,9 +48,9 @@ def tally(
         each: called after each span with key, age and name of rows that match.
         most: give `each` at most so many rows of the table; None for all.
         pace: how hard to work.
-        expected: rows of the table, as far as that is known, for the teller.
+        expected: rows of the table, as far as that is known, for the reporter.
         hold: waits before each span for as long as it has to.
-        teller: told how far the count has come.
+        reporter: told how far the count has come.
 
     Raises:
         WalkError: as `Walk.write`.
@@ -84,14 +84,14 @@ def tally(
             left -= len(found)
         each(found)
 
-    teller = teller or Teller(rows.table)
+    reporter = reporter or ProgressReporter(rows.table)
 
     def tell() -> None:
-        teller.tell(examined=done.examined, changed=0, share=order.share)
+        reporter.tell(examined=done.examined, changed=0, share=order.share)
 
     what = f"count of {rows.table}"
     db.run(begin, what=what, before_retry=size.halve)
-    teller.begin(0.0)
+    reporter.begin(0.0)
     while not order.finished:
         if hold is not None:
             hold.wait(meanwhile=tell)

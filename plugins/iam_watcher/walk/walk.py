@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 from iam_watcher.walk.index_order import IndexOrder
 from iam_watcher.walk.key_order import KeyOrder
-from iam_watcher.walk.pace import NO_CAPS, PACES, Caps, ChunkSize, Pace
-from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.pace import NO_LIMITS, PACES, ChunkSize, Limits, Pace
+from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.rows import Rows, Walked
 from iam_watcher.walk.writer import Writer, Written, halved, in_parts, split
 
@@ -54,7 +54,7 @@ class Walk:
         db: transactions on the database.
         rows: what to write.
         pace: how hard to work.
-        caps: when it is enough.
+        limits: when it is enough.
         after: begin behind this key.
         index: to go by where few rows match; not if the walk begins behind a key.
         reserve: called before each transaction that writes with the number of rows that this walk will have
@@ -63,9 +63,9 @@ class Walk:
         recorder: writes down what is changed, before it is committed.
         passed: called after each chunk with the key up to which everything is done, None if the walk does
             not go by the key, and with `changed`.
-        expected: rows of the table, as far as that is known, for the teller.
+        expected: rows of the table, as far as that is known, for the reporter.
         hold: waits before each chunk for as long as it has to.
-        teller: told how far the walk has come.
+        reporter: told how far the walk has come.
 
     Attributes:
         done: what it has done so far, also after an error stopped it.
@@ -78,7 +78,7 @@ class Walk:
         rows: Rows,
         *,
         pace: Pace = PACES["fast"],
-        caps: Caps = NO_CAPS,
+        limits: Limits = NO_LIMITS,
         after: int | None = None,
         index: AgeIndex | None = None,
         reserve: Callable[[int], None] = lambda _: None,
@@ -87,22 +87,22 @@ class Walk:
         passed: Callable[[int | None, int], None] = lambda *_: None,
         expected: int | None = None,
         hold: Hold | None = None,
-        teller: Teller | None = None,
+        reporter: ProgressReporter | None = None,
     ) -> None:
         self.done = Walked()
         self._db = db
         self._rows = rows
         self._pace = pace
-        self._caps = caps
+        self._limits = limits
         self._reserve = reserve
         self._before_write = before_write
         # A range with gaps may change rows that no probe has found: too many, if rows are counted to a
         # cap, and unseen, if they are recorded.
-        self._exact = caps.max_rows is not None or recorder is not None
+        self._exact = limits.max_rows is not None or recorder is not None
         self._writer = Writer(db, rows, recorder)
         self._passed = passed
         self._hold = hold
-        self._teller = teller or Teller(rows.table)
+        self._reporter = reporter or ProgressReporter(rows.table)
         self._size = ChunkSize(pace.target)
         self._index = index if after is None else None
         self.order: Order = KeyOrder(db, rows, self._size, after=after, expected=expected)
@@ -114,7 +114,7 @@ class Walk:
         self._contended = False
 
     def write(self) -> Walked:
-        """Write every row that matches, or as many as the caps allow, and return what was done.
+        """Write every row that matches, or as many as the limits allow, and return what was done.
 
         Raises:
             WalkError: a chunk failed too often, or in a way that trying again can't mend; or the walk was
@@ -122,7 +122,7 @@ class Walk:
         """
         self._began = time.monotonic()
         self._run(self._begin)
-        self._teller.begin(self.order.share)
+        self._reporter.begin(self.order.share)
         self._go()
         while self._try_again():
             self._go()
@@ -132,9 +132,9 @@ class Walk:
         """Write chunk by chunk, up to the end or a limit."""
         while self._rest or not self.order.finished:
             if self._hold is not None:
-                left = self._caps.seconds_left(time.monotonic() - self._began)
+                left = self._limits.seconds_left(time.monotonic() - self._began)
                 self._hold.wait(at_most=left, meanwhile=self._tell)
-            self.done.stopped = self._caps.reached(self.changed, time.monotonic() - self._began)
+            self.done.stopped = self._limits.reached(self.changed, time.monotonic() - self._began)
             if self.done.stopped:
                 break
             chunk_began = time.monotonic()
@@ -178,7 +178,7 @@ class Walk:
         self._db.commit()
 
     def _chunk(self) -> None:
-        limit = self._caps.left(self._size.rows, self.changed)
+        limit = self._limits.left(self._size.rows, self.changed)
         if limit <= 0:
             return  # A commit without an answer used up the row limit, and this is its second try.
         if self._rest:
@@ -266,4 +266,4 @@ class Walk:
 
     def _tell(self) -> None:
         done = self.done
-        self._teller.tell(examined=done.examined, changed=done.changed, share=self.order.share)
+        self._reporter.tell(examined=done.examined, changed=done.changed, share=self.order.share)

@@ -1,8 +1,8 @@
 """Airflow DAGs for the tests of the lock: work that goes on until it is told to end, and is written down.
 
 There are two kinds: `table_*` deletes rows of a table whose trigger writes down every step (a job behind
-the fence), `any_*` is a function that writes its own steps down (any other operator). Tests find both in
-the database `lock_rows`, see conftest.py.
+the database lock), `any_*` is a function that writes its own steps down (any other operator). Tests find
+both in the database `lock_rows`, see conftest.py.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ VARIABLE = "iam_watcher:position:{dag_id}:{task_id}"
 SAVE_EVERY = 5.0  # seconds; a save costs about 20 ms, and walking a few seconds again changes nothing
 
 
-class Bookmark:
+class SavedPosition:
     """The position of one task: for its next try in the task state store, for its next run in a Variable.
 
     The store survives a retry, a killed worker and a cleared task, so the position is dropped at the end of

@@ -11,15 +11,15 @@ from iam_watcher import arguments
 from iam_watcher.archive.writer import Archive, configured_location, run_folder
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now
-from iam_watcher.errors import ArchiveError, BrakeError
+from iam_watcher.errors import ArchiveError, SafetyLimitError
 from iam_watcher.jobs.table_job import dry_run
-from iam_watcher.jobs.table_job.position import Bookmark
+from iam_watcher.jobs.table_job.position import SavedPosition
 from iam_watcher.jobs.table_job.report import Report
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
-from iam_watcher.walk.pace import Caps
-from iam_watcher.walk.progress import Teller
+from iam_watcher.walk.pace import Limits
+from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.tally import tally
 from iam_watcher.walk.walk import Walk
 
@@ -56,7 +56,7 @@ class TableRun:
         self._began = time.monotonic()
         self._report = Report(job.table, dry_run)
         self._hold: Hold
-        self._teller: Teller
+        self._reporter: ProgressReporter
 
     def perform(self) -> dict[str, Any]:
         """Do it and return the report as a dictionary; if it ends early, the report is in the XCom."""
@@ -80,7 +80,7 @@ class TableRun:
 
     def _connected(self) -> None:
         job, report = self._job, self._report
-        with job.transactions(fenced=not report.dry_run) as (connection, db):
+        with job.transactions(locked=not report.dry_run) as (connection, db):
             now = read_now(connection)
             plan = job.plan(read_table(db, job.table), now)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
@@ -103,7 +103,7 @@ class TableRun:
         task = f"{ti.task_id}/{ti.map_index}"
         record = ProgressRecord(keepalive.current_grant(), task=task, table=job.table)
         with closing(record), job.holding(db, job.table) as self._hold:
-            self._teller = Teller(job.table, lambda progress: record.write(**asdict(progress)))
+            self._reporter = ProgressReporter(job.table, lambda progress: record.write(**asdict(progress)))
             yield
 
     def _dry_run(self, db: Transactions, plan: Plan, now: datetime) -> None:
@@ -133,18 +133,18 @@ class TableRun:
     ) -> None:
         job, report = self._job, self._report
         max_rows, budget = arguments.row_count("max_rows", job.max_rows), job.time_budget
-        bookmark = Bookmark(
+        position = SavedPosition(
             self._context,
             job.table,
             counted=max_rows is not None,
             resumes=max_rows is not None or budget is not None,
         )
-        report.began_after, report.changed_before = bookmark.after, bookmark.changed
-        if max_rows is not None and bookmark.changed >= max_rows:
+        report.began_after, report.changed_before = position.after, position.changed
+        if max_rows is not None and position.changed >= max_rows:
             logger.warning(
                 "The row limit is used up: earlier tries of this run changed %d rows of %s, the limit is %d. "
                 "To change more, start another run.",
-                bookmark.changed,
+                position.changed,
                 job.table,
                 max_rows,
             )
@@ -153,29 +153,29 @@ class TableRun:
             plan.rows,
             expected=report.examined or plan.table.rows or None,
             pace=job.paced,
-            caps=Caps(
-                None if max_rows is None else max(0, max_rows - bookmark.changed),
+            limits=Limits(
+                None if max_rows is None else max(0, max_rows - position.changed),
                 None if budget is None else budget.total_seconds(),
             ),
-            after=bookmark.after,
+            after=position.after,
             index=plan.index,
-            reserve=bookmark.reserve,
+            reserve=position.reserve,
             before_write=before_write,
             recorder=recorder,
-            passed=bookmark.move,
+            passed=position.move,
             hold=self._hold,
-            teller=self._teller,
+            reporter=self._reporter,
         )
         try:
             walk.write()
         except BaseException:
-            bookmark.save(walk.changed)
+            position.save(walk.changed)
             raise
         finally:
             report.take(walk.done)
             report.order = walk.order.name
             report.position = None if walk.order.finished else walk.order.position
-        bookmark.end(report.position, walk.changed)
+        position.end(report.position, walk.changed)
 
     @contextmanager
     def _recording(self, db: Transactions, plan: Plan) -> Iterator[Recorder | None]:
@@ -217,7 +217,7 @@ class TableRun:
             expected=plan.table.rows or None,
             pace=self._job.paced,
             hold=self._hold,
-            teller=self._teller,
+            reporter=self._reporter,
             **rows,
         )
         self._report.take(counted)
@@ -227,7 +227,7 @@ class TableRun:
     def _check_safety_limit(self) -> None:
         report = self._report
         if report.over_limit:
-            raise BrakeError(
+            raise SafetyLimitError(
                 f"{report.matched:,} of {report.eligible:,} eligible rows of {report.table} match, "
                 f"more than max_share={report.max_share:g}. Check the clock, the days and the data with a "
                 "dry run; if they are right, run once with a larger max_share"

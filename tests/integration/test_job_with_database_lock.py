@@ -1,4 +1,4 @@
-"""A table job under a Watcher's lock: its fence, and what it does when someone else has taken over."""
+"""A table job under a Watcher's lock: its database lock, and what it does when another took over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from iam_watcher import Lock, Watcher
 from iam_watcher.database import database_lock as module
-from iam_watcher.database.database_lock import Fence, fence_name
+from iam_watcher.database.database_lock import DatabaseLock, database_lock_name
 from iam_watcher.errors import LockLost, LockUnavailable
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.lock import keepalive
@@ -79,29 +79,31 @@ def in_mid_work(monkeypatch: pytest.MonkeyPatch, what) -> None:
     monkeypatch.setattr(Walk, "_chunk", chunk)
 
 
-def holder_of_fence(server: MariaDB) -> int | None:
+def database_lock_holder(server: MariaDB) -> int | None:
     with closing(server.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT IS_USED_LOCK(%s)", (fence_name("iam", "clean"),))
+        cursor.execute("SELECT IS_USED_LOCK(%s)", (database_lock_name("iam", "clean"),))
         return cursor.fetchone()[0]
 
 
-def test_it_writes_behind_its_fence(run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch) -> None:
+def test_it_writes_behind_its_database_lock(
+    run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
+) -> None:
     seen = []
-    in_mid_work(monkeypatch, lambda: seen.append(holder_of_fence(old_rows)))
-    assert state(run_dag(watcher_of("fence_taken"))) == "success"
+    in_mid_work(monkeypatch, lambda: seen.append(database_lock_holder(old_rows)))
+    assert state(run_dag(watcher_of("database_lock_taken"))) == "success"
     assert seen != [None]
     assert len(seen) == 1
     assert left(old_rows) == 0
-    assert holder_of_fence(old_rows) is None
+    assert database_lock_holder(old_rows) is None
 
 
 def test_without_a_fence_where_a_proxy_shares_sessions(
     run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
 ) -> None:
     seen = []
-    in_mid_work(monkeypatch, lambda: seen.append(holder_of_fence(old_rows)))
-    lock = Lock("clean", wait=timedelta(0), fence=False)
-    assert state(run_dag(watcher_of("fence_off", lock=lock))) == "success"
+    in_mid_work(monkeypatch, lambda: seen.append(database_lock_holder(old_rows)))
+    lock = Lock("clean", wait=timedelta(0), database_lock=False)
+    assert state(run_dag(watcher_of("database_lock_off", lock=lock))) == "success"
     assert seen == [None]
 
 
@@ -110,10 +112,10 @@ def test_a_session_that_is_ended_is_replaced_and_the_job_goes_on(
 ) -> None:
     def end_session() -> None:
         with closing(old_rows.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
+            cursor.execute("KILL CONNECTION %s", (database_lock_holder(old_rows),))
 
     in_mid_work(monkeypatch, end_session)
-    assert state(run_dag(watcher_of("fence_killed"))) == "success"
+    assert state(run_dag(watcher_of("database_lock_killed"))) == "success"
     assert left(old_rows) == 0
 
 
@@ -125,11 +127,11 @@ def test_whose_session_was_ended_by_a_new_holder_stops_as_lost(
     def take_over() -> None:
         redis_client.set("clean", "x7Qy", px=60_000)
         with closing(old_rows.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
+            cursor.execute("KILL CONNECTION %s", (database_lock_holder(old_rows),))
         rows.append(left(old_rows))
 
     in_mid_work(monkeypatch, take_over)
-    run = run_dag(watcher_of("fence_lost"))
+    run = run_dag(watcher_of("database_lock_lost"))
     assert (state(run), tries(run)) == ("failed", 1)
     assert left(old_rows) == rows[0] > 0
     assert redis_client.get("clean") == b"x7Qy"
@@ -142,8 +144,8 @@ def test_a_fence_that_another_account_has_ends_as_on_busy_says(
     monkeypatch.setattr(module, "TRIES", 1)
     lock = Lock("clean", wait=timedelta(0), on_busy=on_busy)
     with closing(old_rows.connect(autocommit=False)) as connection:
-        Fence("clean", lease=60, verify=lambda: None).take(connection)
-        run = run_dag(watcher_of(f"fence_foreign_{on_busy}", lock=lock))
+        DatabaseLock("clean", lease=60, verify=lambda: None).take(connection)
+        run = run_dag(watcher_of(f"database_lock_foreign_{on_busy}", lock=lock))
     assert (state(run), tries(run)) == (expected, 1)
     assert left(old_rows) == ROWS
 
@@ -158,13 +160,13 @@ def test_work_that_has_begun_and_finds_its_fence_taken_is_no_green_run(
 
         def take_over() -> None:
             with closing(old_rows.connect()) as other, other.cursor() as cursor:
-                cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
-            Fence("clean", lease=60, verify=lambda: None).take(connection)
+                cursor.execute("KILL CONNECTION %s", (database_lock_holder(old_rows),))
+            DatabaseLock("clean", lease=60, verify=lambda: None).take(connection)
             if fails:
                 raise RuntimeError("the worker is out of memory")
 
         in_mid_work(monkeypatch, take_over)
-        run = run_dag(watcher_of(f"fence_begun_{fails}".lower(), **AT_ONCE))
+        run = run_dag(watcher_of(f"database_lock_begun_{fails}".lower(), **AT_ONCE))
     assert (state(run), str(run.state)) == ("failed", "failed")
     assert 0 < left(old_rows) < ROWS
 
@@ -179,7 +181,7 @@ def test_a_lost_lock_fails_the_job_without_a_retry(
         keepalive._current.lease._valid_until = 0.0  # as if the lease were over
 
     in_mid_work(monkeypatch, lose)
-    run = run_dag(watcher_of("fence_lost_lease"))
+    run = run_dag(watcher_of("database_lock_lost_lease"))
     assert (state(run), tries(run)) == ("failed", 1)
     assert 0 < left(old_rows) < ROWS
 
@@ -206,7 +208,7 @@ def test_a_redis_that_refuses_for_too_long_fails_the_try_and_a_retry_does_the_re
     )  # The retry waits for the mark, which could not be removed.
     in_mid_work(monkeypatch, demote)
     try:
-        run = run_dag(watcher_of("fence_redis_away", on_retry_callback=promote, **AT_ONCE))
+        run = run_dag(watcher_of("database_lock_redis_away", on_retry_callback=promote, **AT_ONCE))
     finally:
         redis_client.replicaof("NO", "ONE")
     ((error, rows),) = seen
@@ -233,13 +235,13 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
 
     def end_session_and_blink() -> None:
         with closing(old_rows.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute("KILL CONNECTION %s", (holder_of_fence(old_rows),))
+            cursor.execute("KILL CONNECTION %s", (database_lock_holder(old_rows),))
         redis_server.pause()
 
     monkeypatch.setattr(keepalive.KeepAlive, "beat", beat_and_come_back)
     in_mid_work(monkeypatch, end_session_and_blink)
     try:
-        run = run_dag(watcher_of("fence_redis_blinks"))
+        run = run_dag(watcher_of("database_lock_redis_blinks"))
     finally:
         redis_server.resume()
     assert asked
@@ -248,7 +250,7 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
 
 @pytest.fixture
 def two_tasks(iam_schema: MariaDB, redis_client: Client, monkeypatch):
-    """Two tasks of one run under one lock: the lease of the first, and the session that has its fence.
+    """Two tasks of one run under one lock: the lease of the first, the session with its database lock.
 
     The second one is this process's, as `keepalive.guard` would have left it.
     """
@@ -261,7 +263,7 @@ def two_tasks(iam_schema: MariaDB, redis_client: Client, monkeypatch):
     monkeypatch.setattr(keepalive, "_current", KeepAlive(second, "work/1", "try-1", stops_itself=True))
     monkeypatch.setattr(keepalive, "_grant", grant)
     session = iam_schema.connect_as_watcher(autocommit=False)
-    Fence("clean", lease=60, verify=lambda: None).take(session)
+    DatabaseLock("clean", lease=60, verify=lambda: None).take(session)
     yield first, session
     with suppress(MySQLdb.Error):
         session.close()
@@ -280,8 +282,8 @@ def test_a_task_does_not_end_the_session_of_another_task_at_work(two_tasks, iam_
             session.close()
 
     monkeypatch.setattr(module.logger, "info", log)
-    with watcher_of("second").get_task("purge").transactions(fenced=True) as (connection, _):
-        assert holder_of_fence(iam_schema) == connection.thread_id()
+    with watcher_of("second").get_task("purge").transactions(locked=True) as (connection, _):
+        assert database_lock_holder(iam_schema) == connection.thread_id()
     assert len(waits) == 2
 
 
@@ -289,7 +291,7 @@ def test_a_task_ends_the_session_of_another_task_that_is_over(two_tasks, iam_sch
     first, session = two_tasks
     first.leave("work/0", "try-1")
     monkeypatch.setattr(module.logger, "info", lambda *_: pytest.fail("nobody is to be waited for"))
-    with watcher_of("second").get_task("purge").transactions(fenced=True) as (connection, _):
-        assert holder_of_fence(iam_schema) == connection.thread_id()
+    with watcher_of("second").get_task("purge").transactions(locked=True) as (connection, _):
+        assert database_lock_holder(iam_schema) == connection.thread_id()
         with pytest.raises(MySQLdb.OperationalError):
             session.cursor().execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""The fence: a lock in the database, in the session that writes."""
+"""The database lock: a lock in the database, in the session that writes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import MySQLdb
 import pytest
 
 from iam_watcher.database import database_lock as module
-from iam_watcher.database.database_lock import Fence, fence_name
-from iam_watcher.errors import FenceTaken, LockLost
+from iam_watcher.database.database_lock import DatabaseLock, database_lock_name
+from iam_watcher.errors import DatabaseLockTaken, LockLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.every_server
 
-NAME = fence_name("iam", "clean")
+NAME = database_lock_name("iam", "clean")
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +29,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRIES", 1)
 
 
-def fence(lease: float = 60.0, verify=lambda: None) -> Fence:
-    return Fence("clean", lease=lease, verify=verify)
+def database_lock(lease: float = 60.0, verify=lambda: None) -> DatabaseLock:
+    return DatabaseLock("clean", lease=lease, verify=verify)
 
 
 @contextmanager
@@ -55,18 +55,27 @@ def wait_until_free(mariadb: MariaDB) -> None:
 
 @pytest.mark.parametrize("key", ["clean", "iam-watcher:" + "x" * 250, "a/b c"])
 def test_a_name_fits_into_mysql(key: str) -> None:
-    assert len(fence_name("iam", key)) <= 64
+    assert len(database_lock_name("iam", key)) <= 64
 
 
-def test_the_same_key_in_two_databases_is_two_fences() -> None:
-    assert len({fence_name("iam", "clean"), fence_name("staging", "clean"), fence_name("iam", "task")}) == 3
+def test_the_same_key_in_two_databases_is_two_database_locks() -> None:
+    assert (
+        len(
+            {
+                database_lock_name("iam", "clean"),
+                database_lock_name("staging", "clean"),
+                database_lock_name("iam", "task"),
+            }
+        )
+        == 3
+    )
 
 
 def test_it_is_the_sessions_and_survives_a_commit(iam_schema: MariaDB) -> None:
     with session(iam_schema) as connection:
-        fence().take(connection)
+        database_lock().take(connection)
         connection.commit()
-        fence().take(connection)
+        database_lock().take(connection)
         assert user_of(iam_schema) == connection.thread_id()
     wait_until_free(iam_schema)
 
@@ -74,7 +83,7 @@ def test_it_is_the_sessions_and_survives_a_commit(iam_schema: MariaDB) -> None:
 def test_the_server_ends_a_session_that_is_silent_for_a_lease(iam_schema: MariaDB) -> None:
     """As one whose client was stopped, or vanished."""
     with session(iam_schema) as connection:
-        fence(lease=1).take(connection)
+        database_lock(lease=1).take(connection)
         wait_until_free(iam_schema)
         with pytest.raises(MySQLdb.OperationalError):
             connection.cursor().execute("DELETE FROM policy_audit")
@@ -83,16 +92,16 @@ def test_the_server_ends_a_session_that_is_silent_for_a_lease(iam_schema: MariaD
 def test_a_session_that_ends_by_itself_is_waited_for(iam_schema: MariaDB) -> None:
     with session(iam_schema) as mine:
         other = iam_schema.connect_as_watcher()
-        fence().take(other)
+        database_lock().take(other)
         threading.Timer(0.3, other.close).start()
-        fence(verify=lambda: pytest.fail("nobody had to be ended")).take(mine)
+        database_lock(verify=lambda: pytest.fail("nobody had to be ended")).take(mine)
         assert user_of(iam_schema) == mine.thread_id()
 
 
 def test_a_session_that_outlived_its_lease_is_ended_and_named(iam_schema: MariaDB, caplog) -> None:
     with session(iam_schema) as old, session(iam_schema) as new:
-        fence().take(old)
-        fence().take(new)
+        database_lock().take(old)
+        database_lock().take(new)
         assert user_of(iam_schema) == new.thread_id()
         with pytest.raises(MySQLdb.OperationalError):
             old.cursor().execute("DELETE FROM policy_audit")
@@ -105,7 +114,7 @@ def test_another_task_of_the_same_run_is_waited_for(iam_schema: MariaDB) -> None
     asked = []
     with session(iam_schema) as mine:
         other = iam_schema.connect_as_watcher()
-        fence().take(other)
+        database_lock().take(other)
 
         def others_at_work() -> bool:
             asked.append(user_of(iam_schema))
@@ -113,7 +122,7 @@ def test_another_task_of_the_same_run_is_waited_for(iam_schema: MariaDB) -> None
                 other.close()
             return True
 
-        Fence("clean", lease=60, verify=lambda: None, others_at_work=others_at_work).take(mine)
+        DatabaseLock("clean", lease=60, verify=lambda: None, others_at_work=others_at_work).take(mine)
         assert user_of(iam_schema) == mine.thread_id()
     assert len(asked) >= 2
     assert None not in asked
@@ -124,15 +133,15 @@ def test_who_lost_the_lease_ends_no_one(iam_schema: MariaDB) -> None:
         raise LockLost
 
     with session(iam_schema) as old, session(iam_schema) as new:
-        fence().take(old)
+        database_lock().take(old)
         with pytest.raises(LockLost):
-            fence(verify=lost).take(new)
+            database_lock(verify=lost).take(new)
         assert user_of(iam_schema) == old.thread_id()
 
 
 def test_another_accounts_session_is_left_and_named(iam_schema: MariaDB) -> None:
     with session(iam_schema, "admin") as old, session(iam_schema) as new:
-        fence().take(old)
-        with pytest.raises(FenceTaken, match="may not end it"):
-            fence().take(new)
+        database_lock().take(old)
+        with pytest.raises(DatabaseLockTaken, match="may not end it"):
+            database_lock().take(new)
         assert user_of(iam_schema) == old.thread_id()

@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.table_job import position as bookmark
+from iam_watcher.jobs.table_job import position
 from iam_watcher.jobs.table_job.run import TableRun
 from iam_watcher.task_variable import task_variable
 from iam_watcher.walk import pace
@@ -130,7 +130,7 @@ def test_a_row_limit_holds_for_a_worker_that_is_killed_after_each_commit(table, 
         raise Killed
 
     monkeypatch.setattr(Walk, "_write", write_and_die)
-    monkeypatch.setattr(bookmark.Bookmark, "save", lambda *_: None)
+    monkeypatch.setattr(position.SavedPosition, "save", lambda *_: None)
     run = run_dag(purging(max_rows=250, retries=4, retry_delay=timedelta(0)))
     assert 1000 - table.value("SELECT COUNT(*) FROM t") == 250
     assert run.state == "success"
@@ -192,14 +192,14 @@ def test_a_failed_run_tells_what_it_did(table, run_dag, monkeypatch):
 def test_the_position_is_saved_while_it_walks(table, run_dag, monkeypatch):
     """A worker that is killed has no time to save it."""
     saved = []
-    monkeypatch.setattr(bookmark, "SAVE_EVERY", 0.0)
-    save = bookmark.Bookmark.save
+    monkeypatch.setattr(position, "SAVE_EVERY", 0.0)
+    save = position.SavedPosition.save
 
     def save_and_note(mark, changed):
         save(mark, changed)
-        saved.append(int(mark._store.get(bookmark.KEY)["after"]))
+        saved.append(int(mark._store.get(position.KEY)["after"]))
 
-    monkeypatch.setattr(bookmark.Bookmark, "save", save_and_note)
+    monkeypatch.setattr(position.SavedPosition, "save", save_and_note)
     assert run_dag(purging()).state == "success"
     assert saved == list(range(100, 1001, 100))
 
@@ -221,10 +221,10 @@ def test_a_time_budget_that_is_over_at_once_leaves_all_to_the_next_run(table, ru
 
 def test_each_of_several_mapped_tasks_has_a_place_of_its_own():
     context = {"ti": SimpleNamespace(dag_id="d", task_id="t", map_index=-1)}
-    names = {task_variable(bookmark.VARIABLE, context)}
+    names = {task_variable(position.VARIABLE, context)}
     for number in range(3):
         context["ti"].map_index = number
-        names.add(task_variable(bookmark.VARIABLE, context))
+        names.add(task_variable(position.VARIABLE, context))
     assert names == {f"iam_watcher:position:d:t{end}" for end in ("", ":0", ":1", ":2")}
 
 
@@ -236,7 +236,7 @@ def test_a_run_without_limits_begins_at_the_first_row_and_leaves_no_position(tab
     assert (done["began_after"], done["changed"]) == (None, 1)
 
 
-def test_the_count_for_the_brake_does_not_use_up_the_time_limit(table, run_dag, monkeypatch):
+def test_the_count_for_the_safety_limit_does_not_use_up_the_time_limit(table, run_dag, monkeypatch):
     """Or each run would count everything and change nothing."""
     budget, count = timedelta(minutes=5), TableRun._tally
 
