@@ -147,7 +147,7 @@ def test_always_later_where_robfig_goes_back():
 
 def test_a_second_pass_is_left_behind_at_once():
     # vixie: all 3600 readings of the repeated hour have had their turn.
-    schedule = parse("* * 1 * * *", timezone="America/New_York", dst="vixie")
+    schedule = parse("* 0-59 1 * * *", timezone="America/New_York", dst="vixie")
     second_pass = datetime(2027, 11, 7, 6, 0, 0, tzinfo=UTC)
     assert schedule.next(second_pass) == datetime(2027, 11, 8, 6, 0, 0, tzinfo=UTC)
     # But not what comes right behind it.

@@ -104,7 +104,7 @@ def test_a_time_that_the_clock_repeats(dst, expected):
 
 
 def test_vixie_runs_all_times_of_a_gap_as_one():
-    found = ticks("0 */10 2,3 * * *", "2027-03-14T01:00:00-05:00", 2, timezone=NEW_YORK, dst="vixie")
+    found = ticks("0 0/10 2,3 * * *", "2027-03-14T01:00:00-05:00", 2, timezone=NEW_YORK, dst="vixie")
     assert found == ["2027-03-14 03:00:00-04:00", "2027-03-14 03:10:00-04:00"]
 
 

@@ -263,12 +263,12 @@ SPECS = st.tuples(*(field_texts(kind) for kind in KINDS)).map(" ".join)
 
 
 @settings(deadline=None)
-@given(SPECS)
-def test_canonical_specs_mean_the_same(spec):
-    schedule = parse(spec)
+@given(SPECS, st.sampled_from(["robfig", "vixie"]))
+def test_canonical_specs_mean_the_same(spec, dst):
+    schedule = parse(spec, dst=dst)
     assert isinstance(schedule, Cron)
-    assert parse(str(schedule)) == schedule
-    assert str(parse(str(schedule))) == str(schedule)
+    assert parse(str(schedule), dst=dst) == schedule
+    assert str(parse(str(schedule), dst=dst)) == str(schedule)
 
 
 @settings(deadline=None)

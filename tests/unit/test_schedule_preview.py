@@ -30,7 +30,7 @@ def test_a_skipped_time(capsys):
 
 def test_a_skipped_time_as_vixie_cron(capsys):
     gap = "skipped: the clock goes from 02:00:00 to 03:00:00; runs right after"
-    arguments = ["0 */10 2 * * *", *NEW_YORK, "--dst", "vixie", "--count", "2"]
+    arguments = ["0 0/10 2 * * *", *NEW_YORK, "--dst", "vixie", "--count", "2"]
     assert lines(capsys, *arguments, "--after", "2027-03-13T07:45:00Z")[1:] == [
         "Sat 2027-03-13 02:50:00 -05:00 EST",
         "Sun 2027-03-14 02:00:00 to 02:50:00  " + gap,

@@ -59,7 +59,9 @@ def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig") -> Schedule:
         timezone: the tz database name of the zone whose clock a cron spec without a prefix goes by.
         dst: what a cron spec does at a clock change. `robfig`: a time that the clock skips doesn't
             come that day, a time that it repeats comes twice. `vixie`: the former comes right after
-            the gap, the latter once; a spec of every hour goes by elapsed time either way.
+            the gap, the latter once. As in Vixie cron, a spec whose minute or hour begins with a star
+            then goes by elapsed time, and a day field that begins with one counts as a star, with a
+            step too: `0 0 */2 * 1` is Mondays that are odd days of the month.
 
     Raises:
         InvalidSpec: the spec, or the time zone, isn't valid.
@@ -117,7 +119,7 @@ def _cron(spec: str, text: str, timezone: str, dst: Dst) -> Cron:
     fields = []
     for kind, field in zip(KINDS, texts, strict=True):
         try:
-            fields.append(kind.parse(field))
+            fields.append(kind.parse(field, vixie=dst == "vixie"))
         except BadField as bad:
             raise InvalidSpec(spec, field=kind.name, part=bad.part, expected=bad.expected) from None
     second, minute, hour, day, month, weekday = fields

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Literal
 
 from iam_watcher.schedule.base import Kind, Schedule, seconds
-from iam_watcher.schedule.fields import HOUR, KINDS, Field
+from iam_watcher.schedule.fields import DAY_OF_MONTH, DAY_OF_WEEK, KINDS, Field
 from iam_watcher.schedule.search import Search
 from iam_watcher.schedule.zone import FIRST, LAST, Zone, zone
 
@@ -40,7 +40,10 @@ class Cron(Schedule):
         return (self.second, self.minute, self.hour, self.day_of_month, self.month, self.day_of_week)
 
     def __str__(self) -> str:
-        text = " ".join(kind.format(field) for kind, field in zip(KINDS, self.fields, strict=True))
+        vixie = self.dst == "vixie"
+        text = " ".join(
+            kind.format(field, vixie=vixie) for kind, field in zip(KINDS, self.fields, strict=True)
+        )
         return text if self.timezone == "UTC" else f"CRON_TZ={self.timezone} {text}"
 
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule
@@ -58,14 +61,14 @@ class Cron(Schedule):
     def runs_once_when_repeated(self) -> bool:
         """Whether a reading that the clock repeats is one tick, and one that it skips comes right after.
 
-        Vixie cron, too, runs a schedule of every hour by elapsed time.
+        Vixie cron, too, goes by elapsed time where the minute or the hour begins with a star.
         """
-        return self.dst == "vixie" and self.hour.mask != HOUR.full
+        return self.dst == "vixie" and not (self.minute.star or self.hour.star)
 
     @property
     def is_every_day(self) -> bool:
-        """Whether both day fields are a star: then every day matches."""
-        return self.day_of_month.star and self.day_of_week.star
+        """Whether both day fields name every day."""
+        return self.day_of_month.mask == DAY_OF_MONTH.full and self.day_of_week.mask == DAY_OF_WEEK.full
 
     def matches_day(self, day: int, weekday: int) -> bool:
         """Tell whether a day of the month that is that day of the week (Sunday is 0) is one of these.

@@ -32,7 +32,7 @@ class Field(NamedTuple):
     mask: int
     """Bit n is set when n matches."""
     star: bool
-    """A star or question mark without a step stood in it."""
+    """A star or question mark without a step stood in it; for Vixie cron, it began with a star."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,12 @@ class FieldKind:
         """The mask of every number."""
         return (1 << self.high + 1) - (1 << self.low)
 
-    def parse(self, text: str) -> Field:
+    def parse(self, text: str, *, vixie: bool = False) -> Field:
         """Return the numbers that `text` names.
+
+        Args:
+            text: the field.
+            vixie: what counts as a star: for Vixie cron, a field that begins with one, as `*/2` does.
 
         Raises:
             BadField: it names none, or something else than this field's numbers.
@@ -65,13 +69,17 @@ class FieldKind:
             item_mask, item_star = self._range(item)
             mask |= item_mask
             star = star or item_star
-        return Field(mask, star)
+        return Field(mask, star or (vixie and text.startswith("*")))
 
-    def format(self, field: Field) -> str:
-        """Return a short text that `parse` reads as `field`."""
-        if field.star:
+    def format(self, field: Field, *, vixie: bool = False) -> str:
+        """Return a short text that `parse`, with the same `vixie`, reads as `field`."""
+        if field.star and field.mask == self.full:
             return "*"
-        return self._progression(field) or ",".join(self.runs(field))
+        text = self._progression(field) or ",".join(self.runs(field))
+        if not vixie or field.star == text.startswith("*"):
+            return text
+        # A step beyond the field's end leaves its first number, which `field` has: it begins with a star.
+        return f"*/{self.high + 1},{text}" if field.star else text.replace("*", str(self.low))
 
     def numbers(self, field: Field) -> list[int]:
         """Return the numbers that `field` matches, in order."""
