@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dev.servers import MariaDB
-    from iam_watcher.jobs.table_job.operator import TableJobOperator
+    from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 
 class TimedTransactions(Transactions):

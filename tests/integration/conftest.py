@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dev.servers import DatabaseServer
-    from iam_watcher.jobs.table_job.operator import TableJobOperator
+    from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 
 class Database:

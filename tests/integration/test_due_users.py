@@ -11,8 +11,8 @@ from airflow.sdk import DAG, BaseNotifier
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select
 
-from iam_watcher.accounts import due as due_users
-from iam_watcher.accounts.due import Band, bands
+from iam_watcher.accounts import due_users
+from iam_watcher.accounts.due_users import Band, bands
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now, set_up
 from iam_watcher.database.throttle import Hold

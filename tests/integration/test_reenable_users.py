@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from iam_watcher.accounts import reenabling
+from iam_watcher.accounts import user_enabler
 from iam_watcher.archive.reader import Written
 from iam_watcher.database.throttle import Throttle
 from iam_watcher.database.transactions import Transactions
@@ -220,7 +220,7 @@ def test_a_user_who_is_not_disabled_any_more_is_not_written(iam, perform, locati
     """The statement says so again, should the lock not hold."""
     user(iam, "inactive")
     report = perform(disable(location))
-    monkeypatch.setattr(reenabling, "LOCK", "")
+    monkeypatch.setattr(user_enabler, "LOCK", "")
     before_the_write(monkeypatch, lambda: iam.run("UPDATE user SET status = 2"))
     with pytest.raises(WalkError, match=r"0 of 1 users of user were enabled"):
         perform(enable(location, report["archive"]))

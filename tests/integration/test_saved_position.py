@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.table_job import position
+from iam_watcher.jobs.table_job import saved_position
 from iam_watcher.jobs.table_job.run import TableRun
 from iam_watcher.task_variable import task_variable
 from iam_watcher.walk import pace
@@ -130,7 +130,7 @@ def test_a_row_limit_holds_for_a_worker_that_is_killed_after_each_commit(table, 
         raise Killed
 
     monkeypatch.setattr(Walk, "_write", write_and_die)
-    monkeypatch.setattr(position.SavedPosition, "save", lambda *_: None)
+    monkeypatch.setattr(saved_position.SavedPosition, "save", lambda *_: None)
     run = run_dag(purging(max_rows=250, retries=4, retry_delay=timedelta(0)))
     assert 1000 - table.value("SELECT COUNT(*) FROM t") == 250
     assert run.state == "success"
@@ -192,14 +192,14 @@ def test_a_failed_run_tells_what_it_did(table, run_dag, monkeypatch):
 def test_the_position_is_saved_while_it_walks(table, run_dag, monkeypatch):
     """A worker that is killed has no time to save it."""
     saved = []
-    monkeypatch.setattr(position, "SAVE_EVERY", 0.0)
-    save = position.SavedPosition.save
+    monkeypatch.setattr(saved_position, "SAVE_EVERY", 0.0)
+    save = saved_position.SavedPosition.save
 
     def save_and_note(mark, changed):
         save(mark, changed)
-        saved.append(int(mark._store.get(position.KEY)["after"]))
+        saved.append(int(mark._store.get(saved_position.KEY)["after"]))
 
-    monkeypatch.setattr(position.SavedPosition, "save", save_and_note)
+    monkeypatch.setattr(saved_position.SavedPosition, "save", save_and_note)
     assert run_dag(purging()).state == "success"
     assert saved == list(range(100, 1001, 100))
 
@@ -221,10 +221,10 @@ def test_a_time_budget_that_is_over_at_once_leaves_all_to_the_next_run(table, ru
 
 def test_each_of_several_mapped_tasks_has_a_place_of_its_own():
     context = {"ti": SimpleNamespace(dag_id="d", task_id="t", map_index=-1)}
-    names = {task_variable(position.VARIABLE, context)}
+    names = {task_variable(saved_position.VARIABLE, context)}
     for number in range(3):
         context["ti"].map_index = number
-        names.add(task_variable(position.VARIABLE, context))
+        names.add(task_variable(saved_position.VARIABLE, context))
     assert names == {f"iam_watcher:position:d:t{end}" for end in ("", ":0", ":1", ":2")}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iam_watcher.jobs.table_job.report import Report, Words
+from iam_watcher.jobs.table_job.run_report import Report, Words
 
 USERS = Words("users", "disabled", "undo record", "users can be re-enabled only by name")
 NO_RECORD = "no undo record: users can be re-enabled only by name"

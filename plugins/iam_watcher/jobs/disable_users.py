@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from iam_watcher import arguments
-from iam_watcher.accounts.inactive import LAST_SEEN, InactiveUsers
+from iam_watcher.accounts.inactive_users import LAST_SEEN, InactiveUsers
 from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs.table_job.operator import TableJobOperator
+from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iam_watcher.database.throttle import Hold
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
-    from iam_watcher.jobs.table_job.report import Report, Words
+    from iam_watcher.jobs.table_job.run_report import Report, Words
     from iam_watcher.walk.rows import Recorder
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
@@ -122,7 +122,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
     @property
     def words(self) -> Words:
         """What the run report says in the log."""
-        from iam_watcher.jobs.table_job.report import Words
+        from iam_watcher.jobs.table_job.run_report import Words
 
         return Words("users", "disabled", "undo record", "users can be re-enabled only by name")
 
@@ -244,7 +244,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             self._warn(db, plan, report, context, hold)
 
     def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
-        from iam_watcher.accounts.due import Search, warn
+        from iam_watcher.accounts.due_users import Search, warn
 
         search = Search(
             db,

@@ -10,7 +10,7 @@ from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import AgeColumn, time_zone
-from iam_watcher.jobs.table_job.operator import TableJobOperator
+from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.conditions import Condition
     from iam_watcher.jobs.table_job.plan import Plan
-    from iam_watcher.jobs.table_job.report import Words
+    from iam_watcher.jobs.table_job.run_report import Words
     from iam_watcher.walk.rows import Recorder
 
 
@@ -130,7 +130,7 @@ class PurgeRowsOperator(TableJobOperator):
     @property
     def words(self) -> Words:
         """What the run report says in the log."""
-        from iam_watcher.jobs.table_job.report import Words
+        from iam_watcher.jobs.table_job.run_report import Words
 
         return Words(f"rows of {self.table}", "deleted", "archive", "the rows can't be restored")
 
@@ -142,7 +142,7 @@ class PurgeRowsOperator(TableJobOperator):
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
-        from iam_watcher.archive.rows import kept_columns
+        from iam_watcher.archive.row_archive import kept_columns
         from iam_watcher.jobs.table_job.plan import Plan, label
         from iam_watcher.walk.index_order import AgeIndex
         from iam_watcher.walk.rows import Rows
@@ -218,7 +218,7 @@ class PurgeRowsOperator(TableJobOperator):
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what a restore needs to know."""
-        from iam_watcher.archive.rows import KIND, kept_columns
+        from iam_watcher.archive.row_archive import KIND, kept_columns
 
         columns = kept_columns(plan.table, self.redact)
         kept = {column.name: column.data_type for column in columns}
@@ -227,7 +227,7 @@ class PurgeRowsOperator(TableJobOperator):
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder | None:
         """Return what archives the rows."""
-        from iam_watcher.archive.rows import kept_columns, row_archive
+        from iam_watcher.archive.row_archive import kept_columns, row_archive
 
         if archive is None:
             return None

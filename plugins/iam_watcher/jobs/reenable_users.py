@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec import ValidationError, convert
 
 from iam_watcher import arguments
-from iam_watcher.accounts.reenabling import Reenabling
 from iam_watcher.accounts.undo_record import KIND, DisabledUser
+from iam_watcher.accounts.user_enabler import UserEnabler
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive import writer as archive
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.database_operator import DatabaseOperator
-from iam_watcher.jobs.table_job.report import left_alone
+from iam_watcher.jobs.table_job.run_report import left_alone
 from iam_watcher.log_lines import fact, fact_lines, get_logger
 from iam_watcher.walk.pace import LEAST_ROWS, ChunkSize
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.accounts.reenabling import Batch
+    from iam_watcher.accounts.user_enabler import Batch
     from iam_watcher.database.catalogue import Column, Table
     from iam_watcher.database.transactions import Transactions
 
@@ -177,7 +177,7 @@ class ReenableUsersOperator(DatabaseOperator):
         try:
             with self.transactions(locked=not dry_run) as (_, db), announce as before_write:
                 table = read_table(db, self.table)
-                enabling = Reenabling(
+                enabling = UserEnabler(
                     db,
                     table,
                     record.disabled if record else None,
@@ -200,7 +200,9 @@ class ReenableUsersOperator(DatabaseOperator):
                 logger.info("%s", line)
         return done.as_dict()
 
-    def _enable(self, db: Transactions, enabling: Reenabling, chosen: Sequence[Any], done: Reenabled) -> None:
+    def _enable(
+        self, db: Transactions, enabling: UserEnabler, chosen: Sequence[Any], done: Reenabled
+    ) -> None:
         """Enable the users batch by batch, as the throttle and the pace allow."""
         size, at = ChunkSize(self.paced.target, rows=LEAST_ROWS), 0
         with self.holding(db, self.table) as hold:
@@ -258,7 +260,7 @@ def _read(url: str, table: str, *, below: str) -> UndoRecord:
     return record
 
 
-def _chosen(record: UndoRecord, names: list[str], enabling: Reenabling, done: Reenabled) -> list[int]:
+def _chosen(record: UndoRecord, names: list[str], enabling: UserEnabler, done: Reenabled) -> list[int]:
     """Return the keys of the users in the record who have, or had, one of these names."""
     recorded = {line.name: key for key, lines in record.disabled.items() for line in lines}
     keys = {name: [recorded[name]] for name in names if name in recorded}

@@ -13,12 +13,12 @@ from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive import writer as archive
 from iam_watcher.archive.column_formats import format_of, format_of_type
-from iam_watcher.archive.restoring import FOREIGN_KEY, Put, Restoring
-from iam_watcher.archive.rows import KIND
+from iam_watcher.archive.row_archive import KIND
+from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
 from iam_watcher.jobs.database_operator import DatabaseOperator
-from iam_watcher.jobs.table_job.report import left_alone
+from iam_watcher.jobs.table_job.run_report import left_alone
 from iam_watcher.log_lines import fact_lines, get_logger
 from iam_watcher.walk.pace import ChunkSize
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from iam_watcher.archive.reader import Row, Written
-    from iam_watcher.archive.restoring import Batch
+    from iam_watcher.archive.row_inserter import Batch
     from iam_watcher.database.catalogue import Column, Table
     from iam_watcher.database.transactions import Transactions
 
@@ -160,7 +160,7 @@ class RestoreRowsOperator(DatabaseOperator):
         with self.transactions(locked=not dry_run) as (_, db), _told(restored):
             table = read_table(db, name)
             columns = [_columns(table, written.manifest, restored) for written in found]
-            restoring = Restoring(db, table, dry_run=dry_run)
+            restoring = RowInserter(db, table, dry_run=dry_run)
             try:
                 tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
                 self._restore(db, restoring, tries, restored)
@@ -168,7 +168,7 @@ class RestoreRowsOperator(DatabaseOperator):
                 restored.unconfirmed += len(restoring.unanswered)
         return restored.as_dict()
 
-    def _restore(self, db: Transactions, restoring: Restoring, tries: Tries, restored: Restored) -> None:
+    def _restore(self, db: Transactions, restoring: RowInserter, tries: Tries, restored: Restored) -> None:
         """Restore batch by batch, as the throttle and the pace allow.
 
         A row may refer to a row of the same table that comes later: such rows are tried again until that

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.jobs.table_job.operator import TableJobOperator
     from iam_watcher.jobs.table_job.plan import Plan
-    from iam_watcher.jobs.table_job.report import Report
+    from iam_watcher.jobs.table_job.run_report import Report
+    from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 KIND = "dry_run"
 FOLDER = "dry-runs"

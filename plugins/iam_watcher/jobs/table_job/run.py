@@ -13,8 +13,8 @@ from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now
 from iam_watcher.errors import ArchiveError, SafetyLimitError
 from iam_watcher.jobs.table_job import dry_run
-from iam_watcher.jobs.table_job.position import SavedPosition
-from iam_watcher.jobs.table_job.report import Report
+from iam_watcher.jobs.table_job.run_report import Report
+from iam_watcher.jobs.table_job.saved_position import SavedPosition
 from iam_watcher.lock import keepalive
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.throttle import Hold
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.jobs.table_job.operator import TableJobOperator
     from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.jobs.table_job_operator import TableJobOperator
     from iam_watcher.walk.rows import Recorder
 
 logger = get_logger(__name__)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from iam_watcher.database.throttle import Hold
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
-    from iam_watcher.jobs.table_job.report import Report, Words
+    from iam_watcher.jobs.table_job.run_report import Report, Words
     from iam_watcher.walk.rows import Recorder
 
 

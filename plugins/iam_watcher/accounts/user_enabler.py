@@ -91,7 +91,7 @@ class Batch:
         self.skipped = [skip for skip in self.skipped if skip not in ours]
 
 
-class Reenabling:
+class UserEnabler:
     """Enables users batch by batch.
 
     Args:

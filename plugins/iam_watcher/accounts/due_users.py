@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from iam_watcher.accounts.inactive import COUNTED_FROM, LAST_SEEN
+from iam_watcher.accounts.inactive_users import COUNTED_FROM, LAST_SEEN
 from iam_watcher.accounts.undo_record import TEXT
 from iam_watcher.log_lines import fact, get_logger
 from iam_watcher.task_variable import task_variable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.throttle import Hold
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.jobs.table_job.report import Report
+    from iam_watcher.jobs.table_job.run_report import Report
     from iam_watcher.walk.pace import Pace
 
 logger = get_logger(__name__)

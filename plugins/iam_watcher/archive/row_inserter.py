@@ -89,7 +89,7 @@ class Put:
     altered: Counter[str] = field(default_factory=Counter)
 
 
-class Restoring:
+class RowInserter:
     """Inserts rows into one table.
 
     Args:
