@@ -1,6 +1,6 @@
 """`make soak`: the lock under random faults, for five minutes or SOAK_SECONDS.
 
-Eight processes acquire, renew, work under and release three locks, with the lease, the keepalive and the
+Eight processes acquire, renew, work under and release three locks, with the lease, its renewal and the
 database_lock that Watchers have; meanwhile processes are killed and stopped, and Redis is killed, stopped,
 emptied and cut off. What a witness apart from Redis saw is judged at the end; see dev/soak/witness.py for
 what is counted. The seed (printed; SOAK_SEED repeats it) decides all choices, not the timing.
@@ -48,7 +48,7 @@ def main() -> int:
     seed = int(os.environ.get("SOAK_SEED") or secrets.randbelow(10**9))
     try:
         with interruptible(), fresh_folder(ROOT / ".run" / "soak") as folder:
-            # Airflow reads these when the keepalive first imports it.
+            # Airflow reads these when `connection` first imports it.
             os.environ.update(environment(folder / "airflow", deployment_id="soak"))
             with Redis(folder / "redis") as redis, MariaDB(folder / "mariadb") as mariadb:
                 return _soak(redis, mariadb, folder, seconds, seed)
@@ -85,7 +85,7 @@ def _soak(redis: Redis, mariadb: MariaDB, folder: Path, seconds: float, seed: in
 
 def _report(place: Place, witness: Witness, faults: Faults, failures: list[str]) -> int:
     from dev.soak.witness import interleaved, judge
-    from dev.soak.worker import BEAT, LEASE
+    from dev.soak.worker import LEASE, RENEW_EVERY
 
     found = judge(witness.read(), lease=LEASE, overtaken_at_most=OVERTAKEN_AT_MOST)
     with closing(place.mariadb.connect("soak")) as connection, connection.cursor() as cursor:
@@ -113,7 +113,7 @@ def _report(place: Place, witness: Witness, faults: Faults, failures: list[str])
         f"overtaken at most {found.most_overtaken} times)\n"
         "what a plain lease can't exclude, and the database lock does:\n"
         f"  steps beside a new holder, after Redis lost its keys or a forced release: {found.beside}, "
-        f"until {found.longest_beside:.2f} s (renewals are {BEAT:g} s apart)\n"
+        f"until {found.longest_beside:.2f} s (renewals are {RENEW_EVERY:g} s apart)\n"
         f"  steps checked in time and written late, by a process that was stopped between: {found.late}"
     )
     wrong = [name for name, well in checks.items() if not well]

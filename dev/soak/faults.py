@@ -13,9 +13,9 @@ from redis.retry import Retry  # noqa: TID253  the same
 
 from dev.sessions import wait_until
 from dev.soak.witness import Event, Witness, now
-from dev.soak.worker import BUSY_TTL, LEASE, Run
+from dev.soak.worker import HEARTBEAT_TTL, LEASE, Run
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock.force_release import force_release
+from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Faults:
 
     def _holder_stopped_and_retried(self) -> str | None:
         """As Airflow does with a task whose heartbeat is missing, while its lease still lasts."""
-        holder, seconds = self._holder(), self._rng.uniform(BUSY_TTL + 0.3, LEASE)
+        holder, seconds = self._holder(), self._rng.uniform(HEARTBEAT_TTL + 0.3, LEASE)
         if holder is None:
             return None
         self._crew.start(Run(holder.key, holder.owner), only_once=True)
@@ -149,7 +149,7 @@ class Faults:
 
     def _holder_stopped_and_released(self) -> str | None:
         """As Airflow does with a task that a person marked failed: its teardown runs meanwhile."""
-        holder, seconds = self._holder(), self._rng.uniform(BUSY_TTL + 0.3, LEASE)
+        holder, seconds = self._holder(), self._rng.uniform(HEARTBEAT_TTL + 0.3, LEASE)
         if holder is None:
             return None
         self._crew.signal(holder.pid, signal.SIGSTOP)

@@ -1,8 +1,9 @@
 """One process of the soak, which does what the tasks of a Watcher do, with the same lock.
 
-That is: wait in line (`acquire`), mark itself as at work and take the lock (`guard`), work step by step
-while the keepalive renews, take the mark off, free the lock (`release`). The lease, its renewals and marks
-are shorter than a Watcher's shortest, by one factor, so that more happens in a minute.
+That is: wait in the queue (`acquire`), register as a live process and take the lock (`guard`), work step by
+step while `renewal` renews the lease, remove the heartbeat, free the lock (`release`). Lease, heartbeat and
+the time between renewals are shorter than a Watcher's shortest, by one factor, so that more happens in a
+minute.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from dev.soak.witness import Event, Witness, now
 from iam_watcher.database.database_lock import DatabaseLock
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock import SHORTEST_LEASE, keepalive
-from iam_watcher.lock.hook import TIMEOUT_SHARE, reconnect_once
-from iam_watcher.lock.keepalive import KeepAlive
+from iam_watcher.lock import SHORTEST_LEASE, renewal
+from iam_watcher.lock.clients import TIMEOUT_SHARE, reconnect_once
+from iam_watcher.lock.guard import PR_SET_PDEATHSIG
 from iam_watcher.lock.lease import Lease
-from iam_watcher.lock.task_start import PR_SET_PDEATHSIG
+from iam_watcher.lock.renewal import LeaseRenewer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 SCALE = 0.3
 LEASE = SHORTEST_LEASE.total_seconds() * SCALE  # seconds, as all of these
-BEAT = keepalive.BEAT * SCALE
-BUSY_TTL = keepalive.BUSY_TTL * SCALE
+RENEW_EVERY = renewal.RENEW_EVERY * SCALE
+HEARTBEAT_TTL = renewal.HEARTBEAT_TTL * SCALE
 TIMEOUT = LEASE / TIMEOUT_SHARE
 
 WAIT = 60.0  # as `Lock(wait=…)`
@@ -93,7 +94,7 @@ def work(place: Place, seed: int, retried: Run | None, *, only_once: bool = Fals
         retried: the run of a process that it replaces.
         only_once: end after that run.
     """
-    keepalive.BEAT, keepalive.BUSY_TTL = BEAT, BUSY_TTL
+    renewal.RENEW_EVERY, renewal.HEARTBEAT_TTL = RENEW_EVERY, HEARTBEAT_TTL
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # The controller's own handlers were inherited by the fork.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -137,7 +138,7 @@ class _Worker:
             return
         held_since = got if got and lease.verdict == "held" else now()
         self._tell("begin", run, hold, at=held_since, since=since)
-        alive = KeepAlive(lease, MEMBER, hold, stops_itself=True)
+        alive = LeaseRenewer(lease, MEMBER, hold, stops_itself=True)
         alive.start()
         try:
             self._work(run, hold, alive)
@@ -162,13 +163,13 @@ class _Worker:
 
     def _enter(self, lease: Lease, hold: str) -> bool:
         deadline = now() + PREDECESSOR_GONE_WITHIN
-        while not lease.enter(MEMBER, hold, busy_ttl=BUSY_TTL):
+        while not lease.enter(MEMBER, hold, busy_ttl=HEARTBEAT_TTL):
             if now() > deadline:
                 return False
             time.sleep(self._rng.uniform(*POLL))
         return True
 
-    def _work(self, run: Run, hold: str, alive: KeepAlive) -> None:
+    def _work(self, run: Run, hold: str, alive: LeaseRenewer) -> None:
         if run.key in self._place.plain:
             for _ in self._steps():
                 checked = now()

@@ -16,7 +16,7 @@ from airflow.serialization.decoders import smart_decode_trigger_kwargs
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from iam_watcher.errors import LockError, LockLost, LockUnavailable
-from iam_watcher.lock import deferred, keepalive
+from iam_watcher.lock import deferred, renewal
 from iam_watcher.lock.deferred import LeaseKeepingTrigger
 from iam_watcher.lock.grant import Grant
 
@@ -71,8 +71,8 @@ class Gate(BaseTrigger):
 @pytest.fixture
 def grant(servers: list[Redis], monkeypatch: pytest.MonkeyPatch) -> Grant:
     """What `acquire` was granted on these servers; beats come fast."""
-    monkeypatch.setattr(keepalive, "BEAT", 0.05)
-    monkeypatch.setattr(keepalive, "BUSY_TTL", 0.5)
+    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05)
+    monkeypatch.setattr(renewal, "HEARTBEAT_TTL", 0.5)
     monkeypatch.setattr(Gate, "seen", [])
     names = [f"redis_{number}" for number in range(len(servers))]
     for name, server in zip(names, servers, strict=True):
@@ -87,7 +87,7 @@ def make_trigger(grant: Grant, make_lease: MakeLease) -> Callable[..., LeaseKeep
     def make(*, ignores: int = 0) -> LeaseKeepingTrigger:
         worker = make_lease(OWNER, ttl=TTL)
         assert worker.acquire()
-        assert worker.enter(MEMBER, "try-1", busy_ttl=keepalive.BUSY_TTL)
+        assert worker.enter(MEMBER, "try-1", busy_ttl=renewal.HEARTBEAT_TTL)
         return LeaseKeepingTrigger.around(Gate(MOMENT, ignores), grant, MEMBER, "try-1")
 
     return make
@@ -272,7 +272,7 @@ def test_many_share_their_connections(
     grant: Grant, make_lease: MakeLease, servers: list[Redis], monkeypatch
 ) -> None:
     monkeypatch.setattr(deferred, "THREADS", 4)
-    monkeypatch.setattr(keepalive, "BUSY_TTL", 60.0)
+    monkeypatch.setattr(renewal, "HEARTBEAT_TTL", 60.0)
     lasting = replace(grant, ttl=60.0)
     assert make_lease(OWNER, ttl=60.0).acquire()
 

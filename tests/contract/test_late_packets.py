@@ -12,8 +12,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from iam_watcher.errors import LockUnavailable
-from iam_watcher.lock.force_release import force_release, history
-from iam_watcher.lock.hook import reconnect_once
+from iam_watcher.lock.admin.force_release import force_release
+from iam_watcher.lock.admin.inspection import history
+from iam_watcher.lock.clients import reconnect_once
 from iam_watcher.lock.lease import Lease
 from tests.contract.conftest import ACCOUNT
 from tests.contract.proxy import Fate, FaultyProxy

@@ -11,7 +11,7 @@ from redis import Redis as Client
 from redis.exceptions import TimeoutError  # noqa: A004  redis-py's name
 
 from iam_watcher.errors import LockUnavailable
-from iam_watcher.lock import keepalive
+from iam_watcher.lock import renewal
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 
@@ -232,9 +232,9 @@ def test_a_minority_that_hangs_does_not_let_a_mark_run_out(
         server.pause()
     try:
         began = time.monotonic()
-        assert lease.beat("work/-1", "try-1", busy_ttl=keepalive.BUSY_TTL) == "renewed"
+        assert lease.beat("work/-1", "try-1", busy_ttl=renewal.HEARTBEAT_TTL) == "renewed"
         took = time.monotonic() - began
     finally:
         for server in hung:
             server.resume()
-    assert keepalive.BEAT + took < keepalive.BUSY_TTL
+    assert renewal.RENEW_EVERY + took < renewal.HEARTBEAT_TTL

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iam_watcher.errors import LockBusy, LockUnavailable
-from iam_watcher.lock import keepalive, task_start
+from iam_watcher.lock import guard, renewal
 from iam_watcher.lock import lease as module
 from iam_watcher.lock.grant import Grant
-from iam_watcher.lock.keepalive import KeepAlive
+from iam_watcher.lock.renewal import LeaseRenewer
 from tests.contract.test_lease import expire
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def clock(make_lease: MakeLease, monkeypatch: pytest.MonkeyPatch) -> Clock:
     warm_up(make_lease)
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(keepalive, "time", clock)
+    monkeypatch.setattr(renewal, "time", clock)
     return clock
 
 
@@ -124,12 +124,12 @@ def test_a_mark_counts_from_before_it_was_asked_for(make_lease: MakeLease, clock
     """When it may have run out, the lock may have been freed: so Redis is asked before the next step."""
     lease = clock.slow(make_lease(ttl=TTL))
     assert lease.acquire()
-    alive = KeepAlive(lease, "work/-1", "try-1", stops_itself=True)
-    clock.delays = [keepalive.BUSY_TTL / 2]
+    alive = LeaseRenewer(lease, "work/-1", "try-1", stops_itself=True)
+    clock.delays = [renewal.HEARTBEAT_TTL / 2]
     alive.beat()
-    clock.now += keepalive.BUSY_TTL / 2
+    clock.now += renewal.HEARTBEAT_TTL / 2
     make_lease("person").revoke("a/dag/run", "{}")
-    with pytest.raises(keepalive.LockLost, match="released by force"):
+    with pytest.raises(renewal.LockLost, match="released by force"):
         alive.check()
 
 
@@ -137,17 +137,17 @@ def test_a_retry_that_waited_longer_than_its_lease_must_have_the_lock_still(
     make_lease: MakeLease, servers: list[Redis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retry, other = make_lease("a"), make_lease("b")
-    enter = task_start._enter
+    enter = guard._enter
 
     def wait_for_the_predecessor(*arguments: Any) -> None:
         expire(servers)
         assert other.acquire()
         enter(*arguments)
 
-    monkeypatch.setattr(task_start, "_enter", wait_for_the_predecessor)
+    monkeypatch.setattr(guard, "_enter", wait_for_the_predecessor)
     grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
     with pytest.raises(LockBusy):
-        task_start._take(retry, grant, "work/-1", "try-2", again=True)
+        guard._take(retry, grant, "work/-1", "try-2", again=True)
     assert other.holder().busy == ()
 
 
@@ -160,7 +160,7 @@ def test_a_run_that_has_begun_takes_a_free_lock_ahead_of_those_who_wait(
     waiter.queue(time.time() + 60)
     expire(servers)  # between two tasks
     grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
-    task_start._take(run, grant, "work/-1", "try-1")
+    guard._take(run, grant, "work/-1", "try-1")
     assert not waiter.acquire()
 
 

@@ -31,8 +31,8 @@ def look(context_key: str = "seen") -> dict:
     """Return what Redis says of the lock while the work goes on."""
     from airflow.sdk import get_current_context
 
-    from iam_watcher.lock import keepalive
+    from iam_watcher.lock import current
 
-    keepalive.safe_point()
-    holder = keepalive._current.lease.holder()
+    current.safe_point()
+    holder = current._renewer.lease.holder()
     return {"owner": holder.owner, "busy": list(holder.busy), "run_id": get_current_context()["run_id"]}

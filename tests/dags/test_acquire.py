@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import task
 
 from iam_watcher import Lock, Watcher
-from iam_watcher.lock.force_release import force_release
+from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor

@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from dev.sessions import wait_until
 from iam_watcher import Lock, Watcher
-from iam_watcher.lock import keepalive, release
+from iam_watcher.lock import current, release, renewal
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
 from tests.dags.runs import BRIEF, look, states, xcom
@@ -54,9 +54,9 @@ def test_mapped_and_parallel_tasks_each_work_under_the_lock(run_dag, redis_clien
 
         @task
         def each(x: int) -> list[str]:
-            from iam_watcher.lock import keepalive
+            from iam_watcher.lock import current
 
-            return list(keepalive._current.lease.holder().busy)
+            return list(current._renewer.lease.holder().busy)
 
         each.expand(x=[1, 2])
         look()
@@ -70,7 +70,7 @@ def test_a_task_that_does_not_stop_by_itself_has_a_thread_that_ends_it(run_dag, 
 
         @task
         def work() -> int:
-            return [thread.name for thread in threading.enumerate()].count("keepalive-clean")
+            return [thread.name for thread in threading.enumerate()].count("lease-renewal-clean")
 
         work()
     assert xcom(run_dag(dag), "work") == 2
@@ -160,14 +160,14 @@ class Deferring(BaseOperator):
         self.defer(trigger=Outside(), method_name="complete")
 
     def complete(self, context, event) -> dict[str, Any]:
-        return {"there": event, "here": list(keepalive._current.lease.holder().busy)}
+        return {"there": event, "here": list(current._renewer.lease.holder().busy)}
 
 
 def test_a_deferred_task_keeps_its_lock(run_dag, redis_client: Client, monkeypatch) -> None:
-    monkeypatch.setattr(keepalive, "BEAT", 0.05)
+    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05)
 
     async def renewed() -> dict[str, Any]:
-        assert keepalive._current is None
+        assert current._renewer is None
         for _ in range(3):
             redis_client.pexpire("clean", 5000)
             redis_client.delete("{clean}:busy")
@@ -190,7 +190,7 @@ def test_a_deferred_task_that_loses_its_lock_fails(
     run_dag, redis_client: Client, monkeypatch, noticed: bool, caplog, capsys
 ) -> None:
     """By the triggerer, or else by the process that goes on with it; skipped it would be a green run."""
-    monkeypatch.setattr(keepalive, "BEAT", 0.05 if noticed else 3600.0)
+    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05 if noticed else 3600.0)
 
     async def lose() -> None:
         redis_client.set("clean", "x7Qy", px=60_000)
@@ -268,7 +268,7 @@ def test_the_default_key_is_the_watchers_own(run_dag, redis_client: Client) -> N
 def test_the_lock_is_lost_in_mid_work(
     run_dag, redis_client: Client, redis_server: Redis, monkeypatch, stops_itself: bool
 ) -> None:
-    monkeypatch.setattr(keepalive, "BEAT", 0.05)
+    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05)
     with Watcher("run_lost", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
         if stops_itself:
 
@@ -279,7 +279,7 @@ def test_the_lock_is_lost_in_mid_work(
                 redis_client.set("clean", "x7Qy", px=60_000)
                 for _ in range(300):
                     time.sleep(0.05)
-                    keepalive.safe_point()
+                    current.safe_point()
 
             work().operator.has_safe_points = True
         else:
@@ -318,7 +318,7 @@ def test_release_says_at_once_and_again_what_it_waits_for(
 
         @task
         def work() -> None:
-            lease = keepalive._current.lease
+            lease = current._renewer.lease
             seen.append(lease.owner)
             assert lease.enter("other/-1", "of another process", busy_ttl=60)
 

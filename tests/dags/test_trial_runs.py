@@ -12,7 +12,7 @@ from dev.processes import free_port
 from iam_watcher import Lock, Watcher
 from iam_watcher.errors import LockError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.lock import keepalive, trial_run
+from iam_watcher.lock import current, trial_run
 from iam_watcher.lock.lease import Lease
 from iam_watcher.testing import without_locks
 from tests.dags.runs import BRIEF, states, xcom
@@ -47,8 +47,8 @@ def looking(
 
         @task
         def work() -> None:
-            keepalive.safe_point()
-            seen.append(keepalive._current.lease.holder().owner)
+            current.safe_point()
+            seen.append(current._renewer.lease.holder().owner)
             if fails:
                 raise RuntimeError("the work failed")
 
@@ -151,7 +151,7 @@ def test_a_run_without_locks_does_its_work_without_redis(run_dag, no_redis: None
 
         @task
         def work() -> str:
-            keepalive.safe_point()
+            current.safe_point()
             return "done"
 
         work()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from iam_watcher.lock.force_release import force_release
+from iam_watcher.lock.admin.force_release import force_release
 from tests.e2e.deployments import until
 
 pytestmark = pytest.mark.e2e

@@ -13,7 +13,8 @@ import pytest
 
 from dev.servers import Redis as Server
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock.force_release import force_release, history, holders
+from iam_watcher.lock.admin.force_release import force_release
+from iam_watcher.lock.admin.inspection import history, holders
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:

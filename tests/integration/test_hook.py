@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock.hook import redis_client
+from iam_watcher.lock.clients import redis_client
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:

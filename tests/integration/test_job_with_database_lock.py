@@ -14,9 +14,9 @@ from iam_watcher.database import database_lock as module
 from iam_watcher.database.database_lock import DatabaseLock, database_lock_name
 from iam_watcher.errors import LockLost, LockUnavailable
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.lock import keepalive
-from iam_watcher.lock.keepalive import KeepAlive
+from iam_watcher.lock import current, renewal
 from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.renewal import LeaseRenewer
 from tests.integration.conftest import numbers
 from tests.integration.test_guard import grant_of
 
@@ -177,8 +177,8 @@ def test_a_lost_lock_fails_the_job_without_a_retry(
     def lose() -> None:
         redis_client.set("clean", "x7Qy", px=60_000)
         with pytest.raises(LockLost, match="another took it"):
-            keepalive.verify(lambda: None)
-        keepalive._current.lease._valid_until = 0.0  # as if the lease were over
+            current.verify(lambda: None)
+        current._renewer.lease._valid_until = 0.0  # as if the lease were over
 
     in_mid_work(monkeypatch, lose)
     run = run_dag(watcher_of("database_lock_lost_lease"))
@@ -189,13 +189,13 @@ def test_a_lost_lock_fails_the_job_without_a_retry(
 def test_a_redis_that_refuses_for_too_long_fails_the_try_and_a_retry_does_the_rest(
     run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
 ) -> None:
-    from iam_watcher.lock import keepalive
+    from iam_watcher.lock import current, renewal
 
     seen = []
 
     def demote() -> None:
         redis_client.replicaof("127.0.0.1", "1")
-        alive = keepalive._current
+        alive = current._renewer
         alive.renew()
         alive.lease._valid_until = 0.0  # as if it had asked until the lease was over
 
@@ -204,7 +204,7 @@ def test_a_redis_that_refuses_for_too_long_fails_the_try_and_a_retry_does_the_re
         seen.append((str(context["exception"]), left(old_rows)))
 
     monkeypatch.setattr(
-        keepalive, "BUSY_TTL", 0.5
+        renewal, "HEARTBEAT_TTL", 0.5
     )  # The retry waits for the mark, which could not be removed.
     in_mid_work(monkeypatch, demote)
     try:
@@ -220,12 +220,12 @@ def test_a_redis_that_refuses_for_too_long_fails_the_try_and_a_retry_does_the_re
 def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
     run_dag, redis_client: Client, redis_server: Redis, old_rows: MariaDB, monkeypatch
 ) -> None:
-    from iam_watcher.lock import keepalive
+    from iam_watcher.lock import renewal
 
     asked = []
-    beat = keepalive.KeepAlive.beat
+    beat = renewal.LeaseRenewer.beat
 
-    def beat_and_come_back(alive: keepalive.KeepAlive) -> None:
+    def beat_and_come_back(alive: renewal.LeaseRenewer) -> None:
         try:
             beat(alive)
         except LockUnavailable as error:
@@ -238,7 +238,7 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
             cursor.execute("KILL CONNECTION %s", (database_lock_holder(old_rows),))
         redis_server.pause()
 
-    monkeypatch.setattr(keepalive.KeepAlive, "beat", beat_and_come_back)
+    monkeypatch.setattr(renewal.LeaseRenewer, "beat", beat_and_come_back)
     in_mid_work(monkeypatch, end_session_and_blink)
     try:
         run = run_dag(watcher_of("database_lock_redis_blinks"))
@@ -252,7 +252,7 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
 def two_tasks(iam_schema: MariaDB, redis_client: Client, monkeypatch):
     """Two tasks of one run under one lock: the lease of the first, the session with its database lock.
 
-    The second one is this process's, as `keepalive.guard` would have left it.
+    The second one is this process's, as `current.start` would have left it.
     """
     monkeypatch.setattr(module, "TRIES", 1)
     grant = grant_of("a/dag/run", "skip")
@@ -260,8 +260,8 @@ def two_tasks(iam_schema: MariaDB, redis_client: Client, monkeypatch):
     for lease, task in ((first, "work/0"), (second, "work/1")):
         assert lease.acquire()
         assert lease.enter(task, "try-1", busy_ttl=60)
-    monkeypatch.setattr(keepalive, "_current", KeepAlive(second, "work/1", "try-1", stops_itself=True))
-    monkeypatch.setattr(keepalive, "_grant", grant)
+    monkeypatch.setattr(current, "_renewer", LeaseRenewer(second, "work/1", "try-1", stops_itself=True))
+    monkeypatch.setattr(current, "_grant", grant)
     session = iam_schema.connect_as_watcher(autocommit=False)
     DatabaseLock("clean", lease=60, verify=lambda: None).take(session)
     yield first, session

@@ -15,7 +15,7 @@ from redis.exceptions import RedisClusterException, ResponseError
 from dev.servers import Redis
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock.answers import unavailable
-from iam_watcher.lock.hook import async_redis_client, redis_client
+from iam_watcher.lock.clients import async_redis_client, redis_client
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from dev.servers import Redis
 from dev.sessions import wait_until
 from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.lock import trigger as trigger_module
+from iam_watcher.lock.admin.force_release import force_release
+from iam_watcher.lock.admin.inspection import holders
+from iam_watcher.lock.clients import async_redis_client, redis_client
 from iam_watcher.lock.deployment import claim
-from iam_watcher.lock.force_release import force_release, holders
-from iam_watcher.lock.hook import async_redis_client, redis_client
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.trigger import RedisLockTrigger
 

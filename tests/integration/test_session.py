@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from iam_watcher.database.session import set_up
-from iam_watcher.lock.keepalive import BUSY_TTL
+from iam_watcher.lock.renewal import HEARTBEAT_TTL
 from tests.integration.test_account_lifecycle import disable, enable, secret
 from tests.integration.test_archive import OLD, fill, purge
 from tests.integration.test_disable_users import enabled, user
@@ -194,4 +194,4 @@ def test_a_statement_ends_before_the_mark_of_its_dead_worker(mariadb):
         with closing(connection.cursor()) as cursor:
             cursor.execute("SHOW SESSION VARIABLES WHERE Variable_name IN %s", [list(limits)])
             ((name, value),) = cursor.fetchall()
-        assert 0 < float(value) / limits[name] < BUSY_TTL
+        assert 0 < float(value) / limits[name] < HEARTBEAT_TTL

@@ -19,7 +19,7 @@ from iam_watcher.jobs.announce import SECRET_CHANGED
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
-from iam_watcher.lock import keepalive
+from iam_watcher.lock import current
 from iam_watcher.walk.pace import Pace
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_archive import fill
@@ -69,13 +69,13 @@ def test_on_kill_ends_it_within_a_second(iam, purge, perform, mariadb):
 
 
 def test_a_lost_lease_ends_it(iam, purge, perform, monkeypatch):
-    """The keepalive says so at the safe point between two transactions."""
+    """`current` says so at the safe point between two transactions."""
 
     def safe_point():
         if iam.value("SELECT COUNT(*) FROM policy_audit") < 5000:
             raise LockLost("another took it")
 
-    monkeypatch.setattr(keepalive, "safe_point", safe_point)
+    monkeypatch.setattr(current, "safe_point", safe_point)
     ti = TaskInstance("run")
     with pytest.raises(AirflowFailException, match="another took it"):
         perform(purge, ti)
@@ -150,13 +150,13 @@ def test_a_time_out_ends_an_upload_that_hangs(iam, run_dag, released, tmp_path, 
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 300
 
 
-@pytest.mark.parametrize("hanging", ["announce._publish", "archive.Archive.close"])
+@pytest.mark.parametrize("hanging", ["jobs.announce._publish", "archive.writer.Archive.close"])
 def test_a_time_out_ends_what_hangs_after_the_last_row(
     iam, run_dag, released, redis_client, tmp_path, monkeypatch, hanging
 ):
     """All rows are committed and counted by then."""
     fill(iam, 300)
-    monkeypatch.setattr(f"iam_watcher.jobs.{hanging}", lambda *_: released.wait(20))
+    monkeypatch.setattr(f"iam_watcher.{hanging}", lambda *_: released.wait(20))
     with DAG("hanging_end", schedule=None) as dag:
         purge_with_archive(
             f"file://{tmp_path}",

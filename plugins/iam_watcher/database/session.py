@@ -29,7 +29,7 @@ NAMES = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci"
 
 # What only some servers know.
 MORE_SETTINGS = {
-    # A statement ends before the mark of a live worker (keepalive.BUSY_TTL) does: the server finishes it
+    # A statement ends before the mark of a live worker (renewal.HEARTBEAT_TTL) does: the server finishes it
     # also for a client that was killed. Seconds; MySQL knows a limit for SELECT only, in milliseconds.
     "max_statement_time": 5,
     "max_execution_time": 5000,

@@ -77,7 +77,7 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
         AnnouncementError: Redis failed. Before the first commit, so nothing is changed that could not be
             announced; or at the end, and then the next run announces it.
     """
-    from iam_watcher.lock.hook import redis_client
+    from iam_watcher.lock.clients import redis_client
 
     key = PENDING_KEY.format(channel=announcement.channel, command=announcement.command)
     client = redis_client(announcement.redis_conn_id, lease=REDIS_PATIENCE)

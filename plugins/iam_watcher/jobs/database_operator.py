@@ -66,7 +66,7 @@ class DatabaseOperator(BaseOperator):
     """
 
     has_safe_points = True
-    """For the keepalive: this task stops by itself when its lease is lost."""
+    """For the renewal of the lock: this task stops by itself when its lease is lost."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class DatabaseOperator(BaseOperator):
             raise
 
     def _performed(self, context: Context) -> dict[str, Any]:
-        from iam_watcher.lock import keepalive
+        from iam_watcher.lock import current
 
         try:
             self._check_conf(context)
@@ -111,7 +111,7 @@ class DatabaseOperator(BaseOperator):
         except DatabaseLockTaken as error:
             if self._has_begun or context["ti"].try_number > 1:
                 raise  # Skipped, the rest of the work would be lost in a green run.
-            grant = keepalive.current_grant()
+            grant = current.grant()
             if grant is not None and grant.on_busy == "skip":
                 raise AirflowSkipException(str(error)) from error
             raise AirflowFailException(str(error)) from error
@@ -172,14 +172,14 @@ class DatabaseOperator(BaseOperator):
         return pace_of(self.pace)
 
     def _safe_point(self) -> None:
-        from iam_watcher.lock import keepalive
+        from iam_watcher.lock import current
 
         self._uncounted = False
         if self._timed_out is not None:
             self._timed_out()
         if self._told_to_stop:
             raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
-        keepalive.safe_point()
+        current.safe_point()
 
     def _committing(self) -> None:
         self._uncounted = True
@@ -211,23 +211,23 @@ class DatabaseOperator(BaseOperator):
 
     def _database_lock(self) -> DatabaseLock | None:
         from iam_watcher.database.database_lock import DatabaseLock
-        from iam_watcher.lock import keepalive
+        from iam_watcher.lock import current
 
-        grant = keepalive.current_grant()
+        grant = current.grant()
         if grant is None or not grant.database_lock:
             return None
         return DatabaseLock(
             grant.key,
             lease=grant.ttl,
             verify=self._verify,
-            others_at_work=lambda: keepalive.others_at_work(self._safe_point),
+            others_at_work=lambda: current.others_at_work(self._safe_point),
         )
 
     def _verify(self) -> None:
-        from iam_watcher.lock import keepalive
+        from iam_watcher.lock import current
 
         self._safe_point()
-        keepalive.verify(self._safe_point)
+        current.verify(self._safe_point)
 
     def _reconnect(self, database_lock: DatabaseLock | None) -> Connection:
         """Connect again in mid-work: whoever ended our session may have taken over."""

@@ -24,6 +24,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
 from iam_watcher.errors import shown_at_the_call
+from iam_watcher.lock.key import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,8 +91,6 @@ class Lock:
         if len(set(conn_ids)) < len(conn_ids):
             raise ValueError(f"Lock redis_conn_id={self.redis_conn_id!r}: expected each connection once")
         if self.key is not None:
-            from iam_watcher.lock.holder import check_key
-
             check_key(self.key)
 
     @property

@@ -1,4 +1,4 @@
-"""`python -m iam_watcher.lock`: list the locks, show one, free one by force."""
+"""`python -m iam_watcher.lock`: list the locks, show one, free one by inspection."""
 
 from __future__ import annotations
 
@@ -68,27 +68,28 @@ def _fate(freed: Holder) -> str:
 def _run(given: argparse.Namespace) -> int:
     # As Airflow's own commands do: connections of the metadata database count, not only the environment's.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    from iam_watcher.lock import force_release as force
     from iam_watcher.lock import progress
-    from iam_watcher.lock.hook import redis_client
+    from iam_watcher.lock.admin import inspection
+    from iam_watcher.lock.admin.force_release import force_release
+    from iam_watcher.lock.clients import redis_client
 
     lease = timedelta(seconds=30)  # for its time-outs: 1.5 s
     clients = [redis_client(name, lease=lease) for name in given.redis_conn_id or ["iam_redis"]]
     lines: list[object]
     if given.command == "list":
-        lines = list(force.holders(clients)) or ["no lock is held"]
+        lines = list(inspection.holders(clients)) or ["no lock is held"]
     elif given.command == "show":
-        holder = force.holder(clients, given.key)
+        holder = inspection.holder(clients, given.key)
         lines = [holder or f"{given.key!r} is held by no one"]
         lines += [task for task in progress.read(clients, given.key) if holder and task.owner == holder.owner]
         lines += [
             f"released by force at {past.at} by {past.by}: {past.reason} (holder: {past.owner})"
-            for past in force.history(clients, given.key)
+            for past in inspection.history(clients, given.key)
         ]
     else:
-        freed = force.force_release(clients, given.key, by=given.by, reason=given.reason)
+        freed = force_release(clients, given.key, by=given.by, reason=given.reason)
         lines = [f"released by force: {given.key!r}, which {freed.owner} held. {_fate(freed)}"]
-        lines += [force.holder(clients, given.key) or f"{given.key!r} is held by no one now"]
+        lines += [inspection.holder(clients, given.key) or f"{given.key!r} is held by no one now"]
     print(*(one_line(str(line)) for line in lines), sep="\n")  # noqa: T201  a command line
     return 0
 

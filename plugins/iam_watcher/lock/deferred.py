@@ -1,6 +1,6 @@
 """LeaseKeepingTrigger: renews a run's lease while one of its tasks is deferred.
 
-The keepalive is a thread of the task's process, and a deferred task has none. So `task_start.begin` lets the
+The keepalive is a thread of the task's process, and a deferred task has none. So `guard.begin` lets the
 task's `defer` hand this trigger to Airflow. It runs the task's own trigger inside, and renews lease and mark
 beside it as the thread would: the work that is waited for goes on elsewhere, and the lock must not be free.
 """
@@ -18,8 +18,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from airflow.triggers.base import BaseTrigger
 
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock import keepalive
+from iam_watcher.lock import renewal
 from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.renewal import LeaseRenewer
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ class LeaseKeepingTrigger(BaseTrigger):
             LockUnavailable: it is not, because Redis could not be asked for too long.
         """
         try:
-            alive = await self._begin()
+            renewer = await self._begin()
         except LockError:
             await self._stop_work()
             raise
-        keeping = asyncio.create_task(self._keep(alive))
+        keeping = asyncio.create_task(self._keep(renewer))
         events = aiter(self._own().run())
         try:
             while (event := await self._next(events)) is not None:
@@ -115,38 +116,38 @@ class LeaseKeepingTrigger(BaseTrigger):
                     setattr(self._inner, name, getattr(self, name))
         return self._inner
 
-    async def _begin(self) -> keepalive.KeepAlive:
+    async def _begin(self) -> LeaseRenewer:
         """Renew for the first time: this process knows nothing of the lease yet.
 
         A Redis that is away may still have it, so it is asked for as long as a lease lasts.
         """
         grant = Grant.from_json(self.grant)
         lease = grant.lease(await _Shared.here().clients(grant))
-        alive = keepalive.KeepAlive(lease, self.member, self.nonce, stops_itself=True)
+        renewer = LeaseRenewer(lease, self.member, self.nonce, stops_itself=True)
         until = time.monotonic() + grant.ttl
         while True:
             try:
-                await _Shared.here().call(alive.beat)
+                await _Shared.here().call(renewer.beat)
             except LockUnavailable:
                 if time.monotonic() > until:
                     raise
-                await asyncio.sleep(keepalive.BEAT)
+                await asyncio.sleep(renewal.RENEW_EVERY)
             else:
-                return alive
+                return renewer
 
-    async def _keep(self, alive: keepalive.KeepAlive) -> None:
+    async def _keep(self, renewer: LeaseRenewer) -> None:
         """Renew until the lease is lost; then interrupt the wait for the other trigger."""
         try:
             while True:
-                await asyncio.sleep(keepalive.BEAT)
-                await _Shared.here().call(alive.renew)
-                alive.check_lease()
+                await asyncio.sleep(renewal.RENEW_EVERY)
+                await _Shared.here().call(renewer.renew)
+                renewer.check_lease()
         except Exception as error:  # noqa: BLE001  whatever it is, no one renews any more
             self._lost = error
             while self._waits is not None:
                 self._waits.cancel()
                 self._interruptions += 1
-                await asyncio.sleep(keepalive.BEAT)  # In Python 3.11 it can be lost: see `trigger`.
+                await asyncio.sleep(renewal.RENEW_EVERY)  # In Python 3.11 it can be lost: see `trigger`.
 
     async def _next(self, events: AsyncIterator[TriggerEvent]) -> TriggerEvent | None:
         """Return the other trigger's next event, or None after the last one.
@@ -207,7 +208,7 @@ class _Shared:
 
     async def clients(self, grant: Grant) -> list[Redis]:
         """Return the clients of a grant's servers."""
-        from iam_watcher.lock.hook import redis_client_for_threads
+        from iam_watcher.lock.clients import redis_client_for_threads
 
         found = []
         servers, lease = len(grant.redis_conn_ids), timedelta(seconds=grant.ttl)

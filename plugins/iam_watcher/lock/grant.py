@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from iam_watcher.errors import LockError
 from iam_watcher.lock import ACQUIRE_TASK_ID, OnBusy, trial_run
 from iam_watcher.lock.deployment import deployment_id
-from iam_watcher.lock.holder import key_of
+from iam_watcher.lock.key import key_of
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.tick import tick_of
 
@@ -71,7 +71,7 @@ class Grant:
             # Not the owner that the run itself is: it may be at work.
             owner, tick = f"{owner}:tasks-test-{os.getpid()}", None
         return cls(
-            key=key_of(lock, run.dag_id, run.run_after if per_tick else None),
+            key=key_of(lock.key, run.dag_id, run.run_after if per_tick else None),
             owner=owner,
             redis_conn_ids=list(lock.conn_ids),
             ttl=lock.lease.total_seconds(),
@@ -117,7 +117,7 @@ class Grant:
 
     def clients(self) -> list[Redis]:
         """Return new Redis clients. Resolves connections: call it in the main thread."""
-        from iam_watcher.lock.hook import redis_client
+        from iam_watcher.lock.clients import redis_client
 
         names, lease = self.redis_conn_ids, timedelta(seconds=self.ttl)
         return [redis_client(name, lease=lease, servers=len(names)) for name in names]

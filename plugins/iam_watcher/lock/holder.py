@@ -1,9 +1,8 @@
-"""Who holds a lock, and what may name one."""
+"""Who holds a lock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 from iam_watcher.log_lines import one_line
@@ -11,9 +10,6 @@ from iam_watcher.log_lines import one_line
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from iam_watcher.lock import Lock
-
-MAX_KEY_LENGTH = 200
 GO = "unknown (Go)"
 
 
@@ -48,24 +44,3 @@ class Holder:
         since = f"{self.since:%Y-%m-%d %H:%M:%S}Z"
         # Whoever can write to Redis chooses these texts, and they stand in skips and errors of Airflow's own.
         return one_line(f"{self.key!r} is held by {self.owner} since {since}, for {left} more{work}")
-
-
-def check_key(key: str) -> str:
-    """Return `key` if it can name a lock, else raise ValueError that says why not."""
-    if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable() or set(key) & set("{} "):
-        raise ValueError(
-            f"lock key {key!r}: expected 1 to {MAX_KEY_LENGTH} printable characters without spaces or braces"
-        )
-    return key
-
-
-def key_of(lock: Lock, dag_id: str, tick: datetime | None = None) -> str:
-    """Return a lock's key in Redis.
-
-    Args:
-        lock: the Watcher's.
-        dag_id: the Watcher.
-        tick: if its runs may go on beside each other, each under a key of its own: the run's `run_after`.
-    """
-    key = lock.key or f"iam-watcher:{dag_id}"
-    return f"{key}:{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if tick else key

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from iam_watcher.lock import scripts
 from iam_watcher.lock.answers import unavailable
-from iam_watcher.lock.holder import Holder, check_key
+from iam_watcher.lock.holder import Holder
+from iam_watcher.lock.key import check_key
 from iam_watcher.lock.quorum import Answers, Quorum, majority
 from iam_watcher.lock.scripts import text
 

@@ -104,7 +104,7 @@ class ProgressRecord:
         from redis import RedisError
         from redis.exceptions import RedisClusterException
 
-        from iam_watcher.lock.hook import redis_client
+        from iam_watcher.lock.clients import redis_client
 
         record = TaskProgress(
             self._grant.owner, self._task, self._table, began=self._began, updated=_now(), **facts

@@ -37,10 +37,10 @@ class ReleaseLockOperator(BaseOperator):
             AirflowException: work still goes on under the lock after PATIENCE; the lock stays.
             LockUnavailable: Redis can't be asked; the lock ends with its lease.
         """
-        from iam_watcher.lock import keepalive, trial_run
+        from iam_watcher.lock import current, trial_run
         from iam_watcher.lock.grant import Grant
 
-        keepalive.stop()  # In `dags test` the work ran in this process.
+        current.stop()  # In `dags test` the work ran in this process.
         if trial_run.locks_are_off() or trial_run.is_tasks_test():
             raise AirflowSkipException("this test holds no lock: nothing to free")
         grant = Grant.pull(context)

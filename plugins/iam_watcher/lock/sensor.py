@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from iam_watcher.errors import DeploymentIdError, LockBusy
+from iam_watcher.errors import DeploymentIdError
 from iam_watcher.lock.outcome import MAY_COME, Verdict
+from iam_watcher.lock.refusal import hint_of_parent, refuse
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class RedisLockSensor(BaseSensorOperator):
             holder = lease.holder()
             context["ti"].xcom_push(key="holder", value=_as_xcom(grant.key, holder, lease))
             if not acquired:
-                refuse(lease, holder, grant, hint=_of_parent(context, holder, grant))
+                refuse(lease, holder, grant, hint=hint_of_parent(context, holder, grant))
         except BaseException as error:
             if acquired:  # A setup that fails has no teardown.
                 lease.release()
@@ -171,39 +172,6 @@ def _check_running(context: Context) -> None:
     state = states.get(ti.run_id, {}).get(ti.task_id)
     if state != "running":
         raise AirflowFailException(f"this task is {state!r} by now; expected 'running'")
-
-
-def refuse(lease: Lease, holder: Holder | None, grant: Grant, *, hint: str = "") -> None:
-    """End the task as `on_busy` says, or as skipped if another did this tick already.
-
-    Raises:
-        AirflowSkipException: for "skip".
-        AirflowFailException: for "fail"; a retry would be the next run's business. Also for an owner
-            that was forced out or held the lock for too long.
-    """
-    if lease.verdict is Verdict.DONE:
-        raise AirflowSkipException(f"{grant.tick} was already done by {lease.tick_done_by()}")
-    if lease.verdict is Verdict.REVOKED:
-        raise AirflowFailException(f"{grant.key!r} of {grant.owner} was released by force; see its history")
-    if lease.verdict is Verdict.MAX_HOLD:
-        raise AirflowFailException(
-            f"{grant.key!r} was held by {grant.owner} for max_hold={grant.max_hold:g} s"
-        )
-    error = LockBusy(holder, grant.key)
-    if grant.on_busy == "skip":
-        raise AirflowSkipException(f"{error}{hint}")
-    raise AirflowFailException(f"{error}{hint}") from error
-
-
-def _of_parent(context: Context, holder: Holder | None, grant: Grant) -> str:
-    """Return what to do if the lock holder is the run that triggered this one and waits for it."""
-    ours = grant.owner.partition("/")[0]
-    if context["dag_run"].run_type != "operator_triggered" or holder is None or holder.deployment != ours:
-        return ""
-    return (
-        ". This run was triggered by a task of another DAG. If that task waits for it under this lock, they "
-        "can never work: give the two watchers locks with different keys"
-    )
 
 
 def _as_xcom(key: str, holder: Holder | None, lease: Lease) -> dict[str, Any] | None:

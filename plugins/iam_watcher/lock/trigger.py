@@ -263,6 +263,6 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 async def _client(conn_id: str) -> Redis:
-    from iam_watcher.lock.hook import async_redis_client
+    from iam_watcher.lock.clients import async_redis_client
 
     return await async_redis_client(conn_id, answer_within=TIMEOUT)

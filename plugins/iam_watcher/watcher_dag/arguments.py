@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import Lock
-from iam_watcher.lock.holder import MAX_KEY_LENGTH, key_of
+from iam_watcher.lock.key import MAX_KEY_LENGTH, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +84,7 @@ def _active_runs(overlap: str, runs: object) -> None:
 
 
 def _key(dag_id: str, lock: Lock, *, per_tick: bool) -> None:
-    key = key_of(lock, dag_id, datetime.now(UTC) if per_tick else None)
+    key = key_of(lock.key, dag_id, datetime.now(UTC) if per_tick else None)
     if len(key) > MAX_KEY_LENGTH:
         raise WatcherError(
             f"its lock would have the key {key!r}, of {len(key)} characters; expected {MAX_KEY_LENGTH} at "

@@ -42,9 +42,9 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
         try:
             _check_conf(context, params, conf_keys)
             if locked:
-                from iam_watcher.lock import task_start
+                from iam_watcher.lock import guard as lock_guard
 
-                task_start.begin(context)
+                lock_guard.begin(context)
         except Exception as error:
             # Airflow's log view folds what comes before a task's work: end that group.
             context["task"].log.info("::endgroup::")

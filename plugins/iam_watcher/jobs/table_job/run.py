@@ -15,7 +15,7 @@ from iam_watcher.errors import ArchiveError, SafetyLimitError
 from iam_watcher.jobs.table_job import dry_run
 from iam_watcher.jobs.table_job.run_report import Report
 from iam_watcher.jobs.table_job.saved_position import SavedPosition
-from iam_watcher.lock import keepalive
+from iam_watcher.lock import current
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import Limits
@@ -101,7 +101,7 @@ class TableRun:
         """Connect to what holds the work back, and to those who are told how far it is."""
         job, ti = self._job, self._context["ti"]
         task = f"{ti.task_id}/{ti.map_index}"
-        record = ProgressRecord(keepalive.current_grant(), task=task, table=job.table)
+        record = ProgressRecord(current.grant(), task=task, table=job.table)
         with closing(record), job.holding(db, job.table) as self._hold:
             self._reporter = ProgressReporter(job.table, lambda progress: record.write(**asdict(progress)))
             yield

@@ -1,7 +1,7 @@
 """Keeps a run's lease alive while one of its tasks works, and stops the task when the lease is lost.
 
-A thread renews the lease every BEAT seconds, together with a mark that this process is alive: a retry
-waits for the mark of its predecessor, and the release for all of them. `task_start` begins it.
+A thread renews the lease every RENEW_EVERY seconds, together with a mark that this process is alive: a retry
+waits for the mark of its predecessor, and the release for all of them. `guard` begins it.
 
 The thread never logs and never resolves a connection: in an orphan (its supervisor is dead) logging
 raises, and the channel to the supervisor is the main thread's.
@@ -23,15 +23,14 @@ from iam_watcher.lock.outcome import Renewal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iam_watcher.lock.grant import Grant
     from iam_watcher.lock.holder import Holder
     from iam_watcher.lock.lease import Lease
 
 Answer = TypeVar("Answer")
 
-BEAT = 2.0  # seconds between two renewals
+RENEW_EVERY = 2.0  # seconds between two renewals
 ASK_AGAIN_AFTER = 0.25  # seconds between two questions to a Redis that can't be asked
-BUSY_TTL = 6.0  # seconds: longer than the longest statement, which a server finishes for a dead client
+HEARTBEAT_TTL = 6.0  # seconds: longer than the longest statement, which a server finishes for a dead client
 KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as Airflow's supervisor has it
 
 LOST_BECAUSE = {
@@ -44,7 +43,7 @@ LOST_BECAUSE = {
 }
 
 
-class KeepAlive:
+class LeaseRenewer:
     """A thread that renews one lease for one task.
 
     Args:
@@ -65,7 +64,8 @@ class KeepAlive:
         self._renewals_over = threading.Event()
         targets = [self._run] if stops_itself else [self._run, self._end_in_time]
         self._threads = [
-            threading.Thread(target=target, name=f"keepalive-{lease.key}", daemon=True) for target in targets
+            threading.Thread(target=target, name=f"lease-renewal-{lease.key}", daemon=True)
+            for target in targets
         ]
 
     def start(self) -> None:
@@ -156,7 +156,7 @@ class KeepAlive:
             wanted()
 
     def _run(self) -> None:
-        while not self._ended.wait(BEAT):
+        while not self._ended.wait(RENEW_EVERY):
             self.renew()
             if self._lost is not None or self.lease.remaining <= 0:
                 break
@@ -194,12 +194,12 @@ class KeepAlive:
         """
         with self._beating:
             started = time.monotonic()
-            answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
+            answer = self.lease.beat(self.member, self.nonce, busy_ttl=HEARTBEAT_TTL)
             if answer is Renewal.FORGOTTEN and self.lease.remaining > 0 and self.lease.acquire(ahead=True):
                 # A Redis that lost its keys: ours again, and no one had it between.
-                answer = self.lease.beat(self.member, self.nonce, busy_ttl=BUSY_TTL)
+                answer = self.lease.beat(self.member, self.nonce, busy_ttl=HEARTBEAT_TTL)
         if answer is Renewal.RENEWED:
-            self._marked_until = valid_until(started, BUSY_TTL)
+            self._marked_until = valid_until(started, HEARTBEAT_TTL)
         else:
             raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {LOST_BECAUSE[answer]}")
 
@@ -214,59 +214,6 @@ class KeepAlive:
         os.kill(os.getpid(), signal.SIGTERM)
         if not self._ended.wait(KILL_AFTER):
             os._exit(1)
-
-
-_current: KeepAlive | None = None
-_grant: Grant | None = None
-
-
-def begin(alive: KeepAlive, grant: Grant) -> None:
-    """Keep the lock of the task that this process runs from now on."""
-    global _current, _grant
-    alive.start()
-    _current, _grant = alive, grant
-
-
-def stop() -> None:
-    """Stop the keepalive of this process, if there is one."""
-    alive = _current
-    forget()
-    if alive is not None:
-        alive.stop()
-
-
-def forget() -> None:
-    """Let the task of this process be one without a lock: it ended, or another process goes on with it."""
-    global _current, _grant  # noqa: PLW0603  one task at a time in a process
-    _current = _grant = None
-
-
-def safe_point() -> None:
-    """Return if the running task may go on; a job calls this between two steps.
-
-    In a task without a lock it does nothing.
-
-    Raises:
-        LockLost, LockUnavailable: see `KeepAlive.check`.
-    """
-    if _current is not None:
-        _current.check()
-
-
-def verify(wanted: Callable[[], None]) -> None:
-    """Return if Redis says at this moment that the running task may go on; see `KeepAlive.verify`."""
-    if _current is not None:
-        _current.verify(wanted)
-
-
-def others_at_work(wanted: Callable[[], None]) -> bool:
-    """Return whether other tasks of the running task's run are alive; see `KeepAlive.others_at_work`."""
-    return _current is not None and _current.others_at_work(wanted)
-
-
-def current_grant() -> Grant | None:
-    """Return what the running task works under, or None in a task without a lock."""
-    return _grant
 
 
 def _write_stderr(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The keepalive against a real Redis that is stopped, emptied and taken over."""
+"""The renewal of a lease against a real Redis that is stopped, emptied and taken over."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iam_watcher.errors import JobError, LockLost, LockUnavailable
-from iam_watcher.lock import keepalive, queue_scripts, scripts
-from iam_watcher.lock.hook import reconnect_once
-from iam_watcher.lock.hook import redis_client as redis_client_of
-from iam_watcher.lock.keepalive import KeepAlive
+from iam_watcher.lock import queue_scripts, renewal, scripts
+from iam_watcher.lock.clients import reconnect_once
+from iam_watcher.lock.clients import redis_client as redis_client_of
 from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.renewal import LeaseRenewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def wait_for_error(alive: KeepAlive) -> Exception:
+def wait_for_error(alive: LeaseRenewer) -> Exception:
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         try:
@@ -57,21 +57,21 @@ def lease_on(server: Redis, owner: str = "a/dag/run") -> Lease:
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keepalive, "BEAT", 0.05)
-    monkeypatch.setattr(keepalive, "BUSY_TTL", 0.5)
+    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05)
+    monkeypatch.setattr(renewal, "HEARTBEAT_TTL", 0.5)
 
 
 @pytest.fixture
-def alive(fast: None, redis_client: Client, redis_server: Redis) -> Iterator[KeepAlive]:
+def alive(fast: None, redis_client: Client, redis_server: Redis) -> Iterator[LeaseRenewer]:
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
     alive.start()
     yield alive
     alive.stop()
 
 
-def test_it_renews_for_longer_than_the_lease(alive: KeepAlive, redis_server: Redis) -> None:
+def test_it_renews_for_longer_than_the_lease(alive: LeaseRenewer, redis_server: Redis) -> None:
     other = lease_on(redis_server, "b")
     until = time.monotonic() + 2 * TTL
     while time.monotonic() < until:
@@ -80,14 +80,16 @@ def test_it_renews_for_longer_than_the_lease(alive: KeepAlive, redis_server: Red
     assert other.holder().busy == ("purge/-1",)
 
 
-def test_stopping_it_takes_the_mark_off_and_leaves_the_lease(alive: KeepAlive, redis_server: Redis) -> None:
+def test_stopping_it_takes_the_mark_off_and_leaves_the_lease(
+    alive: LeaseRenewer, redis_server: Redis
+) -> None:
     wait_for(lambda: alive.lease.holder().busy == ("purge/-1",))
     alive.stop()
     assert alive.lease.holder().busy == ()
     assert alive.lease.holder().owner == "a/dag/run"
 
 
-def test_a_lock_that_another_took_is_lost_at_the_next_beat(alive: KeepAlive, redis_client: Client) -> None:
+def test_a_lock_that_another_took_is_lost_at_the_next_beat(alive: LeaseRenewer, redis_client: Client) -> None:
     redis_client.set("clean", "x7Qy", px=60_000)
     error = wait_for_error(alive)
     assert isinstance(error, LockLost)
@@ -95,14 +97,14 @@ def test_a_lock_that_another_took_is_lost_at_the_next_beat(alive: KeepAlive, red
     assert redis_client.get("clean") == b"x7Qy"
 
 
-def test_a_redis_that_lost_everything_gets_the_lock_again(alive: KeepAlive, redis_client: Client) -> None:
+def test_a_redis_that_lost_everything_gets_the_lock_again(alive: LeaseRenewer, redis_client: Client) -> None:
     redis_client.flushall()
     wait_for(lambda: redis_client.get("clean") == b"a/dag/run")
     alive.check()
 
 
 def test_who_waits_in_line_does_not_stop_the_holder_in_a_redis_that_lost_everything(
-    alive: KeepAlive, redis_client: Client
+    alive: LeaseRenewer, redis_client: Client
 ) -> None:
     with redis_client.pipeline() as together:
         together.flushall()
@@ -116,17 +118,17 @@ def test_who_waits_in_line_does_not_stop_the_holder_in_a_redis_that_lost_everyth
 def test_a_lost_answer_does_not_let_a_mark_run_out(redis_server: Redis) -> None:
     client = redis_client_of("iam_redis", lease=timedelta(hours=1))
     timeout = client.connection_pool.connection_kwargs["socket_timeout"]
-    assert keepalive.BEAT + timeout + keepalive.BEAT < keepalive.BUSY_TTL
+    assert renewal.RENEW_EVERY + timeout + renewal.RENEW_EVERY < renewal.HEARTBEAT_TTL
 
 
-def test_a_redis_that_restarts_empty_gets_the_lock_again(alive: KeepAlive, redis_server: Redis) -> None:
+def test_a_redis_that_restarts_empty_gets_the_lock_again(alive: LeaseRenewer, redis_server: Redis) -> None:
     redis_server.restart()
     with redis_server.client() as client:
         wait_for(lambda: client.get("clean") == b"a/dag/run")
     alive.check()
 
 
-def test_an_error_that_no_one_thought_of_counts_as_lost(alive: KeepAlive, monkeypatch) -> None:
+def test_an_error_that_no_one_thought_of_counts_as_lost(alive: LeaseRenewer, monkeypatch) -> None:
     def fail(*_, **__):
         raise RuntimeError("no one thought of this")
 
@@ -135,7 +137,7 @@ def test_an_error_that_no_one_thought_of_counts_as_lost(alive: KeepAlive, monkey
 
 
 def test_redis_out_of_reach_for_less_than_the_lease_is_survived(
-    alive: KeepAlive, redis_server: Redis
+    alive: LeaseRenewer, redis_server: Redis
 ) -> None:
     redis_server.pause()
     wait_for(lambda: alive._last_error is not None)
@@ -145,7 +147,7 @@ def test_redis_out_of_reach_for_less_than_the_lease_is_survived(
     alive.check()
 
 
-def test_redis_out_of_reach_for_longer_is_a_redis_error(alive: KeepAlive, redis_server: Redis) -> None:
+def test_redis_out_of_reach_for_longer_is_a_redis_error(alive: LeaseRenewer, redis_server: Redis) -> None:
     redis_server.pause()
     try:
         error = wait_for_error(alive)
@@ -160,10 +162,10 @@ def test_redis_out_of_reach_for_longer_is_a_redis_error(alive: KeepAlive, redis_
 def test_a_question_is_asked_again_while_redis_blinks(
     redis_client: Client, redis_server: Redis, monkeypatch, question: str
 ) -> None:
-    monkeypatch.setattr(keepalive, "ASK_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(renewal, "ASK_AGAIN_AFTER", 0.01)
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
     redis_server.pause()
     try:
         assert not getattr(alive, question)(redis_server.resume)
@@ -180,7 +182,7 @@ def test_a_question_is_not_asked_for_longer_than_the_lease_or_than_it_is_wanted(
 
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
     redis_server.pause()
     try:
         with pytest.raises(JobError):
@@ -195,11 +197,11 @@ def work(port: int, password: str, folder: Path, stops_itself: bool, ttl: float,
     """A task's process: it holds the lease and writes down what happens to it."""
     import redis
 
-    keepalive.BEAT, keepalive.BUSY_TTL, keepalive.KILL_AFTER = 0.05, 0.5, kill_after
+    renewal.RENEW_EVERY, renewal.HEARTBEAT_TTL, renewal.KILL_AFTER = 0.05, 0.5, kill_after
     lease = Lease(redis.Redis(port=port, password=password, socket_timeout=0.1), "clean", "a", ttl=ttl)
     signal.signal(signal.SIGTERM, lambda *_: (folder / "sigterm").write_text(str(lease.remaining)))
     assert lease.acquire()
-    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=stops_itself)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=stops_itself)
     alive.start()
     (folder / "working").touch()
     while True:
@@ -253,11 +255,11 @@ def test_a_mark_counts_from_before_the_question_and_not_to_its_last_millisecond(
     clock = iter([100.0])
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
     with monkeypatch.context() as patch:
-        patch.setattr(keepalive, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        patch.setattr(renewal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
         alive.beat()
-    assert alive._marked_until <= 100 + keepalive.BUSY_TTL - 0.002
+    assert alive._marked_until <= 100 + renewal.HEARTBEAT_TTL - 0.002
 
 
 @pytest.mark.parametrize("meanwhile", ["its lock is freed", "a retry begins"])
@@ -265,10 +267,12 @@ def test_a_job_that_was_stopped_past_its_mark_asks_first(
     redis_client: Client, redis_server: Redis, monkeypatch, meanwhile: str
 ) -> None:
     """The lease lasts still, but release and retries wait only for marks that are fresh."""
-    monkeypatch.setattr(keepalive, "BUSY_TTL", 0.2)
+    monkeypatch.setattr(renewal, "HEARTBEAT_TTL", 0.2)
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)  # not started: its thread stands still
+    alive = LeaseRenewer(
+        lease, "purge/-1", "try-1", stops_itself=True
+    )  # not started: its thread stands still
     alive.check()
     again = lease_on(redis_server)
     if meanwhile == "its lock is freed":
@@ -306,7 +310,7 @@ def test_any_other_task_ends_before_its_lease_when_redis_is_gone(
 def test_max_hold_ends_the_work(fast: None, redis_client: Client, redis_server: Redis) -> None:
     lease = Lease(redis_server.client(), "clean", "a/dag/run", ttl=60, max_hold=60)
     assert lease.acquire()
-    alive = KeepAlive(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
     alive.start()
     redis_client.hincrby("{clean}:info", "since", -60_000)  # as if it had begun a minute ago
     try:

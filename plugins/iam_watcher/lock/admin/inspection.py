@@ -1,17 +1,11 @@
-"""What a person does about locks: see them, and free one by force.
-
-A lock that is freed by force is first marked, so that its old holder stops at its next renewal (within
-2 s) and can't take it again for two leases. Who did it, when, to whom and why stays in Redis.
-"""
+"""Who holds which lock, and which locks were released by force. Changes nothing."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.errors import LockError
 from iam_watcher.lock import scripts
 from iam_watcher.lock.answers import unavailable
 from iam_watcher.lock.lease import Lease
@@ -57,7 +51,7 @@ def holders(clients: Sequence[Redis]) -> list[Holder]:
     listed = _answers(clients, pattern, lambda client: list(client.scan_iter(match=pattern, count=1000)))
     names = {name.decode() if isinstance(name, bytes) else name for found in listed for name in found}
     keys = sorted(name[1 : -len(suffix)] for name in names)
-    found = (_observer(clients, key).holder() for key in keys)
+    found = (observer(clients, key).holder() for key in keys)
     return [holder for holder in found if holder is not None]
 
 
@@ -67,7 +61,7 @@ def holder(clients: Sequence[Redis], key: str) -> Holder | None:
     Raises:
         LockUnavailable: see `Lease.holder`.
     """
-    return _observer(clients, key).holder()
+    return observer(clients, key).holder()
 
 
 def history(clients: Sequence[Redis], key: str) -> list[ForcedRelease]:
@@ -79,35 +73,6 @@ def history(clients: Sequence[Redis], key: str) -> list[ForcedRelease]:
     name = scripts.side_key(key, "history")
     records: list[Any] = max(_answers(clients, key, lambda client: client.lrange(name, 0, -1)), key=len)
     return [ForcedRelease(**json.loads(record)) for record in records]
-
-
-def force_release(clients: Sequence[Redis], key: str, *, by: str, reason: str) -> Holder:
-    """Free the lock `key`, whoever holds it, and write down who did that and why.
-
-    Args:
-        clients: of all servers of the lock.
-        key: its key.
-        by: who does it.
-        reason: why; not empty.
-
-    Returns:
-        Who held it.
-
-    Raises:
-        LockError: no one holds it, another took it in this moment, or `by` or `reason` is empty.
-        LockUnavailable: too many servers can't be reached.
-    """
-    if not by.strip() or not reason.strip():
-        raise LockError(f"by={by!r}, reason={reason!r}; expected who frees {key!r} and why")
-    lease = _observer(clients, key)
-    found = lease.holder()
-    if found is None:
-        raise LockError(f"{key!r} is held by no one; there is nothing to free")
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    record = ForcedRelease(at, by, reason, found.owner, found.deployment)
-    if not lease.revoke(found.owner, json.dumps(record.__dict__)):
-        raise LockError(f"{key!r} changed hands in this moment; look again: {lease.holder()}")
-    return found
 
 
 def _answers(clients: Sequence[Redis], key: str, ask: Callable[[Any], list[Any]]) -> list[list[Any]]:
@@ -126,5 +91,6 @@ def _answers(clients: Sequence[Redis], key: str, ask: Callable[[Any], list[Any]]
     return answers
 
 
-def _observer(clients: Sequence[Redis], key: str) -> Lease:
+def observer(clients: Sequence[Redis], key: str) -> Lease:
+    """Return the lock `key` as somebody sees it who does not own it."""
     return Lease(clients, key, OBSERVER, ttl=ANY_TTL)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from redis.retry import Retry
 
 TIMEOUT_SHARE = 10  # a hung server costs at most this part of the lease, so a renewal has several tries
-# Seconds. A beat, an answer that is lost and the next beat (2 + 1.5 + 2 s) must come before the mark of the
-# last good beat runs out (keepalive.BUSY_TTL, 6 s), or a release or a retry would pass a process that lives.
+# Seconds. A renewal, an answer that is lost and the next renewal (2 + 1.5 + 2 s) must come before the last
+# heartbeat is over (renewal.HEARTBEAT_TTL, 6 s), or a release or a retry would pass a process that lives.
 LONGEST_TIMEOUT = 1.5
 # The same for each of several servers, which are asked one after the other: two may hang.
 LONGEST_OF_SEVERAL = 1.0

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from iam_watcher.errors import LockBusy
-from iam_watcher.lock import ACQUIRE_TASK_ID, keepalive, trial_run
+from iam_watcher.lock import ACQUIRE_TASK_ID, current, renewal, trial_run
 from iam_watcher.lock.deployment import claim
 from iam_watcher.lock.grant import Grant
-from iam_watcher.lock.keepalive import KeepAlive
 from iam_watcher.lock.outcome import MAY_COME
-from iam_watcher.lock.sensor import refuse
+from iam_watcher.lock.refusal import refuse
+from iam_watcher.lock.renewal import LeaseRenewer
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,7 +48,7 @@ def begin(context: Context) -> None:
         LockError: the grant is of a version of iam-watcher that this one doesn't understand.
         LockUnavailable: Redis can't be asked.
     """
-    keepalive.stop()
+    current.stop()
     if trial_run.locks_are_off():
         return
     _die_with_parent()  # A supervisor that died before can't answer what comes next.
@@ -64,12 +64,12 @@ def begin(context: Context) -> None:
     lease = grant.lease(pause=_pause(task))
     again = ti.try_number > 1 or _resumes(ti) or trial_run.is_tasks_test()
     _take(lease, grant, member, nonce, again=again)
-    alive = KeepAlive(lease, member, nonce, stops_itself=getattr(task, "has_safe_points", False))
-    keepalive.begin(alive, grant)
-    _keep_while_deferred(task, alive, grant)
+    renewer = LeaseRenewer(lease, member, nonce, stops_itself=getattr(task, "has_safe_points", False))
+    current.start(renewer, grant)
+    _keep_while_deferred(task, renewer, grant)
 
     def end(context: Context) -> None:  # noqa: ARG001  a callback's signature
-        keepalive.stop()
+        current.stop()
         if trial_run.is_tasks_test():
             lease.release()
 
@@ -106,7 +106,7 @@ def _refuse(lease: Lease, grant: Grant, *, again: bool) -> None:
 
 def _enter(lease: Lease, member: str, nonce: str) -> None:
     deadline = time.monotonic() + PREDECESSOR_GONE_WITHIN
-    while not lease.enter(member, nonce, busy_ttl=keepalive.BUSY_TTL):
+    while not lease.enter(member, nonce, busy_ttl=renewal.HEARTBEAT_TTL):
         if time.monotonic() > deadline:
             raise AirflowException(
                 f"an earlier process of task {member} still works under lock {lease.key!r} "
@@ -125,15 +125,15 @@ def _resumes(ti: Any) -> bool:
     return bool(ti._ti_context_from_server and ti._ti_context_from_server.next_method)  # noqa: SLF001  no other door
 
 
-def _keep_while_deferred(task: Any, alive: KeepAlive, grant: Grant) -> None:
+def _keep_while_deferred(task: Any, renewer: LeaseRenewer, grant: Grant) -> None:
     """Have the triggerer renew the lease when the task goes there by its `defer`."""
 
     def defer(*, trigger: BaseTrigger, **arguments: Any) -> None:
         from iam_watcher.lock.deferred import LeaseKeepingTrigger
 
-        trigger = LeaseKeepingTrigger.around(trigger, grant, alive.member, alive.nonce)
-        alive.hand_over()
-        keepalive.forget()
+        trigger = LeaseKeepingTrigger.around(trigger, grant, renewer.member, renewer.nonce)
+        renewer.hand_over()
+        current.forget()
         type(task).defer(task, trigger=trigger, **arguments)
 
     task.defer = defer

@@ -1,0 +1,1 @@
+"""For people who look after locks: see who holds one, and release one by force."""
