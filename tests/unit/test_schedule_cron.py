@@ -170,7 +170,7 @@ def test_fractions_of_a_second_are_rounded_up_to_the_next_tick():
 def matches(schedule, wall: datetime) -> bool:
     """The definition, without any search."""
     weekday = wall.isoweekday() % 7
-    named = dict(zip(KINDS, schedule.fields, strict=True))
+    named = dict(zip(KINDS, schedule.fields.in_order(), strict=True))
     *rest, day, month, week = named.values()
     clock = (wall.second, wall.minute, wall.hour)
     if not all(field.mask >> number & 1 for field, number in zip(rest, clock, strict=True)):

@@ -13,7 +13,7 @@ from iam_watcher.schedule.fields import KINDS
 
 def field(spec: str, name: str) -> set[int]:
     schedule = parse(spec)
-    mask = getattr(schedule, name).mask
+    mask = getattr(schedule.fields, name).mask
     return {number for number in range(64) if mask >> number & 1}
 
 

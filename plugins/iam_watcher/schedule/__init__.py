@@ -21,11 +21,11 @@ from __future__ import annotations
 import re
 
 from iam_watcher.errors import InvalidSpec
-from iam_watcher.schedule.base import Kind, Schedule
 from iam_watcher.schedule.cron import Cron, Dst
 from iam_watcher.schedule.duration import BadDuration, parse_duration
-from iam_watcher.schedule.fields import KINDS, BadField
+from iam_watcher.schedule.fields import KINDS, BadField, CronFields
 from iam_watcher.schedule.fixed import After, At, Every
+from iam_watcher.schedule.schedule import Kind, Schedule
 from iam_watcher.schedule.words import describe
 from iam_watcher.schedule.zone import zone
 
@@ -122,5 +122,4 @@ def _cron(spec: str, text: str, timezone: str, dst: Dst) -> Cron:
             fields.append(kind.parse(field, vixie=dst == "vixie"))
         except BadField as bad:
             raise InvalidSpec(spec, field=kind.name, part=bad.part, expected=bad.expected) from None
-    second, minute, hour, day, month, weekday = fields
-    return Cron(second, minute, hour, day, month, weekday, timezone, dst)
+    return Cron(CronFields(*fields), timezone, dst)

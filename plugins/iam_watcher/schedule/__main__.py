@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from iam_watcher.schedule import Cron, InvalidSpec, Schedule, describe, parse
-from iam_watcher.schedule.base import seconds
+from iam_watcher.schedule.schedule import seconds
 from iam_watcher.schedule.zone import Span, zone
 
 if TYPE_CHECKING:

@@ -152,6 +152,42 @@ def _integer(text: str) -> int | None:
     return int(match[1]) if match else None
 
 
+@dataclass(frozen=True)
+class CronFields:
+    """The six fields of a cron spec."""
+
+    second: Field
+    minute: Field
+    hour: Field
+    day_of_month: Field
+    month: Field
+    day_of_week: Field
+
+    @property
+    def is_every_day(self) -> bool:
+        """Whether both day fields name every day."""
+        return self.day_of_month.mask == DAY_OF_MONTH.full and self.day_of_week.mask == DAY_OF_WEEK.full
+
+    def matches_day(self, day: int, weekday: int) -> bool:
+        """Return whether the day fields match a day of the month that is that day of the week.
+
+        Both fields must match if one of them is a star. Otherwise one is enough.
+
+        Args:
+            day: of the month, from 1.
+            weekday: Sunday is 0.
+        """
+        in_month = self.day_of_month.mask >> day & 1
+        in_week = self.day_of_week.mask >> weekday & 1
+        if self.day_of_month.star or self.day_of_week.star:
+            return bool(in_month and in_week)
+        return bool(in_month or in_week)
+
+    def in_order(self) -> tuple[Field, ...]:
+        """Return the fields as `KINDS` has them: seconds first."""
+        return (self.second, self.minute, self.hour, self.day_of_month, self.month, self.day_of_week)
+
+
 SECOND = FieldKind("second", 0, 59)
 MINUTE = FieldKind("minute", 0, 59)
 HOUR = FieldKind("hour", 0, 23)

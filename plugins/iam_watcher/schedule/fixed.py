@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from iam_watcher.errors import InvalidSpec
-from iam_watcher.schedule.base import Kind, Schedule, seconds, utc
 from iam_watcher.schedule.duration import format_duration
+from iam_watcher.schedule.schedule import Kind, Schedule, seconds, utc
 from iam_watcher.schedule.zone import FIRST, LAST
 
 _RFC3339 = re.compile(

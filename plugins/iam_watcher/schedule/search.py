@@ -17,7 +17,7 @@ from iam_watcher.schedule.fields import MONTH
 from iam_watcher.schedule.zone import DAY
 
 if TYPE_CHECKING:
-    from iam_watcher.schedule.cron import Cron
+    from iam_watcher.schedule.fields import CronFields
     from iam_watcher.schedule.zone import Zone
 
 _HOUR = 3_600
@@ -35,10 +35,10 @@ class Search:
     took it into the next larger unit, whose fields have to be looked at again.
     """
 
-    __slots__ = ("_added", "_instant", "_schedule", "_span", "_steady", "_zone")
+    __slots__ = ("_added", "_fields", "_instant", "_span", "_steady", "_zone")
 
-    def __init__(self, schedule: Cron, zone: Zone) -> None:
-        self._schedule = schedule
+    def __init__(self, fields: CronFields, zone: Zone) -> None:
+        self._fields = fields
         self._zone = zone
 
     def run(self, start: int) -> int | None:
@@ -79,7 +79,7 @@ class Search:
         self._instant = instant if instant > self._instant else self._instant + DAY
 
     def _month(self) -> bool:
-        months = self._schedule.month.mask
+        months = self._fields.month.mask
         if months == MONTH.full:
             return False
         wall = self._wall()
@@ -105,9 +105,9 @@ class Search:
                 return False
 
     def _day(self) -> bool:
-        if self._schedule.is_every_day:
+        if self._fields.is_every_day:
             return False
-        matches = self._schedule.matches_day
+        matches = self._fields.matches_day
         ordinal = self._wall() // DAY + _EPOCH_ORDINAL
         if matches(date.fromordinal(ordinal).day, ordinal % 7):
             return False
@@ -140,12 +140,12 @@ class Search:
         today = date.fromordinal(ordinal)
         rest = _first_of_next_month(today).toordinal() - ordinal
         for days in range(1, rest):
-            if self._schedule.matches_day(today.day + days, (ordinal + days) % 7):
+            if self._fields.matches_day(today.day + days, (ordinal + days) % 7):
                 return days
         return rest
 
     def _hour(self) -> bool:
-        hours = self._schedule.hour.mask
+        hours = self._fields.hour.mask
         wall = self._wall()
         if hours >> wall % DAY // _HOUR & 1:
             return False
@@ -163,7 +163,7 @@ class Search:
                 return False
 
     def _minute(self) -> bool:
-        minutes = self._schedule.minute.mask
+        minutes = self._fields.minute.mask
         minute = self._wall() % _HOUR // _MINUTE
         if minutes >> minute & 1:
             return False
@@ -179,7 +179,7 @@ class Search:
                 return False
 
     def _second(self) -> bool:
-        matching = self._schedule.second.mask
+        matching = self._fields.second.mask
         second = self._wall() % _MINUTE
         if matching >> second & 1:
             return False

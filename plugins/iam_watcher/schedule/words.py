@@ -19,7 +19,7 @@ from iam_watcher.schedule.fields import (
 from iam_watcher.schedule.fixed import After, At, Every
 
 if TYPE_CHECKING:
-    from iam_watcher.schedule.base import Schedule
+    from iam_watcher.schedule.schedule import Schedule
 
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _MONTHS = (
@@ -57,8 +57,10 @@ def _duration(seconds: int) -> str:
 def _cron(cron: Cron) -> str:
     times, frequent = _times(cron)
     days = _days(cron)
-    months = "" if _is_full(cron.month, MONTH) else f"in {_and(_names(cron.month, MONTH, _MONTHS))}"
-    if frequent and not days and not months and _is_full(cron.hour, HOUR):
+    months = (
+        "" if _is_full(cron.fields.month, MONTH) else f"in {_and(_names(cron.fields.month, MONTH, _MONTHS))}"
+    )
+    if frequent and not days and not months and _is_full(cron.fields.hour, HOUR):
         return times
     parts = [times, days, months] if frequent else [days or "every day", months, times]
     return f"{' '.join(part for part in parts if part)} {cron.timezone}"
@@ -68,21 +70,25 @@ def _times(cron: Cron) -> tuple[str, bool]:
     """Return the times of day, and whether they are a rhythm rather than a few points."""
     seconds, minutes, hours = (
         kind.numbers(field)
-        for field, kind in ((cron.second, SECOND), (cron.minute, MINUTE), (cron.hour, HOUR))
+        for field, kind in (
+            (cron.fields.second, SECOND),
+            (cron.fields.minute, MINUTE),
+            (cron.fields.hour, HOUR),
+        )
     )
     if len(seconds) * len(minutes) * len(hours) <= _LISTED_TIMES:
         clocks = sorted(f"{h:02}:{m:02}:{s:02}" for h, m, s in product(hours, minutes, seconds))
         return f"at {_and(clocks)}", False
-    during = "" if _is_full(cron.hour, HOUR) else f" in {_counted('hour', cron.hour, HOUR)}"
-    if _is_full(cron.minute, MINUTE) and (rhythm := _rhythm(seconds, 60, "second")):
+    during = "" if _is_full(cron.fields.hour, HOUR) else f" in {_counted('hour', cron.fields.hour, HOUR)}"
+    if _is_full(cron.fields.minute, MINUTE) and (rhythm := _rhythm(seconds, 60, "second")):
         return f"every {rhythm}{during}", True
     if seconds == [0] and (rhythm := _rhythm(minutes, 60, "minute")):
         return f"every {rhythm}{during}", True
     if seconds == [0] and minutes == [0] and (rhythm := _rhythm(hours, 24, "hour")):
         return f"every {rhythm}", True
-    second = "" if seconds == [0] else f"{_counted('second', cron.second, SECOND)} of "
-    minute = _counted("minute", cron.minute, MINUTE)
-    hour = "every hour" if _is_full(cron.hour, HOUR) else _counted("hour", cron.hour, HOUR)
+    second = "" if seconds == [0] else f"{_counted('second', cron.fields.second, SECOND)} of "
+    minute = _counted("minute", cron.fields.minute, MINUTE)
+    hour = "every hour" if _is_full(cron.fields.hour, HOUR) else _counted("hour", cron.fields.hour, HOUR)
     return f"at {second}{minute} of {hour}", True
 
 
@@ -95,11 +101,11 @@ def _rhythm(numbers: list[int], size: int, unit: str) -> str:
 
 
 def _days(cron: Cron) -> str:
-    in_month = f"on {_counted('day', cron.day_of_month, DAY_OF_MONTH)} of the month"
-    in_week = f"on {_and(_names(cron.day_of_week, DAY_OF_WEEK, _WEEKDAYS))}"
-    either = not (cron.day_of_month.star or cron.day_of_week.star)
-    every_month_day = _is_full(cron.day_of_month, DAY_OF_MONTH)
-    every_week_day = _is_full(cron.day_of_week, DAY_OF_WEEK)
+    in_month = f"on {_counted('day', cron.fields.day_of_month, DAY_OF_MONTH)} of the month"
+    in_week = f"on {_and(_names(cron.fields.day_of_week, DAY_OF_WEEK, _WEEKDAYS))}"
+    either = not (cron.fields.day_of_month.star or cron.fields.day_of_week.star)
+    every_month_day = _is_full(cron.fields.day_of_month, DAY_OF_MONTH)
+    every_week_day = _is_full(cron.fields.day_of_week, DAY_OF_WEEK)
     if either:
         return "" if every_month_day or every_week_day else f"{in_month} or {in_week}"
     return " and ".join(

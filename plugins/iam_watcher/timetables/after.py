@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.timetables.base import LastRun, ScheduleTimetable
+from iam_watcher.timetables.schedule_timetable import LastRun, ScheduleTimetable
 
 if TYPE_CHECKING:
     from airflow.timetables.base import DagRunInfo, TimeRestriction

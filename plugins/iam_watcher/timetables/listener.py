@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from airflow.listeners import hookimpl
 
-from iam_watcher.timetables.base import ScheduleTimetable
+from iam_watcher.timetables.schedule_timetable import ScheduleTimetable
 
 if TYPE_CHECKING:
     from airflow.models.dag import DagModel

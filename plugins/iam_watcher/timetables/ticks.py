@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.timetables.base import TimeRestriction
 
 from iam_watcher.errors import TickDropped
-from iam_watcher.timetables.base import LastRun, ScheduleTimetable
 from iam_watcher.timetables.history import History
 from iam_watcher.timetables.next_tick import store_at_commit
+from iam_watcher.timetables.schedule_timetable import LastRun, ScheduleTimetable
 
 if TYPE_CHECKING:
     from airflow.models.dag import DagModel
