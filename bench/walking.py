@@ -12,7 +12,7 @@ from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now, set_up
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.walk.tally import tally
+from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.walk import Walk
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ def walk(server: MariaDB, job: TableJobOperator) -> float:
         now = read_now(connection)
         plan = job.plan(read_table(db, job.table), now)
         if plan.max_share is not None and plan.max_share < 1:
-            tally(db, plan.rows, also={"eligible": plan.eligible}, age=plan.age, pace=pace)
+            count_rows(db, plan.change, also={"eligible": plan.eligible}, age=plan.age, pace=pace)
         location = job.archive_location()
         if location is None:
-            Walk(db, plan.rows, pace=pace, index=plan.index).write()
+            Walk(db, plan.change, pace=pace, index=plan.index).write()
         else:
             archive = Archive(Folder(location), {"now": now.isoformat(), **job.archive_facts(plan)})
-            Walk(db, plan.rows, pace=pace, recorder=job.recorder(db, plan, archive)).write()
+            Walk(db, plan.change, pace=pace, recorder=job.recorder(db, plan, archive)).write()
             archive.close()
         return db.longest
 

@@ -198,7 +198,7 @@ def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
         found = db.read("SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%'")
         return sum(int(count) for name, count in found if name != "Handler_read_rnd_next")
 
-    with job.holding(db, "t") as hold:
+    with job.throttling(db, "t") as throttler:
         before = reads()
-        job.check(db, plan, now, hold)
+        job.check(db, plan, now, throttler)
     assert reads() - before <= 2 * 500 + 2 * 100 + 20

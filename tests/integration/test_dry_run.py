@@ -37,7 +37,7 @@ def listed(report):
 
 
 def test_the_examples_have_names_and_the_list_has_everybody(iam, perform, location, monkeypatch):
-    monkeypatch.setattr("iam_watcher.walk.tally.ChunkSize", lambda _: ChunkSize(1e-9, 1, 7))
+    monkeypatch.setattr("iam_watcher.walk.count.ChunkSize", lambda _: ChunkSize(1e-9, 1, 7))
     monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 7)
     monkeypatch.setattr(dry_run, "PART_ROWS", 10)
     users = [f"inactive-{number} é" for number in range(40)]

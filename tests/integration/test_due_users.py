@@ -15,7 +15,7 @@ from iam_watcher.accounts import due_users
 from iam_watcher.accounts.due_users import Band, bands
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now, set_up
-from iam_watcher.database.throttle import Hold
+from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.walk.key_order import KeyOrder
@@ -263,11 +263,11 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
         plan = job.plan(read_table(db, "user"), now)
         search = due_users.Search(
             db,
-            plan.rows,
+            plan.change,
             can_be_disabled=job._users(plan.cut_off, now).can_be_disabled,
             max_inactive=180 * DAY,
             pace=PACES["polite"],
-            hold=Hold(db, "user", lambda: asked.append("why"), patience=1),
+            throttler=Throttler(db, "user", lambda: asked.append("why"), patience=1),
         )
         found = search.users(bands(plan.cut_off, (14, 3, 30), {}))
     assert {one["name"]: one["days"] for one in found} == {

@@ -23,7 +23,7 @@ from iam_watcher.walk import progress as walked
 from iam_watcher.walk import walk
 from iam_watcher.walk.pace import ChunkSize
 from iam_watcher.walk.progress import ProgressReporter
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 from tests.integration.test_force_release import command
@@ -142,7 +142,7 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     monkeypatch.setattr(walked, "FIRST", 0.0)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
     told = []
-    rows = Rows("`t`", "`id`", "TRUE")
+    rows = RowChange("`t`", "`id`", "TRUE")
     Walk(Transactions(session), rows, after=90, reporter=ProgressReporter("t", told.append)).write()
     first, last = told
     assert (first.changed, first.share, last.changed, last.share) == (5, 0.95, 10, 1.0)

@@ -311,13 +311,13 @@ def test_the_server_is_waited_for(iam, perform, location):
 def test_the_job_rests_as_its_pace_says(iam, perform, location, monkeypatch):
     user(iam, "inactive")
     report = perform(disable(location))
-    naps, nap = [], Transactions.nap
+    sleeps, sleep = [], Transactions.sleep
 
     def noted(db, seconds):
-        naps.append(seconds)
-        nap(db, 0)
+        sleeps.append(seconds)
+        sleep(db, 0)
 
-    monkeypatch.setattr(Transactions, "nap", noted)
+    monkeypatch.setattr(Transactions, "sleep", noted)
     perform(enable(location, report["archive"], pace="polite"))
-    assert len(naps) == 1
-    assert naps[0] > 0
+    assert len(sleeps) == 1
+    assert sleeps[0] > 0

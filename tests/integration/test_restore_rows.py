@@ -416,22 +416,22 @@ def test_rows_whose_commit_got_no_answer_are_unconfirmed(iam, perform, location,
 def test_a_polite_restore_rests_after_each_transaction(iam, perform, location, monkeypatch):
     fill(iam, 500)
     url = perform(purge(location))["archive"]
-    naps = []
-    monkeypatch.setattr(Transactions, "nap", lambda _, seconds: naps.append(seconds))
+    sleeps = []
+    monkeypatch.setattr(Transactions, "sleep", lambda _, seconds: sleeps.append(seconds))
     perform(restore(location, url))
-    assert set(naps) == {0}
-    naps.clear()
+    assert set(sleeps) == {0}
+    sleeps.clear()
     iam.run("DELETE FROM policy_audit")
     perform(restore(location, url, pace="polite"))
-    assert len(naps) > 1
-    assert min(naps) > 0
+    assert len(sleeps) > 1
+    assert min(sleeps) > 0
 
 
 def test_a_restore_is_held_back(iam, perform, location):
     fill(iam, 10)
     url = perform(purge(location))["archive"]
     throttle = Throttle(max_threads_running=0, patience=timedelta(milliseconds=1))
-    with pytest.raises(WalkError, match=r"policy_audit was held back .* more than 0"):
+    with pytest.raises(WalkError, match=r"policy_audit was throttled .* more than 0"):
         perform(restore(location, url, throttle=throttle))
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
     assert perform(restore(location, url, throttle=Throttle(max_threads_running=10_000)))["restored"] == 10
@@ -454,8 +454,8 @@ def across(key):
 @pytest.mark.parametrize("up", [older, newer, across])
 def test_rows_that_refer_to_each_other_come_back_in_one_run(scratch, perform, location, monkeypatch, up):
     in_tens = partial(ChunkSize, rows=10)
-    for module in ("walk", "restore_rows"):
-        monkeypatch.setattr(f"iam_watcher.jobs.{module}.ChunkSize", lambda _: in_tens(1e-9))
+    for module in ("walk.walk", "jobs.restore_rows"):
+        monkeypatch.setattr(f"iam_watcher.{module}.ChunkSize", lambda _: in_tens(1e-9))
     scratch.run(
         "CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, up int NULL,"
         " FOREIGN KEY (up) REFERENCES t (id))"

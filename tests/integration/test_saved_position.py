@@ -238,14 +238,14 @@ def test_a_run_without_limits_begins_at_the_first_row_and_leaves_no_position(tab
 
 def test_the_count_for_the_safety_limit_does_not_use_up_the_time_limit(table, run_dag, monkeypatch):
     """Or each run would count everything and change nothing."""
-    budget, count = timedelta(minutes=5), TableRun._tally
+    budget, count = timedelta(minutes=5), TableRun._count
 
     def count_for_ten_minutes(run, *arguments):
         count(run, *arguments)
         clock = time.monotonic
         monkeypatch.setattr("iam_watcher.walk.walk.time.monotonic", lambda: clock() + 600)
 
-    monkeypatch.setattr(TableRun, "_tally", count_for_ten_minutes)
+    monkeypatch.setattr(TableRun, "_count", count_for_ten_minutes)
     table.run("INSERT INTO t VALUES (1001, UTC_TIMESTAMP())")
     done = report(run_dag(purging(time_budget=budget, max_share=0.9999)))
     assert (done["changed"], done["stopped"]) == (1000, None)

@@ -7,7 +7,7 @@ import pytest
 
 from dev.servers import chosen_database
 from iam_watcher.database.session import set_up
-from iam_watcher.database.throttle import Predicate, Throttle
+from iam_watcher.database.throttle import Throttle, ThrottleCheck
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import JobArgumentError, WalkError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -25,7 +25,7 @@ def why(session):
             set_up(connection)
             return connection
 
-        connections.append(Predicate(throttle, Transactions(session), connect))
+        connections.append(ThrottleCheck(throttle, Transactions(session), connect))
         return connections[-1]()
 
     yield why

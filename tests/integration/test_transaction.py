@@ -11,11 +11,11 @@ from iam_watcher.database import transactions as transaction
 from iam_watcher.database.transactions import LONGEST_WAIT, TRIES, Transactions
 from iam_watcher.errors import TableError, WalkError
 from iam_watcher.walk.pace import Pace
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 
-OLD = Rows("`t`", "`id`", "`age` < 100")
+OLD = RowChange("`t`", "`id`", "`age` < 100")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def table(scratch):
 def waits(monkeypatch):
     """How long it was waited; none of it really is."""
     seconds = []
-    monkeypatch.setattr(Transactions, "nap", lambda _, wait: seconds.append(wait))
+    monkeypatch.setattr(Transactions, "sleep", lambda _, wait: seconds.append(wait))
     return seconds
 
 
@@ -44,7 +44,7 @@ class Recording:
     def lock(self, keys):
         return list(keys)
 
-    def keep(self, keys):
+    def record(self, keys):
         self.kept += keys
 
 
@@ -136,14 +136,14 @@ def test_a_silent_session_is_kept_alive_while_it_waits(mariadb, scratch, monkeyp
     """A connection that is lost meanwhile is the next transaction's business."""
     session = mariadb.connect("scratch")
     monkeypatch.setattr(transaction, "PING_EVERY", 0.0)
-    monkeypatch.setattr(transaction, "LONGEST_NAP", 0.01)
+    monkeypatch.setattr(transaction, "LONGEST_SLEEP", 0.01)
     db, pings = Transactions(session), []
     read = db.read
     monkeypatch.setattr(db, "read", lambda query: pings.append(query) or read(query))
-    db.nap(0.05)
+    db.sleep(0.05)
     assert set(pings) == {transaction.PING}
     scratch.run(f"KILL {session.thread_id()}")
     with pytest.raises(MySQLdb.OperationalError):
         read(transaction.PING)
-    db.nap(0.02)
+    db.sleep(0.02)
     db.close()

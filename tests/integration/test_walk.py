@@ -13,12 +13,12 @@ from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import TableError, WalkError
 from iam_watcher.walk import progress
+from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.pace import ChunkSize, Limits, Pace
-from iam_watcher.walk.rows import Rows
-from iam_watcher.walk.tally import tally
+from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 
-OLD = Rows(
+OLD = RowChange(
     table="`t`",
     key="`id`",
     predicate="`age` < %(cut_off)s AND `age` > 0",
@@ -62,9 +62,9 @@ def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, se
     zero = sum(age == 0 for age in rows.values())
     none = sum(age is None for age in rows.values())
 
-    monkeypatch.setattr("iam_watcher.walk.tally.ChunkSize", lambda _: ChunkSize(1e-9, *size))
+    monkeypatch.setattr("iam_watcher.walk.count.ChunkSize", lambda _: ChunkSize(1e-9, *size))
     found = []
-    counted = tally(
+    counted = count_rows(
         Transactions(session), OLD, also={"all": "TRUE"}, age="`age`", each=found.extend, most=most
     )
     assert (counted.examined, counted.matched, counted.also["all"]) == (len(rows), len(matching), len(rows))
@@ -82,7 +82,7 @@ def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, se
 
 def test_an_update_writes_the_matching_rows_only(table, session):
     fill(table, [(1, 50), (2, 150), (3, 50)])
-    rows = Rows("`t`", "`id`", "`age` < 100 AND `note` = 0", "`note` = 1")
+    rows = RowChange("`t`", "`id`", "`age` < 100 AND `note` = 0", "`note` = 1")
     assert deletion(session, rows).write().changed == 2
     assert table.rows("SELECT id, age, note FROM t ORDER BY id") == [(1, 50, 1), (2, 150, 0), (3, 50, 1)]
 
@@ -114,13 +114,13 @@ def test_a_row_that_changed_after_the_probe_is_left_alone(table, session, keys):
 def chunks(monkeypatch):
     """What each chunk was to write: how many rows, and whether by a list of their keys."""
     found = []
-    write = Walk._write_found
+    write = Walk._write_chunk
 
     def noted(walk, chunk, until):
         found.append((chunk.matched, chunk.keys is not None))
         return write(walk, chunk, until)
 
-    monkeypatch.setattr(Walk, "_write_found", noted)
+    monkeypatch.setattr(Walk, "_write_chunk", noted)
     monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 10)
     return found
 
@@ -196,14 +196,14 @@ def test_no_transaction_is_open_at_a_safe_point(table, session, monkeypatch):
     monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 10)
     fill(table, [(key, 50 if key <= 50 else 150) for key in range(1, 101)])
     deletion(session, safe_point=safe_point, limit=10, span=10).write()
-    tally(Transactions(session, safe_point), OLD)
+    count_rows(Transactions(session, safe_point), OLD)
     assert len(seen) > 4
     assert set(seen) == {0}
 
 
 def test_a_count_is_a_short_transaction_for_each_span(table, session, monkeypatch):
     monkeypatch.setattr("iam_watcher.walk.pace.LEAST_SPAN", 10)
-    monkeypatch.setattr("iam_watcher.walk.tally.ChunkSize", lambda _: ChunkSize(1e-9, span=10))
+    monkeypatch.setattr("iam_watcher.walk.count.ChunkSize", lambda _: ChunkSize(1e-9, span=10))
     fill(table, [(key, 50 if key <= 50 else 150) for key in range(1, 101)])
     db = Transactions(session)
     read, commit, since_commit, longest = db.read, db.commit, [], []
@@ -219,7 +219,7 @@ def test_a_count_is_a_short_transaction_for_each_span(table, session, monkeypatc
 
     monkeypatch.setattr(db, "read", noted)
     monkeypatch.setattr(db, "commit", ended)
-    assert tally(db, OLD).matched == 50
+    assert count_rows(db, OLD).matched == 50
     assert (len(longest), since_commit) == (11, [])
     assert max(longest) <= 2
 
@@ -292,7 +292,7 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(table, session, 
     fill(table, [(1, 50)])
     with session.cursor() as cursor:
         cursor.execute("SET max_statement_time = 0.2")
-    slow = Rows("`t`", "`id`", "`age` < 100 AND SLEEP(5) = 0")
+    slow = RowChange("`t`", "`id`", "`age` < 100 AND SLEEP(5) = 0")
     began = time.monotonic()
     with pytest.raises(WalkError, match="1969"):
         deletion(session, slow).write()
@@ -303,7 +303,7 @@ def test_a_missing_right_is_a_table_error(iam, mariadb):
     iam.run("INSERT INTO user (id, name, nickname, password, email) VALUES (1, 'a', 'a', '', '')")
     with closing(mariadb.connect_as_watcher()) as connection:
         set_up(connection)
-        rows = Rows("`user`", "`id`", "TRUE")
+        rows = RowChange("`user`", "`id`", "TRUE")
         with pytest.raises(TableError, match=r"DELETE command denied.*grant the connection's account"):
             Walk(Transactions(connection), rows).write()
 
@@ -319,9 +319,9 @@ def test_progress_is_logged(table, session, monkeypatch, caplog):
 
 
 def test_duty_is_kept(table, session, monkeypatch):
-    naps = []
+    sleeps = []
     fill(table, [(1, 50)])
     job = deletion(session, pace=Pace(target=0.1, duty=0.25))
-    monkeypatch.setattr(job._db, "nap", naps.append)
+    monkeypatch.setattr(job._db, "sleep", sleeps.append)
     job.write()
-    assert naps[0] >= job.done.longest_chunk * 3
+    assert sleeps[0] >= job.done.longest_chunk * 3

@@ -11,10 +11,10 @@ from iam_watcher.database.transactions import Transactions
 from iam_watcher.walk import walk
 from iam_watcher.walk.index_order import AgeIndex
 from iam_watcher.walk.pace import ChunkSize, Limits, Pace
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 
-OLD = Rows("`t`", "`id`", "`age` < 100")
+OLD = RowChange("`t`", "`id`", "`age` < 100")
 LEISURE = Pace(target=1000, duty=1)
 
 

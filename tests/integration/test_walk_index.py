@@ -13,13 +13,13 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import index_order, walk
 from iam_watcher.walk.index_order import AgeIndex, IndexOrder
 from iam_watcher.walk.pace import ChunkSize
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 
 pytestmark = pytest.mark.every_server
 
-OLD = Rows(
+OLD = RowChange(
     table="`t`",
     key="`id`",
     predicate="`age` < %(cut_off)s AND `age` > 0",

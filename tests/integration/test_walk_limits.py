@@ -15,19 +15,19 @@ from dev.servers import chosen_database
 from iam_watcher.database import throttle
 from iam_watcher.database import transactions as transaction
 from iam_watcher.database.session import set_up
-from iam_watcher.database.throttle import Hold
+from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import WalkError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import pace, walk
 from iam_watcher.walk.index_order import AgeIndex
 from iam_watcher.walk.pace import ChunkSize, Limits
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
 from tests.integration.test_session import isolation
 
-OLD = Rows("`t`", "`id`", "`age` < 100")
+OLD = RowChange("`t`", "`id`", "`age` < 100")
 
 
 @pytest.fixture
@@ -95,14 +95,14 @@ def test_a_time_budget_ends_it_between_two_chunks(table, session, in_tens, monke
 
 def test_every_chunk_tells_how_far_it_came(table, session, in_tens):
     passed = []
-    Walk(Transactions(session), OLD, passed=lambda *come: passed.append(come)).write()
+    Walk(Transactions(session), OLD, on_chunk=lambda *come: passed.append(come)).write()
     assert passed == sorted(passed)
     assert passed[0] == (10, 10)
     assert passed[-1] == (100, 100)
 
 
 def held(db, why, patience=600.0):
-    return Walk(db, OLD, hold=Hold(db, "`t`", why, patience=patience))
+    return Walk(db, OLD, throttler=Throttler(db, "`t`", why, patience=patience))
 
 
 def test_a_throttle_is_obeyed_and_its_reason_told(table, session, monkeypatch, caplog):
@@ -124,7 +124,7 @@ def test_a_throttle_is_obeyed_and_its_reason_told(table, session, monkeypatch, c
 def test_a_throttle_that_never_lets_go_is_an_error(table, session, monkeypatch):
     monkeypatch.setattr(throttle, "EVERY", 0.01)
     job = held(Transactions(session), lambda: "too busy", patience=0.05)
-    with pytest.raises(WalkError, match="`t` was held back for 0 s: too busy"):
+    with pytest.raises(WalkError, match="`t` was throttled for 0 s: too busy"):
         job.write()
     assert count(table) == 100
 
@@ -146,8 +146,8 @@ def test_its_session_is_not_silent_while_it_is_held_back(table, session, monkeyp
 def test_a_time_budget_is_over_also_while_it_is_held_back(table, session, monkeypatch):
     monkeypatch.setattr(throttle, "EVERY", 0.01)
     db = Transactions(session)
-    hold = Hold(db, "`t`", lambda: "too busy", patience=600.0)
-    done = Walk(db, OLD, hold=hold, limits=Limits(seconds=0.1)).write()
+    throttler = Throttler(db, "`t`", lambda: "too busy", patience=600.0)
+    done = Walk(db, OLD, throttler=throttler, limits=Limits(seconds=0.1)).write()
     assert (done.stopped, done.changed) == ("time_budget", 0)
 
 
@@ -301,7 +301,7 @@ def long_rows(scratch, monkeypatch):
 def largest(monkeypatch):
     """The bytes of each chunk."""
     found = []
-    write = Walk._write_found
+    write = Walk._write_chunk
 
     def noted(walk, chunk, until):
         sizes = {key: 3000 if key > 50 else 10 for key in range(1, 101)}
@@ -309,7 +309,7 @@ def largest(monkeypatch):
         found.append(sum(sizes[key] for key in keys))
         return write(walk, chunk, until)
 
-    monkeypatch.setattr(Walk, "_write_found", noted)
+    monkeypatch.setattr(Walk, "_write_chunk", noted)
     return found
 
 

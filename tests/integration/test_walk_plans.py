@@ -11,12 +11,12 @@ from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import walk
 from iam_watcher.walk.pace import ChunkSize, Limits
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 
 pytestmark = pytest.mark.every_server
 
-OLD = Rows("`t`", "`id`", "`age` < '2020-01-01'")
+OLD = RowChange("`t`", "`id`", "`age` < '2020-01-01'")
 OLD_OF_A_STATE = replace(OLD, predicate=f"{OLD.predicate} AND `state` = 3")
 DISABLE = replace(OLD, assignments="`age` = '2021-01-01'")
 

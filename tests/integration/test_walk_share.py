@@ -8,9 +8,9 @@ from iam_watcher.database.transactions import Transactions
 from iam_watcher.walk import pace
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 
-ALL = Rows("`t`", "`id`", "TRUE", "DELETE FROM `t`")
+ALL = RowChange("`t`", "`id`", "TRUE", "DELETE FROM `t`")
 ROWS = 1000
 KEYS = {
     "dense": range(1, ROWS + 1),
@@ -35,8 +35,8 @@ def shares(session, monkeypatch, *, expected, after=None):
     order.begin()
     told, examined = [(0, order.share)], 0
     while not order.finished:
-        found = order.find(100, exact=True)
-        order.passed(found)
+        found = order.next_chunk(100, exact=True)
+        order.advance(found)
         examined += found.examined
         told.append((examined, order.share))
     return told

@@ -41,5 +41,5 @@ def test_it_tells_soon_after_the_beginning_and_then_from_time_to_time(monkeypatc
     reporter.begin(0.0)
     for second in range(25):
         clock[0] = 100.0 + second
-        reporter.tell(examined=second, changed=0, share=second / 100)
+        reporter.report(examined=second, changed=0, share=second / 100)
     assert told == [0.01, 0.11, 0.21]

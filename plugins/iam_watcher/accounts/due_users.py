@@ -20,14 +20,14 @@ from iam_watcher.log_lines import fact, get_logger
 from iam_watcher.task_variable import task_variable
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize, Limits
-from iam_watcher.walk.rows import Rows
+from iam_watcher.walk.row_change import RowChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from airflow.sdk import Context
 
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.run_report import Report
     from iam_watcher.walk.pace import Pace
@@ -108,16 +108,16 @@ class Search:
         can_be_disabled: the condition for users whom a run can disable some day.
         max_inactive: how long after the moment that they are counted from.
         pace: how hard to work.
-        hold: waits before each read for as long as it has to.
+        throttler: waits before each read for as long as it has to.
         time_limit: begin no read after that long; None for no limit.
     """
 
     db: Transactions
-    rows: Rows
+    rows: RowChange
     can_be_disabled: str
     max_inactive: timedelta
     pace: Pace
-    hold: Hold
+    throttler: Throttler
     time_limit: timedelta | None = None
 
     def users(self, bands: Sequence[Band]) -> list[dict[str, Any]] | None:
@@ -140,7 +140,7 @@ class Search:
             self.db.commit()
 
         def chunk() -> tuple[Any, Any]:
-            due_now = order.find(size.rows, exact=True)
+            due_now = order.next_chunk(size.rows, exact=True)
             details = self.db.read(_details(due, due_now.keys), due.values) if due_now.keys else ()
             self.db.commit()
             return due_now, details
@@ -149,7 +149,7 @@ class Search:
         began = time.monotonic()
         self.db.run(begin, what=what, before_retry=size.halve)
         while not order.finished:
-            self.hold.wait(at_most=limits.seconds_left(time.monotonic() - began))
+            self.throttler.wait(at_most=limits.seconds_left(time.monotonic() - began))
             if limits.reached(0, time.monotonic() - began):
                 return None
             chunk_began = time.monotonic()
@@ -164,8 +164,8 @@ class Search:
                     "due": (counted.replace(tzinfo=UTC) + self.max_inactive).isoformat(),
                     "days": days,
                 })  # fmt: skip
-            order.passed(due_now)
-            self.db.nap(self.pace.rest(time.monotonic() - chunk_began))
+            order.advance(due_now)
+            self.db.sleep(self.pace.rest(time.monotonic() - chunk_began))
         return sorted(found, key=lambda user: (user["days"], user["id"]))
 
 
@@ -210,7 +210,7 @@ def warn(
     warned.note(asked)
 
 
-def _rows(rows: Rows, bands: Sequence[Band], can_be_disabled: str) -> Rows | None:
+def _rows(rows: RowChange, bands: Sequence[Band], can_be_disabled: str) -> RowChange | None:
     """Return the users of these bands as rows of the table; None if no band can have one."""
     parts, values = [], dict(rows.values)
     for number, band in enumerate(bands):
@@ -221,10 +221,10 @@ def _rows(rows: Rows, bands: Sequence[Band], can_be_disabled: str) -> Rows | Non
     if not parts:
         return None
     predicate = f"({can_be_disabled}) AND ({' OR '.join(parts)})"
-    return Rows(table=rows.table, key=rows.key, predicate=predicate, values=values)
+    return RowChange(table=rows.table, key=rows.key, predicate=predicate, values=values)
 
 
-def _details(rows: Rows, keys: Sequence[int]) -> str:
+def _details(rows: RowChange, keys: Sequence[int]) -> str:
     return DETAILS.format(
         table=rows.table,
         key=rows.key,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Column
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.walk.rows import Rows
+    from iam_watcher.walk.row_change import RowChange
 
 logger = get_logger(__name__)
 
@@ -116,7 +116,7 @@ class DisabledUsers:
     def __init__(
         self,
         db: Transactions,
-        rows: Rows,
+        rows: RowChange,
         columns: Sequence[Column],
         archive: Archive | None,
         *,
@@ -147,7 +147,7 @@ class DisabledUsers:
             self._locked[key] = DisabledUser(key, name.decode(), logined, created, why, updated_at="")
         return sorted(self._locked)
 
-    def keep(self, keys: Sequence[int]) -> None:
+    def record(self, keys: Sequence[int]) -> None:
         """Expire the secrets of users who were disabled, and put all of it into the archive."""
         for key, updated, digits in self._ask(WRITTEN, keys):
             self._locked[key].updated_at, self._locked[key].checksum = updated.decode(), digits

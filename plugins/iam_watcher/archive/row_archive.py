@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Column, Table
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.walk.rows import Rows
+    from iam_watcher.walk.row_change import RowChange
 
     Row = tuple[Any, ...]
     Convert = Sequence[tuple[str, Callable[[bytes], Any] | None]]
@@ -98,7 +98,7 @@ class RowArchive:
     def __init__(  # noqa: PLR0917  row_archive makes them
         self,
         db: Transactions,
-        rows: Rows,
+        rows: RowChange,
         table: Table,
         columns: Sequence[Column],
         archive: Archive,
@@ -146,7 +146,7 @@ class RowArchive:
         self._packed = self._packer.submit(self._pack, [found[key] for key in keys])
         return keys
 
-    def keep(self, keys: Sequence[int]) -> None:
+    def record(self, keys: Sequence[int]) -> None:
         """Put rows that were locked into the archive."""
         packed = self._packed.result()
         if packed.rows != len(keys):
@@ -198,7 +198,7 @@ def _record(row: Row, convert: Convert) -> dict[str, Any]:
 
 
 def row_archive(
-    db: Transactions, rows: Rows, table: Table, columns: Sequence[Column], archive: Archive
+    db: Transactions, rows: RowChange, table: Table, columns: Sequence[Column], archive: Archive
 ) -> RowArchive:
     """Return what archives rows; for the arguments see `RowArchive`.
 

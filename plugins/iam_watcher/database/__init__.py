@@ -1,1 +1,1 @@
-"""A database as a job needs it: its session, transactions, catalogue, lock and load."""
+"""The database that a job works on: connection, session, catalogue, transactions, database lock, throttle."""

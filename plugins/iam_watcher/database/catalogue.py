@@ -1,4 +1,4 @@
-"""What the database's own catalogue says of a table: only names that stand there reach an SQL text."""
+"""Tables, columns and indexes as the server's catalogue has them. Only names from there get into SQL text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigin
 INTEGERS = frozenset(INTEGER_BITS)
 TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
 
-# The types whose values can be long. MySQL's JSON has a text that is made anew each time it is asked for.
+# The types whose values can be long. MySQL makes the text of a JSON value each time that it is read.
 LENGTHS = {
     **dict.fromkeys(("text", "mediumtext", "longtext", "blob", "mediumblob", "longblob"), "LENGTH({column})"),
     "json": "JSON_STORAGE_SIZE({column})",
@@ -158,7 +158,7 @@ class Table:
 
 
 def read_table(db: Transactions, name: str) -> Table:
-    """Look a table of the connection's database up.
+    """Return a table of the connection's database.
 
     Raises:
         TableError: it is not there, is no InnoDB table, or its primary key is not one integer column.

@@ -1,4 +1,4 @@
-"""A lock inside the database, held by the very session that writes: the last line of defence.
+"""The database lock: an advisory lock (GET_LOCK) of the session that writes.
 
 A lease in Redis is a promise about time, and a process can be stopped for longer than any lease. So a
 table job also takes GET_LOCK, which lives and dies with its session: whatever Redis says, a second writer

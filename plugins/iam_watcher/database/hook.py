@@ -1,4 +1,4 @@
-"""MySQL connections with time-outs, in one character set, and with errors that say where they lead to."""
+"""MySQL connections with time-outs and one character set; their errors name connection, account and host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IN_A_URI = (
 
 
 class JobMySqlHook(MySqlHook):
-    """The provider's hook, plus what a job can't do without.
+    """The provider's hook with time-outs, one character set and checks.
 
     A connection that is silent for too long counts as lost (error 2013): the provider sets no time-outs,
     so a silent server would hang a job. The character set is utf8mb4 whatever the connection's extras say.

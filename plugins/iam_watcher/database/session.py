@@ -29,8 +29,8 @@ NAMES = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci"
 
 # What only some servers know.
 MORE_SETTINGS = {
-    # A statement ends before the mark of a live worker (renewal.HEARTBEAT_TTL) does: the server finishes it
-    # also for a client that was killed. Seconds; MySQL knows a limit for SELECT only, in milliseconds.
+    # A statement ends before the heartbeat of a live worker (renewal.HEARTBEAT_TTL) does: the server finishes
+    # it also for a client that was killed. Seconds; MySQL knows a limit for SELECT only, in milliseconds.
     "max_statement_time": 5,
     "max_execution_time": 5000,
     "check_constraint_checks": 1,
@@ -99,6 +99,6 @@ def read_now(connection: Connection) -> datetime:
         raise ClockError(
             f"database {now.isoformat(timespec='seconds')}, worker {worker.isoformat(timespec='seconds')}; "
             f"expected at most {LARGEST_CLOCK_DIFFERENCE.total_seconds():.0f} s between them. "
-            "Nothing was written; set the wrong one right"
+            "No row was changed. Correct the clock that is wrong, then run again"
         )
     return now

@@ -1,7 +1,4 @@
-"""Holds a walk back while the database has other troubles: one predicate, asked about once a second.
-
-After the idea of gh-ost's throttlers: the walk asks "may I go on?" and is told why not.
-"""
+"""Throttles a walk while the server is busy: one check, made about once a second, as gh-ost does it."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 EVERY = 1.0  # seconds between two questions
-TELL_EVERY = 10.0  # seconds between two log lines while it waits
+LOG_EVERY = 10.0  # seconds between two log lines while it waits
 
 THREADS_RUNNING = "SHOW GLOBAL STATUS LIKE 'Threads_running'"
 REPLICA_STATUS = "SHOW REPLICA STATUS"
@@ -38,9 +35,9 @@ class Throttle:
         max_threads_running: of the server, ours included; None for no limit.
         replica_conn_ids: Airflow connections of replicas whose lag counts. Their accounts need the right
             REPLICA MONITOR (MySQL: REPLICATION CLIENT).
-        max_replica_lag: a replica that is further behind, is not replicating, or can't be asked holds the
-            walk back.
-        patience: the job fails, and is retried, if it was held back for that long at a stretch.
+        max_replica_lag: a walk waits while a replica is further behind, is not replicating, or can't be
+            asked.
+        patience: the job fails, and is retried, if it was throttled for that long without a break.
     """
 
     max_threads_running: int | None = None
@@ -65,8 +62,8 @@ class Throttle:
         arguments.duration("patience", self.patience)
 
 
-class Predicate:
-    """The answer to "why not go on?", or None; a context manager that closes the replicas' connections.
+class ThrottleCheck:
+    """Returns why a walk has to wait, or None. `close` closes the connections to replicas.
 
     Args:
         throttle: the limits.
@@ -129,14 +126,14 @@ class Predicate:
                 connection.close()
 
 
-class Hold:
-    """Waits while there is a reason to.
+class Throttler:
+    """Makes a walk wait while there is a reason to.
 
     Args:
         db: the transactions to wait between.
-        what: is held back, for messages.
+        what: is throttled, for messages.
         why: returns the reason to wait, or None; asked about once a second.
-        patience: seconds to wait at a stretch.
+        patience: seconds to wait without a break.
     """
 
     def __init__(
@@ -158,7 +155,7 @@ class Hold:
         Raises:
             WalkError: the patience is over.
         """
-        began = tell_at = time.monotonic()
+        began = log_at = time.monotonic()
         if began < self._ask_at:
             return
         while why := self._why():
@@ -167,10 +164,10 @@ class Hold:
             if at_most is not None and waited >= at_most:
                 return
             if waited > self._patience:
-                raise WalkError(f"{self._what} was held back for {waited:.0f} s: {why}")
-            if now >= tell_at:
-                tell_at = now + TELL_EVERY
+                raise WalkError(f"{self._what} was throttled for {waited:.0f} s: {why}")
+            if now >= log_at:
+                log_at = now + LOG_EVERY
                 logger.info("event=throttled table=%s waited=%.0f why=%r", self._what, waited, why)
             meanwhile()
-            self._db.nap(EVERY)
+            self._db.sleep(EVERY)
         self._ask_at = time.monotonic() + EVERY

@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 
 TRIES = 15  # with 0.2 s to 5 s between: about a minute, besides the time-outs themselves
 LONGEST_WAIT = 5.0  # seconds between two tries
-LONGEST_NAP = 0.5  # seconds between two looks at the safe point while it waits
+LONGEST_SLEEP = 0.5  # seconds between two calls of the safe point while it sleeps
 PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `database_lock`
 
 PING = "SELECT 1"
@@ -51,8 +51,8 @@ class Transactions:
     """Transactions on one connection, one after the other.
 
     Args:
-        connection: autocommit off, and the session as `jobs.session` sets it up.
-        safe_point: called before each transaction, while waiting and in each `nap`; what it raises goes to
+        connection: autocommit off, and the session as `database.session` sets it up.
+        safe_point: called before each transaction, while waiting and in each `sleep`; what it raises goes to
             the caller.
         committing: called before changes are committed. The caller has counted them at the next safe point.
         reconnect: returns a new connection for one that was lost, set up in the same way; without it a
@@ -143,19 +143,19 @@ class Transactions:
                 before_retry()
                 self.retries += 1
                 logger.warning("event=retry what=%r try=%d error=%r", what, tries, error)
-                self.nap(min(0.1 * 2**tries, LONGEST_WAIT))
+                self.sleep(min(0.1 * 2**tries, LONGEST_WAIT))
             except BaseException:
                 # What the caller does next, such as closing an archive, may take long: not under locks.
                 with suppress(self.error):
                     self._connection.rollback()
                 raise
 
-    def nap(self, seconds: float) -> None:
-        """Sleep, between two transactions; look at the safe point meanwhile, and keep the session alive."""
+    def sleep(self, seconds: float) -> None:
+        """Sleep between two transactions; call the safe point meanwhile, and keep the session alive."""
         end = time.monotonic() + seconds
         self._safe_point()
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, LONGEST_NAP))
+            time.sleep(min(left, LONGEST_SLEEP))
             self._safe_point()
             if time.monotonic() - self._spoke_at > PING_EVERY:
                 with suppress(self.error):  # A connection that is lost is the next transaction's business.

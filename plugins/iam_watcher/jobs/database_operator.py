@@ -13,7 +13,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher import arguments, run_conf
-from iam_watcher.database.throttle import Hold, Predicate, Throttle
+from iam_watcher.database.throttle import Throttle, ThrottleCheck, Throttler
 from iam_watcher.errors import (
     ArchiveDamaged,
     ClockError,
@@ -161,10 +161,10 @@ class DatabaseOperator(BaseOperator):
             yield connection, db
 
     @contextmanager
-    def holding(self, db: Transactions, table: str) -> Iterator[Hold]:
+    def throttling(self, db: Transactions, table: str) -> Iterator[Throttler]:
         """Connect to the replicas that the throttle names; yield what waits for the server."""
-        with closing(Predicate(self.throttle, db, connect_to_replica)) as why:
-            yield Hold(db, table, why, patience=self.throttle.patience.total_seconds())
+        with closing(ThrottleCheck(self.throttle, db, connect_to_replica)) as why:
+            yield Throttler(db, table, why, patience=self.throttle.patience.total_seconds())
 
     @property
     def paced(self) -> Pace:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from iam_watcher.accounts.undo_record import DisabledUsers
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Table
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.jobs.table_job.run_report import Report, Words
-    from iam_watcher.walk.rows import Recorder
+    from iam_watcher.walk.row_change import RowRecorder
 
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
 DISABLE = "`status` = 0"
@@ -136,7 +136,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         """Return the users to disable."""
         from iam_watcher.accounts.undo_record import EXPIRE_REHEARSAL
         from iam_watcher.jobs.table_job.plan import Plan, label
-        from iam_watcher.walk.rows import Rows
+        from iam_watcher.walk.row_change import RowChange
 
         for name, data_types in (
             ("status", INTEGERS),
@@ -158,7 +158,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             )
         cut_off = now - timedelta(days=self._days())
         users = self._users(cut_off, now)
-        rows = Rows(
+        rows = RowChange(
             table=table.quoted,
             key=table.key.quoted,
             predicate=users.inactive,
@@ -206,7 +206,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             "checksum_of": list(plan.table.columns),
         }
 
-    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder:
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder:
         """Return what writes the undo record or, by the user's own choice, logs the names.
 
         Raises:
@@ -222,7 +222,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             )
         self._recorder = DisabledUsers(
             db,
-            plan.rows,
+            plan.change,
             list(plan.table.columns.values()),
             archive,
             expire_secrets=self.on_disable == "expire_secrets",
@@ -230,29 +230,33 @@ class DisableInactiveUsersOperator(TableJobOperator):
         )
         return self._recorder
 
-    def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:  # noqa: ARG002  of the base
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:  # noqa: ARG002  of the base
         """Check that the server can compare users with the exempt names."""
         from iam_watcher.jobs.table_job import conditions
 
         conditions.rehearse(db, plan, "exempt_names")
 
-    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
+    def finish(
+        self, db: Transactions, plan: Plan, report: Report, context: Context, throttler: Throttler
+    ) -> None:
         """List who is due, and say what else was done."""
         if self._recorder is not None and self.on_disable == "expire_secrets":
             report.also["secrets_expired"] = sum(self._recorder.expired.values())
         if self.warn_days:
-            self._warn(db, plan, report, context, hold)
+            self._warn(db, plan, report, context, throttler)
 
-    def _warn(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
+    def _warn(
+        self, db: Transactions, plan: Plan, report: Report, context: Context, throttler: Throttler
+    ) -> None:
         from iam_watcher.accounts.due_users import Search, warn
 
         search = Search(
             db,
-            plan.rows,
+            plan.change,
             self._users(plan.cut_off, datetime.fromisoformat(report.now)).can_be_disabled,
             timedelta(days=self._days()),
             self.paced,
-            hold,
+            throttler,
             self.time_budget,
         )
         warn(

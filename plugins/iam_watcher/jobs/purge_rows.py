@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Table
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.conditions import Condition
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.jobs.table_job.run_report import Words
-    from iam_watcher.walk.rows import Recorder
+    from iam_watcher.walk.row_change import RowRecorder
 
 
 REDACTED = ("secretKey", "password")
@@ -145,7 +145,7 @@ class PurgeRowsOperator(TableJobOperator):
         from iam_watcher.archive.row_archive import kept_columns
         from iam_watcher.jobs.table_job.plan import Plan, label
         from iam_watcher.walk.index_order import AgeIndex
-        from iam_watcher.walk.rows import Rows
+        from iam_watcher.walk.row_change import RowChange
 
         cut_off = now - timedelta(days=self._days())
         age = self._age(table)
@@ -155,7 +155,7 @@ class PurgeRowsOperator(TableJobOperator):
         if self.archive_location() is not None:
             kept_columns(table, self.redact)
         where, values = conditions.as_sql(self.where, table, age.zone)
-        rows = Rows(
+        rows = RowChange(
             table=table.quoted,
             key=table.key.quoted,
             predicate=f"{age.old} AND {where}",
@@ -177,7 +177,7 @@ class PurgeRowsOperator(TableJobOperator):
             index=AgeIndex(index, age.column.quoted, table.rows, age.old, left_out) if index else None,
         )
 
-    def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Check the conditions, and a sample of the age column, against the server; warn of side effects."""
         from iam_watcher.jobs.table_job.age_sample import check_unit
         from iam_watcher.jobs.table_job.side_effects import warn_of_redaction, warn_of_side_effects
@@ -195,7 +195,7 @@ class PurgeRowsOperator(TableJobOperator):
                 now,
                 expiry=self.grace_days is not None,
                 pace=self.paced,
-                hold=hold,
+                throttler=throttler,
             )
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
@@ -225,13 +225,13 @@ class PurgeRowsOperator(TableJobOperator):
         redacted = [c.name for c in plan.table.columns.values() if c.name not in kept and not c.generated]
         return {"kind": KIND, "columns": kept, "redacted": redacted}
 
-    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder | None:
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
         """Return what archives the rows."""
         from iam_watcher.archive.row_archive import kept_columns, row_archive
 
         if archive is None:
             return None
-        return row_archive(db, plan.rows, plan.table, kept_columns(plan.table, self.redact), archive)
+        return row_archive(db, plan.change, plan.table, kept_columns(plan.table, self.redact), archive)
 
     def _days(self) -> int:
         if self.older_than_days is not None:

@@ -205,16 +205,16 @@ class ReenableUsersOperator(DatabaseOperator):
     ) -> None:
         """Enable the users batch by batch, as the throttle and the pace allow."""
         size, at = ChunkSize(self.paced.target, rows=LEAST_ROWS), 0
-        with self.holding(db, self.table) as hold:
+        with self.throttling(db, self.table) as throttler:
             while at < len(chosen):
-                hold.wait()
+                throttler.wait()
                 began = time.monotonic()
                 batch = chosen[at : at + min(size.rows, MOST_USERS)]
                 done.take(enabling.enable(batch))
                 at += len(batch)
                 seconds = time.monotonic() - began
                 size.wrote(len(batch), seconds)
-                db.nap(self.paced.rest(seconds))
+                db.sleep(self.paced.rest(seconds))
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class RestoreRowsOperator(DatabaseOperator):
         orphans: list[Batch] = []
 
         def restore(batch: Batch) -> None:
-            hold.wait()
+            throttler.wait()
             began = time.monotonic()
             put = restoring.put(batch, what)
             seconds = time.monotonic() - began
@@ -187,9 +187,9 @@ class RestoreRowsOperator(DatabaseOperator):
                 orphans.append(restoring.orphans(batch, put))
             restored.take(put)
             size.wrote(len(batch.rows), seconds)
-            db.nap(self.paced.rest(seconds))
+            db.sleep(self.paced.rest(seconds))
 
-        with self.holding(db, restored.table) as hold:
+        with self.throttling(db, restored.table) as throttler:
             try:
                 for rows, columns in tries:
                     for batch in restoring.batches(rows, columns, size):

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Table
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.jobs.table_job.run_report import Report, Words
-    from iam_watcher.walk.rows import Recorder
+    from iam_watcher.walk.row_change import RowRecorder
 
 
 class TableJobOperator(DatabaseOperator):
@@ -85,8 +85,8 @@ class TableJobOperator(DatabaseOperator):
             JobArgumentError, TableError: that can't be said of this table.
         """
 
-    def check(self, db: Transactions, plan: Plan, now: datetime, hold: Hold) -> None:
-        """Look at the table before the first write, in a dry run too; wait by `hold` before long reads.
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
+        """Look at the table before the first write, in a dry run too; wait by `throttler` before long reads.
 
         Raises:
             TableError: what the job was told does not fit what is in it.
@@ -105,7 +105,7 @@ class TableJobOperator(DatabaseOperator):
         return None
 
     @abstractmethod
-    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> Recorder | None:
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
         """Return what records the changes; `archive` is None if there is no location, see above.
 
         Raises:
@@ -116,8 +116,10 @@ class TableJobOperator(DatabaseOperator):
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return the facts of the manifest that only the job knows; `kind` is one of them."""
 
-    def finish(self, db: Transactions, plan: Plan, report: Report, context: Context, hold: Hold) -> None:
-        """Do what comes after the rows, in a dry run too; wait by `hold` before each read of a table."""
+    def finish(
+        self, db: Transactions, plan: Plan, report: Report, context: Context, throttler: Throttler
+    ) -> None:
+        """Do what comes after the rows, in a dry run too; wait by `throttler` before each read of a table."""
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Do the job and return its `Report` as a dictionary.

@@ -1,7 +1,7 @@
-"""The rows of a table by an index on their age, oldest first: for when few of them have come of age.
+"""Finds matching rows through an index on the age column, oldest first: used if few rows are old.
 
-The key order reads the whole table to find them. This one reads only them, but jumps between the pages
-of the table to delete them, which is slower as soon as more than about a tenth is to go.
+The key order reads the whole table to find these rows. This order reads the rows alone, but the server jumps
+between the pages of the table to delete them. That is slower if more than about a tenth of the rows match.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from iam_watcher.database.server_errors import (
     code_of,
 )
 from iam_watcher.log_lines import get_logger
-from iam_watcher.walk.key_order import Found
+from iam_watcher.walk.key_order import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.pace import ChunkSize
-    from iam_watcher.walk.rows import Rows
+    from iam_watcher.walk.row_change import RowChange
 
 logger = get_logger(__name__)
 
-# Whether few rows meet a condition: it stops counting at the limit.
+# Counts the rows that meet a condition, up to the limit.
 FEW = (
     "SELECT COUNT(*) FROM"
     " (SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {condition} LIMIT %(limit)s) AS counted"
@@ -42,7 +42,7 @@ FIRST_PROBE = (
     " WHERE {predicate} ORDER BY {age}, {key} LIMIT %(limit)s"
 )
 
-# The next ones behind those.
+# The oldest rows behind the last one of the chunk before.
 NEXT_PROBE = (
     "SELECT {key}, {age} + 0, {size} FROM {table} FORCE INDEX ({index})"
     " WHERE {predicate} AND {age} >= %(age)s AND ({age} > %(age)s OR {key} > %(after)s)"
@@ -51,7 +51,7 @@ NEXT_PROBE = (
 
 EXPLAIN = "EXPLAIN FORMAT=TRADITIONAL {query}"
 
-# A count that takes too long finds no few rows.
+# If the count takes too long, the rows are not few.
 NOT_BY_INDEX = frozenset({INDEX_UNUSABLE, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
 
 FEW_SHARE = 0.1
@@ -79,17 +79,17 @@ class AgeIndex:
 
 
 class IndexOrder:
-    """The rows that match, oldest first; those that are left out are counted at the beginning, if few.
+    """The order by age: matching rows, oldest first. `begin` counts the rows that are left out, if few.
 
     Attributes:
         position: always None: a new walk begins with the oldest row again.
-        few: whether, as counted by `begin`, it is worth it; if not, the order must not be used.
+        few: whether `begin` found that few rows are old. If not, the order must not be used.
     """
 
     name = "index"
     position = None
 
-    def __init__(self, db: Transactions, rows: Rows, index: AgeIndex, size: ChunkSize) -> None:
+    def __init__(self, db: Transactions, rows: RowChange, index: AgeIndex, size: ChunkSize) -> None:
         self.few = False
         self.finished = False
         self._db = db
@@ -102,7 +102,7 @@ class IndexOrder:
 
     @property
     def window_name(self) -> str:
-        """The age that the next rows have at least."""
+        """Return where the next chunk begins, for messages."""
         where = "at the oldest row" if self._last is None else f"from {self._last[1]} on"
         return f"by {self._index.name} {where}"
 
@@ -144,11 +144,11 @@ class IndexOrder:
 
     @property
     def share(self) -> float:
-        """How many of the matching rows are done, 0 to 1."""
+        """The share of the matching rows that are done, 0 to 1."""
         return min(self._passed / self._total, 1.0) if self._total else 1.0
 
-    def find(self, limit: int, *, exact: bool) -> Found:  # noqa: ARG002  it is always exact
-        """Return the next rows, at most `limit`."""
+    def next_chunk(self, limit: int, *, exact: bool) -> Chunk:  # noqa: ARG002  it is always exact
+        """Return the next chunk: at most `limit` rows."""
         limit = self._size.limit(limit)
         values = {**self._rows.values, "limit": limit}
         query = FIRST_PROBE
@@ -160,7 +160,7 @@ class IndexOrder:
         if (fit := self._size.within_bytes([size for *_, size in found])) < len(found):
             found, full = found[:fit], True
         left_out = Counter[str]() if self._last else self._left_out
-        return Found(
+        return Chunk(
             matched=len(found),
             keys=sorted(key for key, *_ in found),
             upto=found[-1] if full else None,
@@ -168,15 +168,15 @@ class IndexOrder:
             left_out=left_out,
         )
 
-    def keys_of(self, found: Found) -> list[int]:
-        """Return the keys that were found."""
-        return found.keys or []
+    def keys_of(self, chunk: Chunk) -> list[int]:
+        """Return the keys of a chunk."""
+        return chunk.keys or []
 
-    def passed(self, found: Found) -> None:
-        """Go on behind what was found."""
-        self._passed += found.matched
-        self._last = found.upto
-        self.finished = found.upto is None
+    def advance(self, chunk: Chunk) -> None:
+        """Go on behind what was chunk."""
+        self._passed += chunk.matched
+        self._last = chunk.upto
+        self.finished = chunk.upto is None
 
     def _count(self, condition: str, limit: int) -> int:
         query = self._format(FEW, condition=condition)

@@ -1,4 +1,4 @@
-"""The order in which a walk comes to the rows of a table."""
+"""The order of a walk along the primary key, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.pace import ChunkSize
-    from iam_watcher.walk.rows import Rows
+    from iam_watcher.walk.row_change import RowChange
 
 # The keys to walk between.
 EDGES = "SELECT MIN({key}), MAX({key}) FROM {table}"
@@ -24,7 +24,7 @@ PROBE = (
 )
 
 # How many rows a span of keys has, how many of them meet each condition, and the bytes of some.
-TALLY = (
+COUNT_WINDOW = (
     "SELECT COUNT(*), {size}{counts} FROM {table} FORCE INDEX (PRIMARY)"
     " WHERE {key} > %(after)s AND {key} <= %(upto)s"
 )
@@ -43,16 +43,16 @@ DENSE = 4  # keys are not worth a list if at least one row in so many is to be w
 
 
 @dataclass(frozen=True)
-class Found:
-    """The next rows.
+class Chunk:
+    """The rows that one transaction writes.
 
     Attributes:
         matched: how many are to be written.
-        keys: theirs, sorted; None if they were counted only, and stand in the range `after` to `upto`.
-        upto: how far this goes, in the terms of the order.
-        examined: rows that were looked at.
+        keys: of these rows, in order; None if the rows were only counted, between `after` and `upto`.
+        upto: the position after this chunk, in the terms of the order.
+        examined: rows that the server read.
         after: where the range begins: behind this key.
-        left_out: reason → rows that are only counted.
+        left_out: reason → rows that are counted and not written.
     """
 
     matched: int
@@ -64,51 +64,51 @@ class Found:
 
 
 class Order(Protocol):
-    """An order in which a walk comes to the rows."""
+    """The order in which a walk takes the rows of a table."""
 
     name: str
 
     @property
     def position(self) -> int | None:
-        """The key up to which everything is done, if this order goes by the key."""
+        """The key up to which all rows are done; None if this order does not go by the key."""
 
     @property
     def window_name(self) -> str:
-        """Where the next rows are looked for, for messages."""
+        """Where the next chunk is searched, for messages."""
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing more to find."""
+        """Whether no chunk is left."""
 
     @property
     def share(self) -> float:
-        """How much is done, 0 to 1."""
+        """The share of the work that is done, 0 to 1."""
 
     def begin(self) -> None:
-        """Read where to begin and to end; once, in a transaction of its own."""
+        """Read the first and the last position; called once, in a transaction of its own."""
 
-    def find(self, limit: int, *, exact: bool) -> Found:
-        """Return at most `limit` of the next rows, with their keys if `exact`; if not, about `limit`."""
+    def next_chunk(self, limit: int, *, exact: bool) -> Chunk:
+        """Return the next chunk: at most `limit` rows with their keys if `exact`, else about `limit` rows."""
 
-    def keys_of(self, found: Found) -> list[int]:
-        """Return the keys of rows that were counted only."""
+    def keys_of(self, chunk: Chunk) -> list[int]:
+        """Return the keys of a chunk whose rows were only counted."""
 
-    def passed(self, found: Found) -> None:
-        """Go on behind what was found: it is written and committed."""
+    def advance(self, chunk: Chunk) -> None:
+        """Advance the position past a chunk that is committed."""
 
 
 class KeyOrder:
-    """The rows by their primary key, between the smallest and the largest at the beginning.
+    """The order by primary key, from the smallest to the largest key at the beginning.
 
     Args:
         db: the transactions that `begin` and `find` are called in.
         rows: the table.
         size: of the chunks; its span follows the probes' time.
-        after: begin behind this key instead of at the smallest.
-        expected: rows of the whole table, for `share`; None if nobody knows.
+        after: the key to begin behind; None to begin at the smallest.
+        expected: estimated rows of the whole table, for `share`; None if there is no estimate.
 
     Attributes:
-        position: the key up to which everything is done; None before `begin` and in an empty table.
+        position: the key up to which all rows are done; None before `begin` and in an empty table.
     """
 
     name = "key"
@@ -116,7 +116,7 @@ class KeyOrder:
     def __init__(
         self,
         db: Transactions,
-        rows: Rows,
+        rows: RowChange,
         size: ChunkSize,
         *,
         after: int | None = None,
@@ -133,7 +133,7 @@ class KeyOrder:
         self._keys_per_row = 1.0
 
     def begin(self) -> None:
-        """Read where to begin and to end."""
+        """Read the smallest and the largest key."""
         ((first, last),) = self._db.read(EDGES.format(table=self._rows.table, key=self._rows.key))
         if first is None:
             self.position = None
@@ -144,18 +144,18 @@ class KeyOrder:
 
     @property
     def window_name(self) -> str:
-        """The keys of the next span."""
+        """The keys of the next span, for messages."""
         window = self.window()
         return f"{self._rows.key} over {window['after']} up to {window['upto']}"
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing beyond `position`."""
+        """Whether no key is left behind `position`."""
         return self.position is None or self.position >= self._end
 
     @property
     def share(self) -> float:
-        """How much of the rows is done, 0 to 1: by the keys alone, gaps between them would count as rows."""
+        """The share of the rows that is done, 0 to 1. Gaps between the keys don't count as rows."""
         if self.position is None or self.finished:
             return 1.0
         keys = self._end - self._first
@@ -174,12 +174,12 @@ class KeyOrder:
         """Return the next span of keys, as the values of the placeholders after and upto."""
         return self._window(self._size.span)
 
-    def tally(self, window: Mapping[str, int], conditions: Mapping[str, str]) -> tuple[int, Counter[str]]:
+    def count(self, window: Mapping[str, int], conditions: Mapping[str, str]) -> tuple[int, Counter[str]]:
         """Count the rows in a window: all, and those that meet each of the named conditions."""
-        examined, counts, _ = self._tally(window, conditions)
+        examined, counts, _ = self._count_window(window, conditions)
         return examined, counts
 
-    def _tally(
+    def _count_window(
         self, window: Mapping[str, int], conditions: Mapping[str, str], bytes_of: str | None = None
     ) -> tuple[int, Counter[str], float]:
         rows, size = self._rows, "0"
@@ -187,26 +187,26 @@ class KeyOrder:
             size = SIZE.format(condition=bytes_of, size=rows.size)
         # A COUNT of what is true or NULL is a fifth faster than the SUM of a CASE, which is a DECIMAL.
         counts = "".join(f", COUNT(({condition}) OR NULL)" for condition in conditions.values())
-        query = TALLY.format(counts=counts, size=size, table=rows.table, key=rows.key)
+        query = COUNT_WINDOW.format(counts=counts, size=size, table=rows.table, key=rows.key)
         ((examined, size_of_all, *numbers),) = self._db.read(query, {**rows.values, **window})
         return examined, Counter(dict(zip(conditions, numbers, strict=True))), float(size_of_all or 0)
 
-    def find(self, limit: int, *, exact: bool) -> Found:
-        """Return at most `limit` rows of the next span, or about so many by their range.
+    def next_chunk(self, limit: int, *, exact: bool) -> Chunk:
+        """Return the next chunk, from the next span of keys.
 
-        Where many rows match, they are counted only: that they come over the line one by one, and go
-        back in a list, would cost up to a fifth of the whole.
+        Where many rows match, the chunk has no keys: to send each key to the client and back would cost up
+        to a fifth of the whole time.
         """
-        found = self._list(limit) if exact or not self._dense else self._count(limit)
+        found = self._list_chunk(limit) if exact or not self._dense else self._count_chunk(limit)
         self._dense = found.matched * DENSE >= found.examined > 0
         return found
 
-    def keys_of(self, found: Found) -> list[int]:
-        """Return the keys of rows that were counted only."""
-        span = found.upto - found.after
-        return [key for key, reason, _ in self._probe(found.upto, limit=span) if reason is None]
+    def keys_of(self, chunk: Chunk) -> list[int]:
+        """Return the keys of a chunk whose rows were only counted."""
+        span = chunk.upto - chunk.after
+        return [key for key, reason, _ in self._probe(chunk.upto, limit=span) if reason is None]
 
-    def _list(self, limit: int) -> Found:
+    def _list_chunk(self, limit: int) -> Chunk:
         upto = self.window()["upto"]
         reads = self._reads()
         began = time.monotonic()
@@ -223,9 +223,9 @@ class KeyOrder:
         keys = [key for key, reason, _ in found if reason is None]
         upto = found[-1][0] if full else upto
         if cut:
-            examined, _ = self.tally({"after": self._after, "upto": upto}, {})
+            examined, _ = self.count({"after": self._after, "upto": upto}, {})
         self._keys_per_row = max(1.0, (upto - self._after) / max(1, len(keys)))
-        return Found(
+        return Chunk(
             matched=len(keys),
             keys=keys,
             upto=upto,
@@ -233,19 +233,19 @@ class KeyOrder:
             left_out=Counter(reason for _, reason, _ in found if reason is not None),
         )
 
-    def _count(self, limit: int) -> Found:
+    def _count_chunk(self, limit: int) -> Chunk:
         conditions = {"": self._rows.predicate, **self._rows.left_out}
         span = min(int(limit * self._keys_per_row), self._size.span)
         while True:
             window = self._window(span)
             began = time.monotonic()
-            examined, counts, size = self._tally(window, conditions, bytes_of=self._rows.predicate)
+            examined, counts, size = self._count_window(window, conditions, bytes_of=self._rows.predicate)
             self._size.read(time.monotonic() - began, whole_span=span == self._size.span)
             matched = counts.pop("")
             self._keys_per_row = max(1.0, (window["upto"] - self._after) / max(1, matched))
             excess = max(matched / limit, self._size.in_chunks(size))
             if excess <= 2 or matched <= 1:  # noqa: PLR2004  a factor of two is no long transaction yet
-                return Found(matched, None, examined=examined, left_out=+counts, **window)
+                return Chunk(matched, None, examined=examined, left_out=+counts, **window)
             # More of them stand here than further back, or larger ones: a shorter span, or it would be a long
             # transaction.
             span = max(1, int((window["upto"] - self._after) / excess))
@@ -257,12 +257,17 @@ class KeyOrder:
     def _window(self, span: int) -> dict[str, int]:
         return {"after": self._after, "upto": min(self._after + span, self._end)}
 
-    def passed(self, found: Found) -> None:
-        """Go on behind what was found."""
-        self.counted(found.upto, found.examined)
+    def advance(self, chunk: Chunk) -> None:
+        """Go on behind what was chunk."""
+        self.advance_to(chunk.upto, chunk.examined)
 
-    def counted(self, upto: int, examined: int) -> None:
-        """Go on behind a key up to which so many rows were looked at."""
+    def advance_to(self, upto: int, examined: int) -> None:
+        """Advance the position to a key.
+
+        Args:
+            upto: the key.
+            examined: rows that were read on the way.
+        """
         self.position = upto
         self._examined += examined
 

@@ -1,4 +1,4 @@
-"""How hard a walk works and when it is enough: times, chunk sizes that follow them, and limits."""
+"""The pace of a walk: target times, chunk sizes that follow them, and limits."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pace_of(value: object) -> Pace:
 
 @dataclass
 class ChunkSize:
-    """How much one chunk takes on: at most `rows` rows to write, found within the next `span` keys.
+    """The size of a chunk: at most `rows` rows to write, found within the next `span` keys.
 
     Each measurement moves a size by a factor of two at most, so one slow chunk can't stop a walk. Near its
     target `rows` grows by a tenth at most: a server that stutters does so again soon.
@@ -89,7 +89,7 @@ class ChunkSize:
         return max(1, fit)
 
     def wrote(self, rows: int, seconds: float) -> None:
-        """Take in how long a transaction took to write so many rows."""
+        """Adapt to the seconds that a transaction took to write so many rows."""
         if seconds < self.target and rows * 2 < self.rows:
             return  # A small chunk was quick: that says nothing about a full one.
         ideal = int(rows * self.target / seconds)
@@ -97,14 +97,14 @@ class ChunkSize:
         self.rows = min(max(ideal, self.rows // 2, LEAST_ROWS), most, MOST_ROWS)
 
     def read(self, seconds: float, *, whole_span: bool) -> None:
-        """Take in how long a read took, and whether it went through the whole span."""
+        """Adapt to the seconds that a read took, and to whether it read the whole span."""
         if seconds > self.target:
             self.span = max(self.span // 2, LEAST_SPAN)
         elif whole_span and seconds < self.target / 2:
             self.span *= 2
 
     def halve(self) -> None:
-        """Take on less after a failure."""
+        """Make the next chunks smaller, after a failure."""
         self.rows = max(self.rows // 2, LEAST_ROWS)
         # It doubled on the way through a gap, and what lies behind the gap may be dense.
         self.span = max(min(self.span // 2, FIRST_SPAN), LEAST_SPAN)
@@ -119,11 +119,11 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """When a walk has done enough, though there is more to do.
+    """When a walk stops before the end of the table.
 
     Attributes:
-        max_rows: to write; None for no cap.
-        seconds: to work; None for no cap. The transaction that is under way then is finished.
+        max_rows: to write; None for no limit.
+        seconds: to work; None for no limit. The transaction that is under way then is finished.
     """
 
     max_rows: int | None = None
@@ -138,7 +138,7 @@ class Limits:
         return None
 
     def seconds_left(self, seconds: float) -> float | None:
-        """Return how long the work may go on after so many seconds; None for no cap."""
+        """Return how long the work may go on after so many seconds; None for no limit."""
         return None if self.seconds is None else max(0.0, self.seconds - seconds)
 
     def left(self, wanted: int, rows: int) -> int:

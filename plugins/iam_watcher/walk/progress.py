@@ -1,4 +1,4 @@
-"""How far a walk has come, as it tells from time to time."""
+"""The progress of a walk, reported from time to time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FIRST = 1.0  # seconds from the beginning: a person looks whether it works
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a walk has come.
+    """The progress of a walk.
 
     Attributes:
-        examined: rows that it looked at.
-        changed: rows that it wrote.
+        examined: rows that the server read.
+        changed: rows that were written.
         rows_per_second: rows examined in a second, in the mean; a dry run and a count change none.
-        share: how much of the way is done, 0 to 1: of the rows of the table or, by an index, of the rows
-            that matched at the beginning. A walk that goes on behind a key has the way up to there done.
-        eta_seconds: until the end of the way, at the speed so far; None if nothing can be said yet.
+        share: of the rows that are done, 0 to 1: of all rows of the table or, by an index, of the rows that
+            matched at the beginning. If a walk resumes behind a key, the rows up to there count as done.
+        eta_seconds: until the end, at the speed so far; None if it can't be estimated yet.
     """
 
     examined: int
@@ -42,8 +42,8 @@ class Progress:
 
         Args:
             seconds: since it began.
-            examined: rows that it looked at.
-            changed: rows that it wrote.
+            examined: rows that the server read.
+            changed: rows that were written.
             began_at: the share that was done when it began.
             share: the share that is done now.
         """
@@ -59,30 +59,30 @@ class Progress:
 
 
 class ProgressReporter:
-    """Tells after 1 s and then every 10 s how far a walk has come: in the log, and to whom else it concerns.
+    """Reports the progress of a walk after 1 s and then every 10 s: in the log, and to a callback.
 
     Args:
         table: its name.
-        tell: called with the progress.
+        publish: called with the progress.
     """
 
-    def __init__(self, table: str, tell: Callable[[Progress], None] = lambda _: None) -> None:
+    def __init__(self, table: str, publish: Callable[[Progress], None] = lambda _: None) -> None:
         self._table = table
-        self._tell = tell
+        self._publish = publish
         self.begin(0.0)
 
     def begin(self, share: float) -> None:
-        """Count from now on.
+        """Begin to measure the time.
 
         Args:
-            share: how much of the way is done already.
+            share: of the rows that is done already.
         """
         self._began = time.monotonic()
         self._next = self._began + FIRST
         self._began_at = share
 
-    def tell(self, *, examined: int, changed: int, share: float) -> None:
-        """Tell it, if it is time to; for the arguments see `Progress`."""
+    def report(self, *, examined: int, changed: int, share: float) -> None:
+        """Report the progress, if it is time to; for the arguments see `Progress`."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -91,4 +91,4 @@ class ProgressReporter:
             now - self._began, examined=examined, changed=changed, began_at=self._began_at, share=share
         )
         logger.info("event=progress table=%s %s", self._table, progress)
-        self._tell(progress)
+        self._publish(progress)

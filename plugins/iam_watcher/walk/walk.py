@@ -1,4 +1,4 @@
-"""Walks over a table and deletes or updates the rows it is told to, in short transactions.
+"""Walks over a table in chunks, and deletes or updates the rows that match, in short transactions.
 
 Behaviour:
 1. It reads the smallest and the largest key once. Rows beyond them wait for the next walk.
@@ -27,17 +27,17 @@ from iam_watcher.walk.index_order import IndexOrder
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import NO_LIMITS, PACES, ChunkSize, Limits, Pace
 from iam_watcher.walk.progress import ProgressReporter
-from iam_watcher.walk.rows import Rows, Walked
+from iam_watcher.walk.row_change import RowChange, WalkResult
 from iam_watcher.walk.writer import Writer, Written, halved, in_parts, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.index_order import AgeIndex
-    from iam_watcher.walk.key_order import Found, Order
-    from iam_watcher.walk.rows import Recorder
+    from iam_watcher.walk.key_order import Chunk, Order
+    from iam_watcher.walk.row_change import RowRecorder
     from iam_watcher.walk.writer import Parts
 
 # Rows that a foreign key protects are tried again at the end: what referred to them may be gone by then.
@@ -52,30 +52,30 @@ class Walk:
 
     Args:
         db: transactions on the database.
-        rows: what to write.
+        rows: the change to make.
         pace: how hard to work.
-        limits: when it is enough.
-        after: begin behind this key.
-        index: to go by where few rows match; not if the walk begins behind a key.
+        limits: when to stop before the end of the table.
+        after: the key to begin behind; None to begin at the first row.
+        index: used instead of the primary key if few rows are old, and if `after` is None.
         reserve: called before each transaction that writes with the number of rows that this walk will have
             changed after it, at most; what it raises ends the walk.
         before_write: called before each transaction that writes; what it raises ends the walk.
-        recorder: writes down what is changed, before it is committed.
-        passed: called after each chunk with the key up to which everything is done, None if the walk does
-            not go by the key, and with `changed`.
-        expected: rows of the table, as far as that is known, for the reporter.
-        hold: waits before each chunk for as long as it has to.
-        reporter: told how far the walk has come.
+        recorder: records the rows that are changed, before the commit.
+        on_chunk: called after each chunk with the position (the key up to which all rows are done; None if
+            the walk goes by an index) and with `changed`.
+        expected: estimated rows of the table, for the reporter; None if there is no estimate.
+        throttler: waits before each chunk while the server is busy.
+        reporter: gets the progress.
 
     Attributes:
-        done: what it has done so far, also after an error stopped it.
-        order: the order it goes by, with its position.
+        done: the result so far, also after an error.
+        order: of the rows, with the position.
     """
 
     def __init__(
         self,
         db: Transactions,
-        rows: Rows,
+        rows: RowChange,
         *,
         pace: Pace = PACES["fast"],
         limits: Limits = NO_LIMITS,
@@ -83,13 +83,13 @@ class Walk:
         index: AgeIndex | None = None,
         reserve: Callable[[int], None] = lambda _: None,
         before_write: Callable[[], None] = lambda: None,
-        recorder: Recorder | None = None,
-        passed: Callable[[int | None, int], None] = lambda *_: None,
+        recorder: RowRecorder | None = None,
+        on_chunk: Callable[[int | None, int], None] = lambda *_: None,
         expected: int | None = None,
-        hold: Hold | None = None,
+        throttler: Throttler | None = None,
         reporter: ProgressReporter | None = None,
     ) -> None:
-        self.done = Walked()
+        self.done = WalkResult()
         self._db = db
         self._rows = rows
         self._pace = pace
@@ -100,25 +100,25 @@ class Walk:
         # cap, and unseen, if they are recorded.
         self._exact = limits.max_rows is not None or recorder is not None
         self._writer = Writer(db, rows, recorder)
-        self._passed = passed
-        self._hold = hold
+        self._on_chunk = on_chunk
+        self._throttler = throttler
         self._reporter = reporter or ProgressReporter(rows.table)
         self._size = ChunkSize(pace.target)
         self._index = index if after is None else None
         self.order: Order = KeyOrder(db, rows, self._size, after=after, expected=expected)
-        self._found: Found | None = None  # the chunk that `_rest` is of
+        self._chunk: Chunk | None = None  # the chunk that `_rest` is of
         self._rest: Parts = []
         self._protected: list[int] = []
         self._passes = self._changed_before = 0
-        self._in_vain = 0
+        self._protected_in_a_row = 0
         self._contended = False
 
-    def write(self) -> Walked:
-        """Write every row that matches, or as many as the limits allow, and return what was done.
+    def write(self) -> WalkResult:
+        """Write all rows that match, or as many as the limits allow, and return the result.
 
         Raises:
             WalkError: a chunk failed too often, or in a way that trying again can't mend; or the walk was
-                held back for too long.
+                throttled for too long.
         """
         self._began = time.monotonic()
         self._run(self._begin)
@@ -131,26 +131,26 @@ class Walk:
     def _go(self) -> None:
         """Write chunk by chunk, up to the end or a limit."""
         while self._rest or not self.order.finished:
-            if self._hold is not None:
+            if self._throttler is not None:
                 left = self._limits.seconds_left(time.monotonic() - self._began)
-                self._hold.wait(at_most=left, meanwhile=self._tell)
+                self._throttler.wait(at_most=left, meanwhile=self._report_progress)
             self.done.stopped = self._limits.reached(self.changed, time.monotonic() - self._began)
             if self.done.stopped:
                 break
             chunk_began = time.monotonic()
-            self._run(self._chunk)
-            self._passed(self.order.position, self.changed)
-            self._tell()
-            self._db.nap(self._pace.rest(time.monotonic() - chunk_began))
+            self._run(self._next_transaction)
+            self._on_chunk(self.order.position, self.changed)
+            self._report_progress()
+            self._db.sleep(self._pace.rest(time.monotonic() - chunk_began))
 
     def _try_again(self) -> bool:
-        """Take up the protected rows again, if there are any, and rows went since they were tried."""
+        """Return whether to try protected rows again: rows were deleted since they were tried."""
         keys, self._protected = sorted(self._protected), []
         helped = self.done.changed > self._changed_before
         if self.done.stopped or not keys or not helped or self._passes == MOST_PASSES:
             return False
         self._passes += 1
-        self._in_vain = 0
+        self._protected_in_a_row = 0
         self._changed_before = self.done.changed
         parts = in_parts(keys, PART)
         self._rest = parts if self._children_first else parts[::-1]
@@ -163,7 +163,7 @@ class Walk:
 
     @property
     def changed(self) -> int:
-        """The rows that count to a row limit: also those whose commit got no answer."""
+        """The rows that count towards the row limit: those whose commit got no answer too."""
         return self.done.changed + self.done.unconfirmed
 
     def _begin(self) -> None:
@@ -177,7 +177,7 @@ class Walk:
         self.order.begin()
         self._db.commit()
 
-    def _chunk(self) -> None:
+    def _next_transaction(self) -> None:
         limit = self._limits.left(self._size.rows, self.changed)
         if limit <= 0:
             return  # A commit without an answer used up the row limit, and this is its second try.
@@ -187,21 +187,21 @@ class Walk:
             written = self._write(partial(self._write_keys, parts), asked)
         else:
             later = []
-            self._found = found = self.order.find(limit, exact=self._precise)
+            self._chunk = chunk = self.order.next_chunk(limit, exact=self._precise)
             # It read without locks, and may have waited for the disk: the transaction that locks begins now.
             self._db.commit()
-            asked = found.matched
-            written = self._write(partial(self._write_found, found), asked) if asked else Written()
-            self.done.examined += found.examined
+            asked = chunk.matched
+            written = self._write(partial(self._write_chunk, chunk), asked) if asked else Written()
+            self.done.examined += chunk.examined
             # A row may begin to match between probe and write.
             self.done.matched += max(asked, written.changed)
-            self.done.skipped.update(found.left_out)
+            self.done.skipped.update(chunk.left_out)
         self._count(written, asked)
-        gave_up = self._passes and self._in_vain > GIVE_UP_AFTER
+        gave_up = self._passes and self._protected_in_a_row > GIVE_UP_AFTER
         self._rest = [] if gave_up else later + written.rest
-        if self._found is not None and not self._rest:
-            self.order.passed(self._found)
-            self._found = None
+        if self._chunk is not None and not self._rest:
+            self.order.advance(self._chunk)
+            self._chunk = None
 
     def _write(self, change: Callable[[float], Written], asked: int) -> Written:
         """Write in one transaction and commit; `change` gets the time after which it begins no statement."""
@@ -220,13 +220,13 @@ class Walk:
         self.done.longest_chunk = max(self.done.longest_chunk, seconds)
         return written
 
-    def _write_found(self, found: Found, until: float) -> Written:
-        if found.keys is not None:
-            return self._write_keys([found.keys], until)
-        changed = self._writer.write_range(found)
+    def _write_chunk(self, chunk: Chunk, until: float) -> Written:
+        if chunk.keys is not None:
+            return self._write_keys([chunk.keys], until)
+        changed = self._writer.write_range(chunk)
         if changed is not None:
             return Written(changed)
-        parts = halved(self.order.keys_of(found))
+        parts = halved(self.order.keys_of(chunk))
         return self._write_keys(parts, until) if time.monotonic() < until else Written(rest=parts)
 
     def _write_keys(self, parts: Parts, until: float) -> Written:
@@ -254,7 +254,7 @@ class Walk:
         done.skipped["changed_meanwhile"] += max(0, tried - others)
         done.skipped = +done.skipped
         self._protected += written.protected[: MOST_PROTECTED - len(self._protected)]
-        self._in_vain = 0 if written.changed else self._in_vain + protected
+        self._protected_in_a_row = 0 if written.changed else self._protected_in_a_row + protected
 
     def _run(self, transaction: Callable[[], None]) -> None:
         what = f"{self._rows.verb} on {self._rows.table}, {self.order.window_name}"
@@ -264,6 +264,6 @@ class Walk:
         self._contended = True
         self._size.halve()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         done = self.done
-        self._reporter.tell(examined=done.examined, changed=done.changed, share=self.order.share)
+        self._reporter.report(examined=done.examined, changed=done.changed, share=self.order.share)

@@ -1,4 +1,4 @@
-"""Writes rows by their keys, and finds those that a foreign key protects.
+"""Writes rows by their keys, and finds the rows that a foreign key protects.
 
 Each statement goes by the primary key, whatever the optimizer prefers. By another index, or by a scan of the
 table, it would wait for locks on rows that are none of its business.
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.walk.key_order import Found
-    from iam_watcher.walk.rows import Recorder, Rows
+    from iam_watcher.walk.key_order import Chunk
+    from iam_watcher.walk.row_change import RowChange, RowRecorder
 
 # Writes keys that lie close together, by their range: the shortest statement.
 WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicate})"
@@ -36,8 +36,8 @@ class Written:
     Attributes:
         changed: rows that were written.
         protected: keys of the rows that a foreign key protects.
-        refused: reason → rows that were not written because they can't be recorded.
-        rest: parts of the keys that the time did not suffice for, the next one last.
+        refused: reason → rows that were not written, because they can't be recorded.
+        rest: parts of the keys that are left when the time is over, the next one last.
     """
 
     changed: int = 0
@@ -56,18 +56,18 @@ class Writer:
 
     Args:
         db: the transactions.
-        rows: what to write.
-        recorder: writes down what is changed.
+        rows: the change to make.
+        recorder: records the rows that are changed; None if nothing does.
     """
 
-    def __init__(self, db: Transactions, rows: Rows, recorder: Recorder | None) -> None:
+    def __init__(self, db: Transactions, rows: RowChange, recorder: RowRecorder | None) -> None:
         self._db = db
         self._rows = rows
         self._recorder = recorder
 
-    def write_range(self, found: Found) -> int | None:
+    def write_range(self, chunk: Chunk) -> int | None:
         """Write rows that were only counted; return how many, or None if a foreign key protects one."""
-        return self._change(WRITE_RANGE, first=found.after + 1, last=found.upto)
+        return self._change(WRITE_RANGE, first=chunk.after + 1, last=chunk.upto)
 
     def write_keys(self, parts: Parts, *, until: float, exact: bool, children_first: bool = True) -> Written:
         """Write these keys, each part by one statement; if a foreign key protects a row, find it by halving.
@@ -99,7 +99,7 @@ class Writer:
                 halves = halved(keys)
                 written.rest += halves if children_first else reversed(halves)
         if recorder is not None and done:
-            recorder.keep(sorted(done))
+            recorder.record(sorted(done))
         return written
 
     def _change_keys(self, keys: Sequence[int], *, exact: bool) -> int | None:

@@ -103,9 +103,9 @@ class RecordedPurge(PurgeRowsOperator):
     def plan(self, table, now):
         plan = super().plan(table, now)
         rows = dataclasses.replace(
-            plan.rows,
-            predicate=f"({plan.rows.predicate}) AND (@writer := %(writer)s) > 0",
-            values={**plan.rows.values, "writer": self.writer},
+            plan.change,
+            predicate=f"({plan.change.predicate}) AND (@writer := %(writer)s) > 0",
+            values={**plan.change.values, "writer": self.writer},
         )
         return dataclasses.replace(plan, rows=rows)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from iam_watcher.database.catalogue import Column
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.walk.pace import Pace
@@ -79,7 +79,7 @@ def check_unit(
     *,
     expiry: bool,
     pace: Pace,
-    hold: Hold,
+    throttler: Throttler,
 ) -> None:
     """Check that most values of a sample are plausible times in unix seconds.
 
@@ -91,7 +91,7 @@ def check_unit(
         now: the database's time.
         expiry: whether the column says when rows expire: then far ahead is plausible too.
         pace: how hard to look for rows to be deleted, if the sample has no age.
-        hold: waits before each read of that search for as long as it has to.
+        throttler: waits before each read of that search for as long as it has to.
 
     Raises:
         TableError: they are not, or the column is the primary key and the server numbers the rows.
@@ -102,7 +102,7 @@ def check_unit(
             "the rows: it is no time. Name a column of unix seconds or a date column"
         )
     last = LAST_EXPIRY if expiry else now + AHEAD
-    values = _sample(db, plan, age, used) or _to_go(db, plan, age, pace, hold)
+    values = _sample(db, plan, age, used) or _to_go(db, plan, age, pace, throttler)
     doubtful = [value for value in values if not _plausible(value, "unix seconds", last)]
     if 2 * len(doubtful) <= len(values):
         return
@@ -136,7 +136,7 @@ def _sample(db: Transactions, plan: Plan, age: Column, used: Iterable[str]) -> l
     found: set[int] = set()
 
     def read(query: str, direction: str) -> None:
-        rows = db.read(query.format(direction=direction, **parts), plan.rows.values)
+        rows = db.read(query.format(direction=direction, **parts), plan.change.values)
         found.update(value for (value,) in rows)
 
     def read_all() -> None:
@@ -154,10 +154,10 @@ def _sample(db: Transactions, plan: Plan, age: Column, used: Iterable[str]) -> l
     return sorted(found)
 
 
-def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, hold: Hold) -> list[int]:
+def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, throttler: Throttler) -> list[int]:
     """Return different values of the age column of the first rows that are to be deleted."""
     size = ChunkSize(pace.target)
-    order = KeyOrder(db, replace(plan.rows, left_out={}, size="0"), size)
+    order = KeyOrder(db, replace(plan.change, left_out={}, size="0"), size)
     table = plan.table
 
     def begin() -> None:
@@ -165,24 +165,24 @@ def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, hold: Hold) ->
         db.commit()
 
     def search() -> list[int]:
-        found = order.find(MOST_TO_GO, exact=True)
+        found = order.next_chunk(MOST_TO_GO, exact=True)
         values: list[int] = []
         if found.keys:
             keys = ",".join(map(str, found.keys))
             query = TO_GO.format(age=age.quoted, table=table.quoted, key=table.key.quoted, keys=keys)
             values = [value for (value,) in db.read(query)]
         db.commit()
-        order.passed(found)
+        order.advance(found)
         return values
 
     what = f"a search for rows to be deleted from {table.name}"
     db.run(begin, what=what, before_retry=size.halve)
     found: list[int] = []
     while not (found or order.finished):
-        hold.wait()
+        throttler.wait()
         began = time.monotonic()
         found = db.run(search, what=what, before_retry=size.halve)
-        db.nap(pace.rest(time.monotonic() - began))
+        db.sleep(pace.rest(time.monotonic() - began))
     return sorted(found)
 
 

@@ -107,7 +107,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
 
     def rehearsal() -> None:
         try:
-            db.read(REHEARSAL.format(table=plan.table.quoted, condition=plan.eligible), plan.rows.values)
+            db.read(REHEARSAL.format(table=plan.table.quoted, condition=plan.eligible), plan.change.values)
         except db.error as error:
             if code_of(error) in NOT_COMPARABLE:
                 raise TableError(

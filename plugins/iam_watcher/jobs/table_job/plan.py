@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.catalogue import Table
     from iam_watcher.walk.index_order import AgeIndex
-    from iam_watcher.walk.rows import Rows
+    from iam_watcher.walk.row_change import RowChange
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Plan:
 
     Attributes:
         table: of the rows.
-        rows: to be written.
+        change: the rows to be written, and how.
         cut_off: for the report.
         age: SQL for the moment a row's age counts from.
         moment: turns a value of `age`, as the server shows it, into an aware datetime; None if it is no
@@ -33,7 +33,7 @@ class Plan:
     """
 
     table: Table
-    rows: Rows
+    change: RowChange
     cut_off: datetime
     age: str
     moment: Callable[[str], datetime | None]

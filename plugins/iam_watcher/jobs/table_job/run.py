@@ -18,9 +18,9 @@ from iam_watcher.jobs.table_job.saved_position import SavedPosition
 from iam_watcher.lock import current
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
+from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.pace import Limits
 from iam_watcher.walk.progress import ProgressReporter
-from iam_watcher.walk.tally import tally
 from iam_watcher.walk.walk import Walk
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.jobs.table_job_operator import TableJobOperator
-    from iam_watcher.walk.rows import Recorder
+    from iam_watcher.walk.row_change import RowRecorder
 
 logger = get_logger(__name__)
 
@@ -55,7 +55,7 @@ class TableRun:
         self._context = context
         self._began = time.monotonic()
         self._report = Report(job.table, dry_run)
-        self._hold: Hold
+        self._throttler: Throttler
         self._reporter: ProgressReporter
 
     def perform(self) -> dict[str, Any]:
@@ -86,12 +86,12 @@ class TableRun:
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
             try:
                 with self._around(db):
-                    job.check(db, plan, now, self._hold)
+                    job.check(db, plan, now, self._throttler)
                     if report.dry_run:
                         self._dry_run(db, plan, now)
                     else:
                         self._write(db, plan)
-                    job.finish(db, plan, report, self._context, self._hold)
+                    job.finish(db, plan, report, self._context, self._throttler)
             finally:
                 report.retries = db.retries
                 report.duration_seconds = round(time.monotonic() - self._began, 3)
@@ -102,7 +102,7 @@ class TableRun:
         job, ti = self._job, self._context["ti"]
         task = f"{ti.task_id}/{ti.map_index}"
         record = ProgressRecord(current.grant(), task=task, table=job.table)
-        with closing(record), job.holding(db, job.table) as self._hold:
+        with closing(record), job.throttling(db, job.table) as self._throttler:
             self._reporter = ProgressReporter(job.table, lambda progress: record.write(**asdict(progress)))
             yield
 
@@ -114,22 +114,22 @@ class TableRun:
         rows = dry_run.DryRunList(
             archive, lambda key, age, name: _described(key, name, age, plan.moment(age), now)
         )
-        self._tally(db, plan, each=rows.add, most=None if archive else dry_run.MOST_EXAMPLES)
+        self._count(db, plan, each=rows.add, most=None if archive else dry_run.MOST_EXAMPLES)
         report.listed, report.examples = rows.close(), rows.examples
         report.real_run = dry_run.real_run(job, db, plan, report)
 
     def _write(self, db: Transactions, plan: Plan) -> None:
         job = self._job
-        for statement in (plan.rows.write, *plan.also_writes):
+        for statement in (plan.change.write, *plan.also_writes):
             _rehearse(db, statement)
         with job.writing(self._context) as before_write, self._recording(db, plan) as recorder:
             if plan.max_share is not None and plan.max_share < 1:
-                self._tally(db, plan)
+                self._count(db, plan)
                 self._check_safety_limit()
             self._walk(db, plan, before_write, recorder)
 
     def _walk(
-        self, db: Transactions, plan: Plan, before_write: Callable[[], None], recorder: Recorder | None
+        self, db: Transactions, plan: Plan, before_write: Callable[[], None], recorder: RowRecorder | None
     ) -> None:
         job, report = self._job, self._report
         max_rows, budget = arguments.row_count("max_rows", job.max_rows), job.time_budget
@@ -150,7 +150,7 @@ class TableRun:
             )
         walk = Walk(
             db,
-            plan.rows,
+            plan.change,
             expected=report.examined or plan.table.rows or None,
             pace=job.paced,
             limits=Limits(
@@ -162,8 +162,8 @@ class TableRun:
             reserve=position.reserve,
             before_write=before_write,
             recorder=recorder,
-            passed=position.move,
-            hold=self._hold,
+            on_chunk=position.move,
+            throttler=self._throttler,
             reporter=self._reporter,
         )
         try:
@@ -178,7 +178,7 @@ class TableRun:
         position.end(report.position, walk.changed)
 
     @contextmanager
-    def _recording(self, db: Transactions, plan: Plan) -> Iterator[Recorder | None]:
+    def _recording(self, db: Transactions, plan: Plan) -> Iterator[RowRecorder | None]:
         job, report = self._job, self._report
         location = job.archive_location()
         if location is None:
@@ -207,16 +207,16 @@ class TableRun:
         }
         return Archive(run_folder(location, plan.table.name, self._context), facts)
 
-    def _tally(self, db: Transactions, plan: Plan, **rows: Any) -> None:
-        counted = tally(
+    def _count(self, db: Transactions, plan: Plan, **rows: Any) -> None:
+        counted = count_rows(
             db,
-            plan.rows,
+            plan.change,
             also={"eligible": plan.eligible},
             age=plan.age,
             label=plan.label,
             expected=plan.table.rows or None,
             pace=self._job.paced,
-            hold=self._hold,
+            throttler=self._throttler,
             reporter=self._reporter,
             **rows,
         )

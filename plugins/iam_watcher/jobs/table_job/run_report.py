@@ -11,7 +11,7 @@ from iam_watcher.walk.pace import Limit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from iam_watcher.walk.rows import Walked
+    from iam_watcher.walk.row_change import WalkResult
 
 # Why rows were left alone, for one row and for more.
 REASONS = {
@@ -62,7 +62,7 @@ class Report:
         changed: rows that were written by this try of the task.
         changed_before: rows that earlier tries of the same run had written, as far as they were saved.
         skipped: reason → rows that were left.
-        unconfirmed: rows whose commit got no answer, see `Walked`.
+        unconfirmed: rows whose commit got no answer, see `WalkResult`.
         chunks: transactions that wrote.
         retries: transactions that were tried again.
         longest_chunk_seconds: the longest transaction that wrote.
@@ -110,7 +110,7 @@ class Report:
     also: dict[str, int] = field(default_factory=dict)
     error: str | None = None
 
-    def take(self, walked: Walked) -> None:
+    def take(self, walked: WalkResult) -> None:
         """Take over what a walk has done."""
         self.examined = walked.examined
         self.matched = walked.matched

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import PACES, ChunkSize, Pace
 from iam_watcher.walk.progress import ProgressReporter
-from iam_watcher.walk.rows import Rows, Walked
+from iam_watcher.walk.row_change import RowChange, WalkResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from iam_watcher.database.throttle import Hold
+    from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
 
 # Rows of a span that would be written. The age as a text: the driver has no date with a month of zero.
@@ -23,9 +23,9 @@ EXAMPLES = (
 )
 
 
-def tally(
+def count_rows(
     db: Transactions,
-    rows: Rows,
+    rows: RowChange,
     *,
     also: Mapping[str, str] | None = None,
     age: str = "NULL",
@@ -34,29 +34,29 @@ def tally(
     most: int | None = 0,
     pace: Pace = PACES["fast"],
     expected: int | None = None,
-    hold: Hold | None = None,
+    throttler: Throttler | None = None,
     reporter: ProgressReporter | None = None,
-) -> Walked:
-    """Count the rows that match, those that are left out, and all, span by span.
+) -> WalkResult:
+    """Count the rows that match, the rows that are left out, and all rows, span by span.
 
     Args:
         db: where.
-        rows: what would be written.
-        also: name → condition of rows to be counted besides, into `Walked.also`.
+        rows: the change that would be made.
+        also: name → condition of rows to be counted besides, into `WalkResult.also`.
         age: SQL for the age of a row.
         label: SQL for the name of a row, as UTF-8.
         each: called after each span with key, age and name of rows that match.
         most: give `each` at most so many rows of the table; None for all.
         pace: how hard to work.
         expected: rows of the table, as far as that is known, for the reporter.
-        hold: waits before each span for as long as it has to.
-        reporter: told how far the count has come.
+        throttler: waits before each span for as long as it has to.
+        reporter: gets the progress of the count.
 
     Raises:
         WalkError: as `Walk.write`.
     """
     also = also or {}
-    done, size = Walked(), ChunkSize(pace.target)
+    done, size = WalkResult(), ChunkSize(pace.target)
     order = KeyOrder(db, rows, size, expected=expected)
     conditions = {"matched": rows.predicate, **rows.left_out, **also}
     example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, label=label, predicate=rows.predicate)
@@ -70,12 +70,12 @@ def tally(
         nonlocal left
         window = order.window()
         began = time.monotonic()
-        examined, counts = order.tally(window, conditions)
+        examined, counts = order.count(window, conditions)
         wanted = counts["matched"] if left is None else min(left, counts["matched"])
         found = db.read(example, {**rows.values, **window, "limit": wanted}) if wanted else ()
         size.read(time.monotonic() - began, whole_span=True)
         db.commit()
-        order.counted(window["upto"], examined)
+        order.advance_to(window["upto"], examined)
         done.examined += examined
         done.matched += counts["matched"]
         done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})
@@ -86,17 +86,17 @@ def tally(
 
     reporter = reporter or ProgressReporter(rows.table)
 
-    def tell() -> None:
-        reporter.tell(examined=done.examined, changed=0, share=order.share)
+    def report_progress() -> None:
+        reporter.report(examined=done.examined, changed=0, share=order.share)
 
     what = f"count of {rows.table}"
     db.run(begin, what=what, before_retry=size.halve)
     reporter.begin(0.0)
     while not order.finished:
-        if hold is not None:
-            hold.wait(meanwhile=tell)
+        if throttler is not None:
+            throttler.wait(meanwhile=report_progress)
         began = time.monotonic()
         db.run(chunk, what=f"{what}, {order.window_name}", before_retry=size.halve)
-        tell()
-        db.nap(pace.rest(time.monotonic() - began))
+        report_progress()
+        db.sleep(pace.rest(time.monotonic() - began))
     return done

@@ -1,4 +1,4 @@
-"""Which rows of a table a job writes and how; and what was done with them."""
+"""A change of rows: which rows of a table a walk writes, how, and with which result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Which rows of a table are to be written, and how.
+class RowChange:
+    """A change of rows: the condition that they meet, and the statement that writes them.
 
     All text is SQL that the caller vouches for; values stand in it as `%(name)s`. The names after,
     upto, limit, first and last belong to the walk.
@@ -55,8 +55,8 @@ class Rows:
         return f"DELETE {self.table} FROM {by_key}"
 
 
-class Recorder(Protocol):
-    """Writes down what a walk changes; its methods are called within the transaction that changes it."""
+class RowRecorder(Protocol):
+    """Records the rows that a walk changes; called within the transaction that changes them."""
 
     @property
     def refused(self) -> Mapping[str, int]:
@@ -65,19 +65,19 @@ class Recorder(Protocol):
     def lock(self, keys: Sequence[int]) -> list[int]:
         """Lock the rows of these keys that still match, and return their keys, sorted."""
 
-    def keep(self, keys: Sequence[int]) -> None:
-        """Make durable what is known of these rows; they were locked, then written, and are to be committed.
+    def record(self, keys: Sequence[int]) -> None:
+        """Make the record of these rows durable: they were locked, then written, and are committed next.
 
         May be called again for the same rows, if the transaction was tried again.
         """
 
 
 @dataclass
-class Walked:
-    """What a walk has done or, as a tally, would do so far.
+class WalkResult:
+    """The result of a walk, or of a count of what a walk would do.
 
     Attributes:
-        examined: rows that were looked at.
+        examined: rows that the server read.
         matched: rows that were to be written.
         changed: rows that were written and committed.
         unconfirmed: rows that were written by a commit whose answer was lost with the connection. It
@@ -87,7 +87,7 @@ class Walked:
         chunks: transactions that wrote.
         longest_chunk: seconds of the longest of them, its commit included.
         stopped: the limit that ended the walk; None if it went to the end.
-        also: name → rows that a tally was to count besides.
+        also: name → rows that a count was to count besides.
     """
 
     examined: int = 0
