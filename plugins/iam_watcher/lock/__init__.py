@@ -82,16 +82,20 @@ class Lock:
             raise ValueError(f"Lock max_hold={self.max_hold!s}: expected the lease ({self.lease!s}) or more")
         if self.on_busy not in get_args(OnBusy):
             raise ValueError(f"Lock on_busy={self.on_busy!r}: expected 'skip' or 'fail'")
-        conn_ids = self.conn_ids
+        self._check_conn_ids(self.conn_ids)
+        if self.key is not None:
+            check_key(self.key)
+
+    def _check_conn_ids(self, conn_ids: tuple[str, ...]) -> None:
         if not all(isinstance(name, str) and name for name in conn_ids) or len(conn_ids) % 2 == 0:
             raise ValueError(
                 f"Lock redis_conn_id={self.redis_conn_id!r}: expected the id of an Airflow connection, or "
                 "an odd number of them"
             )
+        if any("://" in name for name in conn_ids):  # Not repeated: it may hold a password.
+            raise ValueError("Lock redis_conn_id is a URL: expected the id of an Airflow connection")
         if len(set(conn_ids)) < len(conn_ids):
             raise ValueError(f"Lock redis_conn_id={self.redis_conn_id!r}: expected each connection once")
-        if self.key is not None:
-            check_key(self.key)
 
     @property
     def conn_ids(self) -> tuple[str, ...]:

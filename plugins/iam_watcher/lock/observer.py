@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from iam_watcher.lock import scripts
 from iam_watcher.lock.answers import unavailable
@@ -17,6 +17,31 @@ from iam_watcher.lock.scripts import text
 
 if TYPE_CHECKING:
     from redis import Redis
+
+
+def agreed_holder(key: str, answers: Iterable[Sequence[Any]], *, servers: int) -> Holder | None:
+    """Return the holder that a majority of a lock's servers knows, or None if there is none.
+
+    Args:
+        key: the lock's key.
+        answers: of those servers where someone holds it, as INSPECT gives them.
+        servers: how many the lock has.
+    """
+    found = list(answers)
+    owners = Counter(text(answer[0]) for answer in found)
+    owner, votes = owners.most_common(1)[0] if owners else ("", 0)
+    if votes < majority(servers):
+        return None
+    told = [answer for answer in found if text(answer[0]) == owner]
+    ttl = min((int(ttl) for _, ttl, *_ in told), key=lambda ttl: (ttl >= 0, -ttl))  # none, or the longest
+    since = [int(since) for _, _, since, *_ in told if since]
+    return Holder(
+        key=key,
+        owner=owner,
+        since=datetime.fromtimestamp(min(since) / 1000, UTC) if since else None,
+        remaining=None if ttl < 0 else ttl / 1000,
+        busy=tuple(sorted({text(member) for _, _, _, *busy in told for member in busy})),
+    )
 
 
 class Observer:
@@ -48,20 +73,7 @@ class Observer:
         answers = self._servers.ask(scripts.INSPECT)
         self._check_majority(answers)
         found = [answer for answer in answers.given.values() if answer]
-        owners = Counter(text(answer[0]) for answer in found)
-        owner, votes = owners.most_common(1)[0] if owners else ("", 0)
-        if votes < majority(len(self.clients)):
-            return None
-        told = [answer for answer in found if text(answer[0]) == owner]
-        ttl = min((int(ttl) for _, ttl, *_ in told), key=lambda ttl: (ttl >= 0, -ttl))  # none, or the longest
-        since = [int(since) for _, _, since, *_ in told if since]
-        return Holder(
-            key=self.key,
-            owner=owner,
-            since=datetime.fromtimestamp(min(since) / 1000, UTC) if since else None,
-            remaining=None if ttl < 0 else ttl / 1000,
-            busy=tuple(sorted({text(member) for _, _, _, *busy in told for member in busy})),
-        )
+        return agreed_holder(self.key, found, servers=len(self.clients))
 
     def tick_done_by(self) -> str | None:
         """Return the owner that did the tick, or None."""

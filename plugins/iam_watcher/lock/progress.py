@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from iam_watcher.lock.answers import told, unavailable
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from redis import Redis
 
@@ -134,6 +134,17 @@ class ProgressRecord:
             client.close()
 
 
+def parse(records: Iterable[bytes | str]) -> Iterator[TaskProgress]:
+    """Yield what the records of a server say; those of another version of iam-watcher are left out."""
+    import msgspec
+
+    for text in records:
+        try:
+            yield msgspec.json.decode(text, type=TaskProgress)
+        except ValueError:
+            logger.debug("a progress record can't be read: %s", text[:100])
+
+
 def read(clients: Sequence[Redis], key: str) -> list[TaskProgress]:
     """Return how far the tasks under the lock `key` have come, of all servers the newest that is known.
 
@@ -151,9 +162,7 @@ def read(clients: Sequence[Redis], key: str) -> list[TaskProgress]:
         except (RedisError, RedisClusterException) as error:
             errors.append(unavailable(client, key, error))
             continue
-        for text in records.values():
-            facts = json.loads(text)
-            progress = TaskProgress(**{field.name: facts[field.name] for field in fields(TaskProgress)})
+        for progress in parse(records.values()):
             if progress.task not in found or progress.updated > found[progress.task].updated:
                 found[progress.task] = progress
     if len(errors) == len(clients):

@@ -64,7 +64,7 @@ local until_ms = redis.call('ZSCORE', KEYS[4], ARGV[1])
 if until_ms and tonumber(until_ms) > now then return 'revoked' end
 """
 
-_LIVE = """
+LIVE = """
 local live = {}
 local marks = redis.call('HGETALL', KEYS[3])
 for i = 1, #marks, 2 do
@@ -146,7 +146,7 @@ return 'renewed'
 # the tick is theirs to do. Returns released | gone | foreign | working (a live worker of ours has a mark) |
 # `changed <token>` (the key is ours by that token, another one than ARGV's: who reads this may ask with it).
 # What was released already is still `released`.
-RELEASE = f"""{NOW}{TURN_FUNCTION}{_LIVE}
+RELEASE = f"""{NOW}{TURN_FUNCTION}{LIVE}
 local owner = redis.call('GET', KEYS[1])
 local info = redis.call('HMGET', KEYS[2], 'owner', 'token', 'attempt', 'freed')
 local token = info[1] == ARGV[1] and info[2] or ''
@@ -223,7 +223,7 @@ local owner = redis.call('GET', KEYS[1])
 if not owner then return {{}} end
 local since = ''
 if redis.call('HGET', KEYS[2], 'owner') == owner then since = redis.call('HGET', KEYS[2], 'since') end
-{_LIVE}
+{LIVE}
 return {{owner, redis.call('PTTL', KEYS[1]), since, unpack(live)}}
 """
 

@@ -10,11 +10,14 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from iam_watcher.errors import DeploymentIdError
+from iam_watcher.lock.facts import LockFacts
 from iam_watcher.lock.outcome import MAY_COME, Verdict
 from iam_watcher.lock.refusal import hint_of_parent, refuse
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
     from iam_watcher.lock import Lock
@@ -45,11 +48,15 @@ class RedisLockSensor(BaseSensorOperator):
     """
 
     ui_color = "#e6d8f2"
+    # For people and pages: Airflow stores what is listed here with the DAG, so the lock is known before the
+    # first run. The lock itself is `self.lock`, which no template changes.
+    template_fields: Sequence[str] = ("lock_facts",)
 
     def __init__(self, *, lock: Lock, per_tick: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lock = lock
         self.per_tick = per_tick
+        self.lock_facts = LockFacts.of(lock, self.dag_id, per_tick=per_tick).as_dict()
         self._told_to_stop = False
 
     def execute(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:

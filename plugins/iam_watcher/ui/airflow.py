@@ -1,0 +1,34 @@
+"""Every name of Airflow that the page needs and that Airflow does not promise to keep.
+
+tests/dags/test_page_airflow.py has a test for each, which says what would break.
+"""
+
+from __future__ import annotations
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
+from airflow.api_fastapi.logging.decorators import action_logging
+from airflow.models.dag import DagModel, DagTag
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+
+__all__ = [
+    "DagAccessEntity",
+    "DagDetails",
+    "DagModel",
+    "DagRun",
+    "DagTag",
+    "GetUserDep",
+    "SerializedDagModel",
+    "SessionDep",
+    "TaskInstance",
+    "XComModel",
+    "action_logging",
+    "get_auth_manager",
+    "get_user",
+    "requires_access_dag",
+]

@@ -1,0 +1,238 @@
+"""What Airflow's database tells of the watchers and their runs: one query for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.expression import case, null
+
+from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
+from iam_watcher.ui.airflow import (
+    DagModel,
+    DagRun,
+    DagTag,
+    SerializedDagModel,
+    TaskInstance,
+    XComModel,
+)
+from iam_watcher.ui.runs import MEASURES, Run
+from iam_watcher.watcher_dag import TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy.orm import Session
+
+BARS = 30  # runs of a watcher that the list shows
+WHOLE = 2  # runs of a watcher whose reports the list has, newest first
+MOST_CHANGES = 1_000  # runs of one answer
+UNFINISHED = ("queued", "running")
+RETURN_VALUE = "return_value"
+HOLDER = "holder"
+
+
+def watchers(session: Session, permitted: Collection[str], dag_id: str | None = None) -> Sequence[Row[Any]]:
+    """Return the watchers that are among the DAGs `permitted`, by name.
+
+    Args:
+        session: of Airflow's database.
+        permitted: dag ids.
+        dag_id: only this one.
+    """
+    newest = aliased(SerializedDagModel)
+    version = (
+        select(newest.id)
+        .where(newest.dag_id == DagModel.dag_id)
+        .order_by(newest.created_at.desc())
+        .limit(1)
+        .correlate(DagModel)
+        .scalar_subquery()
+    )
+    found = (
+        select(
+            DagModel.dag_id,
+            DagModel._dag_display_property_value.label("display_name"),  # noqa: SLF001  the column behind a hybrid
+            DagModel.is_paused,
+            DagModel.has_import_errors,
+            DagModel.timetable_description,
+            DagModel.timetable_summary,
+            DagModel.next_dagrun_create_after,
+            DagModel.description,
+            version.label("version"),
+        )
+        .join(DagTag, and_(DagTag.dag_id == DagModel.dag_id, DagTag.name == TAG))
+        .where(~DagModel.is_stale)
+        .order_by(DagModel.dag_id)
+    )
+    if dag_id is not None:
+        found = found.where(DagModel.dag_id == dag_id)
+    rows: Any = session.execute(found)
+    return [row for row in rows if row.dag_id in permitted]
+
+
+def history(session: Session, dag_ids: Collection[str], *, reports: bool) -> dict[str, list[Run]]:
+    """Return dag_id -> its last runs, newest first; the last WHOLE of them with their reports.
+
+    Args:
+        session: of Airflow's database.
+        dag_ids: the watchers.
+        reports: read what the runs returned, which needs the right to XComs.
+    """
+    order = func.row_number().over(
+        partition_by=DagRun.dag_id, order_by=(DagRun.run_after.desc(), DagRun.id.desc())
+    )
+    ranked = select(DagRun.id, order.label("n")).where(DagRun.dag_id.in_(dag_ids)).subquery()
+    whole = ranked.c.n <= WHOLE
+    found = (
+        _select_runs(whole, reports=reports).join(ranked, ranked.c.id == DagRun.id).where(ranked.c.n <= BARS)
+    )
+    return _by_dag(session.execute(_with_details(found, whole, reports=reports).order_by(ranked.c.n)))
+
+
+def changes(
+    session: Session, dag_ids: Collection[str], *, after: int, unfinished: Collection[int], reports: bool
+) -> dict[str, list[Run]]:
+    """Return dag_id -> its runs that are new, unfinished, or were unfinished when the page asked before.
+
+    Args:
+        session: of Airflow's database.
+        dag_ids: the watchers.
+        after: the largest id of a run that the page knows.
+        unfinished: ids of the runs that were unfinished then.
+        reports: as in `history`.
+    """
+    which = or_(DagRun.id > after, DagRun.state.in_(UNFINISHED), DagRun.id.in_(unfinished))
+    some = select(DagRun.id).where(which).order_by(DagRun.id.desc()).limit(MOST_CHANGES).subquery()
+    found = _select_runs(None, reports=reports).join(some, some.c.id == DagRun.id)
+    found = _with_details(found, None, reports=reports)
+    runs = _by_dag(session.execute(found.order_by(DagRun.run_after.desc(), DagRun.id.desc())))
+    return {dag_id: ours for dag_id, ours in runs.items() if dag_id in dag_ids}
+
+
+def runs_before(
+    session: Session, dag_id: str, *, before: datetime | None, limit: int, reports: bool
+) -> list[Run]:
+    """Return some runs of a watcher, newest first, with their reports.
+
+    Args:
+        session: of Airflow's database.
+        dag_id: the watcher.
+        before: only runs for an earlier moment.
+        limit: how many.
+        reports: as in `history`.
+    """
+    which = select(DagRun.id).where(DagRun.dag_id == dag_id)
+    if before is not None:
+        which = which.where(DagRun.run_after < before)
+    some = which.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(limit).subquery()
+    found = _select_runs(None, reports=reports).join(some, some.c.id == DagRun.id)
+    rows = session.execute(
+        _with_details(found, None, reports=reports).order_by(DagRun.run_after.desc(), DagRun.id.desc())
+    )
+    return _by_dag(rows).get(dag_id, [])
+
+
+def report_of(session: Session, dag_id: str, run_id: str, task_id: str) -> Any:
+    """Return what a task of a run returned, or None."""
+    return session.scalar(
+        select(XComModel.value).where(
+            XComModel.dag_id == dag_id,
+            XComModel.run_id == run_id,
+            XComModel.task_id == task_id,
+            XComModel.map_index == -1,
+            XComModel.key == RETURN_VALUE,
+        )
+    )
+
+
+def _select_runs(whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
+    """Return the columns of runs. Of those that are not `whole`, only the numbers of their reports."""
+    failed = (
+        select(func.min(TaskInstance.task_id))
+        .where(
+            TaskInstance.dag_id == DagRun.dag_id,
+            TaskInstance.run_id == DagRun.run_id,
+            TaskInstance.state == "failed",
+        )
+        .correlate(DagRun)
+        .scalar_subquery()
+    )
+    columns: list[Any] = [
+        DagRun.id,
+        DagRun.dag_id,
+        DagRun.run_id,
+        DagRun.run_type,
+        DagRun.state,
+        DagRun.run_after,
+        DagRun.start_date,
+        DagRun.end_date,
+        DagRun.triggering_user_name,
+        failed.label("failed") if whole is None else case((whole, failed), else_=None).label("failed"),
+    ]
+    if not reports:
+        return select(*columns)
+    value = XComModel.value if whole is None else case((whole, XComModel.value), else_=null())
+    columns += [
+        XComModel.task_id.label("task_id"),
+        XComModel.map_index.label("map_index"),
+        XComModel.key.label("key"),
+        value.label("value"),
+        *(XComModel.value[name].as_string().label(name) for name in MEASURES),
+    ]
+    return select(*columns)
+
+
+def _with_details(found: Any, whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
+    """Add what `acquire` came to, and the reports, to a query of runs."""
+    acquire = aliased(TaskInstance)
+    found = found.add_columns(acquire.state.label("acquire")).outerjoin(
+        acquire,
+        and_(
+            acquire.dag_id == DagRun.dag_id,
+            acquire.run_id == DagRun.run_id,
+            acquire.task_id == ACQUIRE_TASK_ID,
+            acquire.map_index == -1,
+        ),
+    )
+    if not reports:
+        return found
+    of_work = and_(
+        XComModel.key == RETURN_VALUE, XComModel.task_id.not_in((ACQUIRE_TASK_ID, RELEASE_TASK_ID))
+    )
+    of_acquire = and_(XComModel.key == HOLDER, XComModel.task_id == ACQUIRE_TASK_ID)
+    if whole is not None:
+        of_acquire = and_(whole, of_acquire)
+    return found.outerjoin(XComModel, and_(XComModel.dag_run_id == DagRun.id, or_(of_work, of_acquire)))
+
+
+def _by_dag(rows: Iterable[Row[Any]]) -> dict[str, list[Run]]:
+    """Put the rows of each run together, in their order."""
+    runs: dict[int, Run] = {}
+    for row in rows:
+        run = runs.get(row.id)
+        if run is None:
+            run = runs[row.id] = Run(
+                number=row.id,
+                dag_id=row.dag_id,
+                run_id=row.run_id,
+                kind=row.run_type,
+                state=row.state or "queued",
+                acquire=row.acquire,
+                run_after=row.run_after,
+                start=row.start_date,
+                end=row.end_date,
+                user=row.triggering_user_name,
+                failed_task=row.failed,
+            )
+        if getattr(row, "key", None) == HOLDER:
+            run.holder = row.value
+        elif getattr(row, "key", None) == RETURN_VALUE:
+            run.take(row.task_id, row.map_index, row.value, {name: getattr(row, name) for name in MEASURES})
+    found: dict[str, list[Run]] = {}
+    for run in runs.values():
+        found.setdefault(run.dag_id, []).append(run)
+    return found

@@ -1,0 +1,120 @@
+"""What a watcher is, from the DAG that Airflow stored: its lock, its schedule, its jobs. No run is needed."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
+from iam_watcher.lock.facts import LockFacts
+from iam_watcher.run_conf import DRY_RUN
+from iam_watcher.ui.airflow import SerializedDagModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy.orm import Session
+
+LONGEST_SETTING = 300  # characters that the page shows
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task of a watcher.
+
+    Args:
+        task_id: its name.
+        kind: the operator's class.
+        settings: name -> value, as the DAG file gives it; params are filled in.
+    """
+
+    task_id: str
+    kind: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page says of a watcher beside its runs.
+
+    Args:
+        tags: of the DAG.
+        lock: None for a watcher without one, or one that another version of iam-watcher stored.
+        timetable: what the timetable was made of: spec, dst, overlap, missed_grace.
+        jobs: the tasks that work.
+        dry_run: a run can be a dry run.
+    """
+
+    tags: tuple[str, ...] = ()
+    lock: LockFacts | None = None
+    timetable: Mapping[str, Any] = field(default_factory=dict)
+    jobs: tuple[Job, ...] = ()
+    dry_run: bool = False
+
+
+class FactsCache:
+    """Facts by the version of the stored DAG: read again only after its file has changed."""
+
+    def __init__(self) -> None:
+        self._by_version: dict[str, tuple[Any, Facts]] = {}
+        self._guard = threading.Lock()
+
+    def get(self, versions: Mapping[str, Any], session: Session) -> dict[str, Facts]:
+        """Return dag_id -> facts.
+
+        Args:
+            versions: dag_id -> id of its newest row in `serialized_dag`, or None.
+            session: of Airflow's database; used only for versions that are new.
+        """
+        with self._guard:
+            known = dict(self._by_version)
+        wanted = {dag_id: row for dag_id, row in versions.items() if row is not None}
+        missing = [row for dag_id, row in wanted.items() if known.get(dag_id, (None,))[0] != row]
+        if missing:
+            for stored in session.scalars(
+                select(SerializedDagModel).where(SerializedDagModel.id.in_(missing))
+            ):
+                known[stored.dag_id] = stored.id, read_facts(stored.data or {})
+            with self._guard:
+                self._by_version.update(known)
+        return {dag_id: known[dag_id][1] if dag_id in known else Facts() for dag_id in versions}
+
+
+def read_facts(data: Mapping[str, Any]) -> Facts:
+    """Return the facts in a serialized DAG."""
+    dag = data.get("dag", {})
+    tasks = {task["__var"]["task_id"]: task["__var"] for task in dag.get("tasks", ())}
+    params = dict(_params(dag.get("params", ())))
+    acquire = tasks.get(ACQUIRE_TASK_ID, {}).get("lock_facts")
+    timetable = dag.get("timetable", {}).get("__var")
+    return Facts(
+        tags=tuple(sorted(str(tag) for tag in dag.get("tags", ()))),
+        lock=LockFacts.read(acquire) if isinstance(acquire, dict) else None,
+        timetable=timetable if isinstance(timetable, dict) and "spec" in timetable else {},
+        jobs=tuple(
+            Job(task_id, str(task.get("task_type", "")), dict(_settings(task, params)))
+            for task_id, task in tasks.items()
+            if task_id not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)
+        ),
+        dry_run=DRY_RUN in params,
+    )
+
+
+def _params(stored: Iterable[Any]) -> Iterable[tuple[str, Any]]:
+    for name, param in stored:
+        default = param.get("default") if isinstance(param, dict) else None
+        yield name, default.get("__var") if isinstance(default, dict) else default
+
+
+def _settings(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name in task.get("template_fields", ()):
+        value = task.get(name)
+        if isinstance(value, str):
+            for param, default in params.items():
+                if value == f"{{{{ params.{param} }}}}":
+                    value = default
+        if value is not None and name != "is_dry_run":
+            yield name, value if isinstance(value, bool | int | float) else str(value)[:LONGEST_SETTING]

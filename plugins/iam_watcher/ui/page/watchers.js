@@ -1,0 +1,1 @@
+globalThis.Watchers = globalThis.Watcher = () => globalThis.React.createElement("h1", null, "Watchers");

@@ -1,0 +1,183 @@
+"""A run of a watcher as the page gets it: how it ended, what it did, and the height of its bar.
+
+What tasks return can be anything, and anybody's: nothing in it is taken for granted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+# What the reports of the jobs call the rows that they wrote, and what says that they wrote none.
+MEASURES = ("changed", "enabled", "restored", "dry_run")
+NUMBERS = (
+    *("examined", "matched", "changed", "changed_before", "eligible", "max_share", "unconfirmed", "chunks"),
+    *("retries", "longest_chunk_seconds", "duration_seconds", "enabled", "listed", "restored", "rows"),
+    *("secrets_restored", "position", "began_after"),
+)
+TEXTS = ("table", "cut_off", "now", "stopped", "error", "archive", "listed", "report", "order")
+COUNTS = ("skipped", "also", "altered", "secrets_left")
+LONGEST_TEXT = 2_000  # characters
+MOST_REASONS = 30
+MOST_EXAMPLES = 5
+MOST_REPORTS = 20  # of one run: a mapped task has one for each of its parts
+
+
+@dataclass
+class Run:
+    """One run.
+
+    Args:
+        number: Airflow's own number of the run, which grows.
+        dag_id: its watcher.
+        run_id: its name.
+        kind: "scheduled", "manual", …
+        state: of the run.
+        acquire: state of its task `acquire`; None if it has none.
+        run_after: the moment that it is for.
+        start: when it began.
+        end: when it ended.
+        user: who triggered it.
+        failed_task: a task of it that failed.
+        holder: who held the lock in the end, as `acquire` wrote it.
+        reports: task -> run report.
+        changed: rows that it wrote; None if its tasks don't say.
+        dry_run: all of its reports are of a dry run.
+    """
+
+    number: int
+    dag_id: str
+    run_id: str
+    kind: str
+    state: str
+    acquire: str | None
+    run_after: datetime
+    start: datetime | None
+    end: datetime | None
+    user: str | None
+    failed_task: str | None
+    holder: Any = None
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changed: int | None = None
+    dry_run: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """How it ended: success, skipped, failed; or queued, running."""
+        return "skipped" if self.state == "success" and self.acquire == "skipped" else self.state
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took."""
+        return None if self.start is None or self.end is None else (self.end - self.start).total_seconds()
+
+    def take(self, task_id: str, map_index: int, value: Any, measures: Mapping[str, Any]) -> None:
+        """Take over what a task returned: its report, or of an older run the numbers of it only."""
+        is_report = str(measures.get("dry_run")).lower() in ("true", "false", "0", "1")
+        if not is_report:
+            return
+        dry_run = str(measures["dry_run"]).lower() in ("true", "1")
+        self.dry_run = dry_run and (self.dry_run or self.changed is None)
+        numbers = [_whole(measures.get(name)) for name in MEASURES[:-1]]
+        self.changed = (self.changed or 0) + sum(number for number in numbers if number and not dry_run)
+        if isinstance(value, dict) and len(self.reports) < MOST_REPORTS:
+            self.reports[task_id if map_index < 0 else f"{task_id}/{map_index}"] = read_report(value)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values: times in seconds since 1970."""
+        holder = self.holder if isinstance(self.holder, dict) and self.outcome == "skipped" else None
+        return without_none(
+            {
+                "n": self.number,
+                "id": self.run_id,
+                "kind": self.kind,
+                "state": self.outcome,
+                "after": seconds(self.run_after),
+                "start": seconds(self.start),
+                "end": seconds(self.end),
+                "user": self.user,
+                "failed": self.failed_task if self.state == "failed" else None,
+                "holder": holder
+                and without_none({name: _text(holder.get(name)) for name in ("owner", "since")}),
+                "reports": self.reports or None,
+                "changed": self.changed,
+                "dry": self.dry_run or None,
+            }
+        )
+
+
+def bars(runs: Iterable[Run]) -> dict[str, Any]:
+    """Return runs, oldest first, as columns: a letter of each state, rows, seconds, times as differences."""
+    ordered = list(runs)
+    times = [seconds(run.run_after) or 0 for run in ordered]
+    return {
+        "s": "".join(
+            "d" if run.dry_run and run.outcome == "success" else _LETTERS.get(run.outcome, "?")
+            for run in ordered
+        ),
+        "r": [run.changed for run in ordered] if any(run.changed is not None for run in ordered) else None,
+        "d": [None if run.seconds is None else round(run.seconds, 1) for run in ordered],
+        "t": [later - earlier for earlier, later in zip([0, *times], times, strict=False)],
+    }
+
+
+_LETTERS = {"success": "s", "failed": "f", "skipped": "k", "running": "r", "queued": "q"}
+
+
+def read_report(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of a run report, cut to a size that it can show."""
+    found: dict[str, Any] = {name: _number(value.get(name)) for name in NUMBERS}
+    found |= {name: text for name in TEXTS if (text := _text(value.get(name))) is not None}
+    found |= {name: counts for name in COUNTS if (counts := _counts(value.get(name)))}
+    found["dry_run"] = value.get("dry_run") is True
+    found["real_run"] = [
+        _text(line) for line in _listed(value.get("real_run")) if isinstance(line, str)
+    ] or None
+    found["examples"] = [
+        {
+            str(name)[:40]: _text(fact) if isinstance(fact, str) else _number(fact)
+            for name, fact in list(one.items())[:6]
+        }
+        for one in _listed(value.get("examples"))
+        if isinstance(one, dict)
+    ] or None
+    return without_none(found)
+
+
+def seconds(moment: datetime | None) -> int | None:
+    """Return a moment as the seconds since 1970."""
+    return None if moment is None else int(moment.timestamp())
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is there."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value[:MOST_EXAMPLES] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value[:LONGEST_TEXT] if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if good else None
+
+
+def _whole(text: Any) -> int | None:
+    return int(text) if str(text).isdecimal() else None
+
+
+def _counts(value: Any) -> dict[str, float] | None:
+    if not isinstance(value, dict):
+        return None
+    pairs = ((str(name)[:60], _number(count)) for name, count in list(value.items())[:MOST_REASONS])
+    return {name: count for name, count in pairs if count}

@@ -1,0 +1,89 @@
+"""Canaries: what the page needs of Airflow and Airflow does not promise; and that no one else loads it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dev.airflow import environment
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_authorisation_is_a_dependency_that_takes_the_request_and_the_user():
+    from iam_watcher.ui import airflow
+
+    check = airflow.requires_access_dag(method="GET", access_entity=airflow.DagAccessEntity.RUN)
+    assert list(inspect.signature(check).parameters) == ["request", "user"]
+    assert next(iter(inspect.signature(airflow.get_user).parameters)) == "request"
+    assert "GetUserDep" in airflow.__all__
+
+
+def test_the_audit_log_takes_the_name_of_an_event():
+    from iam_watcher.ui import airflow
+
+    log = airflow.action_logging("event")
+    assert {"request", "session", "user"} <= set(inspect.signature(log).parameters)
+
+
+def test_the_columns_that_the_page_reads():
+    from iam_watcher.ui import airflow
+
+    for model, columns in {
+        airflow.DagModel: {"is_paused", "is_stale", "next_dagrun_create_after", "timetable_description"},
+        airflow.DagRun: {"id", "run_after", "start_date", "end_date", "triggering_user_name", "run_type"},
+        airflow.DagTag: {"dag_id", "name"},
+        airflow.SerializedDagModel: {"id", "dag_id", "created_at"},
+        airflow.TaskInstance: {"dag_id", "run_id", "task_id", "map_index", "state"},
+        airflow.XComModel: {"dag_run_id", "dag_id", "run_id", "task_id", "map_index", "key", "value"},
+    }.items():
+        assert columns <= {column.key for column in model.__table__.columns}, model
+
+
+def test_airflow_takes_the_plugins_views():
+    from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
+
+    from iam_watcher.plugin import IamWatcherPlugin
+
+    views = [ReactAppResponse.model_validate(view) for view in IamWatcherPlugin.react_apps]
+    assert [view.destination for view in views] == ["nav", "dag"]
+    assert {view.bundle_url.startswith("/") for view in views} == {False}
+
+
+LOADED = """
+import json, sys
+sys.path.insert(0, "plugins")
+{load}
+names = "fastapi iam_watcher.ui iam_watcher.ui.app redis MySQLdb iam_watcher.lock.admin.snapshot".split()
+print("loaded", json.dumps([name for name in names if name in sys.modules]))
+"""
+
+
+WORKER = (
+    "import airflow.plugins_manager as plugins; plugins.get_plugin_info()",
+    "import iam_watcher.watcher_dag, iam_watcher.jobs.disable_users",
+)
+API_SERVER = {"fastapi", "iam_watcher.ui", "iam_watcher.ui.app", "redis", "iam_watcher.lock.admin.snapshot"}
+
+
+@pytest.mark.parametrize(
+    ("load", "expected"),
+    [("\n".join(WORKER), set()), ("import iam_watcher.ui.app", API_SERVER)],
+    ids=["a worker", "the API server, which never loads MySQL"],
+)
+def test_what_is_loaded_where(load, expected, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(load=load)],
+        cwd=ROOT,
+        env=environment(tmp_path, deployment_id="test"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    loaded = set(json.loads(done.stdout.rpartition("loaded ")[2]))
+    assert loaded == expected

@@ -1,0 +1,313 @@
+"""The routes of the Watchers page: who may use each of them, from where, and what they never show."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from urllib.parse import quote
+
+import pytest
+
+from iam_watcher import Lock, Watcher
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from tests.dags.page import OURS, PREFIX, PerDagAuthManager, add_run, body, report
+
+ROLES = {"viewer": "viewer", "user": "user", "admin": "admin", "only": "user", "blind": "user"}
+READ = ("/watchers", "/watchers/changes?after=0", "/watchers/page_other", "/watchers/page_other/runs")
+RELEASE = "/watchers/{}/force-release"
+NASTY = "<img src=x onerror=alert(1)>\"'\u202egnp.exe" + "x" * 10_000
+
+
+def watcher(dag_id, **arguments):
+    with Watcher(dag_id, schedule="@every 1d", **arguments) as dag:
+        DisableInactiveUsersOperator(task_id="disable", max_inactive_days=90)
+    return dag
+
+
+@pytest.fixture(scope="module")
+def app(airflow_db, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.dags.page.PerDagAuthManager")
+        patch.setenv(
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", ",".join(f"{n}:{r}" for n, r in ROLES.items())
+        )
+        patch.setenv(
+            "AIRFLOW__API_AUTH__JWT_SECRET", "a secret of this test, and of no other place at all " * 2
+        )
+        passwords = tmp_path_factory.mktemp("users") / "passwords.json"
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(passwords))
+        from airflow.api_fastapi.app import create_app, purge_cached_app
+
+        purge_cached_app()
+        yield create_app()
+        purge_cached_app()
+
+
+@pytest.fixture
+def call(app):
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.auth.tokens import JWTGenerator  # noqa: F401  a canary
+    from fastapi.testclient import TestClient
+
+    manager = app.state.auth_manager
+
+    def ask(who, method, path, *, how="bearer", **arguments):
+        client = TestClient(app, raise_server_exceptions=True)
+        headers = dict(arguments.pop("headers", {}))
+        token = "not.a.token" if who == "bad" else None
+        if who in ROLES:
+            token = manager.generate_jwt(SimpleAuthManagerUser(username=who, role=ROLES[who].upper()))
+        if token and how == "bearer":
+            headers["Authorization"] = f"Bearer {token}"
+        elif token:
+            client.cookies.set("_token", token)
+        return client.request(method, f"{PREFIX}{path}", headers=headers, **arguments)
+
+    return ask
+
+
+@pytest.fixture
+def watchers(store_dag, redis_client):
+    from airflow.utils.session import create_session
+
+    for dag in (watcher("page_only"), watcher("page_other", lock="clean")):
+        store_dag(dag)
+    with create_session() as session:
+        yield session
+
+
+@pytest.mark.parametrize("how", ["bearer", "cookie"])
+@pytest.mark.parametrize("path", [*READ, "/page/watchers.js", "/page/icon.svg"])
+def test_who_may_read(path, how, call, watchers):
+    if "/page/" not in path:
+        add_run(watchers, "page_other", 1) if "runs" in path and how == "bearer" else None
+    codes = {who: call(who, "GET", path, how=how).status_code for who in ("anonymous", "bad", *ROLES)}
+    only = 403 if "page_other" in path else 200
+    assert codes == {
+        "anonymous": 401,
+        "bad": 403,
+        "viewer": 200,
+        "user": 200,
+        "admin": 200,
+        "only": only,
+        "blind": 200,
+    }
+
+
+@pytest.mark.parametrize("how", ["bearer", "cookie"])
+def test_who_may_release_a_lock(how, call, watchers):
+    sent = {"json": {"reason": "its worker is gone", "owner": "x"}, "headers": OURS}
+    path = RELEASE.format("page_other")
+    codes = {
+        who: call(who, "POST", path, how=how, **sent).status_code for who in ("anonymous", "bad", *ROLES)
+    }
+    # 409: it may, and nobody holds the lock.
+    assert codes == {
+        "anonymous": 401,
+        "bad": 403,
+        "viewer": 403,
+        "user": 409,
+        "admin": 409,
+        "only": 403,
+        "blind": 409,
+    }
+    assert call("only", "POST", RELEASE.format("page_only"), how=how, **sent).status_code == 409
+
+
+def test_every_route_has_an_authorisation(app):
+    from iam_watcher.ui import app as page
+    from iam_watcher.ui.airflow import get_user
+
+    def calls(dependant):
+        return {dependant.call, *(found for inner in dependant.dependencies for found in calls(inner))}
+
+    assert len(page.app.routes) >= 6
+    for route in page.app.routes:
+        # As a dependency of the route's decorator, so before anything that the route does.
+        checks = [found for inner in route.dependant.dependencies[:1] for found in calls(inner)]
+        assert get_user in checks, route.path
+        if route.methods & {"POST", "PUT", "PATCH", "DELETE"}:
+            names = [inner.call for inner in route.dependant.dependencies]
+            assert page.same_origin in names, route.path
+            assert any("action_logging" in call.__qualname__ for call in names), route.path
+
+
+def test_a_route_without_authorisation_would_be_noticed(app, monkeypatch):
+    from iam_watcher.ui import app as page
+
+    monkeypatch.setattr(page.app.router, "routes", list(page.app.routes))
+
+    @page.app.get("/open")
+    def open_to_all():
+        return {}
+
+    with pytest.raises(AssertionError, match="/open"):
+        test_every_route_has_an_authorisation(app)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"X-Requested-With": "XMLHttpRequest"}, OURS | {"Sec-Fetch-Site": "same-site"}],
+    ids=["no header", "another's header", "another port"],
+)
+def test_a_post_from_another_origin_is_refused(headers, call, watchers):
+    sent = {"reason": "its worker is gone", "owner": "x"}
+    refused = call("admin", "POST", RELEASE.format("page_other"), how="cookie", json=sent, headers=headers)
+    assert refused.status_code == 403
+    assert "X-Requested-With" in refused.text
+
+
+def test_a_user_sees_the_watchers_that_airflow_lets_them_see(call, watchers):
+    seen = {
+        who: {row["id"] for row in body(call(who, "GET", "/watchers"))["watchers"]}
+        for who in ("admin", "only")
+    }
+    assert seen["only"] == {"page_only"}
+    assert seen["admin"] >= {"page_only", "page_other"}
+    changes = body(call("only", "GET", "/watchers/changes?after=0"))
+    assert set(changes["runs"]) <= {"page_only"}
+    assert [row[0] for row in changes["next"]] == ["page_only"]
+    assert call("only", "GET", "/watchers/page_only").status_code == 200
+    # An admin passes any authorisation: a DAG that is no watcher has to be looked for.
+    for path in ("/watchers/no_such_watcher", "/watchers/no_such_watcher/runs"):
+        assert call("admin", "GET", path).status_code == 404
+
+
+def test_reports_need_the_right_to_xcoms(call, watchers):
+    holder = {"key": "clean", "owner": "prod/x/y", "deployment": "prod", "since": None}
+    add_run(watchers, "page_other", 9, xcoms={("disable", "return_value"): report()})
+    add_run(watchers, "page_other", 8, acquire="skipped", xcoms={("acquire", "holder"): holder})
+    for who, shown in (("user", True), ("blind", False)):
+        answers = [
+            call(who, "GET", path).text
+            for path in ("/watchers/page_other/runs", "/watchers", "/watchers/changes?after=0")
+        ]
+        assert [("1240" in text or "prod/x/y" in text) for text in answers] == [shown] * 3
+
+
+def test_names_and_reports_of_any_kind_arrive_as_data(call, watchers, redis_client):
+    nasty = report(
+        table=NASTY, error=NASTY, skipped={NASTY: 3, "x": "y"}, examined="many", examples=[{NASTY: NASTY}, 5]
+    )
+    add_run(watchers, "page_other", 7, user=NASTY[:80], xcoms={("disable", "return_value"): nasty})
+    for number, odd in enumerate(
+        ("text", ["list"], {"dry_run": "maybe", "changed": []}, {"dry_run": True, "changed": -1})
+    ):
+        add_run(watchers, "page_other", 6 - number, xcoms={("disable", "return_value"): odd})
+    redis_client.set("clean", NASTY, px=60_000)
+    redis_client.hset("{clean}:progress", "disable/-1", NASTY)
+    redis_client.hset("{clean}:progress", "x", '{"owner": 1}')
+    for path in (
+        "/watchers",
+        "/watchers/page_other",
+        "/watchers/page_other/runs",
+        "/watchers/changes?after=0",
+    ):
+        answer = call("user", "GET", path)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        body(answer)
+        assert len(answer.content) < 60_000
+    (row,) = [row for row in body(call("user", "GET", "/watchers"))["watchers"] if row["id"] == "page_other"]
+    assert row["lock"]["owner"] == NASTY[:600]
+    (run,) = [
+        one for one in body(call("user", "GET", "/watchers/page_other/runs"))["runs"] if one.get("user")
+    ]
+    assert run["user"] == NASTY[:80]
+    assert run["reports"]["disable"]["skipped"] == {NASTY[:60]: 3}
+
+
+def test_no_secret_gets_to_the_page_or_into_the_stored_dag(call, watchers, monkeypatch, redis_server):
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_LOCKED", f"redis://someone:s3cret-w0rd@{redis_server.host}:{redis_server.port}/0"
+    )
+    store = watchers
+    stored = str(SerializedDagModel.get("page_other", session=store).data)
+    assert "lock_facts" in stored
+    assert "s3cret" not in stored
+    from iam_watcher.ui import app as page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "servers", page.Servers())
+        state = page.servers.look({"clean": ["locked"]})["clean"]
+    assert not state.known
+    assert "s3cret" not in str(state)
+    assert "WRONGPASS" in state.errors[0]
+
+
+def test_the_lock_is_known_before_the_first_run(call, store_dag, redis_server, redis_client):
+    dag = watcher("page_quorum", lock=Lock("three", redis_conn_id=["iam_redis", "nowhere", "elsewhere"]))
+    store_dag(dag)
+    found = body(call("admin", "GET", "/watchers/page_quorum"))
+    assert found["lock_facts"]["key"] == "three"
+    assert found["lock_facts"]["redis_conn_ids"] == ["iam_redis", "nowhere", "elsewhere"]
+    assert found["lock_facts"]["wait"] == timedelta(seconds=5).total_seconds()
+    # Two of its three servers can't be asked: the page says so, and the rest stands.
+    assert found["lock"]["unknown"] is True
+    assert len(found["lock"]["errors"]) == 2
+    assert found["schedule"]["words"] == "every day"
+    assert len(found["schedule"]["ticks"]) == 10
+
+
+def test_a_forced_release_frees_what_the_person_saw_and_is_in_the_audit_log(call, watchers, redis_client):
+    from airflow.models.log import Log
+    from sqlalchemy import select
+
+    redis_client.set("clean", "other/dag/run", px=60_000)
+    path = RELEASE.format("page_other")
+
+    def release(owner):
+        return call("user", "POST", path, json={"reason": "its worker is gone", "owner": owner}, headers=OURS)
+
+    assert release("who/was/there before").status_code == 409
+    assert redis_client.get("clean") == b"other/dag/run"
+    assert body(release("other/dag/run")) == {"released": "other/dag/run"}
+    assert redis_client.get("clean") is None
+    found = body(call("viewer", "GET", "/watchers/page_other"))
+    assert [(one["by"], one["reason"]) for one in found["history"]] == [("user", "its worker is gone")]
+    logged = watchers.scalars(select(Log).where(Log.event == "iam_watcher_force_release")).all()
+    assert {(entry.dag_id, entry.owner) for entry in logged} >= {("page_other", "user")}
+    assert "its worker is gone" in logged[-1].extra
+    assert call("user", "POST", path, json={"reason": " ", "owner": "x"}, headers=OURS).status_code == 422
+
+
+def test_a_running_watcher_tells_how_far_it_is(call, watchers, redis_client):
+    from iam_watcher.lock.lease import Lease
+
+    run_id = add_run(watchers, "page_only", 0.1, "running")
+    lease = Lease(redis_client, "iam-watcher:page_only", f"test/page_only/{run_id}", ttl=60)
+    assert lease.acquire()
+    other = Lease(redis_client, "iam-watcher:page_only", "other/dag/run", ttl=60)
+    other.queue(2_000_000_000)
+    facts = {"examined": 380, "changed": 40, "rows_per_second": 10.5, "share": 0.38, "eta_seconds": 62}
+    facts |= {"owner": f"test/page_only/{run_id}", "task": "disable/-1", "table": "user"}
+    facts |= dict.fromkeys(("began", "updated"), "2027-03-10T08:00:01+00:00")
+    redis_client.hset("{iam-watcher:page_only}:progress", "disable/-1", json.dumps(facts))
+    changes = body(call("only", "GET", "/watchers/changes?after=100000"))
+    assert [run["state"] for run in changes["runs"]["page_only"]] == ["running"]
+    lock = changes["locks"]["page_only"]
+    assert (lock["waiters"], lock["owner"]) == (1, f"test/page_only/{run_id}")
+    (task,) = lock["tasks"]
+    assert (task["share"], task["examined"], task["left"], task["rate"]) == (0.38, 380, 62, 10)
+    waiting = body(call("only", "GET", "/watchers/page_only"))["waiting"]
+    assert [one["owner"] for one in waiting] == ["other/dag/run"]
+
+
+def test_the_page_works_behind_a_prefix(app, call, watchers, monkeypatch):
+    monkeypatch.setattr(app, "root_path", "/air/flow")
+    # A proxy keeps the prefix, as Airflow asks for.
+    monkeypatch.setattr("tests.dags.test_page_routes.PREFIX", f"/air/flow{PREFIX}")
+    assert call("viewer", "GET", "/watchers").status_code == 200
+    assert call("anonymous", "GET", "/watchers").status_code == 401
+    plugins = call("admin", "GET", "/../api/v2/plugins").json()["plugins"]
+    (ours,) = [plugin for plugin in plugins if plugin["name"] == "iam_watcher"]
+    assert {view["bundle_url"] for view in ours["react_apps"]} == {"iam-watcher/page/watchers.js"}
+
+
+def test_dag_ids_outside_of_ascii(call, store_dag, redis_client):
+    store_dag(watcher("page_清理"))
+    found = body(call("viewer", "GET", f"/watchers/{quote('page_清理')}"))
+    assert found["key"] == "iam-watcher:page_清理"
+    assert PerDagAuthManager.visible == "page_only"
