@@ -1,8 +1,9 @@
 """`make mutants`: change the core a little, one change at a time, and see whether a test notices.
 
 A sample of all possible changes is tried, the same for the same MUTANTS_SEED. For each change the tests
-that reach its line run, the quickest first, until one fails. A change that no test notices is either a
-test that is missing, or code that nothing needs, or it is explained in explained.toml.
+that reach its line run, the quickest first, until one fails; if none does on MariaDB, those that `make test`
+runs on MySQL, too. A change that no test notices is either a test that is missing, or code that nothing
+needs, or it is explained in explained.toml.
 
     MUTANTS=100            how many changes
     MUTANTS_SEED=1         which ones
@@ -11,8 +12,6 @@ test that is missing, or code that nothing needs, or it is explained in explaine
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -22,18 +21,20 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dev.mutants.mutations import Mutation, mutations
+from dev.mutants.selection import SERVERS, Selection, environment, pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / ".run" / "mutants"
 CORE = ("plugins/iam_watcher/jobs", "plugins/iam_watcher/lock", "plugins/iam_watcher/schedule")
-TESTS = ("tests/unit", "tests/contract", "tests/integration", "tests/dags")
 COPIED = ("plugins", "tests", "dev", "include", "dags", "docs", "bench", "pyproject.toml", "README.md")
 WORKERS = 2
-LONGEST = 40.0  # seconds of tests for one change, by their usual time
-TIMES = 5  # a test that takes so much longer than usual hangs, and that is noticed
+TIMES, PATIENCE = 5, 30.0  # a test that takes so many times as long, and so many seconds, hangs: noticed
 WANTED = 0.95
 NOTICED, SURVIVED, UNREACHED = "noticed", "SURVIVED", "reached by no test"
 
@@ -47,17 +48,18 @@ def main() -> int:
     chosen = random.Random(int(os.environ.get("MUTANTS_SEED", "1"))).sample(  # noqa: S311  a sample, no secret
         found, min(len(found), int(os.environ.get("MUTANTS", "100")))
     )
-    reach = _reach()
-    print(f"{len(chosen)} of {len(found)} changes, {len(reach['seconds'])} tests", flush=True)
+    selections = [Selection(ROOT, RUN / "reach", server) for server in SERVERS]
+    print(f"{len(chosen)} of {len(found)} changes, {len(selections[0].seconds)} tests", flush=True)
     copies: SimpleQueue[Path] = SimpleQueue()
     for number in range(WORKERS):
         copies.put(_copy(number))
     outcomes: dict[Mutation, str] = {}
     with ThreadPoolExecutor(WORKERS) as pool:
-        for mutation, outcome in zip(
-            chosen, pool.map(lambda m: _outcome(m, reach, copies), chosen), strict=True
-        ):
+        results = pool.map(lambda mutation: _outcome(mutation, selections, copies), chosen)
+        for number, (mutation, outcome) in enumerate(zip(chosen, results, strict=True), 1):
             outcomes[mutation] = outcome
+            if number % 10 == 0:
+                print(f"{number} of {len(chosen)} changes tried", flush=True)
             if outcome != NOTICED:
                 why = explained.get(mutation.name)
                 print(f"{outcome}: line {mutation.line}, {mutation.name}" + (f"\n    {why}" if why else ""))
@@ -72,64 +74,39 @@ def _verdict(outcomes: dict[Mutation, str], explained: dict[str, str]) -> int:
     return 0 if share >= WANTED else 1
 
 
-def _outcome(mutation: Mutation, reach: Any, copies: SimpleQueue[Path]) -> str:
-    tests = _tests(mutation, reach)
-    if not tests:
-        return UNREACHED
+def _outcome(mutation: Mutation, selections: Sequence[Selection], copies: SimpleQueue[Path]) -> str:
     copy = copies.get()
     changed = copy / mutation.path
     source = changed.read_text(encoding="utf-8")
-    usual = sum(reach["seconds"][test] for test in tests)
+    outcome = UNREACHED
     try:
         changed.write_text(mutation.applied(source), encoding="utf-8")
-        done = subprocess.run(
-            _pytest("-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests),
-            cwd=copy, env=_environment(copy), capture_output=True, timeout=60 + TIMES * usual, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return NOTICED
+        for selection in selections:
+            if tests := selection.tests_for(mutation):
+                outcome = SURVIVED
+                if _fails(copy, selection, tests):
+                    return NOTICED
+        return outcome
     finally:
         changed.write_text(source, encoding="utf-8")
         copies.put(copy)
-    return SURVIVED if done.returncode == 0 else NOTICED
 
 
-def _tests(mutation: Mutation, reach: Any) -> list[str]:
-    """Return the tests that reach the change, the quickest first, as many as fit into the time."""
-    lines = reach["lines"].get(mutation.path, {})
-    tests = set(lines.get(str(mutation.line), ()))
-    if not tests:  # A constant is read at import: its tests are those of the lines that use it.
-        name = mutation.scope.split(".")[0]
-        for path, of_path in reach["lines"].items():
-            source = (ROOT / path).read_text(encoding="utf-8").splitlines()
-            for line, reached in of_path.items():
-                if name in source[int(line) - 1]:
-                    tests.update(reached)
-    chosen: list[str] = []
-    seconds = 0.0
-    for test in sorted(tests - set(reach["failed"]), key=lambda test: reach["seconds"][test]):
-        seconds += reach["seconds"][test]
-        if chosen and seconds > LONGEST:
-            break
-        chosen.append(test)
-    return chosen
-
-
-def _reach() -> Any:
-    """Return what the tests reach, measured once for each state of the code and its tests."""
-    digest = hashlib.sha256()
-    for folder in ("plugins", "tests", "dev"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
-    file = RUN / f"reach-{digest.hexdigest()[:16]}.json"
-    if not file.exists():
-        print("running the tests once, to see which lines they reach", flush=True)
-        RUN.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            _pytest("-q", "--no-header", "-m", "not e2e", "-p", "dev.mutants.reach", *TESTS),
-            cwd=ROOT, env={**_environment(ROOT), "MUTANTS_REACH": str(file)}, check=False,
+def _fails(copy: Path, selection: Selection, tests: Sequence[str]) -> bool:
+    usual = [selection.seconds[test] for test in tests]
+    options = (
+        *("-x", "-q", "--no-header", "-p", "no:cacheprovider", "-o", "faulthandler_exit_on_timeout=true"),
+        *("-o", f"faulthandler_timeout={PATIENCE + TIMES * max(usual)}"),
+    )
+    try:
+        done = subprocess.run(
+            pytest(*options, *tests),
+            cwd=copy, env=environment(copy, selection.server), capture_output=True,
+            timeout=2 * PATIENCE + TIMES * sum(usual), check=False,
         )  # fmt: skip
-    return json.loads(file.read_text(encoding="utf-8"))
+    except subprocess.TimeoutExpired:
+        return True
+    return done.returncode != 0
 
 
 def _copy(number: int) -> Path:
@@ -144,14 +121,6 @@ def _copy(number: int) -> Path:
             shutil.copy2(source, copy / name)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     return copy
-
-
-def _pytest(*arguments: str) -> list[str]:
-    return [sys.executable, "-B", "-m", "pytest", *arguments]
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(folder)}
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ IN_SQL = (
 SQL = re.compile(r"\b(SELECT|UPDATE|DELETE|INSERT|WHERE|FOR UPDATE|redis\.call)\b|^ ")
 LUA_CALL = re.compile(r"^\s*redis\.call\(.*\)$", re.MULTILINE)
 
+CLOCK = re.compile(r"\btime\.(monotonic|time)\(\)")
+
 # What people read is not what the program does.
 TALK = frozenset({"debug", "info", "warning", "error", "exception", "print"})
 
@@ -110,8 +112,11 @@ class _Finder:
 
     def _of_condition(self, node: ast.AST, scope: str) -> Iterator[Mutation]:
         match node:
+            case ast.Compare() if CLOCK.search(self._text(node)):
+                # No test can tell a moment from the next: the opposite instead.
+                yield self._mutation(node, scope, f"(not ({self._text(node)}))")
             case ast.Compare(left, [operator], [right]) if type(operator) in COMPARISONS:
-                text = f"{self._text(left)} {COMPARISONS[type(operator)]} {self._text(right)}"
+                text = f"{self._operand(left)} {COMPARISONS[type(operator)]} {self._operand(right)}"
                 yield self._mutation(node, scope, text)
             case ast.BoolOp(operator, values):
                 word = " or " if isinstance(operator, ast.And) else " and "
@@ -127,7 +132,7 @@ class _Finder:
         match node:
             case ast.BinOp(left, operator, right) if type(operator) in ARITHMETIC:
                 if not any(isinstance(s, ast.JoinedStr) or _is_text(s) for s in (left, right)):
-                    text = f"({self._text(left)} {ARITHMETIC[type(operator)]} {self._text(right)})"
+                    text = f"({self._operand(left)} {ARITHMETIC[type(operator)]} {self._operand(right)})"
                     yield self._mutation(node, scope, text)
             case ast.Constant(bool(value)):
                 yield self._mutation(node, scope, str(not value))
@@ -157,6 +162,11 @@ class _Finder:
     def _text(self, node: ast.AST) -> str:
         start, end = self._span(node)
         return self._source[start:end]
+
+    def _operand(self, node: ast.AST) -> str:
+        # Parentheses around an operand are none of the node's text.
+        text = self._text(node)
+        return f"({text})" if isinstance(node, ast.BinOp | ast.BoolOp | ast.IfExp | ast.Compare) else text
 
     def _span(self, node: ast.AST) -> tuple[int, int]:
         return self._offset(node.lineno, node.col_offset), self._offset(  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import coverage
 import pytest
@@ -37,15 +37,23 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write it all down."""
+    """Write it all down: test file → what its tests reach, how long they took, and which failed."""
     _coverage.stop()
     data = _coverage.get_data()
-    root = Path.cwd()
-    lines = {
-        str(Path(file).relative_to(root)): {
-            line: [test for test in tests if test] for line, tests in data.contexts_by_lineno(file).items()
-        }
-        for file in data.measured_files()
+    found: dict[str, Any] = {
+        file: {"seconds": {}, "failed": [], "lines": {}} for file in map(_file_of, _seconds)
     }
-    found = {"lines": lines, "seconds": _seconds, "failed": sorted(set(_failed))}
+    for test, seconds in _seconds.items():
+        found[_file_of(test)]["seconds"][test] = seconds
+    for test in sorted(set(_failed)):
+        found[_file_of(test)]["failed"].append(test)
+    for measured in data.measured_files():
+        path = str(Path(measured).relative_to(Path.cwd()))
+        for line, tests in data.contexts_by_lineno(measured).items():
+            for test in filter(None, tests):
+                found[_file_of(test)]["lines"].setdefault(path, {}).setdefault(line, []).append(test)
     Path(os.environ["MUTANTS_REACH"]).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]

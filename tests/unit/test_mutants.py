@@ -21,8 +21,9 @@ def f(value: int = 3) -> bool:
     value -= 1
     if not value:
         return False
-    work(value, True)
-    return value % 2
+    if time.monotonic() < value:
+        work(value, True)
+    return (value + 3) % 2
 '''
 
 
@@ -42,10 +43,12 @@ def test_what_is_changed(tmp_path):
         "f: value -= 1 -> pass",
         "f: 1 -> 2",
         "f: False -> True",
+        "f: time.monotonic() < value -> (not (time.monotonic() < value))",
         "f: work(value, True) -> pass",
         "f: True -> False",
-        "f: return value % 2 -> return None",
-        "f: value % 2 -> (value * 2)",
+        "f: return (value + 3) % 2 -> return None",
+        "f: (value + 3) % 2 -> ((value + 3) * 2)",
+        "f: value + 3 -> (value - 3)",
         "f: 2 -> 3",
     }
     (lock,) = (mutation for mutation in found if mutation.was == " FOR UPDATE")
