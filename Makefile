@@ -42,7 +42,8 @@ soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judg
 	@PYTHONPATH=plugins exec $(python) -m dev.soak
 
 mutants: bootstrap ## Change the core a little, MUTANTS (default 100) times, and see whether a test notices
-	@exec $(python) -m dev.mutants
+	@dev/download_servers.sh mysql
+	exec $(python) -m dev.mutants
 
 bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lock purge" measures a part
 	@dev/bootstrap.sh bench
