@@ -123,6 +123,10 @@ class DatabaseLockTaken(JobError):  # noqa: N818  a state, named as one
     """Another session writes under the same lock."""
 
 
+class CommandFailed(JobError):  # noqa: N818  the outcome of the command, named as one
+    """The command failed."""
+
+
 class ArchiveError(JobError):
     """The archive can't be used."""
 

@@ -23,8 +23,8 @@ def cronsims(spec: str, zone: str, after: datetime, count: int) -> list[datetime
 def ours(spec: str, zone: str, after: datetime, count: int) -> list[datetime]:
     schedule = parse(spec, timezone=zone, dst="vixie")
     ticks = [after]
-    while len(ticks) <= count:
-        ticks.append(schedule.next(ticks[-1]))
+    while len(ticks) <= count and (tick := schedule.next(ticks[-1])) is not None:
+        ticks.append(tick)
     return ticks[1:]
 
 
@@ -59,7 +59,11 @@ def test_the_next_ticks_are_those_of_debians_cron(spec: str, zone: str, change: 
     expected = cronsims(spec, zone, after, 4)
     # cronsim goes by the wall clock alone: begun in the second pass of an hour, it finds the first again.
     if all(tick > after for tick in expected):
-        assert ours(spec, zone, after, 4) == expected
+        found = ours(spec, zone, after, 4)
+        assert found == expected[: len(found)]
+        # A schedule looks five years ahead.
+        if len(found) < len(expected):
+            assert expected[len(found)].year > after.year + 5
 
 
 @pytest.mark.parametrize(

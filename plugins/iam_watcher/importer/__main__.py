@@ -1,0 +1,104 @@
+"""Write watcher files for the jobs of another system: `python -m iam_watcher.importer crontab FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iam_watcher.importer import dkron, go_watcher, kubernetes
+from iam_watcher.importer.crontab import Crontab
+from iam_watcher.importer.job import NotTranslated
+from iam_watcher.importer.write import write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iam_watcher.importer.job import Found
+
+_LOCALTIME = Path("/etc/localtime")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the files and print the report.
+
+    Returns:
+        0 if every job has a file, 1 if one has none, 2 if the input can't be read.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        # cron takes bytes; those that are not UTF-8 come back as they were when a command is run.
+        raw = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
+        found = _read(options, raw.decode("utf-8", "surrogateescape"))
+    except (OSError, NotTranslated) as error:
+        sys.stderr.write(f"{options.file}: {error}\n")
+        return 2
+    outcome = write(found, Path(options.output), prefix=options.prefix)
+    for line in outcome.lines:
+        sys.stdout.write(f"{line}\n")
+    return 0 if outcome.complete else 1
+
+
+def _read(options: argparse.Namespace, text: str) -> Found:
+    name = "standard input" if options.file == "-" else Path(options.file).name
+    if options.source == "crontab":
+        system = options.system or (options.user is None and _is_system(Path(options.file)))
+        return Crontab(name, options.timezone, system=system, user=options.user).read(text)
+    if options.source == "dkron":
+        return dkron.read(text, name, options.timezone)
+    if options.source == "kubernetes":
+        return kubernetes.read(text, name, options.timezone)
+    return go_watcher.read(text, name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m iam_watcher.importer",
+        description="Write a watcher file, paused, for each job of another system, and report each.",
+    )
+    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    sources.add_parser("crontab", help="a crontab; in /etc/crontab and /etc/cron.d each line has a user")
+    sources.add_parser("dkron", help="what dkron's /v1/jobs answers")
+    sources.add_parser("kubernetes", help="YAML with CronJobs")
+    sources.add_parser("iam-watcher", help="the settings file of the Go iam-watcher")
+    for name, source in sources.choices.items():
+        source.add_argument("file", metavar="FILE", help="or - for the standard input")
+        source.add_argument(
+            "--output", default="dags", metavar="FOLDER", help="for the files (default: dags)"
+        )
+        source.add_argument("--prefix", default="", help="before each watcher's name, such as web1_")
+        if name != "iam-watcher":
+            source.add_argument(
+                "--timezone",
+                default=_timezone(),
+                help="of the machine they ran on, for jobs that name none (default: %(default)s)",
+            )
+        if name == "crontab":
+            source.add_argument(
+                "--user", help="whose crontab it is (default: the worker's user runs the commands)"
+            )
+            source.add_argument(
+                "--system", action="store_true", help="each line has a user before the command"
+            )
+    return parser
+
+
+def _is_system(path: Path) -> bool:
+    return path.absolute() == Path("/etc/crontab") or path.absolute().parent.name == "cron.d"
+
+
+def _timezone() -> str:
+    """Return the tz database name of this machine's zone, or UTC."""
+    if name := os.environ.get("TZ", "").removeprefix(":"):
+        return name
+    try:
+        _, found, name = str(_LOCALTIME.resolve()).partition("/zoneinfo/")
+    except OSError:
+        return "UTC"
+    return name.removeprefix("Etc/") if found else "UTC"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

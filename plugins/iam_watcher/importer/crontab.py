@@ -1,0 +1,230 @@
+"""Reads a crontab as cron does: a user's, or the system's form with a user in each line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iam_watcher.importer import vixie
+from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, secrets_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# As cron's load_env: quotes around the name or the value are optional, and nothing is expanded.
+_VARIABLE = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s="']+))\s*=\s*(.*?)\s*""", re.DOTALL)
+_FIELDS = 5
+# For cron itself; the command does not get them.
+_FOR_CRON = (
+    "MAILTO",
+    "MAILFROM",
+    "CONTENT_TYPE",
+    "CONTENT_TRANSFER_ENCODING",
+    "CRON_TZ",
+    "RANDOM_DELAY",
+    "SHELL",
+)
+_OVERLAP = (
+    "cron starts a job although it is still running; a watcher skips that time "
+    '(overlap="allow" with max_active_runs=2 or more keeps it)'
+)
+_MAIL = "cron mails what a command prints; a watcher keeps it in the task's log, and mails when the run fails"
+_CRON_TZ = "CRON_TZ is read as cronie reads it: Debian's cron takes it for a variable of the command"
+
+
+@dataclass(frozen=True)
+class Crontab:
+    """A crontab, and what is not written in it.
+
+    Attributes:
+        name: of the file, for the watcher files.
+        timezone: of the machine on which cron runs.
+        system: whether each line has a user, as in /etc/crontab and /etc/cron.d.
+        user: whose crontab it is.
+    """
+
+    name: str
+    timezone: str
+    system: bool = False
+    user: str | None = None
+
+    def read(self, text: str) -> Found:
+        """Return the jobs of a crontab."""
+        found = Found(notes=[_OVERLAP])
+        variables: dict[str, str] = {}
+        # Not splitlines(), which also splits at characters that cron takes for text.
+        for number, line in enumerate(text.split("\n"), 1):
+            content = line.lstrip(" \t")
+            if not content.strip() or content.startswith("#"):
+                continue
+            place = f"line {number}"
+            try:
+                if variable := _variable(content):
+                    name, value = variable
+                    variables[name] = value
+                    if name == "CRON_TZ" and _CRON_TZ not in found.notes:
+                        found.notes.append(_CRON_TZ)
+                    continue
+                job = _Line(self, place, content, variables)
+                found.entries.append(job.job())
+            except NotTranslated as reason:
+                found.entries.append(Refused(place, str(reason)))
+            else:
+                if job.mailto and _MAIL not in found.notes:
+                    found.notes.append(_MAIL)
+        return found
+
+
+@dataclass
+class _Line:
+    """A line with a command, and the variables that hold for it."""
+
+    crontab: Crontab
+    place: str
+    text: str
+    variables: dict[str, str]
+    differences: list[str] = field(default_factory=list)
+    mailto: str = ""
+
+    def job(self) -> Job:
+        schedule, rest = self._schedule()
+        if rest.endswith("\r"):
+            rest = rest[:-1]
+            self.differences.append("the carriage return at the line's end (of Windows) is left out")
+        user = self.crontab.user
+        if self.crontab.system:
+            user, rest = _word(rest, "a user before the command")
+        if not rest.strip():
+            raise NotTranslated("there is no command behind the schedule")
+        command, stdin = split_input(rest)
+        if "\0" in rest or not command.strip():
+            raise NotTranslated("the command is empty, or has a NUL character")
+        if command.endswith("\\"):
+            self.differences.append(
+                "the line ends with a backslash; a crontab has no continuation: the next line is read alone"
+            )
+        variables = {name: value for name, value in self.variables.items() if name not in _FOR_CRON}
+        # cron sets it itself.
+        variables.pop("LOGNAME", None)
+        self.differences += secrets_in(variables)
+        if delay := self.variables.get("RANDOM_DELAY"):
+            self.differences.append(f"RANDOM_DELAY={delay} is not kept: runs start on the minute")
+        if user:
+            self.differences.append(f"the worker runs it by sudo as {user}: allow that on each worker")
+        arguments = {
+            "task_id": "run",
+            "command": command,
+            "shell": self.variables.get("SHELL") or None,
+            "user": user,
+            "env": variables,
+            "stdin": stdin,
+        }
+        task = Call(
+            "iam_watcher.jobs.command",
+            "CommandOperator",
+            {key: value for key, value in arguments.items() if value},
+        )
+        return Job(
+            place=self.place,
+            source=f"{self.place} of {self.crontab.name}",
+            suggestion=command,
+            watcher={"schedule": schedule, "dst": "vixie", "default_args": {"retries": 0}, **self._mail()},
+            task=task,
+            differences=tuple(self.differences),
+        )
+
+    def _schedule(self) -> tuple[str, str]:
+        """Return the spec, and what stands behind it."""
+        # cronie and SUSE's cron: the line is not to be logged in syslog.
+        text = self.text.removeprefix("-")
+        zone = self.variables.get("CRON_TZ") or self.crontab.timezone
+        if text.startswith("@"):
+            nickname, rest = _word(text, "a nickname")
+            if nickname.lower() == "@reboot":
+                raise NotTranslated(
+                    "@reboot has no meaning in Airflow, which runs on several machines; use systemd"
+                )
+            if nickname.lower() not in vixie.NICKNAMES:
+                raise NotTranslated(
+                    f"{nickname!r} is not known; expected one of {', '.join(vixie.NICKNAMES)}"
+                )
+            spec = vixie.NICKNAMES[nickname.lower()]
+        else:
+            fields, rest = [], text
+            for _ in range(_FIELDS):
+                word, rest = _word(rest, "five fields, then the command")
+                fields.append(word)
+            spec, differences = vixie.spec(fields, seed=f"{self.crontab.name}\0{self.text}")
+            self.differences += differences
+        return vixie.checked(f"CRON_TZ={zone} {spec}"), rest
+
+    def _mail(self) -> dict[str, Call]:
+        to = self.variables.get("MAILTO", "").strip()
+        if not to:
+            return {}
+        self.mailto = to
+        names = [name for name in re.split(r"[,\s]+", to) if name]
+        if local := [name for name in names if "@" not in name]:
+            self.differences.append(
+                f"MAILTO has {', '.join(local)}, a mailbox of that machine: only addresses get the mail"
+            )
+        addresses = [name for name in names if "@" in name]
+        if not addresses:
+            return {}
+        return {
+            "on_failure_callback": Call(
+                "airflow.providers.smtp.notifications.smtp", "SmtpNotifier", {"to": addresses}
+            )
+        }
+
+
+def split_input(text: str) -> tuple[str, str]:
+    r"""Return the command of a line, and its standard input: what stands behind the first `%`.
+
+    Further ones are line breaks, and `\%` is a percent sign. Other backslashes stay.
+    """
+    command, rest = _until_percent(text)
+    if rest is None:
+        return command, ""
+    lines = []
+    while rest is not None:
+        line, rest = _until_percent(rest)
+        lines.append(line)
+    stdin = "\n".join(lines)
+    return command, stdin if stdin.endswith("\n") else f"{stdin}\n"
+
+
+def _until_percent(text: str) -> tuple[str, str | None]:
+    parts: list[str] = []
+    for match in _pieces(text):
+        if match[0] == "%":
+            return "".join(parts), text[match.end() :]
+        parts.append("%" if match[0] == r"\%" else match[0])
+    return "".join(parts), None
+
+
+def _pieces(text: str) -> Iterator[re.Match[str]]:
+    """Yield what a `%` may be in: an escaped character, or one by itself."""
+    return re.finditer(r"\\?.|\\", text, re.DOTALL)
+
+
+def _variable(line: str) -> tuple[str, str] | None:
+    match = _VARIABLE.fullmatch(line)
+    if match is None:
+        return None
+    name, value = match[1] or match[2] or match[3], match[4]
+    if value[:1] in ('"', "'"):
+        if len(value) == 1 or value[-1] != value[0] or value[0] in value[1:-1]:
+            raise NotTranslated(
+                f"the quotes around the value of {name} do not match; the variable is not set"
+            )
+        value = value[1:-1]
+    return (name, value) if name else None
+
+
+def _word(text: str, expected: str) -> tuple[str, str]:
+    word, *rest = re.split(r"[ \t]+", text.lstrip(" \t"), maxsplit=1)
+    if not word.strip():
+        raise NotTranslated(f"expected {expected}")
+    return word, rest[0] if rest else ""

@@ -1,0 +1,223 @@
+"""Reads the jobs of dkron, as its `/v1/jobs` answers."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.importer import names, vixie
+from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, secrets_in
+from iam_watcher.importer.values import ALLOW, AT_ONCE, chosen, documents, duration, get
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ASSET = "dkron-job-{}"
+_ZONED = re.compile(r"(CRON_)?TZ=")
+_NOT_KEPT = {
+    "ephemeral": "ephemeral (dkron deletes the job after it worked once)",
+    "expires_at": "expires_at: pause the watcher when its time is over",
+    "processors": "processors: the output is in the task's log",
+}
+
+
+def read(text: str, source: str, timezone: str) -> Found:
+    """Return the jobs in a JSON text.
+
+    Args:
+        text: a list of jobs, or one.
+        source: the file's name, for the watcher files.
+        timezone: of dkron's servers, for jobs that name none.
+
+    Raises:
+        NotTranslated: there are no jobs in it.
+    """
+    data = next(iter(documents(text)), None)
+    given = data if isinstance(data, list) else [data]
+    jobs = [job for job in given if isinstance(job, dict)]
+    if len(jobs) < len(given):
+        raise NotTranslated("expected the JSON of /v1/jobs: a list of jobs")
+    found = Found(notes=["a command gets the variables in env= only, and none of the worker's"])
+    parents = {job.get("parent_job") for job in jobs} - {None, ""}
+    parents |= {job.get("name") for job in jobs if job.get("dependent_jobs")}
+    for number, job in enumerate(jobs, 1):
+        place = f"job {number} ({job.get('name')!r})"
+        try:
+            found.entries.append(
+                _Job(job, place, source, timezone, is_parent=job.get("name") in parents).read()
+            )
+        except NotTranslated as reason:
+            found.entries.append(Refused(place, str(reason)))
+    return found
+
+
+class _Job:
+    def __init__(
+        self, data: Mapping[str, Any], place: str, source: str, timezone: str, *, is_parent: bool
+    ) -> None:
+        self._data = data
+        self._place = place
+        self._source = source
+        self._timezone = get(data, "timezone", str, "") or timezone
+        self._is_parent = is_parent
+        self._differences: list[str] = []
+
+    def read(self) -> Job:
+        data = self._data
+        name = get(data, "name", str, "")
+        if not name:
+            raise NotTranslated("it has no name")
+        if get(data, "disabled", bool, default=False):
+            self._differences.append("dkron has it disabled: leave the watcher paused")
+        self._differences += [f"not kept: {text}" for key, text in _NOT_KEPT.items() if data.get(key)]
+        watcher = {**self._schedule(), **self._overlap(), **self._people()}
+        watcher["default_args"] = {"retries": get(data, "retries", int, 0)}
+        executor = get(data, "executor", str, "")
+        config = get(data, "executor_config", dict, {})
+        task, function = None, None
+        if executor == "shell":
+            task = self._shell(config)
+        elif executor == "http":
+            function = self._http(config)
+        else:
+            raise NotTranslated(f"its executor is {executor!r}; expected shell or http")
+        return Job(
+            place=self._place,
+            source=f"the job {name} of {self._source}",
+            suggestion=names.of_text(name),
+            watcher=watcher,
+            task=task,
+            function=function,
+            differences=tuple(self._differences),
+        )
+
+    def _schedule(self) -> dict[str, Any]:
+        data = self._data
+        if parent := get(data, "parent_job", str, ""):
+            return {"schedule": [Call("airflow.sdk", "Asset", {"": _ASSET.format(parent)})]}
+        text = get(data, "schedule", str, "").strip()
+        if text == "@manually" or not text:
+            return {"schedule": None}
+        if text.startswith("@after"):
+            raise NotTranslated(
+                f"{text!r}: dkron's @after runs a job once; use @at, whose time must be to come"
+            )
+        if text == "@minutely":
+            text = "0 * * * * *"
+        if "~" in text:
+            text = chosen(text, get(data, "name", str, ""))
+            self._differences.append(f"the schedule is {text!r} now: ~ was a time that dkron chose")
+        if text.startswith("@every"):
+            self._differences.append("@every counts from 1970-01-01 00:00 UTC, not from the start of dkron")
+        own_clock = _ZONED.match(text) or text.startswith(("@every", "@at"))
+        spec = text if own_clock else f"CRON_TZ={self._timezone} {text}"
+        found: dict[str, Any] = {"schedule": vixie.checked(spec, "robfig")}
+        if starts := get(data, "starts_at", str, ""):
+            try:
+                found["start_date"] = datetime.fromisoformat(starts)
+            except ValueError:
+                raise NotTranslated(f"starts_at is {starts!r}; expected an RFC 3339 time") from None
+        return found
+
+    def _overlap(self) -> dict[str, Any]:
+        concurrency = get(self._data, "concurrency", str, "") or "allow"
+        if concurrency == "forbid":
+            return {}
+        if concurrency != "allow":
+            raise NotTranslated(f"concurrency is {concurrency!r}; expected allow or forbid")
+        if get(self._data, "parent_job", str, ""):
+            return {}
+        self._differences.append(f"concurrency allow: at most {AT_ONCE} runs at a time")
+        return dict(ALLOW)
+
+    def _people(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if tags := sorted(str(tag) for tag in get(self._data, "metadata", dict, {})):
+            found["tags"] = tags
+        if self._data.get("tags"):
+            self._differences.append(
+                "not kept: tags (which servers run it): use queue= for a group of workers"
+            )
+        if email := get(self._data, "owner_email", str, ""):
+            notifier = "airflow.providers.smtp.notifications.smtp"
+            found["on_failure_callback"] = Call(notifier, "SmtpNotifier", {"to": [email]})
+        return found
+
+    def _task(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if self._is_parent:
+            asset = Call("airflow.sdk", "Asset", {"": _ASSET.format(self._data["name"])})
+            arguments["outlets"] = [asset]
+        return arguments
+
+    def _shell(self, config: Mapping[str, Any]) -> Call:
+        command = get(config, "command", str, "")
+        if not command.strip():
+            raise NotTranslated("its command is empty")
+        if get(config, "shell", str, "false").lower() not in ("true", "1"):
+            try:
+                # Without a shell, dkron splits the words itself: quoted, they mean nothing to ours.
+                command = shlex.join(shlex.split(command))
+            except ValueError as error:
+                raise NotTranslated(f"its command can't be split into words: {error}") from None
+        pairs = [pair.partition("=") for pair in get(config, "env", str, "").split(",") if pair]
+        env = {name.strip(): value for name, _, value in pairs}
+        self._differences += secrets_in(env)
+        if config.get("mem_limit"):
+            self._differences.append("not kept: mem_limit")
+        user = get(config, "su", str, "")
+        if user:
+            self._differences.append(f"the worker runs it by sudo as {user}: allow that on each worker")
+        arguments = {
+            "command": command,
+            "user": user,
+            "env": env,
+            "cwd": get(config, "cwd", str, ""),
+            "execution_timeout": duration(config, "timeout"),
+        }
+        kept = {key: value for key, value in arguments.items() if value}
+        return Call("iam_watcher.jobs.command", "CommandOperator", self._task({"task_id": "run", **kept}))
+
+    def _http(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        if self._is_parent:
+            raise NotTranslated("others run after it, and it is an HTTP request: write the watcher by hand")
+        url = get(config, "url", str, "")
+        if not url:
+            raise NotTranslated("its url is empty")
+        self._differences += [f"not kept: {key}" for key in config if key.lower().startswith("tls")]
+        headers = get(config, "headers", str, "[]")
+        pairs = [text.partition(":") for text in _texts(headers)]
+        values: dict[str, Any] = {
+            "method": get(config, "method", str, "GET").upper(),
+            "url": url,
+            "headers": {name.strip(): value.strip() for name, _, value in pairs},
+            "body": get(config, "body", str, "") or None,
+            "timeout": float(get(config, "timeout", str, "") or 30),
+            "codes": [
+                code.strip() for code in get(config, "expectCode", str, "200").split(",") if code.strip()
+            ],
+        }
+        if secrets := secrets_in(values["headers"]):
+            self._differences += secrets
+        if "authorization" in {name.lower() for name in values["headers"]}:
+            self._differences.append(
+                "the header Authorization stands in the DAG file: keep it in a connection"
+            )
+        pattern = get(config, "expectBody", str, "")
+        if not pattern:
+            return "request", values
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise NotTranslated(
+                f"expectBody {pattern!r} is no regular expression of Python: {error}"
+            ) from None
+        return "request_with_body", {**values, "pattern": pattern}
+
+
+def _texts(text: str) -> list[str]:
+    found = next(iter(documents(text)), None)
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise NotTranslated(f"headers is {text!r}; expected a list of texts as JSON")
+    return found

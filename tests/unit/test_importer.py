@@ -1,0 +1,121 @@
+"""What the importer makes of single lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from iam_watcher.importer import names
+from iam_watcher.importer.crontab import Crontab, split_input
+from iam_watcher.importer.job import Refused
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("/usr/local/bin/backup.sh --all >/dev/null 2>&1", "backup_sh_all"),
+        ("cd /srv/app && ./manage.py clearsessions", "manage_py_clearsessions"),
+        ("[ -x /bin/a ] && /bin/a", "a"),
+        ("flock -n /tmp/lock nice -n 10 /opt/run-it", "run_it"),
+        ("sudo -n env A=1 /opt/x y", "x_y"),
+        ("test $(date +%u) -eq 6 && /opt/second-saturday", "second_saturday"),
+        ("A=1; /opt/b", "b"),
+        ("7z a x", "job_7z_a_x"),
+        ("« »", "job"),
+        ("cd /srv", "cd_srv"),
+        ("x" * 100, "x" * 60),
+    ],
+)
+def test_a_name_of_a_command(command: str, name: str) -> None:
+    assert names.of_command(command) == name
+
+
+def test_names_are_unique() -> None:
+    taken: set[str] = set()
+    assert [names.unique(name, taken) for name in ("a", "a", "a_2", "a")] == ["a", "a_2", "a_2_2", "a_3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "stdin"),
+    [
+        ("a b", "a b", ""),
+        (r"date +\%F", "date +%F", ""),
+        ("a%", "a", "\n"),
+        ("a%b", "a", "b\n"),
+        ("a%b%", "a", "b\n"),
+        (r"a '%' \% b%c\%d%e", "a '", "' % b\nc%d\ne\n"),
+        (r"a \\%b", r"a \\", "b\n"),
+        (r"a \n \ b", r"a \n \ b", ""),
+    ],
+)
+def test_a_percent_sign(text: str, command: str, stdin: str) -> None:
+    assert split_input(text) == (command, stdin)
+
+
+def fields_of(line: str, **arguments: object) -> tuple[str, tuple[str, ...]]:
+    entry = Crontab("crontab", "UTC", **arguments).read(line).entries[-1]
+    if isinstance(entry, Refused):
+        return entry.reason, ()
+    return entry.watcher["schedule"].removeprefix("CRON_TZ=UTC "), entry.differences
+
+
+@pytest.mark.parametrize(
+    ("line", "spec"),
+    [
+        ("*/15 9-17 * * 1-5 x", "*/15 9-17 * * 1-5"),
+        ("0 0 * * 7 x", "0 0 * * 0"),
+        ("0 0 * * sun-7 x", "0 0 * * 0-6"),
+        ("0 0 * * 1/2 x", "0 0 * * 0-1,3,5"),
+        ("0 0 1,* * 1 x", "0 0 1-31 * 1"),
+        ("@Daily x", "@daily"),
+        ("-0 0 1 jan * x", "0 0 1 jan *"),
+    ],
+)
+def test_fields(line: str, spec: str) -> None:
+    assert fields_of(line)[0] == spec
+
+
+def test_a_time_that_cron_chooses_is_always_the_same_here() -> None:
+    spec, differences = fields_of("~ 2~4 * * * x")
+    minute, hour, *_ = spec.split()
+    assert 0 <= int(minute) <= 59
+    assert 2 <= int(hour) <= 4
+    assert fields_of("~ 2~4 * * * x") == (spec, differences)
+    assert len(differences) == 2
+    assert len({fields_of(f"~ 2~4 * * * x{number}")[0] for number in range(9)}) > 4
+
+
+@pytest.mark.parametrize(
+    ("text", "difference"),
+    [
+        ("RANDOM_DELAY=30\n0 0 * * * x", "RANDOM_DELAY=30 is not kept"),
+        ("PGPASSWORD=x\n0 0 * * * x", "PGPASSWORD stands in the DAG file now"),
+        ("0 0 * * * x \\", "no continuation"),
+        ("0 0 * * * x\r", "carriage return"),
+        ("5/20 * * * * x", "some crons read 5 alone"),
+    ],
+)
+def test_what_is_different(text: str, difference: str) -> None:
+    assert difference in fields_of(text)[1][0]
+
+
+def test_the_user_of_a_line() -> None:
+    assert "by sudo as bob" in fields_of("0 0 * * * bob x", system=True)[1][0]
+    assert "by sudo as bob" in fields_of("0 0 * * * x", user="bob")[1][0]
+    assert fields_of("0 0 * * * bob", system=True)[0] == "there is no command behind the schedule"
+
+
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ("A=1", {"A": "1"}),
+        ("  A = 1 2  ", {"A": "1 2"}),
+        ("A=\"1 2 \"\n'B'='$A'", {"A": "1 2 ", "B": "$A"}),
+        ("A=", {"A": ""}),
+        ("A=#1", {"A": "#1"}),
+        ("A=1\nA=2", {"A": "2"}),
+        ("LOGNAME=root\nSHELL=/bin/bash\nMAILFROM=x", {}),
+    ],
+)
+def test_variables(text: str, variables: dict[str, str]) -> None:
+    job = Crontab("crontab", "UTC").read(f"{text}\n0 0 * * * x\nA=later").entries[0]
+    assert job.task.arguments.get("env", {}) == variables
