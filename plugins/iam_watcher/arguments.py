@@ -1,4 +1,4 @@
-"""Checks of the jobs' arguments: literals when the DAG file is parsed, templates when they are rendered."""
+"""Checks the jobs' arguments: literals when the DAG file is parsed, templates when they are rendered."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LOCATION = re.compile(r"[a-z][a-z0-9+.-]*://[^?#]*[^/?#]/*")
 
 
 def is_template(value: object) -> bool:
-    """Return whether a value is a text that Airflow would render."""
+    """Return whether a value is a text that Airflow would render as a template."""
     return isinstance(value, str) and _TEMPLATE.search(value) is not None
 
 
 def days(name: str, value: object) -> int:
-    """Return a number of days, also from a rendered template's text.
+    """Return a number of days. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: it is not a whole number from 0 to MOST_DAYS.
+        JobArgumentError: the value is not a whole number from 0 to MOST_DAYS.
     """
     text = str(value).strip()
     if isinstance(value, (int, str)) and not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,9}", text):
@@ -43,10 +43,10 @@ def days(name: str, value: object) -> int:
 
 
 def row_count(name: str, value: object) -> int | None:
-    """Return a number of rows, also from a rendered template's text; None stands for no limit.
+    """Return a number of rows, or None for no limit. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: it is not a whole number over 0.
+        JobArgumentError: the value is not a whole number over 0.
     """
     if value is None or value == "None":
         return None
@@ -54,14 +54,14 @@ def row_count(name: str, value: object) -> int | None:
     is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
     if is_number and re.fullmatch(r"[0-9]{1,18}", text) and int(text) > 0:
         return int(text)
-    raise JobArgumentError(f"{name} is {value!r}; expected a whole number of rows over 0, or None")
+    raise JobArgumentError(f"{name} is {value!r}; expected a whole number of rows, 1 or more, or None")
 
 
 def share(name: str, value: object) -> float:
-    """Return a share from 0 to 1, also from a rendered template's text.
+    """Return a share from 0 to 1. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: it is something else.
+        JobArgumentError: the value is something else.
     """
     try:
         number = float(value) if isinstance(value, (int, float, str)) else -1.0
@@ -73,10 +73,10 @@ def share(name: str, value: object) -> float:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return a truth value, also from a rendered template's text.
+    """Return True or False. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: it is neither true nor false.
+        JobArgumentError: the value is neither true nor false.
     """
     known = {"true": True, "false": False}.get(str(value).strip().lower())
     if known is None:
@@ -85,10 +85,10 @@ def flag(name: str, value: object) -> bool:
 
 
 def identifier(name: str, value: object) -> str:
-    """Return the name of a table or column, which the job then looks up in the catalogue.
+    """Return the name of a table or column. The job looks it up in the catalogue later.
 
     Raises:
-        JobArgumentError: no table or column can have that name, or it is a template.
+        JobArgumentError: no table or column can have this name, or the value is a template.
     """
     if (
         isinstance(value, str)
@@ -109,7 +109,7 @@ def connection_id(name: str, value: object) -> str:
     """Return the id of an Airflow connection.
 
     Raises:
-        JobArgumentError: it is no text, is empty, or is a template.
+        JobArgumentError: the value is not a text, is empty, or is a template.
     """
     if isinstance(value, str) and value.strip() and not is_template(value):
         return value
@@ -117,10 +117,10 @@ def connection_id(name: str, value: object) -> str:
 
 
 def boolean(name: str, value: object) -> bool:
-    """Return a truth value that is no template.
+    """Return True or False. A template is not allowed.
 
     Raises:
-        JobArgumentError: it is something else.
+        JobArgumentError: the value is something else.
     """
     if isinstance(value, bool):
         return value
@@ -131,7 +131,7 @@ def duration(name: str, value: object) -> timedelta:
     """Return a duration.
 
     Raises:
-        JobArgumentError: it is something else, or not over 0.
+        JobArgumentError: the value is something else, or not over 0.
     """
     if isinstance(value, timedelta) and value > timedelta(0):
         return value
@@ -142,7 +142,7 @@ def one_of(name: str, value: object, known: Sequence[str]) -> str:
     """Return one of the known texts.
 
     Raises:
-        JobArgumentError: it is something else.
+        JobArgumentError: the value is something else.
     """
     if isinstance(value, str) and value in known:
         return value
@@ -153,24 +153,25 @@ def instance(name: str, value: object, kind: type, example: str) -> None:
     """Check that a value is an object of a class.
 
     Raises:
-        JobArgumentError: it is something else.
+        JobArgumentError: the value is something else.
     """
     if not isinstance(value, kind):
         raise JobArgumentError(f"{name} is {value!r}; expected {example}")
 
 
 def location(name: str, value: object) -> str | None:
-    """Return the URL of a place for archives, also from a rendered template's text; None stands for none.
+    """Return the URL of a location for archives, or None. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: it has no scheme, a `..` or a password in it, or is no absolute path of a disk.
+        JobArgumentError: the URL has no scheme, has a `..` or a password, or is a relative path on a disk.
     """
     if value is None or value == "None":
         return None
     _refuse_credentials(name, value)
     if isinstance(value, str) and _LOCATION.fullmatch(value) and ".." not in value.split("/"):
         if _ON_DISK.match(value) and not _ABSOLUTE.match(value):
-            # It would be below the worker's working directory, or on a machine that is never asked.
+            # The path would be relative to the worker's working directory, or its first part would be a
+            # host name.
             raise JobArgumentError(
                 f"{name} is {value!r}; expected three slashes after 'file:' and an absolute path, such as "
                 "'file:///folder'"
@@ -182,10 +183,10 @@ def location(name: str, value: object) -> str | None:
 
 
 def below(name: str, value: object, location: str) -> str:
-    """Return the URL of a folder below a location, given as a URL or as what comes behind the location.
+    """Return the URL of a folder below a location. The value is a URL, or a path relative to the location.
 
     Raises:
-        JobArgumentError: it lies elsewhere.
+        JobArgumentError: the folder is not below the location.
     """
     _refuse_credentials(name, value)
     text = str(value).strip().strip("/")
@@ -197,14 +198,14 @@ def below(name: str, value: object, location: str) -> str:
 
 
 def _refuse_credentials(name: str, value: object) -> None:
-    """Refuse a URL with a password, or with the signature of a signed URL, without showing it.
+    """Refuse a URL with a password, or with the signature of a signed URL.
 
-    The log and the run reports would show it.
+    The error doesn't show the URL. Logs and run reports would show it.
     """
     if _CREDENTIALS.match(str(value)):
         raise JobArgumentError(
-            f"{name} has a password in it; put user and password into an Airflow connection, and its id "
-            "before the bucket: 's3://connection@bucket/folder'"
+            f"{name} has a password in it; put user and password into an Airflow connection, and write "
+            "its id before the bucket: 's3://connection@bucket/folder'"
         )
     if "?" in str(value):
         raise JobArgumentError(
@@ -217,7 +218,7 @@ def text(name: str, value: object) -> str:
     """Return a text.
 
     Raises:
-        JobArgumentError: it is something else.
+        JobArgumentError: the value is something else.
     """
     if isinstance(value, str):
         return value
@@ -225,10 +226,10 @@ def text(name: str, value: object) -> str:
 
 
 def names(name: str, value: object) -> list[str]:
-    """Return a list of names, also from a rendered template's list or the text of one.
+    """Return a list of names. The value may be the list of a rendered template, or its text.
 
     Raises:
-        JobArgumentError: it is something else.
+        JobArgumentError: the value is something else.
     """
     if isinstance(value, str) and value.strip().startswith("["):
         with suppress(ValueError, SyntaxError):
@@ -239,11 +240,11 @@ def names(name: str, value: object) -> list[str]:
 
 
 def listed_names(name: str, value: object) -> None:
-    """Check a list of names that is used as it is.
+    """Check a list of names that is not rendered.
 
     Raises:
-        JobArgumentError: it is something else; a text alone would be taken for its letters. Or a name would
-            never be found: a template, an Enum, or a text with a space at an end.
+        JobArgumentError: the value is something else, such as a single text. Or a name that can't match: a
+            template, an Enum, or a text with a space at an end.
     """
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(
         isinstance(n, str) and n for n in value
@@ -258,7 +259,7 @@ def listed_names(name: str, value: object) -> None:
 
 
 def check_literal(check: Callable[[str, object], Any], name: str, value: object) -> None:
-    """Check a template field's value if it is known already: not a template, not another task's result."""
+    """Check the value of a template field, unless it is a template or another task's result."""
     if hasattr(value, "iter_references") or is_template(value):
         return
     check(name, value)

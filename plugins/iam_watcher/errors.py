@@ -1,8 +1,7 @@
-"""Every error that iam-watcher raises on purpose, in one tree.
+"""All errors that iam-watcher raises itself, in one tree of classes.
 
-The first line of a class's docstring is the headline of its message; the facts follow. So a raise
-names the value that was given, what was expected and what to do, and the class says what went wrong.
-Plain Python: the operators decide which of them end a task without a retry.
+The first line of a class's docstring is the beginning of the message. The facts follow: the value that was
+given, what was expected, and what to do. The operators decide which errors end a task without a retry.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class WatcherError(IamWatcherError):
 
 
 class RunConfError(IamWatcherError):
-    """The conf of this run can't be used; nothing was changed."""
+    """The conf of this run is not valid; nothing was changed."""
 
 
 class InvalidSpec(IamWatcherError, ValueError):  # noqa: N818  the public name, see docs
@@ -63,14 +62,14 @@ class LockUnavailable(LockError):  # noqa: N818  a state, named as one
 
 
 class LockLost(LockError):  # noqa: N818  a state, named as one
-    """The lease was lost while its work was going on."""
+    """The run lost the lock while it worked."""
 
 
 class LockBusy(LockError):  # noqa: N818  a state, named as one
     """Someone else holds the lock."""
 
     def __init__(self, holder: object, key: str) -> None:
-        """Keep the `Holder` (None if the key came free meanwhile)."""
+        """Store the `Holder`, or None if the key has become free."""
         self.holder = holder
         super().__init__(str(holder) if holder else f"{key!r} was held by another a moment ago")
 
@@ -112,15 +111,15 @@ class WalkError(JobError):
 
 
 class AnnouncementError(JobError):
-    """A change could not be announced; the next run announces it."""
+    """A message could not be published; the next run publishes it."""
 
 
 class TickDropped(IamWatcherError):  # noqa: N818  a decision, not a fault
-    """The scheduler creates no run for this tick."""
+    """The scheduler creates no run for this scheduled time."""
 
 
 class DatabaseLockTaken(JobError):  # noqa: N818  a state, named as one
-    """Another session writes under the same lock."""
+    """Another session holds the database lock."""
 
 
 class CommandFailed(JobError):  # noqa: N818  the outcome of the command, named as one
@@ -132,13 +131,13 @@ class ArchiveError(JobError):
 
 
 class ArchiveDamaged(ArchiveError):  # noqa: N818  a state, named as one
-    """The archive is not what was written."""
+    """The archive is damaged."""
 
 
 def shown_at_the_call(kind: Kind) -> Kind:
-    """Let an error of a dataclass's arguments show the line that makes the object.
+    """Return a dataclass whose errors show the line that makes the object.
 
-    Airflow shows the last two lines of a traceback. Those of a dataclass would be both inside of it.
+    Airflow shows the last two lines of a traceback. Without this, both lines would be in the dataclass.
     """
     init: Callable[..., None] = vars(kind)["__init__"]
 

@@ -1,7 +1,7 @@
-"""Log lines and messages that are one line each, whatever stands in the data that they carry.
+"""Loggers and messages that write one line for each record, whatever the data has.
 
-A user's name, a key in Redis or a database's message may have line breaks or control characters in it.
-Written as they are, such characters forge log lines, or hide some on a terminal.
+A user's name, a key in Redis or a message of a database can have line breaks or control characters. Without
+escapes, such characters could forge log lines, or hide lines on a terminal.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 WIDTH = 120  # characters of a line of facts
-_KEEP = "\0"  # stands for a space at which a line must not end
+_KEEP = "\0"  # replaces a space at which a line must not end
 _PLAIN = re.compile(r"[\w.:/@+*%-]+")
 
 
 def one_line(text: str) -> str:
-    r"""Return the text with every character that can't be printed as its escape: a line break as `\n`."""
+    r"""Return the text with an escape for each character that can't be printed: `\n` for a line break."""
     if text.isprintable():
         return text
     return "".join(
@@ -31,7 +31,7 @@ def one_line(text: str) -> str:
 
 
 def fact(value: object) -> str:
-    """Return a value as it stands behind `name=` in a log line: in quotes if it could be read otherwise."""
+    """Return a value for `name=value` in a log line, in quotes if it could be misread."""
     if isinstance(value, str) and _PLAIN.fullmatch(value):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
@@ -42,7 +42,7 @@ def fact_lines(
 ) -> list[str]:
     """Return facts as short log lines of name=value, then a line for each example.
 
-    What is None or empty is left out. A line ends between two facts.
+    Facts that are None or empty are left out. A line break is always between two facts.
     """
     texts = [f"event={event}"]
     texts += [f"{name}={fact(value)}" for name, value in facts.items() if value not in (None, "", [], {})]
@@ -59,7 +59,7 @@ def fact_lines(
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the standard library's logger of that name; each of its records is one line."""
+    """Return the standard library's logger of this name, with one line for each record."""
     logger = logging.getLogger(name)  # noqa: TID251  this is the one place
     logger.addFilter(_keep_to_one_line)
     return logger

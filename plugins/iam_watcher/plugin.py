@@ -1,4 +1,4 @@
-"""What iam-watcher adds to Airflow itself."""
+"""The Airflow plugin: what iam-watcher adds to Airflow's own components."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What Airflow reads about this package when it is installed: our section of its configuration.
+"""The provider information of this package: its section of Airflow's configuration.
 
-Airflow finds it by the entry point `apache_airflow_provider`, which only an installed wheel has. Loaded
-from the plugins folder, the options work the same, but `airflow config list` shows only those that are set.
+Airflow finds it through the entry point `apache_airflow_provider`, which only an installed wheel has. From
+the plugins folder, the options work too, but `airflow config list` shows only options that are set.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ DISTRIBUTION = "airflow-iam-watcher"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return it in the form of Airflow's provider_info.schema.json."""
+    """Return the provider information in the form of Airflow's provider_info.schema.json."""
     return {
         "package-name": DISTRIBUTION,
         "name": "IAM watchers",
-        "description": "Housekeeping jobs for IAM: one Redis lock, small MySQL transactions.",
+        "description": "Housekeeping jobs for MySQL and MariaDB: small transactions, one Redis lock.",
         "config": {
             "iam_watcher": {
-                "description": "What the watchers need to know about this Airflow.",
+                "description": "Settings of iam-watcher for this Airflow.",
                 "options": {
                     "deployment_id": {
                         "description": (
-                            "Tells this Airflow from all others that share a Redis with it: part of the "
-                            "owner of every lock. 1 to 64 letters, digits, '.', '_' or '-'; the same on all "
-                            "of its machines. A watcher with a lock fails while it is empty.\n"
+                            "The name of this Airflow among all Airflows that share its Redis. It is part of "
+                            "the owner of each lock. 1 to 64 letters, digits, '.', '_' or '-'. Use the same "
+                            "name on all machines of this Airflow. If it is empty, a watcher with a lock "
+                            "fails.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -34,8 +35,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "settings_file": {
                         "description": (
-                            "Path of the settings, a YAML file with the keys of the Go iam-watcher. "
-                            "Empty: include/iam-watcher.yaml beside the plugins folder, if it is there.\n"
+                            "Path of the settings file: YAML, with the keys of the Go iam-watcher. "
+                            "If empty: include/iam-watcher.yaml beside the plugins folder, if it exists.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -44,10 +45,10 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "archive": {
                         "description": (
-                            "URL of the location for undo records (who was disabled), archives (rows that "
-                            "were deleted) and lists of dry runs: an object store, or a folder that all "
-                            "workers share. Empty: disable_inactive_users fails before its first write, and "
-                            "clean_policy_audit deletes without an archive.\n"
+                            "URL of the location for undo records (which users were disabled), archives "
+                            "(rows that were deleted) and lists of dry runs: an object store, or a folder "
+                            "that all workers share. If empty: disable_inactive_users fails before its first "
+                            "write, and clean_policy_audit deletes without an archive.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

@@ -1,7 +1,7 @@
-"""The conf of a run, which a person or another DAG gave it, checked against the params. Plain Python.
+"""Checks the conf of a run, from a person or another DAG, against the params.
 
-Airflow ignores a key that is not a param: a run with `{"dry-run": true}` would work with the defaults, and
-delete. It ignores the whole conf where `[core] dag_run_conf_overrides_params` is False.
+Airflow ignores a key that is not a param: a run with `{"dry-run": true}` would use the defaults, and delete
+rows. If `[core] dag_run_conf_overrides_params` is False, Airflow ignores the whole conf.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ def check(
     values: Mapping[str, Any],
     allowed: Collection[str] = (),
 ) -> None:
-    """Return if each key of a run's conf is a param and the tasks see its value.
+    """Check that each key of a run's conf is a param, and that the tasks see its value.
 
     Args:
-        conf: of the run.
-        names: of the params, those of single tasks too.
-        values: of the params, as a task of this run sees them.
-        allowed: keys that need not be params.
+        conf: the conf of the run.
+        names: the names of all params, also the params of single tasks.
+        values: the values of the params, as a task of this run sees them.
+        allowed: keys that don't have to be params.
 
     Raises:
-        RunConfError: names the keys, the nearest param and what to do. It shows no value.
+        RunConfError: a key is not a param, or has no effect. The error names the keys, the nearest param and
+            what to do. It shows no value.
     """
     given = {key: value for key, value in (conf or {}).items() if key not in AIRFLOWS_KEYS}
     if unknown := sorted(set(given) - set(names) - set(allowed)):
         raise RunConfError(
             f"{_listed(unknown)} {'is not a param' if len(unknown) == 1 else 'are not params'} of this DAG"
-            f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run; a "
-            f"key that is meant to be there has to be allowed in the DAG file: conf_keys=[{unknown[0]!r}]"
+            f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run. To "
+            f"allow a key that is not a param, add it in the DAG file: conf_keys=[{unknown[0]!r}]"
         )
     if lost := sorted(key for key in set(given) & set(names) if _json(values.get(key)) != _json(given[key])):
         raise RunConfError(
             f"the conf sets {_listed(lost)}, but the tasks see other values. Airflow ignores the conf of a "
-            "run where [core] dag_run_conf_overrides_params is False; set it to True on all machines, then "
+            "run if [core] dag_run_conf_overrides_params is False. Set it to True on all machines, then "
             "trigger a new run"
         )
 
@@ -62,10 +63,10 @@ def check_slips(
     values: Mapping[str, Any],
     allowed: Collection[str] = (),
 ) -> None:
-    """Return if no key of the conf is clearly meant to be a param, or `dry_run`, that it does not set.
+    """Check that no key of the conf is a misspelled param, or a misspelled `dry_run`.
 
-    For a job in any DAG, whose other tasks may use keys that are no params. For arguments and errors see
-    `check`.
+    Used for a job in any DAG: other tasks of the DAG may use keys that are not params. For arguments and
+    errors see `check`.
     """
     known = {_letters(name) for name in (*names, DRY_RUN)}
     others = {key for key in conf or {} if key not in names and _letters(key) not in known}
@@ -73,12 +74,12 @@ def check_slips(
 
 
 def named_dry_run(names: Collection[str]) -> list[str]:
-    """Return the names that people may take for `dry_run`, such as `dryRun`."""
+    """Return the names that a person can confuse with `dry_run`, such as `dryRun`."""
     return [name for name in names if _letters(name) == _letters(DRY_RUN)]
 
 
 def _json(value: Any) -> str:
-    """Return what the value becomes in a conf: there, a tuple is a list, and 1 is not true."""
+    """Return the value as JSON, as a conf has it: a tuple is a list, and 1 is not true."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
@@ -93,7 +94,7 @@ def _suggestion(unknown: Collection[str], names: Collection[str]) -> str:
 
 
 def _letters(name: str) -> str:
-    """Return a name without what `dry-run`, `dryRun` and `dry_run` differ in."""
+    """Return the letters and digits of a name, so that `dry-run`, `dryRun` and `dry_run` are equal."""
     return re.sub(r"[\W_]", "", name).lower()
 
 

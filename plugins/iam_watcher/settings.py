@@ -1,8 +1,8 @@
-"""The settings file, include/iam-watcher.yaml, as frozen objects: every number in it is checked here.
+"""Reads the settings file, include/iam-watcher.yaml, into frozen objects, and checks every value in it.
 
-The keys are those of the Go iam-watcher, so that its file can be used as it is. Values may be
-`${NAME}`, which is taken from the environment. `from iam_watcher import settings` in a DAG file, then
-`settings.clean.max_reserve_days`: a file that is not valid is an import error of that DAG file.
+The keys are those of the Go iam-watcher, so its file works unchanged. A value may be `${NAME}`, which is read
+from the environment. A DAG file uses `from iam_watcher import settings`, then
+`settings.clean.max_reserve_days`. If the settings file is not valid, that DAG file has an import error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iam_watcher.log_lines import get_logger
 Days = Annotated[int, Field(strict=True, ge=0, le=36500)]
 Flag = Annotated[bool, Field(strict=True)]
 
-# Blocks of the Go program's file that Airflow's own means replace.
+# Blocks of the Go program's file, and what replaces each of them in Airflow.
 REPLACED = {
     "mysql": "the Airflow connection iam_mysql",
     "redis": "the Airflow connection iam_redis",
@@ -37,7 +37,7 @@ _INTEGER, _FLOAT, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "floa
 _PLAIN_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 Place = tuple[str, ...]
-"""Where a value stands: ("watcher", "task", "max-inactive-days")."""
+"""The path of keys to a value: ("watcher", "task", "max-inactive-days")."""
 
 
 class _Block(BaseModel):
@@ -47,29 +47,29 @@ class _Block(BaseModel):
 
 
 class Task(_Block):
-    """`watcher.task`: disable users who have not logged in for that many days; 0 is off."""
+    """`watcher.task`: disable users who have not logged in for this many days; 0 turns the job off."""
 
     max_inactive_days: Days = 0
     dry_run: Flag = False
 
 
 class Clean(_Block):
-    """`watcher.clean`: purge audit rows deleted longer ago than that many days; 0 is off."""
+    """`watcher.clean`: delete audit rows of policies deleted more than this many days ago; 0: off."""
 
     max_reserve_days: Days = 0
     dry_run: Flag = False
 
 
 class Cleansecret(_Block):
-    """`watcher.cleansecret`: purge expired secrets."""
+    """`watcher.cleansecret`: delete expired secrets."""
 
     dry_run: Flag = False
 
 
 class Settings(_Block):
-    """The block `watcher`: one block for each watcher of IAM, named as its lock.
+    """The block `watcher`: one block for each watcher of IAM, named after its lock.
 
-    With `dry_run`, scheduled runs are dry runs too.
+    If `dry_run` is set, scheduled runs are dry runs.
     """
 
     task: Task = Task()
@@ -87,8 +87,8 @@ def load(path: Path) -> Settings:
     """Return the settings in the YAML file `path`.
 
     Raises:
-        SettingsError: naming file, line and key, what was expected, and the value unless it could be a
-            secret.
+        SettingsError: the file is not valid. Names file, line, key and what was expected, and the value
+            unless it could be a secret.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -107,10 +107,10 @@ def load(path: Path) -> Settings:
 
 
 def find() -> Path | None:
-    """Return the path of the settings file, or None if there is none.
+    """Return the path of the settings file, or None if there is no settings file.
 
-    It is `[iam_watcher] settings_file`, which then must exist, else include/iam-watcher.yaml beside
-    Airflow's plugins folder, which may be missing.
+    The path is `[iam_watcher] settings_file`; that file must exist. If the option is empty, the path is
+    include/iam-watcher.yaml beside Airflow's plugins folder, if that file exists.
     """
     from airflow.configuration import conf
 
@@ -121,7 +121,7 @@ def find() -> Path | None:
 
 
 def __getattr__(name: str) -> Any:
-    """Return a block of the settings in force: `settings.task`, `settings.clean`."""
+    """Return a block of the current settings: `settings.task`, `settings.clean`."""
     if name not in Settings.model_fields:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     path = find()
@@ -133,7 +133,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _File:
-    """A settings file as YAML nodes, which know their lines."""
+    """A settings file as YAML nodes, which have line numbers."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
@@ -164,11 +164,11 @@ class _File:
             raise SettingsError("; ".join(map(self._fault, error.errors()))) from None
 
     def _value(self, node: yaml.Node, place: Place) -> Any:
-        """Return what a node says, with the values of the environment put in."""
+        """Return the value of a node, with `${NAME}` replaced by the environment's value."""
         self._lines[place] = node.start_mark.line + 1
         if isinstance(node, yaml.MappingNode):
             self._loader.flatten_mapping(node)
-            # Deeper than that nothing is known, so it need not be read.
+            # Every key at a deeper level is unknown, so its value need not be read.
             deepest = len(place) > len(("watcher", "task"))
             return {
                 str(key.value): None if deepest else self._value(value, (*place, str(key.value)))
@@ -181,7 +181,7 @@ class _File:
         ):
             raise self._error(
                 node,
-                f"{'.'.join(place)} is written in a form that YAML reads as octal, base 60 or the like"
+                f"YAML reads {'.'.join(place)} as octal, base 60 or a similar form"
                 f"{_shown(node.value)}; expected a plain number such as 180",
             )
         if match := re.fullmatch(r"\$\{(\w+)\}", node.value.strip()):
@@ -223,9 +223,9 @@ class _File:
 
 
 def _each_key_once(node: yaml.Node, error: Any, *, inside: list[yaml.Node], seen: set[int]) -> None:
-    """Refuse a mapping with a key twice, of which YAML takes the last, and a node that contains itself."""
+    """Refuse a mapping that has a key twice (YAML would use the last), and a node that contains itself."""
     if any(node is outer for outer in inside):
-        raise error(inside[-1], "an alias (*name) stands inside what it names; write the value out")
+        raise error(inside[-1], "an alias (*name) is inside the value that it names; write the value out")
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))

@@ -1,4 +1,4 @@
-"""The name of an Airflow Variable in which one task keeps something for its next run."""
+"""Names of the Airflow Variables in which a task stores data for its next run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def task_variable(name: str, context: Context) -> str:
-    """Return the name of a task's Variable; each of several mapped tasks has one of its own."""
+    """Return the name of a task's Variable. Each mapped task has its own name."""
     ti = context["ti"]
     mapped = "" if ti.map_index is None or ti.map_index < 0 else f":{ti.map_index}"
     return name.format(dag_id=ti.dag_id, task_id=ti.task_id) + mapped

@@ -1,4 +1,4 @@
-"""For your tests of a Watcher: run it without Redis. See docs/testing.md."""
+"""Run a Watcher without Redis, in your own tests. See docs/testing.md."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_a_damaged_archive_restores_nothing(iam, perform, location):
     url = perform(purge(location, pace=UNHURRIED))["archive"]
     part = min(Path(url.removeprefix("file://")).glob("*/part-*"))
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(AirflowFailException, match=r"is not what was written.* has the SHA-256"):
+    with pytest.raises(AirflowFailException, match=r"archive is damaged.* has the SHA-256"):
         perform(restore(location, url))
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
 

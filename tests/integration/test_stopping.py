@@ -82,7 +82,7 @@ def test_a_lost_lease_ends_it(iam, purge, perform, monkeypatch):
     report = ti.xcom["return_value"]
     assert (report["chunks"], report["error"]) == (
         1,
-        "LockLost: The lease was lost while its work was going on: another took it",
+        "LockLost: The run lost the lock while it worked: another took it",
     )
     assert report["changed"] == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")
 

@@ -136,7 +136,7 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"age_timezone": "Mars/Olympus"}, "age_timezone is 'Mars/Olympus'"),
         ({"pace": "slow"}, "pace is 'slow'; expected one of fast, polite"),
         ({"dry_run": "maybe"}, "dry_run is 'maybe'"),
-        ({"max_rows": 0}, "max_rows is 0; expected a whole number of rows over 0"),
+        ({"max_rows": 0}, "max_rows is 0; expected a whole number of rows, 1 or more"),
         ({"time_budget": timedelta(0)}, "time_budget is datetime.timedelta(0); expected a timedelta over 0"),
         ({"max_rows": "-5"}, "max_rows is '-5'"),
         ({"max_rows": 5.0}, "max_rows is 5.0"),

@@ -61,8 +61,8 @@ def test_a_doubled_time_as_vixie_cron(capsys):
     [
         ("@every 1d", "Sun 2027-01-03 00:00:00 +00:00 UTC"),
         ("@after 12h", "Sat 2027-01-02 00:00:00 +00:00 UTC"),
-        ("@at 2026-01-01T00:00:00Z", "no further tick"),
-        ("0 0 0 30 2 *", "no tick in this and the next five years"),
+        ("@at 2026-01-01T00:00:00Z", "no further time"),
+        ("0 0 0 30 2 *", "no time in this year and the next five"),
     ],
 )
 def test_other_kinds(capsys, spec, last):

@@ -1,19 +1,19 @@
-"""Schedules: what a user types as `schedule=`, and when it ticks. Plain Python, no Airflow.
+"""Schedules: the text that a user gives as `schedule=`, and its scheduled times (ticks).
 
 | spec | kind | ticks |
 |---|---|---|
-| `30 3 * * *`, `0 30 3 * * *` | cron | at the times the fields name; six fields begin with seconds |
+| `30 3 * * *`, `0 30 3 * * *` | cron | at the times that the fields match; six fields begin with seconds |
 | `@yearly @annually @monthly @weekly @daily @midnight @hourly` | cron | the same, by name |
-| `CRON_TZ=Asia/Shanghai 0 10 * * *` (or `TZ=`) | cron | by the clock of that time zone |
+| `CRON_TZ=Asia/Shanghai 0 10 * * *` (or `TZ=`) | cron | by the clock in that time zone |
 | `@every 1h30m` | every | at multiples of the duration since 1970-01-01T00:00Z: fixed rate |
-| `@after 5m` | after | that long after the last run ended: interval after completion |
+| `@after 5m` | after | this long after the last run ended: interval after completion |
 | `@at 2027-01-31T08:00:00+01:00` | at | once |
 
-Cron specs are those of robfig/cron v3 with optional seconds: what it refuses is refused, what it
-accepts ticks at the same instants. `@every` ticks at fixed multiples rather than counting from the
-start of a process, so that all deployments tick together and a restart fires no burst.
+Cron specs are those of robfig/cron v3 with optional seconds: the same specs are valid, and they tick at the
+same instants. `@every` ticks at fixed multiples of its duration and does not count from the start of a
+process. So all deployments tick at the same time, and a restart causes no extra runs.
 
-`python -m iam_watcher.schedule SPEC` prints the next ticks of a spec.
+`python -m iam_watcher.schedule SPEC` prints the next ticks of a spec. This package does not import Airflow.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ _DESCRIPTORS = {
     "@midnight": "0 0 0 * * *",
     "@hourly": "0 0 * * * *",
 }
-# What a plain DAG takes, and what stands for it here.
+# Presets of a plain DAG, and what to write here instead.
 _AIRFLOWS = {
     "@once": "@at <RFC 3339 time>, or schedule=None and a run that you trigger",
     "@continuous": "@after <duration>, such as @after 10s: each run starts so long after the last one ended",
 }
 _PREFIX = re.compile(r"(?:CRON_)?TZ=([^ ]*)( ?)")
-# What Go's unicode.IsSpace takes for a space. Python's str.split() also splits at U+001C to U+001F.
+# The spaces of Go's unicode.IsSpace. Python's str.split() also splits at U+001C to U+001F.
 _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _FIELD = re.compile(f"[^{_SPACES}]+")
 
 
 def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig") -> Schedule:
-    """Return the schedule that `spec` names.
+    """Return the schedule of a spec.
 
     Args:
         spec: see the table of this module.
-        timezone: the tz database name of the zone whose clock a cron spec without a prefix goes by.
-        dst: what a cron spec does at a clock change. `robfig`: a time that the clock skips doesn't
-            come that day, a time that it repeats comes twice. `vixie`: the former comes right after
-            the gap, the latter once. As in Vixie cron, a spec whose minute or hour begins with a star
-            then goes by elapsed time, and a day field that begins with one counts as a star, with a
-            step too: `0 0 */2 * 1` is Mondays that are odd days of the month.
+        timezone: the time zone of a cron spec without a prefix, by its name in the tz database.
+        dst: what a cron spec does at a clock change. `robfig`: a time that the clock skips has no tick
+            on that day, and a time that it repeats has two ticks. `vixie`: a skipped time has its tick
+            right after the gap, and a repeated time has one tick. As in Vixie cron, a spec whose minute
+            or hour begins with a star then follows elapsed time, and a day field that begins with a star
+            counts as a star, with a step too: `0 0 */2 * 1` is Mondays that are odd days of the month.
 
     Raises:
         InvalidSpec: the spec, or the time zone, isn't valid.
@@ -80,7 +80,10 @@ def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig") -> Schedule:
         zone(timezone)
     except LookupError:
         raise InvalidSpec(
-            spec, field="time zone", part=timezone, expected="a name of the tz database such as Europe/Berlin"
+            spec,
+            field="time zone",
+            part=timezone,
+            expected="a name of the tz database, such as Europe/Berlin",
         ) from None
     if rest.startswith("@"):
         return _descriptor(spec, rest, timezone, dst, prefixed=prefix is not None)

@@ -1,4 +1,4 @@
-"""Print the next ticks of a spec: `python -m iam_watcher.schedule "0 30 2 * * *"`."""
+"""Print the next scheduled times of a spec: `python -m iam_watcher.schedule "0 30 2 * * *"`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the preview; return 2 for a spec that isn't valid, else 0."""
     parser = argparse.ArgumentParser(
         prog="python -m iam_watcher.schedule",
-        description="Print the next ticks of a schedule, and what clock changes do to it.",
+        description="Print the next scheduled times of a spec, and the effect of clock changes.",
     )
     parser.add_argument("spec", help='such as "0 30 2 * * *", "@daily", "@every 1h30m"')
-    parser.add_argument("--timezone", default="UTC", help="of a cron spec without a prefix (default: UTC)")
-    parser.add_argument("--dst", default="robfig", choices=("robfig", "vixie"), help="(default: robfig)")
-    parser.add_argument("--count", type=int, default=5, help="how many ticks (default: 5)")
     parser.add_argument(
-        "--after", type=_moment, help="an ISO 8601 time; UTC without an offset (default: now)"
+        "--timezone", default="UTC", help="time zone of a cron spec without a prefix (default: UTC)"
+    )
+    parser.add_argument(
+        "--dst",
+        default="robfig",
+        choices=("robfig", "vixie"),
+        help="behaviour at clock changes, see docs/schedules.md (default: robfig)",
+    )
+    parser.add_argument("--count", type=int, default=5, help="number of scheduled times (default: 5)")
+    parser.add_argument(
+        "--after",
+        type=_moment,
+        help="begin after this ISO 8601 time; without an offset, it is UTC (default: now)",
     )
     options = parser.parse_args(arguments)
     try:
@@ -45,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def preview(schedule: Schedule, after: datetime, count: int) -> Iterator[str]:
-    """Yield a line for each of the next ticks, and for each reading that a clock change skips.
+    """Yield a line for each of the next ticks, and for each time of day that a clock change skips.
 
-    For an `@after` schedule, as if runs took no time.
+    For an `@after` schedule, the preview assumes that runs take no time.
     """
     info = ZoneInfo(schedule.timezone if isinstance(schedule, Cron) else "UTC")
     before = after.astimezone(UTC)
@@ -56,7 +65,7 @@ def preview(schedule: Schedule, after: datetime, count: int) -> Iterator[str]:
         if isinstance(schedule, Cron):
             yield from _skipped(schedule, before, tick or before)
         if tick is None:
-            yield "no further tick" if schedule.kind == "at" else "no tick in this and the next five years"
+            yield "no further time" if schedule.kind == "at" else "no time in this year and the next five"
             return
         yield f"{_show(tick.astimezone(info))}{_repeated(schedule, tick.astimezone(info))}"
         before = tick
@@ -68,7 +77,7 @@ def _show(moment: datetime) -> str:
 
 
 def _repeated(schedule: Schedule, tick: datetime) -> str:
-    """Tell that the clock shows the tick's reading twice."""
+    """Return a note if the clock shows the time of the tick twice on that day."""
     earlier, later = tick.replace(fold=0).utcoffset(), tick.replace(fold=1).utcoffset()
     if earlier is None or later is None or later >= earlier:
         return ""
@@ -79,7 +88,7 @@ def _repeated(schedule: Schedule, tick: datetime) -> str:
 
 
 def _skipped(cron: Cron, after: datetime, until: datetime) -> Iterator[str]:
-    """Yield a line for each gap in the clock, between two instants, that readings of `cron` fall into."""
+    """Yield a line for each gap in the clock, between two instants, that skips times of `cron`."""
     readings = replace(cron, timezone="UTC")
     for before, behind in _gaps(cron, seconds(after), seconds(until)):
         start = datetime.fromtimestamp(behind.start + before.offset, UTC)

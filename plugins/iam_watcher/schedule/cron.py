@@ -1,4 +1,4 @@
-"""Cron schedules: six fields, by the clock of a time zone."""
+"""Cron schedules: six fields, and the time zone whose clock they match."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Dst = Literal["robfig", "vixie"]
 
 @dataclass(frozen=True)
 class Cron(Schedule):
-    """Ticks at the times of day that six fields name, by the clock of one time zone."""
+    """Ticks when six fields match the clock of one time zone."""
 
     fields: CronFields
     timezone: str = "UTC"
@@ -26,7 +26,7 @@ class Cron(Schedule):
 
     @property
     def interval(self) -> timedelta | None:
-        """None: months and clock changes make the distances differ."""
+        """None: because of months and clock changes, the time between two ticks varies."""
         return None
 
     def __str__(self) -> str:
@@ -49,16 +49,16 @@ class Cron(Schedule):
 
     @property
     def runs_once_when_repeated(self) -> bool:
-        """Whether a reading that the clock repeats is one tick, and one that it skips comes right after.
+        """Whether a time that the clock repeats is one tick, and a skipped time has its tick right after.
 
-        Vixie cron, too, goes by elapsed time where the minute or the hour begins with a star.
+        Vixie cron follows elapsed time if the minute or the hour begins with a star.
         """
         return self.dst == "vixie" and not (self.fields.minute.star or self.fields.hour.star)
 
     def _next_vixie(self, local: Zone, start: int) -> int | None:
-        """Find the next reading of the wall clock, then the instant at which Vixie cron acts on it.
+        """Return the instant at which Vixie cron runs the next matching time of the wall clock.
 
-        A reading that a gap skips is acted on right after the gap, a repeated one the first time only.
+        It runs a time that a gap skips right after the gap, and a repeated time the first time only.
         """
         wall = start + local.span(start).offset
         while True:
@@ -68,6 +68,6 @@ class Cron(Schedule):
             tick = local.first_instant(reading)
             if tick > start:
                 return tick
-            # `start` is in the second pass of a repeated stretch: it has had its turn, go on behind it.
+            # `start` is in the second pass of repeated times, whose ticks are over: continue after them.
             span = local.span(tick)
             wall = max(reading, span.end + span.offset - 1)

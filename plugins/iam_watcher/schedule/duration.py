@@ -1,7 +1,7 @@
-"""Durations as Go writes them (`1h30m10s`), with days and weeks added.
+"""Durations as in Go (`1h30m10s`), and also days and weeks.
 
-The grammar is that of Go's `time.ParseDuration`. A schedule ticks on whole seconds, so a duration
-that isn't a positive number of whole seconds is refused here, where robfig/cron would round it.
+The grammar is that of Go's `time.ParseDuration`. A schedule has whole seconds, so a duration must be a
+positive number of whole seconds. (robfig/cron would round it.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DIGITS = 19
 
 
 class BadDuration(ValueError):  # noqa: N818  becomes an InvalidSpec where the spec is known
-    """`part` of the duration is wrong; `expected` says what may stand there."""
+    """`part` of the duration is not valid; `expected` says what is."""
 
     def __init__(self, part: str, expected: str) -> None:
         self.part = part
@@ -39,10 +39,10 @@ class BadDuration(ValueError):  # noqa: N818  becomes an InvalidSpec where the s
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the duration that `text` names, at least one second.
+    """Return the duration of a text, at least one second.
 
     Raises:
-        BadDuration: it isn't in the grammar, not positive, not in whole seconds, or over 292 years.
+        BadDuration: the text is not a duration, not positive, not in whole seconds, or over 292 years.
     """
     sign, digits = (text[0], text[1:]) if text[:1] in ("+", "-") else ("", text)
     if not digits:
@@ -78,7 +78,7 @@ def _nanoseconds(text: str) -> int:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Return the shortest spelling in weeks, days, hours, minutes and seconds: `1h30m`."""
+    """Return the shortest text in weeks, days, hours, minutes and seconds: `1h30m`."""
     seconds = int(duration.total_seconds())
     text = ""
     for unit, size in (("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):

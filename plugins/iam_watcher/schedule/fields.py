@@ -1,9 +1,9 @@
 """The fields of a cron spec: text to sets of numbers, and back.
 
-A field is a list of ranges, as in robfig/cron v3: `*`, `?`, `N`, `N-M`, each with an optional
-`/step`; `N/step` runs to the field's end. Month and day of week know three-letter names. Three
-things are as there although one may not expect them: `*-5` is `*`, empty items of a list count for
-nothing (`1,,2`), and a number may have a plus sign. What hangs there, a list of nothing, is refused.
+A field is a list of ranges, as in robfig/cron v3: `*`, `?`, `N`, `N-M`, each with an optional `/step`.
+`N/step` ends at the field's highest number. Month and day of week accept three-letter names. As in
+robfig/cron, `*-5` means `*`, empty items in a list are ignored (`1,,2`), and a number may have a plus sign.
+A list without items, on which robfig/cron hangs, is not valid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _INTEGER = re.compile(r"\+?0*([0-9]{1,18})")
 
 
 class BadField(ValueError):  # noqa: N818  becomes an InvalidSpec where the spec is known
-    """`part` of the field is wrong; `expected` says what may stand there."""
+    """`part` of the field is not valid; `expected` says what is."""
 
     def __init__(self, part: str, expected: str) -> None:
         self.part = part
@@ -32,12 +32,12 @@ class Field(NamedTuple):
     mask: int
     """Bit n is set when n matches."""
     star: bool
-    """A star or question mark without a step stood in it; for Vixie cron, it began with a star."""
+    """Whether it had a star or question mark without a step; for Vixie cron, whether it began with a star."""
 
 
 @dataclass(frozen=True)
 class FieldKind:
-    """What one of the six fields may hold."""
+    """The name and the valid numbers of one of the six fields."""
 
     name: str
     low: int
@@ -51,14 +51,14 @@ class FieldKind:
         return (1 << self.high + 1) - (1 << self.low)
 
     def parse(self, text: str, *, vixie: bool = False) -> Field:
-        """Return the numbers that `text` names.
+        """Return the numbers that `text` matches.
 
         Args:
             text: the field.
-            vixie: what counts as a star: for Vixie cron, a field that begins with one, as `*/2` does.
+            vixie: whether a field that begins with a star counts as a star, as `*/2` does in Vixie cron.
 
         Raises:
-            BadField: it names none, or something else than this field's numbers.
+            BadField: the text has no item, or an item that is not valid in this field.
         """
         mask = 0
         star = False
@@ -72,13 +72,13 @@ class FieldKind:
         return Field(mask, star or (vixie and text.startswith("*")))
 
     def format(self, field: Field, *, vixie: bool = False) -> str:
-        """Return a short text that `parse`, with the same `vixie`, reads as `field`."""
+        """Return a short text from which `parse`, with the same `vixie`, returns `field`."""
         if field.star and field.mask == self.full:
             return "*"
         text = self._progression(field) or ",".join(self.runs(field))
         if not vixie or field.star == text.startswith("*"):
             return text
-        # A step beyond the field's end leaves its first number, which `field` has: it begins with a star.
+        # With a step beyond the field's end, `*` matches the first number only, which `field` has.
         return f"*/{self.high + 1},{text}" if field.star else text.replace("*", str(self.low))
 
     def numbers(self, field: Field) -> list[int]:
@@ -86,7 +86,7 @@ class FieldKind:
         return [number for number in range(self.low, self.high + 1) if field.mask >> number & 1]
 
     def runs(self, field: Field) -> list[str]:
-        """Return the numbers that `field` matches, neighbours as `9-17`."""
+        """Return the numbers that `field` matches, with consecutive numbers as `9-17`."""
         runs: list[list[int]] = []
         for number in self.numbers(field):
             if runs and number == runs[-1][-1] + 1:
@@ -132,7 +132,7 @@ class FieldKind:
         return step
 
     def _progression(self, field: Field) -> str:
-        """Return `*/step` or the like for three or more numbers with one distance above 1, else nothing."""
+        """Return `*/step` or similar for three or more numbers with the same step above 1, else nothing."""
         numbers = self.numbers(field)
         steps = {later - earlier for earlier, later in pairwise(numbers)}
         if len(numbers) < 3 or len(steps) != 1 or steps == {1}:  # noqa: PLR2004  two are shorter as a list

@@ -1,4 +1,4 @@
-"""Schedules that no clock change touches: fixed rate, interval after completion, once."""
+"""Schedules without a time zone: fixed rate, interval after completion, once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Every(Schedule):
 
 @dataclass(frozen=True)
 class After(Schedule):
-    """Interval after completion: `next` wants the end of the last run."""
+    """Interval after completion: `next` takes the end of the last run."""
 
     duration: timedelta
 
@@ -71,10 +71,14 @@ class At(Schedule):
 
     @classmethod
     def parse(cls, spec: str, text: str) -> At:
-        """Return the schedule of an RFC 3339 time; `spec` is the whole spec, for the error.
+        """Return the schedule of an RFC 3339 time.
+
+        Args:
+            spec: the whole spec, for the error.
+            text: the time.
 
         Raises:
-            InvalidSpec: `text` isn't such a time, isn't a date of the calendar, or is too near to its ends.
+            InvalidSpec: `text` isn't such a time, or isn't between the years 1 and 9999.
         """
         expected = "an RFC 3339 time with its offset, such as 2027-01-31T08:00:00+01:00"
         if _RFC3339.fullmatch(text):

@@ -1,4 +1,4 @@
-"""What all schedules have in common."""
+"""The class `Schedule`, which all schedules implement, and conversions of moments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DAY = 86_400
 
 
 def utc(moment: datetime) -> datetime:
-    """Return `moment` in UTC, as a plain datetime: arithmetic on pendulum's takes only its own durations.
+    """Return `moment` in UTC as a plain datetime, because pendulum's datetimes take only its own durations.
 
     Raises:
         ValueError: `moment` has no time zone.
@@ -37,22 +37,22 @@ def seconds(moment: datetime) -> int:
 
 
 class Schedule(ABC):
-    """When something has to happen. Immutable, hashable; `str()` is the canonical spec."""
+    """A schedule with ticks (scheduled times). Immutable and hashable; `str()` is the canonical spec."""
 
     kind: ClassVar[Kind]
 
     @property
     @abstractmethod
     def interval(self) -> timedelta | None:
-        """The time between two ticks, where it's the same for all."""
+        """The time between two ticks, or None if it varies."""
 
     @abstractmethod
     def next(self, after: datetime) -> datetime | None:
         """Return the first tick strictly after `after`, in the time zone of `after`.
 
         Args:
-            after: an aware datetime. For ticks in the repeated hour of a clock change it had better
-                be in UTC: Python compares two datetimes of one zone by their clock readings.
+            after: an aware datetime. Use UTC for ticks in the repeated hour of a clock change, because
+                Python compares two datetimes of one zone by their clock time.
 
         Returns:
             The tick, or None if there is none (for cron: none in this and the next five years).
@@ -64,8 +64,8 @@ class Schedule(ABC):
     def latest(self, *, after: datetime, until: datetime) -> datetime | None:
         """Return the last tick later than `after` and not later than `until`, or None.
 
-        The number of calls of `next` grows with the logarithm of the time looked at, so that years of
-        ticks a second apart cost no more than a few.
+        The number of calls of `next` grows with the logarithm of the time span, so a span of years is
+        fast even for a tick each second.
         """
         high = utc(until)
         low = self.next(utc(after))

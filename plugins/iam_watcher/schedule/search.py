@@ -1,11 +1,11 @@
-"""The search for the next tick of a cron schedule, with the answers of robfig/cron v3.
+"""Finds the next tick of a cron schedule, with the same results as robfig/cron v3.
 
-Source: github.com/robfig/cron v3.0.1, `SpecSchedule.Next`. It walks a clock forward, month by month,
-then day by day, hour by hour, and so on. At a clock change its answers depend on each of these
-steps, so the search here takes the same steps; where the zone's offset is constant it takes many of
-them at once. In two places the original goes wrong, and the search here goes on: it never comes past a
-calendar day that a zone left out (Pacific/Apia, 2011-12-30), and it answers with a time that isn't
-later where a repeated stretch doesn't begin on the hour (Pacific/Chatham, each April).
+The model is `SpecSchedule.Next` of github.com/robfig/cron v3.0.1. It moves a clock forward month by month,
+then day by day, hour by hour, and so on. At a clock change, the result depends on each of these steps. So
+this search takes the same steps, and takes many of them at once while the zone's offset is constant. The
+original has two faults that this search does not have: it never gets past a calendar day that a zone left
+out (Pacific/Apia, 2011-12-30), and it returns a time that isn't later if repeated times don't begin on the
+hour (Pacific/Chatham, each April).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _LAST_YEAR = 9_998
 
 
 class Search:
-    """One walk from an instant to the next tick.
+    """The search from an instant to the next tick.
 
-    The method of each field moves `_instant` on until the field matches, and returns True when that
-    took it into the next larger unit, whose fields have to be looked at again.
+    The method of each field moves `_instant` forward until the field matches. It returns True if this
+    reached the next larger unit: then the larger fields must be checked again.
     """
 
     __slots__ = ("_added", "_fields", "_instant", "_span", "_steady", "_zone")
@@ -45,14 +45,14 @@ class Search:
         """Return the first tick after `start`, or None if none comes in this and the next five years."""
         tick = self._walk(start, steady=False)
         if tick is not None and tick <= start:
-            # `Zone.instant` chose the first pass of a repeated stretch, and `start` is in the second.
+            # `Zone.instant` chose the first pass of repeated times, and `start` is in the second.
             tick = self._walk(start, steady=True)
         return tick
 
     def _walk(self, start: int, *, steady: bool) -> int | None:
         self._instant = start + 1
         self._span = self._zone.span(self._instant)
-        # Once a field has moved, all smaller ones stand at their lowest value.
+        # Once a field has moved, all smaller fields have their lowest value.
         self._added = False
         self._steady = steady
         year = self._date().year
@@ -64,7 +64,7 @@ class Search:
         return None
 
     def _wall(self) -> int:
-        """Return the clock's reading, in seconds as if the zone were UTC."""
+        """Return the clock's time, in seconds as if the zone were UTC."""
         if not self._span.start <= self._instant < self._span.end:
             self._span = self._zone.span(self._instant)
         return self._instant + self._span.offset
@@ -73,9 +73,9 @@ class Search:
         return date.fromordinal(self._wall() // DAY + _EPOCH_ORDINAL)
 
     def _set(self, wall: int) -> None:
-        """Set the clock to a reading later than its own."""
+        """Set the clock to a later time."""
         instant = self._zone.instant(wall)
-        # A day that the zone left out leads back to where it came from: the original never ends there.
+        # On a day that the zone left out, `instant` is not later. The original never ends there.
         self._instant = instant if instant > self._instant else self._instant + DAY
 
     def _month(self) -> bool:
@@ -96,7 +96,7 @@ class Search:
             wall = (day.toordinal() - _EPOCH_ORDINAL) * DAY + wall % DAY
             self._set(wall)
             if wall != self._wall():
-                # There is no such reading.
+                # The clock never shows this time.
                 wall = self._wall()
                 day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
             if day.month == 1:
@@ -118,7 +118,7 @@ class Search:
             wall = self._wall()
             days = 1
             if wall % DAY == 0:
-                # Midnights within one span are all there: go by the calendar.
+                # All midnights within one span exist: use the calendar.
                 days = min(self._days_off(wall), max(1, (self._span.end - 1 - self._instant) // DAY))
             self._set(wall + days * DAY)
             wall = self._wall()
@@ -135,7 +135,7 @@ class Search:
                 return False
 
     def _days_off(self, wall: int) -> int:
-        """Return how far the next matching day of the month is, or else the next month."""
+        """Return the days until the next matching day of this month, or until the next month."""
         ordinal = wall // DAY + _EPOCH_ORDINAL
         today = date.fromordinal(ordinal)
         rest = _first_of_next_month(today).toordinal() - ordinal
@@ -193,7 +193,7 @@ class Search:
                 return False
 
     def _advance(self, steps: int, size: int) -> None:
-        """Go that many steps of `size` seconds on, or a single one if the offset changes on the way."""
+        """Move forward by `steps` times `size` seconds, or by one step if the offset changes in between."""
         instant = self._instant + steps * size
         self._instant = instant if instant < self._span.end else self._instant + size
 
@@ -203,6 +203,6 @@ def _first_of_next_month(day: date) -> date:
 
 
 def _steps(mask: int, number: int, end: int) -> int:
-    """Return how far the next number of `mask` above `number` is, or else `end`."""
+    """Return the steps from `number` to the next number of `mask`, or to `end` if there is none."""
     above = mask >> number + 1
     return (above & -above).bit_length() if above else end - number

@@ -1,4 +1,4 @@
-"""Schedules in words, for people who don't read cron: "every day at 03:30:00 Asia/Shanghai"."""
+"""Describes schedules in words: "every day at 03:30:00 Asia/Shanghai"."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LISTED_TIMES = 6
 
 
 def describe(schedule: Schedule) -> str:
-    """Return one line of English without a full stop."""
+    """Return the schedule in one line of English, without a full stop."""
     match schedule:
         case Every(duration):
             words = _duration(int(duration.total_seconds()))
@@ -67,7 +67,7 @@ def _cron(cron: Cron) -> str:
 
 
 def _times(cron: Cron) -> tuple[str, bool]:
-    """Return the times of day, and whether they are a rhythm rather than a few points."""
+    """Return the times of day in words, and whether they repeat at a constant step."""
     seconds, minutes, hours = (
         kind.numbers(field)
         for field, kind in (
@@ -93,7 +93,7 @@ def _times(cron: Cron) -> tuple[str, bool]:
 
 
 def _rhythm(numbers: list[int], size: int, unit: str) -> str:
-    """Return `10 seconds` if the numbers are all of a step that divides the unit above, from zero on."""
+    """Return `10 seconds` for all multiples of a step that divides the larger unit, else nothing."""
     step = numbers[1] if len(numbers) > 1 else size
     if size % step or numbers != list(range(0, size, step)) or step == size:
         return ""
@@ -118,7 +118,7 @@ def _is_full(field: Field, kind: FieldKind) -> bool:
 
 
 def _names(field: Field, kind: FieldKind, names: tuple[str, ...]) -> list[str]:
-    """Return the names of the numbers, neighbours as `Monday to Friday`."""
+    """Return the names of the numbers, with consecutive ones as `Monday to Friday`."""
     return [
         " to ".join(names[int(number) - kind.low] for number in run.split("-")) for run in kind.runs(field)
     ]

@@ -1,8 +1,8 @@
 """Time zones as ranges of constant offset, in whole seconds since 1970-01-01T00:00Z.
 
-`zoneinfo` answers one instant at a time. The search for the next tick has to know how far an offset
-holds, so that it can step over days and hours with integer arithmetic. A range ends where the offset
-changes, or earlier, where a block of the cache ends; so two ranges may have the same offset.
+`zoneinfo` returns the offset of one instant. The search for the next tick needs to know until when an
+offset is valid, so that it can skip days and hours with integer arithmetic. A range ends where the offset
+changes, or earlier, at the end of a block of the cache. So two ranges can have the same offset.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAY = 86_400
 _BLOCK = 200 * DAY
-# Files beside those of the tz database: what they say is a machine's own choice, or they are missing there.
+# Files beside the tz database: their content differs between machines, or they are missing.
 _OF_THE_MACHINE = frozenset({"localtime", "posixrules"})
 _LINKED_FOLDERS = ("posix/", "right/")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What Python's calendar has, less two days for the offset.
+# The ends of Python's calendar, less two days for the offset.
 FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + 2 * DAY
 LAST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) - 2 * DAY
 
 
 class Span(NamedTuple):
-    """From `start` up to, but without, `end` the zone is `offset` seconds ahead of UTC."""
+    """From `start` and before `end`, the zone is `offset` seconds ahead of UTC."""
 
     start: int
     end: int
@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 class Zone:
-    """One zone of the tz database, with its spans found on first use and kept."""
+    """One zone of the tz database. Its spans are found on first use and cached."""
 
     def __init__(self, name: str) -> None:
         self._info = ZoneInfo(name)
@@ -50,10 +50,13 @@ class Zone:
         return next(span for span in spans if instant < span.end)
 
     def instant(self, wall: int) -> int:
-        """Return the instant of a wall clock reading, as Go's `time.Date` chooses it.
+        """Return the instant of a time of the wall clock, as Go's `time.Date` chooses it.
 
-        `wall` counts seconds as if the zone were UTC. Of the two instants of a repeated reading, and
-        for a reading that a gap skips, the choice depends on the zone's side of Greenwich.
+        For a time that the clock shows twice or never, the choice depends on whether the zone is east or
+        west of Greenwich.
+
+        Args:
+            wall: seconds since 1970, as if the zone were UTC.
         """
         span = self.span(wall)
         instant = wall - span.offset
@@ -62,7 +65,7 @@ class Zone:
         return wall - self.span(instant).offset
 
     def first_instant(self, wall: int) -> int:
-        """Return the first instant of a reading, or the end of the gap that skips it."""
+        """Return the first instant of a time of the wall clock, or the end of the gap that skips it."""
         early = self.span(wall - DAY)
         while wall - early.offset >= early.end:
             following = self.span(early.end)
@@ -76,7 +79,7 @@ class Zone:
         return int((moment.utcoffset() or timedelta()).total_seconds())
 
     def _find(self, start: int, end: int) -> list[Span]:
-        """Look at the offset once a day, then halve the days in which it changed."""
+        """Return the spans of a block: compare offsets once a day, then search the days of a change."""
         spans = []
         offset = self._offset(start)
         for day in range(start + DAY, end + 1, DAY):
@@ -95,10 +98,10 @@ class Zone:
 
 @cache
 def zone(name: str) -> Zone:
-    """Return the zone called `name`.
+    """Return the zone of this name.
 
     Raises:
-        LookupError: the tz database has no such zone, or another one on another machine.
+        LookupError: the tz database has no such zone, or the zone differs between machines.
     """
     if name in _OF_THE_MACHINE or name.startswith(_LINKED_FOLDERS):
         raise LookupError(name)
