@@ -54,22 +54,22 @@ class TimedTransactions(Transactions):
             self._began = time.monotonic()
 
 
-def walk(server: MariaDB, job: TableJobOperator) -> float:
+def walk(server: MariaDB, operator: TableJobOperator) -> float:
     """Run a job with its safety limit and archive, and return the seconds of its longest transaction."""
     connection = server.connect_as_watcher(autocommit=False)
     set_up(connection)
-    pace = job.paced
+    job = operator.job()
     with closing(TimedTransactions(connection)) as db:
         now = read_now(connection)
         plan = job.plan(read_table(db, job.table), now)
-        if plan.max_share is not None and plan.max_share < 1:
-            count_rows(db, plan.change, also={"eligible": plan.eligible}, age=plan.age, pace=pace)
-        location = job.archive_location()
+        if job.max_share is not None and job.max_share < 1:
+            count_rows(db, plan.change, also={"eligible": plan.eligible}, age=plan.age, pace=job.pace)
+        location = job.location
         if location is None:
-            Walk(db, plan.change, pace=pace, index=plan.index).write()
+            Walk(db, plan.change, pace=job.pace, index=plan.index).write()
         else:
             archive = Archive(Folder(location), {"now": now.isoformat(), **job.archive_facts(plan)})
-            Walk(db, plan.change, pace=pace, recorder=job.recorder(db, plan, archive)).write()
+            Walk(db, plan.change, pace=job.pace, recorder=job.recorder(db, plan, archive)).write()
             archive.close()
         return db.longest
 

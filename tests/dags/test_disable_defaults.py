@@ -19,7 +19,7 @@ def disable(dag_id, place):
             task_id="disable",
             max_inactive_days=180,
             exempt_names=["svc-*"],
-            report_to="{{ params.place }}/reports",
+            undo_location="{{ params.place }}/reports",
         )
     return dag
 
@@ -44,5 +44,5 @@ def test_the_place_of_the_undo_record_may_come_from_the_form(
     iam_schema.run_script(SAMPLE_FILE)
     report = xcom(run_dag(disable("place_of_form", f"file://{tmp_path}")), "disable")
     assert report["changed"] == 1240
-    assert report["archive"].startswith(f"file://{tmp_path}/reports/")
+    assert report["undo_record"].startswith(f"file://{tmp_path}/reports/")
     assert list((tmp_path / "reports").rglob("*.gz"))

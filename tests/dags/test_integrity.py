@@ -113,7 +113,7 @@ def test_every_field_of_the_form_is_explained(bag, dag_id: str) -> None:
 
 def test_the_form_of_reenable_users_takes_a_report_without_names_and_names_without_a_report(bag) -> None:
     params = bag.dags["reenable_users"].params
-    for name in ("report", "names"):
+    for name in ("undo_record", "names"):
         assert "null" in params.get_param(name).schema["type"]
 
 

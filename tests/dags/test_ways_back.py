@@ -47,7 +47,7 @@ def test_a_run_that_disabled_users_is_undone(sample, run_dag, location, redis_cl
     before = snapshot(sample)
     done = report(run_dag(shipped("disable_inactive_users")), "disable")
     assert done["changed"] == 1240
-    back = report(run_dag(shipped("reenable_users"), run_conf={"report": done["archive"]}), "enable")
+    back = report(run_dag(shipped("reenable_users"), run_conf={"undo_record": done["undo_record"]}), "enable")
     assert (back["listed"], back["enabled"], back["skipped"]) == (1240, 1240, {})
     after = snapshot(sample)
     for key, row in before["user"].items():
@@ -60,9 +60,9 @@ def test_a_run_that_disabled_users_is_undone(sample, run_dag, location, redis_cl
 
 def test_a_form_without_names_sends_none(sample, run_dag, location, redis_client):
     done = report(run_dag(shipped("disable_inactive_users")), "disable")
-    conf = {"report": done["archive"], "names": None}
+    conf = {"undo_record": done["undo_record"], "names": None}
     assert report(run_dag(shipped("reenable_users"), run_conf=conf), "enable")["enabled"] == 1240
-    conf = {"report": None, "names": ["inactive-0001"]}
+    conf = {"undo_record": None, "names": ["inactive-0001"]}
     assert report(run_dag(shipped("reenable_users"), run_conf=conf), "enable")["enabled"] == 0
 
 

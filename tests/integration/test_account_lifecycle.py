@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 import iam_watcher.database.hook  # noqa: F401  else each worker would import it when its time runs already
-from iam_watcher.accounts.undo_record import DisabledUsers
+from iam_watcher.accounts.disable_recorder import DisableRecorder
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive import writer as archive
 from iam_watcher.database import transactions as transaction
@@ -37,12 +37,18 @@ def location(tmp_path):
 
 def disable(location, **options):
     return DisableInactiveUsersOperator(
-        **{"task_id": "disable", "max_inactive_days": 180, "max_share": 1, "report_to": location, **options}
+        **{
+            "task_id": "disable",
+            "max_inactive_days": 180,
+            "max_share": 1,
+            "undo_location": location,
+            **options,
+        }
     )
 
 
 def enable(location, report, **options):
-    return ReenableUsersOperator(task_id="enable", archive=location, report=report, **options)
+    return ReenableUsersOperator(task_id="enable", location=location, undo_record=report, **options)
 
 
 def told(url):
@@ -75,7 +81,7 @@ def test_the_report_says_who_and_why(iam, perform, location):
     user(iam, "never", logined="NULL")
     user(iam, "active", logined=LATELY)
     report = perform(disable(location))
-    lines = told(report["archive"])
+    lines = told(report["undo_record"])
     assert set(lines) == {"inactive", "never"}
     for name, line in lines.items():
         row = iam.rows("SELECT id, CAST(updatedAt AS CHAR) FROM user WHERE name = %s", [name])[0]
@@ -91,14 +97,14 @@ def test_the_configured_location_is_the_default(iam, perform, location, monkeypa
     monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", location)
     user(iam, "inactive")
     report = perform(disable(None))
-    assert report["archive"].startswith(f"{location}/user/dag/")
-    assert set(told(report["archive"])) == {"inactive"}
+    assert report["undo_record"].startswith(f"{location}/user/dag/")
+    assert set(told(report["undo_record"])) == {"inactive"}
 
 
 def test_without_a_location_nobody_is_disabled(iam, perform):
     user(iam, "inactive")
     with pytest.raises(
-        AirflowFailException, match=r"report_to is not set and \[iam_watcher\] archive is empty"
+        AirflowFailException, match=r"undo_location is not set and \[iam_watcher\] archive is empty"
     ):
         perform(disable(None))
     assert enabled(iam) == {"inactive"}
@@ -111,7 +117,7 @@ def test_with_the_word_none_the_names_are_in_the_log(iam, perform, caplog, monke
     for name in names:
         user(iam, name)
     with caplog.at_level("INFO"):
-        assert perform(disable("none"))["archive"] is None
+        assert perform(disable("none"))["undo_record"] is None
     assert enabled(iam) == set()
     lines = [r.getMessage() for r in caplog.records if "without an undo record" in r.getMessage()]
     assert len(lines) == 2
@@ -128,14 +134,14 @@ def test_a_report_that_cannot_be_written_disables_nobody(iam, perform, tmp_path)
 
 def killed_before_the_commit(location, connections, reached):
     os.environ.update(connections)  # the fork server may be older than the connection to Redis
-    keep = DisabledUsers.keep
+    keep = DisableRecorder.keep
 
     def and_stop(self, keys):
         keep(self, keys)
         reached.send("written down")
         reached.recv()
 
-    DisabledUsers.keep = and_stop
+    DisableRecorder.keep = and_stop
     disable(location, on_disable="expire_secrets").execute({"ti": TaskInstance("run")})
 
 
@@ -167,9 +173,9 @@ def test_a_run_that_is_killed_before_its_commit_has_written_down_too_many_at_mos
     later(iam)
     iam.run(f"UPDATE user SET loginedAt = {NOW} WHERE name = 'two'")
     report = perform(disable(location, on_disable="expire_secrets"), TaskInstance("run", try_number=2))
-    assert report["archive"] == f"file://{run}"
+    assert report["undo_record"] == f"file://{run}"
     assert (report["changed"], report["also"]) == (1, {"secrets_expired": 1})
-    back = perform(enable(location, report["archive"]))
+    back = perform(enable(location, report["undo_record"]))
     assert (back["enabled"], back["skipped"]) == (1, {"enabled_already": 1})
     assert enabled(iam) == {"one", "two"}
     assert set(iam.column("SELECT expires FROM secret")) == {0}
@@ -209,7 +215,7 @@ def test_secrets_expire_with_their_user(with_secrets, perform, location, heard):
     assert {name for name in before if before[name] != after[name]} == {"never-expires", "expires-later"}
     assert now - 60 < after["never-expires"] == after["expires-later"] <= now
     assert report["also"] == {"secrets_expired": 2}
-    assert [(s["expires"], s["expired"]) for s in told(report["archive"])["inactive"]["secrets"]] == [
+    assert [(s["expires"], s["expired"]) for s in told(report["undo_record"])["inactive"]["secrets"]] == [
         (0, after["never-expires"]),
         (before["expires-later"], after["never-expires"]),
     ]
@@ -240,7 +246,9 @@ def test_others_need_not_wait_for_a_run(iam, perform, location, redis_client, mo
 
 def test_secrets_need_a_place_for_their_old_values(with_secrets, perform, redis_client):
     for dry_run in (True, False):
-        with pytest.raises(AirflowFailException, match=r"needs an undo record, but report_to is None"):
+        with pytest.raises(
+            AirflowFailException, match="needs an undo record, but there is no location for one"
+        ):
             perform(disable(None, on_disable="expire_secrets", dry_run=dry_run))
     assert enabled(with_secrets) == {"inactive", "active"}
 
@@ -275,11 +283,11 @@ def test_a_run_disables_as_many_as_it_may(iam, run_dag, location):
     for number in range(5):
         user(iam, f"user-{number}")
     with DAG("capped", schedule=None) as dag:
-        disable(location, max_users="2")
+        disable(location, max_rows="2")
     for left in (3, 1, 0):
         (ti,) = run_dag(dag).get_task_instances()
         assert len(enabled(iam)) == left
-        assert len(told(ti.xcom_pull(task_ids="disable")["archive"])) == min(2, left + 2 if left else 1)
+        assert len(told(ti.xcom_pull(task_ids="disable")["undo_record"])) == min(2, left + 2 if left else 1)
 
 
 @pytest.mark.usefixtures("_settings_of_a_server", "redis_client")
@@ -302,7 +310,7 @@ def test_the_servers_own_settings_change_nothing(iam, perform, location):
     columns = ("loginedAt", "createdAt", "updatedAt")
     texts = ", ".join(f"CAST({column} AS CHAR)" for column in columns)
     assert {
-        (name, *(line[column] for column in columns)) for name, line in told(report["archive"]).items()
+        (name, *(line[column] for column in columns)) for name, line in told(report["undo_record"]).items()
     } == set(iam.rows(f"SELECT name, {texts} FROM user WHERE status = 0"))
-    assert perform(enable(location, report["archive"]))["enabled"] == 36
+    assert perform(enable(location, report["undo_record"]))["enabled"] == 36
     assert (enabled(iam), expiries(iam)) == (everyone, secrets)

@@ -192,7 +192,7 @@ def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
     scratch.run(f"INSERT INTO t SELECT seq, {NOW} - seq FROM {numbers(5000)}")
     db = Transactions(session)
     job, now = purge(), datetime.now(UTC)
-    plan = job.plan(read_table(db, "t"), now)
+    plan = job.job().plan(read_table(db, "t"), now)
 
     def reads():
         found = db.read("SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%'")
@@ -200,5 +200,5 @@ def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
 
     with job.throttling(db, "t") as throttler:
         before = reads()
-        job.check(db, plan, now, throttler)
+        job.job().check(db, plan, now, throttler)
     assert reads() - before <= 2 * 500 + 2 * 100 + 20

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
 from iam_watcher.archive import reader as archive_reader
-from iam_watcher.archive import writer as archive
+from iam_watcher.archive.location import run_folder
 from iam_watcher.archive.storage import Folder
 from iam_watcher.errors import ArchiveError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -297,7 +297,7 @@ def test_two_deployments_have_two_folders(monkeypatch, location):
     folders = set()
     for deployment in ("one", "two"):
         monkeypatch.setenv("AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID", deployment)
-        folders.add(archive.run_folder(location, "t", {"ti": TaskInstance("run")}).url)
+        folders.add(run_folder(location, "t", {"ti": TaskInstance("run")}).url)
     assert len(folders) == 2
 
 

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
 
 from iam_watcher.archive import storage
-from iam_watcher.archive import writer as archive
+from iam_watcher.archive.location import run_folder
 from iam_watcher.archive.storage import Folder
 from iam_watcher.errors import ArchiveError
 from tests.integration.conftest import TaskInstance
@@ -189,5 +189,5 @@ def test_a_disk_that_only_this_worker_may_see_is_said(tmp_path, monkeypatch, cap
     (tmp_path / "mounts").write_text(mounts.format(tmp_path))
     monkeypatch.setattr(storage, "MOUNTS", tmp_path / "mounts")
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
-    archive.run_folder(f"file://{tmp_path}/archive", "t", {"ti": TaskInstance("run")})
+    run_folder(f"file://{tmp_path}/archive", "t", {"ti": TaskInstance("run")})
     assert [bool(re.search(said or "", message)) for message in caplog.messages] == [True] * bool(said)

@@ -92,7 +92,7 @@ def test_a_purge_and_its_way_back(source, rows, perform, location):
     assert rows() == left
     perform(
         RestoreRowsOperator(
-            task_id="restore", archive=location, path=report["archive"], tables=["policy_audit"]
+            task_id="restore", location=location, path=report["archive"], tables=["policy_audit"]
         )
     )
     assert rows() == before
@@ -108,6 +108,6 @@ def test_a_run_that_disables_users_and_its_way_back(source, rows, perform, tmp_p
     report = perform(disable(reports, on_disable="expire_secrets"))
     assert (report["changed"], report["also"]) == (2, {"secrets_expired": 2})
     assert rows() != before
-    assert perform(enable(reports, report["archive"]))["enabled"] == 2
+    assert perform(enable(reports, report["undo_record"]))["enabled"] == 2
     _, _, secrets = rows()
     assert [s[6] for s in secrets] == [0, 0, 0]

@@ -18,7 +18,7 @@ def disable(days=180, **options):
             "task_id": "disable",
             "max_inactive_days": days,
             "max_share": 1,
-            "report_to": "none",
+            "undo_location": "none",
             **options,
         }
     )

@@ -44,7 +44,7 @@ def test_the_examples_have_names_and_the_list_has_everybody(iam, perform, locati
     for name in users:
         user(iam, name, logined=OLD)
         user(iam, f"active since {name}", logined="UTC_TIMESTAMP()")
-    report = perform(disable(dry_run=True, report_to=None))
+    report = perform(disable(dry_run=True, undo_location=None))
     assert report["listed"].startswith(f"{location}/dry-runs/user/dag/run-")
     rows = listed(report)
     assert [row["name"] for row in rows] == users
@@ -76,9 +76,9 @@ def test_a_list_is_not_taken_for_an_archive_and_lies_beside_none(iam, perform, l
     """Also if the run is cleared and is a real one then."""
     user(iam, "inactive")
     run = TaskInstance("run")
-    dry = perform(disable(dry_run=True, report_to=None), run)
-    real = perform(disable(report_to=None), run)
-    assert len(find(real["archive"], kind="disabled_users")) == 1
+    dry = perform(disable(dry_run=True, undo_location=None), run)
+    real = perform(disable(undo_location=None), run)
+    assert len(find(real["undo_record"], kind="disabled_users")) == 1
     with pytest.raises(JobArgumentError, match="has 'dry_run'; expected 'disabled_users'"):
         find(dry["listed"], kind="disabled_users")
     restore = RestoreRowsOperator(task_id="restore", path=dry["listed"], tables=["user"])
@@ -89,9 +89,9 @@ def test_a_list_is_not_taken_for_an_archive_and_lies_beside_none(iam, perform, l
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"report_to": None}, "write its undo record below {location}"),
+        ({"undo_location": None}, "write its undo record below {location}"),
         ({"max_share": 0.3}, "be stopped by the safety limit: 5 of 10, more than max_share=0.3"),
-        ({"report_to": "none"}, "write no undo record: users can be re-enabled only by name"),
+        ({"undo_location": "none"}, "write no undo record: users can be re-enabled only by name"),
     ],
 )
 def test_it_says_what_would_become_of_the_real_run(iam, perform, location, options, expected, caplog):
@@ -104,17 +104,17 @@ def test_it_says_what_would_become_of_the_real_run(iam, perform, location, optio
 
 def test_it_says_that_the_user_limit_would_end_the_real_run(iam, perform, location):
     half_of_ten(iam)
-    report = perform(disable(dry_run=True, exempt_names=["svc-*"], max_users=3))
+    report = perform(disable(dry_run=True, exempt_names=["svc-*"], max_rows=3))
     assert report["real_run"][0] == "change 3 of them (row limit); later runs change the rest"
 
 
 def test_it_says_that_the_real_run_would_fail_without_a_location(iam, perform, caplog):
     user(iam, "inactive")
     with caplog.at_level("INFO"):
-        report = perform(disable(dry_run=True, report_to=None))
+        report = perform(disable(dry_run=True, undo_location=None))
     assert report["listed"] is None
     (why,) = report["real_run"]
-    assert why.startswith("fail before its first write: report_to is not set")
+    assert why.startswith("fail before its first write: undo_location is not set")
     assert "Dry run: 1 of 1 users would be disabled in" in caplog.text
     assert "there is no list of them" in caplog.text
 
@@ -124,7 +124,7 @@ def test_its_log_lines_are_short_and_have_the_names(iam, perform, location, capl
         user(iam, f"eve {number}\n2026 INFO", logined=OLD)
     user(iam, "admin", admin=1)
     with caplog.at_level("INFO"):
-        perform(disable(dry_run=True, report_to=None))
+        perform(disable(dry_run=True, undo_location=None))
     said = next(line for line in caplog.messages if line.startswith("Dry run: "))
     assert re.match(r"Dry run: 3 of 4 users would be disabled \(1 admin left alone\) in [\d.]+ s", said)
     examples = [line for line in caplog.messages if line.startswith("example: ")]
@@ -140,23 +140,23 @@ def test_a_list_that_cannot_be_written_fails_the_dry_run(iam, perform, tmp_path,
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}/file")
     with pytest.raises(ArchiveError):
-        perform(disable(dry_run=True, report_to=None))
+        perform(disable(dry_run=True, undo_location=None))
 
 
 def test_a_restore_and_a_re_enabling_are_told_in_the_same_way(iam, perform, location, caplog, redis_client):
     user(iam, "inactive", logined=OLD)
     iam.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (1, 'a', 'u', {OLD})")
-    users = perform(disable(report_to=None))
+    users = perform(disable(undo_location=None))
     job = {"task_id": "t", "table": "policy_audit", "age_column": "deletedAt", "older_than_days": 180}
     rows = perform(PurgeRowsOperator(archive="configured", **job))
     with caplog.at_level("INFO"):
         for _ in range(2):
-            perform(ReenableUsersOperator(task_id="t", report=users["archive"]))
+            perform(ReenableUsersOperator(task_id="t", undo_record=users["undo_record"]))
             perform(RestoreRowsOperator(task_id="t", path=rows["archive"], tables=["policy_audit"]))
     assert "1 of 1 users were re-enabled" in caplog.messages
     assert "0 of 1 users were re-enabled (1 enabled already left alone)" in caplog.messages
     assert "1 of 1 rows of policy_audit were restored" in caplog.messages
     assert "0 of 1 rows of policy_audit were restored (1 that exists left alone)" in caplog.messages
     assert f"Verifying the archive {rows['archive']}" in caplog.messages
-    assert any(line.startswith("event=restored table=policy_audit") for line in caplog.messages)
+    assert any(line.startswith("event=run_report table=policy_audit") for line in caplog.messages)
     assert "example: name=inactive why=enabled_already" in caplog.messages

@@ -56,7 +56,7 @@ def warn(told, days=180, **options):
             max_share=1,
             warn_days=[14, 3],
             on_warning=told,
-            report_to="none",
+            undo_location="none",
             **options,
         )
     return dag
@@ -259,12 +259,12 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
         connection.autocommit(on=False)
         set_up(connection)
         now, db = read_now(connection), Transactions(connection)
-        job = DisableInactiveUsersOperator(task_id="t", max_inactive_days=180, report_to="none")
+        job = DisableInactiveUsersOperator(task_id="t", max_inactive_days=180, undo_location="none").job()
         plan = job.plan(read_table(db, "user"), now)
         search = due_users.Search(
             db,
             plan.change,
-            can_be_disabled=job._users(plan.cut_off, now).can_be_disabled,
+            can_be_disabled=job.users(plan.cut_off, now).can_be_disabled,
             max_inactive=180 * DAY,
             pace=PACES["polite"],
             throttler=Throttler(db, "user", lambda: asked.append("why"), patience=1),

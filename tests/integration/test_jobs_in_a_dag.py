@@ -26,7 +26,7 @@ def housekeeping(*, native):
             max_inactive_days="{{ params.days }}",
             exempt_names=["svc-*"],
             max_share="{{ params.max_share }}",
-            report_to="none",
+            undo_location="none",
             dry_run="{{ params.dry_run }}",
         )
         PurgeRowsOperator(

@@ -178,6 +178,6 @@ def test_a_stop_is_heard_while_a_locked_table_is_waited_for(iam, mariadb, perfor
     with closing(mariadb.connect()) as other:
         other.cursor().execute("LOCK TABLES policy_audit WRITE")
         at_a_retry(1, job.on_kill)
-        with pytest.raises(JobError, match="was told to stop"):
+        with pytest.raises(JobError, match="was stopped by Airflow"):
             perform(job)
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 10

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import closing, contextmanager
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 
 import MySQLdb
@@ -56,12 +56,13 @@ def original_purge(connection, days=180):
 
 def our_disable(days=180, *, between=None, **options):
     class WithSomethingBetween(DisableInactiveUsersOperator):
-        @contextmanager
-        def writing(self, context):
-            yield between or (lambda: None)
+        def job(self):
+            job = super().job()
+            job.writing = lambda context: nullcontext(between or (lambda: None))
+            return job
 
     return WithSomethingBetween(
-        task_id="disable", max_inactive_days=days, **{"max_share": 1, "report_to": "none", **options}
+        task_id="disable", max_inactive_days=days, **{"max_share": 1, "undo_location": "none", **options}
     )
 
 

@@ -128,7 +128,7 @@ def test_the_report_is_a_sentence_and_short_lines_of_facts(iam, perform, caplog)
     with caplog.at_level(logging.INFO):
         perform(purge_audit())
     lines = [record.getMessage() for record in caplog.records]
-    first = lines.index(next(line for line in lines if line.startswith("event=report")))
+    first = lines.index(next(line for line in lines if line.startswith("event=run_report")))
     assert re.fullmatch(
         r"1 of 2 rows of policy_audit deleted \(1 with a zero date left alone\) in \d+\.\d s; "
         "no archive: the rows can't be restored",
@@ -367,7 +367,7 @@ def test_names_of_any_characters(scratch, perform, tmp_path, table, age, key, wh
     restore = RestoreRowsOperator(
         task_id="restore",
         path=report["archive"],
-        archive=tmp_path.as_uri(),
+        location=tmp_path.as_uri(),
         tables=[table],
         mysql_conn_id="scratch",
     )

@@ -8,11 +8,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.accounts import user_enabler
-from iam_watcher.archive.reader import Written
+from iam_watcher.archive.reader import ArchivedTry
 from iam_watcher.database.throttle import Throttle
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import WalkError
-from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.table_job.disable_users_job import DisableUsersJob
 from iam_watcher.walk.pace import Pace
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_account_lifecycle import (
@@ -39,7 +39,7 @@ def test_the_way_back_is_exact(with_secrets, perform, location, heard):
     user(with_secrets, "disabled-before", status=0)
     report = perform(disable(location, on_disable="expire_secrets"))
     heard()
-    back = perform(enable(location, report["archive"]))
+    back = perform(enable(location, report["undo_record"]))
     assert enabled(with_secrets) == {"inactive", "active"}
     assert expiries(with_secrets) == before
     assert (back["listed"], back["enabled"], back["secrets_restored"]) == (1, 1, 2)
@@ -52,10 +52,10 @@ def test_the_way_back_is_exact(with_secrets, perform, location, heard):
 
 def test_a_second_way_back_changes_nothing(with_secrets, perform, location, redis_client):
     report = perform(disable(location, on_disable="expire_secrets"))
-    perform(enable(location, report["archive"]))
+    perform(enable(location, report["undo_record"]))
     later(with_secrets)
     before = with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")
-    back = perform(enable(location, report["archive"]))
+    back = perform(enable(location, report["undo_record"]))
     assert (back["enabled"], back["secrets_restored"], back["skipped"]) == (0, 0, {"enabled_already": 1})
     assert (with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")) == before
 
@@ -71,8 +71,8 @@ def test_who_was_changed_since_is_left(iam, perform, location):
     perform(enable(location, None, names=["again"]))
     iam.run(f"UPDATE user SET loginedAt = {LONG_AGO} WHERE name = 'again'")
     second = perform(disable(location), TaskInstance("second"))
-    assert set(told(second["archive"])) == {"again"}
-    back = perform(enable(location, report["archive"]))
+    assert set(told(second["undo_record"])) == {"again"}
+    back = perform(enable(location, report["undo_record"]))
     assert enabled(iam) == {"same"}
     assert back["skipped"] == {"changed_since": 3, "gone": 1}
     assert {(one["name"], one["why"]) for one in back["examples"]} == {
@@ -87,7 +87,7 @@ def test_secrets_that_were_changed_since_are_left(with_secrets, perform, locatio
     report = perform(disable(location, on_disable="expire_secrets"))
     with_secrets.run("UPDATE secret SET expires = 5 WHERE name = 'never-expires'")
     with_secrets.run("DELETE FROM secret WHERE name = 'expires-later'")
-    back = perform(enable(location, report["archive"]))
+    back = perform(enable(location, report["undo_record"]))
     assert (back["enabled"], back["secrets_restored"]) == (1, 0)
     assert back["secrets_left"] == {"changed_since": 1, "gone": 1}
     assert expiries(with_secrets)["never-expires"] == 5
@@ -97,7 +97,7 @@ def test_a_dry_run_changes_nothing(with_secrets, perform, location, heard):
     report = perform(disable(location, on_disable="expire_secrets"))
     heard()
     before = with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")
-    back = perform(enable(location, report["archive"], dry_run="True"))
+    back = perform(enable(location, report["undo_record"], dry_run="True"))
     assert (back["enabled"], back["secrets_restored"]) == (1, 2)
     assert (with_secrets.rows("SELECT * FROM user"), with_secrets.rows("SELECT * FROM secret")) == before
     assert heard() == []
@@ -107,19 +107,19 @@ def test_some_of_a_run_can_be_picked(iam, perform, location):
     for name in ("one", "two", "three"):
         user(iam, name)
     report = perform(disable(location))
-    back = perform(enable(location, report["archive"], names="['one', 'nobody']"))
+    back = perform(enable(location, report["undo_record"], names="['one', 'nobody']"))
     assert enabled(iam) == {"one"}
-    assert (back["listed"], back["enabled"], back["skipped"]) == (2, 1, {"not_in_report": 1})
+    assert (back["listed"], back["enabled"], back["skipped"]) == (2, 1, {"not_in_record": 1})
 
 
 def test_names_of_a_report_are_compared_as_the_database_compares_them(iam, perform, location):
     for name in ("Müller", "other"):
         user(iam, name)
     report = perform(disable(location))
-    back = perform(enable(location, report["archive"], names=["MULLER", "Müller", "nobody"]))
+    back = perform(enable(location, report["undo_record"], names=["MULLER", "Müller", "nobody"]))
     assert enabled(iam) == {"Müller"}
     assert (back["listed"], back["enabled"]) == (3, 1)
-    assert back["skipped"] == {"named_twice": 1, "not_in_report": 1}
+    assert back["skipped"] == {"named_twice": 1, "not_in_record": 1}
 
 
 def within_the_same_second(iam, change):
@@ -136,16 +136,16 @@ def test_a_change_within_the_second_of_the_disabling_is_noticed(iam, perform, lo
     user(iam, "inactive")
     report = perform(disable(location))
     within_the_same_second(iam, change)
-    assert perform(enable(location, report["archive"]))["skipped"] == {"changed_since": 1}
+    assert perform(enable(location, report["undo_record"]))["skipped"] == {"changed_since": 1}
     assert enabled(iam) == set()
 
 
 @pytest.fixture
 def _without_checksums(monkeypatch):
     """Undo records as they were before they had checksums."""
-    facts = DisableInactiveUsersOperator.archive_facts
+    facts = DisableUsersJob.archive_facts
     monkeypatch.setattr(
-        DisableInactiveUsersOperator,
+        DisableUsersJob,
         "archive_facts",
         lambda job, plan: {k: v for k, v in facts(job, plan).items() if k != "checksum_of"},
     )
@@ -156,9 +156,9 @@ def test_a_record_without_checksums_still_works(iam, perform, location, caplog):
     user(iam, "inactive")
     report = perform(disable(location))
     within_the_same_second(iam, "status = 2")
-    assert perform(enable(location, report["archive"]))["skipped"] == {"changed_since": 1}
+    assert perform(enable(location, report["undo_record"]))["skipped"] == {"changed_since": 1}
     within_the_same_second(iam, "status = 0")
-    assert perform(enable(location, report["archive"]))["enabled"] == 1
+    assert perform(enable(location, report["undo_record"]))["enabled"] == 1
     assert "the undo record has no checksums" in caplog.text
 
 
@@ -167,7 +167,7 @@ def test_a_table_that_lost_a_column_since_is_compared_without_checksums(iam, per
     iam.run("ALTER TABLE user ADD COLUMN extra INT NOT NULL DEFAULT 1")
     report = perform(disable(location))
     iam.run("ALTER TABLE user DROP COLUMN email")
-    assert perform(enable(location, report["archive"]))["enabled"] == 1
+    assert perform(enable(location, report["undo_record"]))["enabled"] == 1
     assert "had other columns then" in caplog.text
 
 
@@ -175,10 +175,12 @@ def test_a_table_that_lost_a_column_since_is_compared_without_checksums(iam, per
 def test_a_damaged_record_is_told_as_one(iam, perform, location, column, monkeypatch):
     user(iam, "inactive")
     report = perform(disable(location))
-    rows = Written.rows
-    monkeypatch.setattr(Written, "rows", lambda written: ({**line, column: [{}]} for line in rows(written)))
+    rows = ArchivedTry.rows
+    monkeypatch.setattr(
+        ArchivedTry, "rows", lambda written: ({**line, column: [{}]} for line in rows(written))
+    )
     with pytest.raises(AirflowFailException, match=r"(Expected|missing).*expected the undo record of a run"):
-        perform(enable(location, report["archive"]))
+        perform(enable(location, report["undo_record"]))
     assert enabled(iam) == set()
 
 
@@ -212,18 +214,18 @@ def test_users_and_secrets_are_locked_while_they_are_compared(
                 refused.append(error.args[0])
 
     before_the_write(monkeypatch, others)
-    perform(enable(location, report["archive"]))
+    perform(enable(location, report["undo_record"]))
     assert refused == [1205, 1205]
 
 
 def test_a_user_who_is_not_disabled_any_more_is_not_written(iam, perform, location, monkeypatch):
-    """The statement says so again, should the lock not hold."""
+    """The statement says so again, should the lock not throttler."""
     user(iam, "inactive")
     report = perform(disable(location))
     monkeypatch.setattr(user_enabler, "LOCK", "")
     before_the_write(monkeypatch, lambda: iam.run("UPDATE user SET status = 2"))
     with pytest.raises(WalkError, match=r"0 of 1 users of user were enabled"):
-        perform(enable(location, report["archive"]))
+        perform(enable(location, report["undo_record"]))
     assert iam.rows("SELECT status, loginedAt < NOW() - INTERVAL 1 DAY FROM user") == [(2, 1)]
 
 
@@ -243,7 +245,7 @@ def test_a_commit_without_an_answer_is_told(iam, perform, location, monkeypatch,
         raise db.error(2013, "Lost connection")
 
     monkeypatch.setattr(Transactions, "commit", and_lose_the_answer)
-    back = perform(enable(location, report["archive"]))
+    back = perform(enable(location, report["undo_record"]))
     assert enabled(iam) == {"inactive"}
     assert (back["enabled"], back["unconfirmed"]) == ((0, 1) if took_place else (1, 0))
     assert back["skipped"] == {}
@@ -257,7 +259,7 @@ def test_names_alone_will_do(iam, perform, location):
     names = ["DISABLED", "Muller", "Müller", "usable", "nobody", "in-another-state"]
     back = perform(enable(location, "", names=names))
     assert enabled(iam) == {"disabled", "Müller", "usable"}
-    assert (back["report"], back["listed"], back["enabled"]) == (None, 6, 2)
+    assert (back["undo_record"], back["listed"], back["enabled"]) == (None, 6, 2)
     assert back["skipped"] == {"changed_since": 1, "enabled_already": 1, "gone": 1, "named_twice": 1}
 
 
@@ -267,15 +269,15 @@ def test_many_users_come_back_in_batches(iam, perform, location):
         f" SELECT seq, '', '', '', {LONG_AGO} FROM {numbers(1700)}"
     )
     report = perform(disable(location, pace=Pace(0.002, 0.5)))
-    assert perform(enable(location, report["archive"]))["enabled"] == 1700
+    assert perform(enable(location, report["undo_record"]))["enabled"] == 1700
     assert iam.value("SELECT COUNT(*) FROM user WHERE status = 0") == 0
 
 
-@pytest.mark.parametrize("report", ["", None, "None", "file:///elsewhere", "../x"])
-def test_without_a_report_or_names_nobody_is_enabled(iam, perform, location, report):
+@pytest.mark.parametrize("undo_record", ["", None, "None", "file:///elsewhere", "../x"])
+def test_without_a_record_or_names_nobody_is_enabled(iam, perform, location, undo_record):
     user(iam, "disabled", status=0)
-    with pytest.raises(AirflowFailException, match=r"neither report nor names|expected a folder below"):
-        perform(enable(location, report))
+    with pytest.raises(AirflowFailException, match=r"neither undo_record nor names|expected a folder below"):
+        perform(enable(location, undo_record))
     assert enabled(iam) == set()
 
 
@@ -292,7 +294,7 @@ def test_a_missing_right_to_enable_is_told(iam, mariadb, perform, location):
     report = perform(disable(location))
     iam.run(f"REVOKE UPDATE (loginedAt) ON iam.user FROM '{mariadb.user}'")
     with pytest.raises(AirflowFailException, match=r"UPDATE command denied.*grant"):
-        perform(enable(location, report["archive"]))
+        perform(enable(location, report["undo_record"]))
     assert enabled(iam) == set()
 
 
@@ -304,7 +306,7 @@ def test_the_server_is_waited_for(iam, perform, location):
     report = perform(disable(location))
     busy = Throttle(max_threads_running=0, patience=timedelta(microseconds=1))
     with pytest.raises(WalkError, match=r"threads are running, more than 0"):
-        perform(enable(location, report["archive"], throttle=busy))
+        perform(enable(location, report["undo_record"], throttle=busy))
     assert enabled(iam) == set()
 
 
@@ -318,6 +320,6 @@ def test_the_job_rests_as_its_pace_says(iam, perform, location, monkeypatch):
         sleep(db, 0)
 
     monkeypatch.setattr(Transactions, "sleep", noted)
-    perform(enable(location, report["archive"], pace="polite"))
+    perform(enable(location, report["undo_record"], pace="polite"))
     assert len(sleeps) == 1
     assert sleeps[0] > 0

@@ -59,7 +59,7 @@ ADDRESSES = {
 
 def restore(location, path, **options):
     return RestoreRowsOperator(
-        **{"task_id": "restore", "archive": location, "path": path, "tables": ["policy_audit"], **options}
+        **{"task_id": "restore", "location": location, "path": path, "tables": ["policy_audit"], **options}
     )
 
 

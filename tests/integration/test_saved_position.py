@@ -15,6 +15,7 @@ from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.table_job import saved_position
+from iam_watcher.jobs.table_job.purge_job import PurgeJob
 from iam_watcher.jobs.table_job.run import TableRun
 from iam_watcher.task_variable import task_variable
 from iam_watcher.walk import pace
@@ -100,7 +101,7 @@ def test_a_cap_is_for_all_tries_of_a_run_by_the_index(table, run_dag, monkeypatc
 def test_a_row_limit_holds_when_something_fails_after_the_last_row(table, run_dag, monkeypatch, last_key):
     """Such as a mail, the announcement or the archive's manifest; at the limit and at the table's end."""
     rows = last_key or 1000
-    finish, tries = PurgeRowsOperator.finish, []
+    finish, tries = PurgeJob.finish, []
 
     def fails_twice(operator, *arguments):
         tries.append(table.value("SELECT COUNT(*) FROM t"))
@@ -110,7 +111,7 @@ def test_a_row_limit_holds_when_something_fails_after_the_last_row(table, run_da
             raise ConnectionError("no mail server")
         finish(operator, *arguments)
 
-    monkeypatch.setattr(PurgeRowsOperator, "finish", fails_twice)
+    monkeypatch.setattr(PurgeJob, "finish", fails_twice)
     done = report(run_dag(purging(max_rows=rows, retries=2, retry_delay=timedelta(0))))
     assert tries == [1000 - rows, 1100 - rows, 1200 - rows]
     assert (done["changed_before"], done["changed"], done["stopped"]) == (rows, 0, "max_rows")
@@ -167,7 +168,7 @@ def test_a_row_limit_that_cannot_be_saved_ends_the_walk_before_the_next_transact
 
 
 def test_a_row_limit_that_is_used_up_is_told(table, run_dag, monkeypatch, caplog):
-    finish, tries = PurgeRowsOperator.finish, []
+    finish, tries = PurgeJob.finish, []
 
     def fails_once(operator, *arguments):
         tries.append(1)
@@ -175,7 +176,7 @@ def test_a_row_limit_that_is_used_up_is_told(table, run_dag, monkeypatch, caplog
             raise ConnectionError("no mail server")
         finish(operator, *arguments)
 
-    monkeypatch.setattr(PurgeRowsOperator, "finish", fails_once)
+    monkeypatch.setattr(PurgeJob, "finish", fails_once)
     run_dag(purging(max_rows=100, retries=1, retry_delay=timedelta(0)))
     assert "The row limit is used up: earlier tries of this run changed 100 rows of t" in caplog.text
 

@@ -126,7 +126,7 @@ def test_the_jobs_do_the_same(hostile, iam, scratch, perform, tmp_path):
     report = perform(disable(location, on_disable="expire_secrets", exempt_names=["Ü*"]))
     assert (report["changed"], report["also"]["secrets_expired"]) == (2, 2)
     assert enabled(iam) == {"Ünal"}
-    assert perform(enable(location, report["archive"]))["enabled"] == 2
+    assert perform(enable(location, report["undo_record"]))["enabled"] == 2
     assert enabled(iam) == {"one", "Ünal", "三"}
     assert iam.column("SELECT expires FROM secret") == [0, 0, 0]
 

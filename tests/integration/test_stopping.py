@@ -60,7 +60,7 @@ def test_on_kill_ends_it_within_a_second(iam, purge, perform, mariadb):
     killer = threading.Thread(target=kill)
     killer.start()
     ti = TaskInstance("run")
-    with pytest.raises(JobError, match="purge was told to stop; what it did until then is done"):
+    with pytest.raises(JobError, match="purge was stopped by Airflow"):
         perform(purge, ti)
     assert time.monotonic() - killed[0] < 1
     killer.join()
@@ -130,7 +130,7 @@ def test_a_time_out_ends_a_warning_that_hangs(iam, run_dag, released):
             task_id="work",
             max_inactive_days=180,
             max_share=1,
-            report_to="none",
+            undo_location="none",
             warn_days=(3,),
             on_warning=lambda _: released.wait(20),
             execution_timeout=timedelta(seconds=2),
@@ -173,7 +173,7 @@ def test_a_time_out_ends_a_listing_that_hangs(iam, run_dag, released, tmp_path, 
         RestoreRowsOperator(
             task_id="work",
             path=f"file://{tmp_path}/run",
-            archive=f"file://{tmp_path}",
+            location=f"file://{tmp_path}",
             tables=["policy_audit"],
             execution_timeout=timedelta(seconds=2),
         )

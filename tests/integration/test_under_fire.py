@@ -35,9 +35,14 @@ ROWS = 4_000 * KILLS
 SHORT = Pace(target=0.002, duty=1)
 
 
-def disable(pace="fast", report_to="none", **options):
+def disable(pace="fast", undo_location="none", **options):
     return DisableInactiveUsersOperator(
-        task_id="disable", max_inactive_days=180, max_share=1, pace=pace, report_to=report_to, **options
+        task_id="disable",
+        max_inactive_days=180,
+        max_share=1,
+        pace=pace,
+        undo_location=undo_location,
+        **options,
     )
 
 
@@ -247,7 +252,7 @@ def test_no_promise_is_broken_and_no_work_left(iam, mariadb, perform, tmp_path, 
     fill_users(iam, users)
     job = partial(disable, on_disable=on_disable)
     if on_disable == "expire_secrets":
-        job = partial(job, report_to=f"file://{tmp_path}/reports")
+        job = partial(job, undo_location=f"file://{tmp_path}/reports")
     is_no_ones = "MOD(id - 1, 10) > 4"
     front = Front(
         iam,
@@ -270,7 +275,7 @@ def test_no_promise_is_broken_and_no_work_left(iam, mariadb, perform, tmp_path, 
     assert iam.rows(no_ones) == expected
     assert set(iam.column("SELECT status FROM user_writes")) == {0}
     if on_disable == "expire_secrets":
-        assert_all_is_told(iam, report["archive"])
+        assert_all_is_told(iam, report["undo_record"])
     else:
         assert iam.rows("SELECT * FROM secret_writes") == []
     perform(disable())

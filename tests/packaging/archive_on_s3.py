@@ -93,7 +93,7 @@ def rows_come_back(iam: Database, store: Any) -> None:
 def back(report: Any) -> RestoreRowsOperator:
     """Return the way back from a purge."""
     return RestoreRowsOperator(
-        task_id="restore", archive=ARCHIVE, path=report["archive"], tables=["policy_audit"]
+        task_id="restore", location=ARCHIVE, path=report["archive"], tables=["policy_audit"]
     )
 
 
@@ -103,7 +103,7 @@ def users_come_back(iam: Database) -> None:
     user(iam, "new", logined=LATELY)
     report = perform(disable(ARCHIVE), "disable")
     assert iam.rows(STATUS) == [("old", 0), ("new", 1)]
-    perform(enable(ARCHIVE, report["archive"]), "enable")
+    perform(enable(ARCHIVE, report["undo_record"]), "enable")
     assert iam.rows(STATUS) == [("old", 1), ("new", 1)]
 
 

@@ -108,8 +108,8 @@ def test_a_folder_with_a_password_is_refused_and_not_shown():
 )
 def test_a_place_that_is_no_absolute_path_is_refused(value):
     """Two slashes and a name would lie below the worker's working directory."""
-    with pytest.raises(JobArgumentError, match=r"report_to is .*expected (three slashes|a URL)"):
-        arguments.location("report_to", value)
+    with pytest.raises(JobArgumentError, match=r"undo_location is .*expected (three slashes|a URL)"):
+        arguments.location("undo_location", value)
 
 
 PURGE = {"task_id": "t", "table": "policy_audit", "age_column": "deletedAt", "older_than_days": 180}
@@ -241,13 +241,12 @@ def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
         ({"exempt_admins": None}, "exempt_admins is None"),
         ({"max_inactive_days": timedelta(180)}, "max_inactive_days is datetime.timedelta(days=180)"),
         ({"max_inactive_days": None}, "max_inactive_days is None"),
-        ({"max_share": None}, "max_share is None"),
         ({"min_age_days": timedelta(1)}, "min_age_days is datetime.timedelta(days=1)"),
         ({"min_age_days": None}, "min_age_days is None"),
-        ({"max_users": 0}, "max_users is 0"),
-        ({"max_users": 2.5}, "max_users is 2.5"),
-        ({"report_to": Path("/mnt")}, "report_to is PosixPath('/mnt')"),
-        ({"report_to": 1}, "report_to is 1"),
+        ({"max_rows": 0}, "max_rows is 0"),
+        ({"max_rows": 2.5}, "max_rows is 2.5"),
+        ({"undo_location": Path("/mnt")}, "undo_location is PosixPath('/mnt')"),
+        ({"undo_location": 1}, "undo_location is 1"),
         (
             {"on_disable": "expire-secrets"},
             "on_disable is 'expire-secrets'; expected 'keep' or 'expire_secrets'",
@@ -285,15 +284,15 @@ def test_the_same_for_users(change, message):
             "tables is 'policy_audit'; expected a list of names",
         ),
         (RestoreRowsOperator, {"tables": None}, "tables is None"),
-        (RestoreRowsOperator, {"archive": 1}, "archive is 1"),
+        (RestoreRowsOperator, {"location": 1}, "location is 1"),
         (RestoreRowsOperator, {"dry_run": "perhaps"}, "dry_run is 'perhaps'"),
         (RestoreRowsOperator, {"mysql_conn_id": 1}, "mysql_conn_id is 1"),
         (RestoreRowsOperator, {"pace": 1}, "pace is 1; expected one of fast, polite"),
         (RestoreRowsOperator, {"throttle": None}, "throttle is None; expected a Throttle(...)"),
-        (ReenableUsersOperator, {"report": 1}, "report is 1; expected a text"),
+        (ReenableUsersOperator, {"undo_record": 1}, "undo_record is 1; expected a text"),
         (ReenableUsersOperator, {"names": "ann"}, "names is 'ann'; expected a list of names"),
         (ReenableUsersOperator, {"names": {"ann": 1}}, "names is {'ann': 1}"),
-        (ReenableUsersOperator, {"archive": True}, "archive is True"),
+        (ReenableUsersOperator, {"location": True}, "location is True"),
         (ReenableUsersOperator, {"dry_run": 0}, "dry_run is 0"),
         (ReenableUsersOperator, {"table": 1}, "table is 1"),
         (ReenableUsersOperator, {"mysql_conn_id": ["a"]}, "mysql_conn_id is ['a']"),
@@ -350,7 +349,7 @@ def test_the_result_of_another_task_waits_until_it_is_there():
 
         result = earlier()
         PurgeRowsOperator(**{**PURGE, "older_than_days": result, "dry_run": result, "max_rows": result})
-        ReenableUsersOperator(task_id="r", report=result, names=result)
+        ReenableUsersOperator(task_id="r", undo_record=result, names=result)
         with pytest.raises(JobArgumentError, match=r"where has .* expected a text, a number"):
             PurgeRowsOperator(**{**PURGE, "task_id": "w", "where": [("status", "=", result)]})
 

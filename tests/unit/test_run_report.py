@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from iam_watcher.jobs.table_job.run_report import Report, Words
+from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words
 
 USERS = Words("users", "disabled", "undo record", "users can be re-enabled only by name")
 NO_RECORD = "no undo record: users can be re-enabled only by name"
 LOST_ANSWER = "2 more may be disabled, the answer to their commit was lost"
-AT_LIMIT = "stopped at the row limit, the next run goes on there"
+AT_LIMIT = "stopped at the row limit, the next run resumes there"
 SKIPPED = {"admin": 5, "exempt_name": 15}
 
 
 def lines(**facts):
-    report = Report("user", facts.pop("dry_run", False))
+    report = TableJobReport("user", facts.pop("dry_run", False), words=USERS)
     for name, value in facts.items():
         setattr(report, name, value)
-    return report.as_lines(USERS)
+    return report.as_lines()
 
 
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
         (
-            {"changed": 1240, "examined": 2920, "skipped": SKIPPED, "duration_seconds": 0.21, "archive": "f"},
+            {
+                "changed": 1240,
+                "examined": 2920,
+                "skipped": SKIPPED,
+                "duration_seconds": 0.21,
+                "undo_record": "f",
+            },
             [
                 "1,240 of 2,920 users disabled (5 admins and 15 exempt names left alone) in 0.2 s",
                 "Undo record: f",
@@ -36,7 +42,7 @@ def lines(**facts):
         ),
         ({"examined": 9, "skipped": {"admin": 0}}, ["0 of 9 users disabled in 0.0 s"]),
         (
-            {"changed": 7, "examined": 9, "unconfirmed": 2, "stopped": "max_rows", "archive": "f"},
+            {"changed": 7, "examined": 9, "unconfirmed": 2, "stopped": "max_rows", "undo_record": "f"},
             [
                 f"7 of 9 users disabled in 0.0 s; {LOST_ANSWER}; {AT_LIMIT}",
                 "Undo record: f",
@@ -64,7 +70,7 @@ def lines(**facts):
 def test_it_begins_with_sentences(facts, expected):
     said = lines(**facts)
     assert said[: len(expected)] == expected
-    assert said[len(expected)].startswith("event=report table=user dry_run=")
+    assert said[len(expected)].startswith("event=run_report table=user dry_run=")
 
 
 def test_facts_stand_on_short_lines_and_none_is_cut():

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.jobs.table_job.run_report import Report
     from iam_watcher.walk.pace import Pace
 
 logger = get_logger(__name__)
@@ -92,8 +91,8 @@ class Warned:
         kept: dict[str, str] = Variable.get(self._variable, default={}, deserialize_json=True)
         return kept
 
-    def note(self, listed: Iterable[Band]) -> None:
-        """Keep that the users of these bands were listed."""
+    def save(self, listed: Iterable[Band]) -> None:
+        """Record which users were listed for which warning period."""
         value = {str(band.days): max(band.seen_from, band.seen_before).isoformat() for band in listed}
         Variable.set(self._variable, value, serialize_json=True)
 
@@ -175,24 +174,26 @@ def warn(
     *,
     warn_days: Iterable[int],
     on_warning: Callable[[Context], Any] | None,
-    report: Report,
+    dry_run: bool,
+    counts: dict[str, int],
     context: Context,
 ) -> None:
-    """List the users who are due and, unless this is a dry run, hand the list on and note that.
+    """List the users who are due and, unless this is a dry run, pass the list on and save that.
 
     Args:
         search: finds them.
         cut_off: who logged in before it is to be disabled now.
         warn_days: the warnings: days before.
         on_warning: called with the context, in which `due_users` is the list.
-        report: gets the counts.
+        dry_run: warn nobody.
+        counts: of the run report; gets the users of each warning, or that the list is incomplete.
         context: of the task.
     """
     warned = Warned(context)
     asked = bands(cut_off, warn_days, warned.read())
     found = search.users(asked)
     if found is None:
-        report.also["due_list_incomplete"] = 1
+        counts["due_list_incomplete"] = 1
         logger.warning(
             "No user is warned in this run: the list of users who are due was not complete after "
             "time_budget=%s. The next run lists them again. If this happens in each run, raise time_budget.",
@@ -200,14 +201,14 @@ def warn(
         )
         return
     for band in asked:
-        report.also[f"due_in_{band.days}_days"] = sum(user["days"] == band.days for user in found)
+        counts[f"due_in_{band.days}_days"] = sum(user["days"] == band.days for user in found)
     for user in found:
         logger.info("event=user_due user=%s due=%s days=%d", fact(user["name"]), user["due"], user["days"])
-    if report.dry_run:
+    if dry_run:
         return
     if found and on_warning is not None:
         on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
-    warned.note(asked)
+    warned.save(asked)
 
 
 def _rows(rows: RowChange, bands: Sequence[Band], can_be_disabled: str) -> RowChange | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.accounts.enable_batch import Batch, User, by_name, from_record, line_of
 from iam_watcher.accounts.undo_record import TEXT, checksum
 from iam_watcher.errors import WalkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from iam_watcher.accounts.undo_record import DisabledUser
     from iam_watcher.database.catalogue import Column, Table
@@ -21,7 +20,7 @@ BY_KEY = "SELECT {columns} FROM {table} WHERE {key} IN ({keys}){lock}"
 # One name at a time: only the server knows which names its collation takes for equal.
 BY_NAME = "SELECT {columns} FROM {table} WHERE `name` = %(name)s{lock}"
 
-# The clock of inactivity begins anew: else the next run would disable them again.
+# Their inactivity counts from now. Otherwise the next run would disable them again.
 ENABLE = (
     "UPDATE {table} FORCE INDEX (PRIMARY) SET `status` = 1, `loginedAt` = NOW()"
     " WHERE {key} IN ({keys}) AND `status` = 0"
@@ -31,64 +30,11 @@ ENABLE = (
 SECRETS = "SELECT `id`, `expires` FROM `secret` WHERE `id` IN ({keys}){lock}"
 RESTORE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = CASE `id` {cases} END WHERE `id` IN ({keys})"
 
-# They run the checks of the account's rights and change nothing.
+# These statements let the server check the account's rights. They change nothing.
 REHEARSAL = "UPDATE {table} SET `status` = 1, `loginedAt` = NOW() WHERE FALSE"
 EXPIRES_REHEARSAL = "UPDATE `secret` SET `expires` = 1 WHERE FALSE"
 
 LOCK = " FOR UPDATE"
-DISABLED, ENABLED = 0, 1
-
-
-@dataclass(frozen=True)
-class User:
-    """A user as the row is now. Times are texts of the server, in UTC.
-
-    Attributes:
-        id: key of the row.
-        status: of the user.
-        name: of the user.
-        logined_at: last login, if there was one.
-        updated_at: last change.
-        checksum: of the row, see `disabled_users.checksum`; None if it is not to be compared.
-    """
-
-    id: int
-    status: int
-    name: str
-    logined_at: str | None
-    updated_at: str
-    checksum: str | None
-
-
-@dataclass
-class Batch:
-    """What one transaction does.
-
-    Attributes:
-        users: to enable: key → name.
-        skipped: users who are not enabled: name and reason.
-        unconfirmed: users whom an earlier try enabled with a commit that got no answer, and who are
-            enabled now.
-        secrets: to restore: key → `expires`.
-        secrets_left: reason → secrets of `users` that are not restored.
-    """
-
-    users: dict[int, str] = field(default_factory=dict)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    unconfirmed: list[str] = field(default_factory=list)
-    secrets: dict[int, int] = field(default_factory=dict)
-    secrets_left: Counter[str] = field(default_factory=Counter)
-
-    def skip(self, user: User) -> None:
-        """Leave a user out who is not as the run left the row."""
-        why = "enabled_already" if user.status == ENABLED else "changed_since"
-        self.skipped.append((user.name, why))
-
-    def mark_unconfirmed(self, unanswered: Mapping[int, str]) -> None:
-        """Tell users who are enabled by our own unanswered commit from those whom others enabled."""
-        ours = [(name, "enabled_already") for name in unanswered.values()]
-        self.unconfirmed = [skip[0] for skip in self.skipped if skip in ours]
-        self.skipped = [skip for skip in self.skipped if skip not in ours]
 
 
 class UserEnabler:
@@ -142,10 +88,10 @@ class UserEnabler:
 
     def keys_of(self, names: Sequence[str]) -> dict[str, list[int]]:
         """Return name → keys of the users who have this name now; the server's collation decides."""
-        by_name = BY_NAME.format(columns=self._table.key.quoted, table=self._table.quoted, lock="")
+        query = BY_NAME.format(columns=self._table.key.quoted, table=self._table.quoted, lock="")
 
         def read() -> dict[str, list[int]]:
-            found = {name: [key for (key,) in self._db.read(by_name, {"name": name})] for name in names}
+            found = {name: [key for (key,) in self._db.read(query, {"name": name})] for name in names}
             self._db.commit()
             return found
 
@@ -161,10 +107,10 @@ class UserEnabler:
     def _transaction(self, batch: Sequence[Any]) -> Batch:
         db, table = self._db, self._table
         if self._disabled is None:
-            todo = _by_name((name, self._users(BY_NAME, {"name": name})) for name in batch)
+            todo = by_name((name, self._users(BY_NAME, {"name": name})) for name in batch)
         else:
             now = self._users(BY_KEY.replace("{keys}", ",".join(map(str, batch))))
-            todo = _from_record(batch, now, self._disabled)
+            todo = from_record(batch, now, self._disabled)
             self._find_secrets(todo, now, self._disabled)
         todo.mark_unconfirmed(self.unanswered)
         if todo.users and not self._dry_run:
@@ -212,7 +158,7 @@ class UserEnabler:
         then = {
             secret.id: secret
             for user in now
-            if user.id in todo.users and (line := _line_of(user, disabled[user.id]))
+            if user.id in todo.users and (line := line_of(user, disabled[user.id]))
             for secret in line.secrets
         }
         if not then:
@@ -229,54 +175,3 @@ class UserEnabler:
     @property
     def _lock(self) -> str:
         return "" if self._dry_run else LOCK
-
-
-def _from_record(
-    batch: Sequence[Any], now: list[User], disabled: Mapping[int, Sequence[DisabledUser]]
-) -> Batch:
-    """Enable who is as the run left the row."""
-    todo = Batch()
-    users = {user.id: user for user in now}
-    for key in batch:
-        user, lines = users.get(key), disabled[key]
-        if user is None:
-            todo.skipped.append((lines[0].name, "gone"))
-        elif user.status == DISABLED and _line_of(user, lines) is not None:
-            todo.users[key] = user.name
-        else:
-            todo.skip(user)
-    return todo
-
-
-def _by_name(found: Iterable[tuple[str, list[User]]]) -> Batch:
-    """Enable the users whom the server found for each name, each of them once."""
-    todo = Batch()
-    seen = set()
-    for name, users in found:
-        if not users:
-            todo.skipped.append((name, "gone"))
-        for user in users:
-            if user.id in seen:
-                todo.skipped.append((name, "named_twice"))
-            elif user.status == DISABLED:
-                todo.users[user.id] = user.name
-            else:
-                todo.skip(user)
-            seen.add(user.id)
-    return todo
-
-
-def _line_of(user: User, lines: Sequence[DisabledUser]) -> DisabledUser | None:
-    """Return the line of the undo record that is still true of the user, or None.
-
-    If a try was killed before its commit, its line never was true: its `updatedAt` differs.
-    """
-    return next(
-        (
-            line
-            for line in lines
-            if (line.name, line.logined_at, line.updated_at) == (user.name, user.logined_at, user.updated_at)
-            and user.checksum in (None, line.checksum)
-        ),
-        None,
-    )

@@ -55,7 +55,7 @@ Bound = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write values down.
+    """How values of some data types stand in an archive.
 
     Attributes:
         name: in a manifest.
@@ -179,10 +179,10 @@ FORMATS = (
 
 
 def format_of(column: Column, table: str) -> Format:
-    """Return how a column's values are written down.
+    """Return the format of a column's values.
 
     Raises:
-        TableError: that is not known for its type.
+        TableError: its type has no format.
     """
     form = format_of_type(column.data_type)
     if form is None:
@@ -194,7 +194,7 @@ def format_of(column: Column, table: str) -> Format:
 
 
 def format_of_type(data_type: str) -> Format | None:
-    """Return how values of a data type are written down, or None if that is not known."""
+    """Return the format of the values of a data type, or None if it has none."""
     return next((form for form in FORMATS if data_type in form.types), None)
 
 

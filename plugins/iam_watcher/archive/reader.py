@@ -1,27 +1,33 @@
-"""Reads archives, and takes nothing in them for granted: whoever can write there may have changed them."""
+"""Reads archives, and checks everything in them: whoever can write there may have changed them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import re
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003  msgspec reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from isal import igzip, isal_zlib
 
+from iam_watcher.archive.format import (
+    COMPLETE,
+    FORMAT,
+    MANIFEST,
+    Completion,
+    Facts,
+    OldManifest,
+    Part,
+    parts_among,
+)
 from iam_watcher.archive.storage import Folder
-from iam_watcher.archive.writer import COMPLETE, FORMAT, MANIFEST
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
 Row = dict[str, Any]
-
-PART_NAME = re.compile(r"part-([0-9]{6,})-([0-9]+)-(?:([0-9]+)-)?([0-9a-f]{64})\.jsonl\.gz")
 
 # A line of a part that doesn't say how many bytes it unpacks to (format 1) is no longer than this.
 LONGEST_LINE = 256 * 1024 * 1024
@@ -31,59 +37,9 @@ NO_GZIP: tuple[Any, ...] = (OSError, EOFError, isal_zlib.error)
 NO_JSON = (ValueError, RecursionError)
 
 
-class Facts(msgspec.Struct):
-    """What every manifest has, as its types are checked; each kind has more."""
-
-    format: int
-    kind: str
-    table: str
-    key: str
-    now: Annotated[datetime, msgspec.Meta(tz=True)]
-    columns: dict[str, str] = {}
-    redacted: list[str] = []
-
-
-class PartFacts(msgspec.Struct):
-    """A part in the list of a try that ended in order."""
-
-    name: str
-
-
-class Completion(msgspec.Struct):
-    """What such a try wrote at its end."""
-
-    parts: list[PartFacts]
-
-
-class OldManifest(msgspec.Struct):
-    """What the manifest of the format 1 has besides: the list is in it."""
-
-    complete: bool
-    parts: list[PartFacts] = []
-
-
 @dataclass(frozen=True)
-class Part:
-    """A part as its name has it.
-
-    Attributes:
-        name: of the file.
-        number: of the part, from 1.
-        rows: in it.
-        size: bytes that it unpacks to; None in the format 1.
-        sha256: of the file, in hexadecimal digits.
-    """
-
-    name: str
-    number: int
-    rows: int
-    size: int | None
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one try has written down, as a reader finds it.
+class ArchivedTry:
+    """The archive of one try, as a reader finds it.
 
     Attributes:
         folder: of the try.
@@ -129,8 +85,8 @@ class Written:
             raise ArchiveDamaged(f"{where} has {rows} rows; expected {part.rows}")
 
 
-def find(url: str, *, kind: str, below: str | None = None) -> list[Written]:
-    """Return what is written down at a run's or a try's folder, the last try first.
+def find(url: str, *, kind: str, below: str | None = None) -> list[ArchivedTry]:
+    """Return the archives in the folder of a run or of a try, the last try first.
 
     Args:
         url: of the folder.
@@ -145,13 +101,13 @@ def find(url: str, *, kind: str, below: str | None = None) -> list[Written]:
     folder, top = Folder(url), Folder(below or url)
     folder.check_connection()
     names = _names(folder, top)
-    tries = [folder] if MANIFEST in names or _parts(names) else [folder / name for name in names]
+    tries = [folder] if MANIFEST in names or parts_among(names) else [folder / name for name in names]
     listed = [(one, _names(one, top)) for one in tries]
     found = [_find(one, names, top) for one, names in listed if names]
     if not any(found):
         raise JobArgumentError(
-            f"{url}{folder.seen_from} has no {MANIFEST}, nor has a folder in it; expected the folder that a "
-            "report names"
+            f"{url}{folder.seen_from} has no {MANIFEST}, nor has a folder in it; expected the folder "
+            "that a run report names"
         )
     written = [one for one in found if one is not None]
     for one in written:
@@ -163,12 +119,12 @@ def find(url: str, *, kind: str, below: str | None = None) -> list[Written]:
     return sorted(written, key=lambda one: (one.began, one.folder.url), reverse=True)
 
 
-def verify(found: Iterable[Written], check: Callable[[Row], None] = lambda _: None) -> int:
+def verify(found: Iterable[ArchivedTry], check: Callable[[Row], None] = lambda _: None) -> int:
     """Read all parts and return how many rows they have.
 
     Args:
         found: as `find` returns it.
-        check: called with each row; raises ArchiveDamaged if it is none.
+        check: called with each row; raises ArchiveDamaged if the row is not valid.
 
     Raises:
         ArchiveDamaged: a part is not what was written.
@@ -186,9 +142,9 @@ def _names(folder: Folder, top: Folder) -> list[str]:
     return folder.names()
 
 
-def _find(folder: Folder, names: Sequence[str], top: Folder) -> Written | None:
+def _find(folder: Folder, names: Sequence[str], top: Folder) -> ArchivedTry | None:
     """Return what a try's folder has; None if it is none."""
-    parts = _parts(names)
+    parts = parts_among(names)
     if MANIFEST not in names:
         if parts or COMPLETE in names:
             raise ArchiveDamaged(
@@ -214,7 +170,7 @@ def _find(folder: Folder, names: Sequence[str], top: Folder) -> Written | None:
             f"{folder.url} has the parts {numbers}; expected 1 to {max(len(in_list), *numbers, 0)} without a "
             f"gap{', as it lists them' if in_list else ''}"
         )
-    return Written(folder, manifest, parts, complete, facts.now)
+    return ArchivedTry(folder, manifest, parts, complete, facts.now)
 
 
 def _manifest(folder: Folder) -> tuple[Mapping[str, Any], Facts]:
@@ -243,19 +199,6 @@ def _convert(folder: Folder, name: str, value: Any, kind: type[Any]) -> Any:
         return msgspec.convert(value, kind)
     except NO_JSON as error:
         raise ArchiveDamaged(f"{folder.url}/{name} is not one of ours: {error}") from error
-
-
-def _parts(names: Sequence[str]) -> list[Part]:
-    """Return the parts among these names, by number."""
-    found = []
-    for name in names:
-        match = PART_NAME.fullmatch(name)
-        if match is not None:
-            number, rows, size, sha256 = match.groups()
-            found.append(Part(name, int(number), int(rows), None if size is None else int(size), sha256))
-        elif name.startswith("part-"):
-            raise ArchiveDamaged(f"{name!r} is not the name of a part: was it renamed?")
-    return sorted(found, key=lambda part: (part.number, part.name))
 
 
 def _lines(data: bytes, size: int | None, where: str) -> Iterator[bytes]:

@@ -109,7 +109,7 @@ class RowArchive:
         self._rows = rows
         self._archive = archive
         self._refusals = refusals
-        self._told: set[int] = set()
+        self._warned: set[int] = set()
         formats = [format_of(column, table.name) for column in columns]
         careful = [form.reading(column) for column, form in zip(columns, formats, strict=True)]
         quick = [bytes.decode if form.is_utf8 else read for form, read in zip(formats, careful, strict=True)]
@@ -161,8 +161,8 @@ class RowArchive:
                 continue
             reason, name = self._refusals.reasons[number]
             self.refused[reason] += 1
-            if number not in self._told:
-                self._told.add(number)
+            if number not in self._warned:
+                self._warned.add(number)
                 logger.warning(
                     "Rows of %s are not deleted, because an archive can't restore them: %s. The first has "
                     "the key %d. skipped=%s",

@@ -59,7 +59,7 @@ class Folder:
     def check_connection(self) -> None:
         """Find out whether Airflow has the connection that the URL names.
 
-        Without one some of Airflow's stores would go on with whatever rights the machine has.
+        Without one, some of Airflow's stores would use whatever rights the machine has.
 
         Raises:
             JobArgumentError: there is none of that id.

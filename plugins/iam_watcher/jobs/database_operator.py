@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from abc import abstractmethod
 from contextlib import closing, contextmanager
 from functools import partial
@@ -27,11 +25,12 @@ from iam_watcher.errors import (
     SafetyLimitError,
     TableError,
 )
+from iam_watcher.jobs.execution_timeout import ExecutionTimeout
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import Pace, pace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from airflow.sdk import Context
 
@@ -50,23 +49,22 @@ PERMANENT = (
     SafetyLimitError,
     LockError,
 )
-"""What a retry can't mend: it ends the task at once. A lost lock is the next run's to win."""
-
+"""Errors that end the task at once: a retry would meet them again, or another run has the lock by now."""
 
 REPLICA_ANSWERS_WITHIN = 1  # seconds
 NO_THROTTLE = Throttle()
 
 
 class DatabaseOperator(BaseOperator):
-    """Works on a database in short transactions, and stops between two of them.
+    """Works on a database in short transactions. Can be stopped between two of them.
 
     :param mysql_conn_id: Airflow connection of the database.
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
-    :param throttle: when the work waits for the server.
+    :param throttle: a `Throttle`: when the job waits because the server is busy.
     """
 
     has_safe_points = True
-    """For the renewal of the lock: this task stops by itself when its lease is lost."""
+    """The task stops by itself at its next safe point when its lease is lost."""
 
     def __init__(
         self,
@@ -83,17 +81,16 @@ class DatabaseOperator(BaseOperator):
         arguments.connection_id("mysql_conn_id", mysql_conn_id)
         pace_of(pace)
         arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
-        self._told_to_stop = False
+        self._stopping = False
         self._has_begun = False
-        self._timed_out: Callable[[], None] | None = None
-        self._uncounted = False  # Rows were committed, and the report does not have them yet.
+        self._timeout = ExecutionTimeout()
 
     @abstractmethod
     def perform(self, context: Context) -> dict[str, Any]:
-        """Do the work and return the report of it."""
+        """Do the work and return the run report."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Do the work; fail without a retry where that can't help."""
+        """Do the work. Fail without a retry if a retry can't help."""
         try:
             return self._performed(context)
         except AirflowSkipException as skip:
@@ -106,11 +103,11 @@ class DatabaseOperator(BaseOperator):
 
         try:
             self._check_conf(context)
-            with self._time_out_when_all_is_counted():
+            with self._timeout.deferrable():
                 return self.perform(context)
         except DatabaseLockTaken as error:
             if self._has_begun or context["ti"].try_number > 1:
-                raise  # Skipped, the rest of the work would be lost in a green run.
+                raise  # If it were skipped, the rest of the work would be lost in a green run.
             grant = current.grant()
             if grant is not None and grant.on_busy == "skip":
                 raise AirflowSkipException(str(error)) from error
@@ -121,7 +118,7 @@ class DatabaseOperator(BaseOperator):
             raise AirflowFailException(str(error)) from error
 
     def _check_conf(self, context: Context) -> None:
-        """Refuse a conf that does not do what it was meant to, in any DAG; a Watcher refuses more.
+        """Refuse a conf that would be ignored or misread, in any DAG; a Watcher refuses more.
 
         Raises:
             RunConfError: see `run_conf.check_slips`; or a param says that this is a dry run, and it is none.
@@ -145,7 +142,7 @@ class DatabaseOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Stop before the next transaction."""
-        self._told_to_stop = True
+        self._stopping = True
 
     @contextmanager
     def transactions(self, *, locked: bool) -> Iterator[tuple[Connection, Transactions]]:
@@ -156,13 +153,15 @@ class DatabaseOperator(BaseOperator):
         connection = connect(self.mysql_conn_id, database_lock)
         reconnect = partial(self._reconnect, database_lock)
         with closing(
-            Transactions(connection, self._safe_point, committing=self._committing, reconnect=reconnect)
+            Transactions(
+                connection, self._safe_point, committing=self._timeout.committing, reconnect=reconnect
+            )
         ) as db:
             yield connection, db
 
     @contextmanager
     def throttling(self, db: Transactions, table: str) -> Iterator[Throttler]:
-        """Connect to the replicas that the throttle names; yield what waits for the server."""
+        """Connect to the replicas that the throttle names; yield what waits while the server is busy."""
         with closing(ThrottleCheck(self.throttle, db, connect_to_replica)) as why:
             yield Throttler(db, table, why, patience=self.throttle.patience.total_seconds())
 
@@ -174,40 +173,12 @@ class DatabaseOperator(BaseOperator):
     def _safe_point(self) -> None:
         from iam_watcher.lock import current
 
-        self._uncounted = False
-        if self._timed_out is not None:
-            self._timed_out()
-        if self._told_to_stop:
-            raise JobError(f"{self.task_id} was told to stop; what it did until then is done")
+        self._timeout.counted()
+        if self._stopping:
+            raise JobError(
+                f"{self.task_id} was stopped by Airflow; the rows that were committed until then stay changed"
+            )
         current.safe_point()
-
-    def _committing(self) -> None:
-        self._uncounted = True
-
-    @contextmanager
-    def _time_out_when_all_is_counted(self) -> Iterator[None]:
-        """Let Airflow's `execution_timeout` strike, but not between a commit and the count of its rows.
-
-        It is an alarm whose handler raises wherever the main thread is. Elsewhere that does no harm: the
-        server rolls back what is not committed. So it also ends a call that hangs, of a mail server or of
-        an archive's store.
-        """
-        airflows = signal.getsignal(signal.SIGALRM)
-        if threading.current_thread() is not threading.main_thread() or not callable(airflows):
-            yield
-            return
-
-        def strike(number: int, frame: Any) -> None:
-            if self._uncounted:
-                self._timed_out = partial(airflows, number, frame)
-            else:
-                airflows(number, frame)
-
-        signal.signal(signal.SIGALRM, strike)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGALRM, airflows)
 
     def _database_lock(self) -> DatabaseLock | None:
         from iam_watcher.database.database_lock import DatabaseLock
@@ -230,7 +201,7 @@ class DatabaseOperator(BaseOperator):
         current.verify(self._safe_point)
 
     def _reconnect(self, database_lock: DatabaseLock | None) -> Connection:
-        """Connect again in mid-work: whoever ended our session may have taken over."""
+        """Connect again after the session was lost: another run may have the lock by now."""
         self._has_begun = True
         self._verify()
         return connect(self.mysql_conn_id, database_lock)

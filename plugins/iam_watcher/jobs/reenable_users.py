@@ -1,26 +1,21 @@
-"""Enables users again whom a run disabled: the way back, which IAM's own API does not have."""
+"""Re-enables the users whom a run disabled, which IAM's own API can't do."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from msgspec import ValidationError, convert
-
 from iam_watcher import arguments
-from iam_watcher.accounts.undo_record import KIND, DisabledUser
+from iam_watcher.accounts.undo_record import read_undo_record
 from iam_watcher.accounts.user_enabler import UserEnabler
-from iam_watcher.archive import reader as archive_reader
-from iam_watcher.archive import writer as archive
+from iam_watcher.archive.location import location_or_configured
 from iam_watcher.database.catalogue import read_table
-from iam_watcher.errors import ArchiveDamaged, JobArgumentError
+from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.database_operator import DatabaseOperator
-from iam_watcher.jobs.table_job.run_report import left_alone
-from iam_watcher.log_lines import fact, fact_lines, get_logger
+from iam_watcher.jobs.reenable_report import ReenableReport
+from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import LEAST_ROWS, ChunkSize
 
 if TYPE_CHECKING:
@@ -28,144 +23,74 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.accounts.user_enabler import Batch
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.accounts.undo_record import UndoRecord
     from iam_watcher.database.transactions import Transactions
 
 logger = get_logger(__name__)
 
 MOST_USERS = 500  # of one transaction
-MOST_EXAMPLES = 10
-
-
-@dataclass
-class Reenabled:
-    """The result of a run.
-
-    Attributes:
-        dry_run: nothing was written; the numbers say what would have been.
-        report: URL of the report that was gone by; None if names alone were.
-        listed: users in the report or, without one, names.
-        enabled: users who were enabled.
-        skipped: reason → users who were not: `enabled_already`; `changed_since` (something of the user,
-            such as the status or the mail address, was changed after the run); `gone`; `not_in_report`
-            (names that the report does not have); `named_twice`.
-        unconfirmed: users who are enabled now, and whom a commit of this run that got no answer was to
-            enable. Their secrets were part of the same commit.
-        secrets_restored: secrets that work again, or expire when they would have.
-        secrets_left: reason → secrets of users who were enabled: `gone`; `changed_since`.
-        examples: `{"name", "why"}` of a few users who were skipped.
-    """
-
-    dry_run: bool
-    report: str | None
-    listed: int = 0
-    enabled: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    unconfirmed: int = 0
-    secrets_restored: int = 0
-    secrets_left: Counter[str] = field(default_factory=Counter)
-    examples: list[dict[str, str]] = field(default_factory=list)
-
-    def take(self, batch: Batch) -> None:
-        """Take over what a transaction has done."""
-        self.enabled += len(batch.users)
-        self.secrets_restored += len(batch.secrets)
-        self.secrets_left += batch.secrets_left
-        self.unconfirmed += len(batch.unconfirmed)
-        for name, why in batch.skipped:
-            self.skip(name, why)
-        for name in batch.users.values():
-            logger.info("event=enabled dry_run=%s user=%s", self.dry_run, fact(name))
-        for name in batch.unconfirmed:
-            logger.warning("the commit that enabled this user got no answer: user=%s", fact(name))
-
-    def skip(self, name: str, why: str) -> None:
-        """Count a user who is not enabled."""
-        self.skipped[why] += 1
-        if len(self.examples) < MOST_EXAMPLES:
-            self.examples.append({"name": name, "why": why})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        return {
-            **asdict(self),
-            "skipped": dict(sorted(self.skipped.items())),
-            "secrets_left": dict(sorted(self.secrets_left.items())),
-        }
-
-    def as_lines(self) -> list[str]:
-        """Return it as short log lines: a sentence, then facts."""
-        would = "Dry run: {} would be" if self.dry_run else "{} were"
-        users = would.format(f"{self.enabled:,} of {self.listed:,} users")
-        facts = {name: value for name, value in self.as_dict().items() if name != "examples"}
-        return [
-            f"{users} re-enabled{left_alone(self.skipped)}",
-            *fact_lines("reenabled", facts, self.examples),
-        ]
 
 
 class ReenableUsersOperator(DatabaseOperator):
     """Enables users whom a run disabled, restores the secrets it expired, and resets their inactivity.
 
-    A user who was changed after that run is left as he is, so a second run changes nothing. `loginedAt`
-    becomes now, or the next run would disable them again.
+    A user who was changed after that run stays disabled, so a second run changes nothing. `loginedAt`
+    becomes now; otherwise the next run would disable the same users again. The account needs UPDATE on
+    `status` and `loginedAt`, and on `secret.expires` if secrets were expired. Takes also the arguments of
+    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
 
-    :param report: URL of the folder that the report of the run names as `archive`, or its part behind
-        `archive`. (templated)
-    :param names: with a report: only these users of it. Without: these users, whoever disabled them; then
-        nothing is known of their secrets. (templated)
-    :param archive: the location below which `report` must lie; default: `[iam_watcher] archive`. (templated)
+    :param undo_record: URL of the folder of the undo record, as the run report names it, or the part of the
+        URL that follows `location`. (templated)
+    :param names: with an undo record: only these users of it. Without one: these users, whoever disabled
+        them; then nothing is known of their secrets. (templated)
+    :param location: URL below which `undo_record` must lie; default: `[iam_watcher] archive`. (templated)
     :param dry_run: count, write nothing. (templated)
     :param table: name of the table.
-    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
-    :param throttle: when the job waits for the server.
-    :param mysql_conn_id: Airflow connection of the database. Its account needs UPDATE on `status` and
-        `loginedAt`, and on `secret.expires` if secrets were expired.
     """
 
-    template_fields: Sequence[str] = ("report", "names", "archive", "is_dry_run")
+    template_fields: Sequence[str] = ("undo_record", "names", "location", "is_dry_run")
 
     def __init__(
         self,
         *,
-        report: str | None = None,
+        undo_record: str | None = None,
         names: Sequence[str] | str = (),
-        archive: str | None = None,
+        location: str | None = None,
         dry_run: bool | str = False,
         table: str = "user",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.report = report
+        self.undo_record = undo_record
         self.names = names
-        self.archive = archive
+        self.location = location
         self.is_dry_run = dry_run
         self.table = table
         arguments.identifier("table", table)
-        if report is not None:
-            arguments.check_literal(arguments.text, "report", report)
+        if undo_record is not None:
+            arguments.check_literal(arguments.text, "undo_record", undo_record)
         if names is not None:
             arguments.check_literal(arguments.names, "names", names)
-        arguments.check_literal(arguments.location, "archive", archive)
+        arguments.check_literal(arguments.location, "location", location)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
 
     def perform(self, context: Context) -> dict[str, Any]:
-        """Enable them; return the `Reenabled` as a dictionary."""
+        """Enable them; return the run report as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
         # An empty field of Airflow's form is None.
         given = () if self.names in (None, "None") else self.names
         names = list(dict.fromkeys(arguments.names("names", given)))
-        done = Reenabled(dry_run, None)
+        done = ReenableReport(self.table, dry_run)
         record = None
-        if self.report not in (None, "", "None"):
-            location = archive.location_or_configured(self.archive)
-            done.report = arguments.below("report", self.report, location)
-            logger.info("Reading the undo record %s", done.report)
-            record = _read(done.report, self.table, below=location)
+        if self.undo_record not in (None, "", "None"):
+            location = location_or_configured(self.location)
+            done.undo_record = arguments.below("undo_record", self.undo_record, location)
+            logger.info("Reading the undo record %s", done.undo_record)
+            record = read_undo_record(done.undo_record, self.table, below=location)
         elif not names:
             raise JobArgumentError(
-                "neither report nor names is given; expected the folder of a report, or a list of names"
+                "neither undo_record nor names is given; expected the folder of an undo record, or a list "
+                "of names"
             )
         disabled = record.disabled if record else {}
         with_secrets = any(line.secrets for lines in disabled.values() for line in lines)
@@ -201,7 +126,7 @@ class ReenableUsersOperator(DatabaseOperator):
         return done.as_dict()
 
     def _enable(
-        self, db: Transactions, enabling: UserEnabler, chosen: Sequence[Any], done: Reenabled
+        self, db: Transactions, enabling: UserEnabler, chosen: Sequence[Any], done: ReenableReport
     ) -> None:
         """Enable the users batch by batch, as the throttle and the pace allow."""
         size, at = ChunkSize(self.paced.target, rows=LEAST_ROWS), 0
@@ -217,50 +142,7 @@ class ReenableUsersOperator(DatabaseOperator):
                 db.sleep(self.paced.rest(seconds))
 
 
-@dataclass(frozen=True)
-class UndoRecord:
-    """What a run and its tries wrote about the users whom they disabled.
-
-    Attributes:
-        disabled: user → the lines about the user, the newest first.
-        checksums_of: the columns that the checksums of each try are made of.
-    """
-
-    disabled: dict[int, list[DisabledUser]]
-    checksums_of: list[list[str]]
-
-    def checksum_columns(self, table: Table) -> list[Column]:
-        """Return the columns to make a checksum of, to be compared with those of the record.
-
-        There are none if the record has no checksums, or if its tries or the table have other columns.
-        """
-        first = self.checksums_of[0]
-        if first and all(names == first for names in self.checksums_of) and set(first) <= set(table.columns):
-            return [table.column(name) for name in first]
-        logger.warning(
-            "the undo record has no checksums, or %s had other columns then: a user who was changed within "
-            "the second of the disabling counts as unchanged",
-            table.name,
-        )
-        return []
-
-
-def _read(url: str, table: str, *, below: str) -> UndoRecord:
-    record = UndoRecord({}, [])
-    for written in archive_reader.find(url, kind=KIND, below=below):
-        if written.manifest["table"] != table:
-            raise JobArgumentError(f"{url} is about {written.manifest['table']}; expected {table}")
-        try:
-            record.checksums_of.append(convert(written.manifest.get("checksum_of", []), list[str]))
-            for row in written.rows():
-                user = convert(row, DisabledUser)
-                record.disabled.setdefault(user.id, []).append(user)
-        except ValidationError as error:
-            raise ArchiveDamaged(f"{url}: {error}; expected the undo record of a run") from error
-    return record
-
-
-def _chosen(record: UndoRecord, names: list[str], enabling: UserEnabler, done: Reenabled) -> list[int]:
+def _chosen(record: UndoRecord, names: list[str], enabling: UserEnabler, done: ReenableReport) -> list[int]:
     """Return the keys of the users in the record who have, or had, one of these names."""
     recorded = {line.name: key for key, lines in record.disabled.items() for line in lines}
     keys = {name: [recorded[name]] for name in names if name in recorded}
@@ -269,7 +151,7 @@ def _chosen(record: UndoRecord, names: list[str], enabling: UserEnabler, done: R
     for name in names:
         found = record.disabled.keys() & keys[name]
         if not found:
-            done.skip(name, "not_in_report")
+            done.skip(name, "not_in_record")
         elif found <= chosen:
             done.skip(name, "named_twice")
         chosen |= found

@@ -1,25 +1,23 @@
-"""Puts archived rows back: the way back from a purge."""
+"""Restores archived rows: it undoes a purge."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
-from iam_watcher.archive import writer as archive
 from iam_watcher.archive.column_formats import format_of, format_of_type
+from iam_watcher.archive.location import location_or_configured
 from iam_watcher.archive.row_archive import KIND
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
 from iam_watcher.jobs.database_operator import DatabaseOperator
-from iam_watcher.jobs.table_job.run_report import left_alone
-from iam_watcher.log_lines import fact_lines, get_logger
+from iam_watcher.jobs.restore_report import RestoreReport
+from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import ChunkSize
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.archive.reader import Row, Written
+    from iam_watcher.archive.reader import ArchivedTry, Row
     from iam_watcher.archive.row_inserter import Batch
     from iam_watcher.database.catalogue import Column, Table
     from iam_watcher.database.transactions import Transactions
@@ -37,113 +35,50 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 ROWS_BETWEEN_SAFE_POINTS = 1_000
-MOST_EXAMPLES = 5
 MOST_ORPHANS = 10_000  # rows that are kept to be tried again
 
 
-@dataclass
-class Restored:
-    """The result of a restore.
-
-    Attributes:
-        table: that was written into.
-        archive: URL of the folder.
-        dry_run: nothing was written; `restored` says what would have been, as far as that is known
-            without trying.
-        rows: in the archive; one that is in two parts, after a crash, counts twice.
-        complete: whether every try of the archived run ended in order. If not, its last part could be
-            missing without being missed.
-        restored: rows that were put back.
-        altered: column → restored rows in which the table has another value than the archive: a BEFORE
-            INSERT trigger made it, or the column was changed meanwhile.
-        unconfirmed: rows whose commit got no answer, and that exist now: it took place, or someone else
-            inserted them meanwhile.
-        skipped: reason → rows that were not. `exists`: a row of that key is there. Refused by the server:
-            `unique_key` (another row has a value that must be unique), `foreign_key` (the row that it
-            refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile).
-        lost: columns that the archive does not have; they get their default.
-        examples: `{"key", "why"}` of a few rows that were refused.
-    """
-
-    table: str
-    archive: str
-    dry_run: bool
-    rows: int = 0
-    complete: bool = True
-    restored: int = 0
-    altered: Counter[str] = field(default_factory=Counter)
-    unconfirmed: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    lost: list[str] = field(default_factory=list)
-    examples: list[dict[str, Any]] = field(default_factory=list)
-
-    def take(self, put: Put) -> None:
-        """Take over what a transaction has done."""
-        self.restored += len(put.inserted)
-        self.unconfirmed += len(put.unconfirmed)
-        self.altered += put.altered
-        self.skipped["exists"] += len(put.there)
-        self.skipped.update(why for _, why in put.refused)
-        room = MOST_EXAMPLES - len(self.examples)
-        self.examples += [{"key": key, "why": why} for key, why in put.refused[:room]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        return {
-            **asdict(self),
-            "altered": dict(sorted(self.altered.items())),
-            "skipped": dict(sorted((+self.skipped).items())),
-        }
-
-    def as_lines(self) -> list[str]:
-        """Return it as short log lines: a sentence, then facts."""
-        would = "Dry run: {} would be" if self.dry_run else "{} were"
-        rows = would.format(f"{self.restored:,} of {self.rows:,} rows of {self.table}")
-        facts = {name: value for name, value in self.as_dict().items() if name != "examples"}
-        return [f"{rows} restored{left_alone(+self.skipped)}", *fact_lines("restored", facts, self.examples)]
-
-
 class RestoreRowsOperator(DatabaseOperator):
-    """Puts the rows of an archive back into their table.
+    """Restores the rows of an archive into their table.
 
     The archive is verified before the first row is written. A row whose key is there is left as it is, so a
     second restore changes nothing. What the archive does not have (redacted columns) gets its default; if
-    a column has none, nothing is restored. Each row that was inserted is read again and compared.
+    a column has none, nothing is restored. Each row that was inserted is read again and compared. The account
+    needs INSERT on the table. Takes also the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    `throttle`.
 
-    :param path: URL of the folder that the purge's report names, or its part behind `archive`. (templated)
+    :param path: URL of the folder of the archive, as the purge's run report names it, or the part of the URL
+        that follows `location`. (templated)
     :param tables: names of the tables that may be written into.
-    :param archive: the location below which `path` must lie; default: `[iam_watcher] archive`. (templated)
+    :param location: URL below which `path` must lie; default: `[iam_watcher] archive`. (templated)
     :param dry_run: verify and count, write nothing. (templated)
-    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
-    :param throttle: when the restore waits for the server.
-    :param mysql_conn_id: Airflow connection of the database. Its account needs INSERT on the table.
     """
 
-    template_fields: Sequence[str] = ("path", "archive", "is_dry_run")
+    template_fields: Sequence[str] = ("path", "location", "is_dry_run")
 
     def __init__(
         self,
         *,
         path: str,
         tables: Collection[str],
-        archive: str | None = None,
+        location: str | None = None,
         dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
         self.tables = tables
-        self.archive = archive
+        self.location = location
         self.is_dry_run = dry_run
         arguments.check_literal(arguments.text, "path", path)
         arguments.listed_names("tables", tables)
-        arguments.check_literal(arguments.location, "archive", archive)
+        arguments.check_literal(arguments.location, "location", location)
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
 
     def perform(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  of the base
-        """Verify, then restore; return the `Restored` as a dictionary."""
+        """Verify, then restore; return the run report as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
-        location = archive.location_or_configured(self.archive)
+        location = location_or_configured(self.location)
         url = arguments.below("path", self.path, location)
         logger.info("Verifying the archive %s", url)
         found = archive_reader.find(url, kind=KIND, below=location)
@@ -156,8 +91,10 @@ class RestoreRowsOperator(DatabaseOperator):
         rows = sum(archive_reader.verify([written], self._checking(written)) for written in found)
         logger.info("event=verified archive=%s rows=%d", url, rows)
         (name,) = names
-        restored = Restored(name, url, dry_run, rows, all(written.complete for written in found))
-        with self.transactions(locked=not dry_run) as (_, db), _told(restored):
+        restored = RestoreReport(
+            name, dry_run, archive=url, rows=rows, complete=all(written.complete for written in found)
+        )
+        with self.transactions(locked=not dry_run) as (_, db), _logging(restored):
             table = read_table(db, name)
             columns = [_columns(table, written.manifest, restored) for written in found]
             restoring = RowInserter(db, table, dry_run=dry_run)
@@ -168,7 +105,9 @@ class RestoreRowsOperator(DatabaseOperator):
                 restored.unconfirmed += len(restoring.unanswered)
         return restored.as_dict()
 
-    def _restore(self, db: Transactions, restoring: RowInserter, tries: Tries, restored: Restored) -> None:
+    def _restore(
+        self, db: Transactions, restoring: RowInserter, tries: Tries, restored: RestoreReport
+    ) -> None:
         """Restore batch by batch, as the throttle and the pace allow.
 
         A row may refer to a row of the same table that comes later: such rows are tried again until that
@@ -203,8 +142,8 @@ class RestoreRowsOperator(DatabaseOperator):
             finally:
                 restored.take(Put(refused=[(key, FOREIGN_KEY) for one in orphans for key in one.rows]))
 
-    def _checking(self, written: Written) -> Callable[[Row], None]:
-        """Return what checks a row of an archive, and listens now and then whether to stop."""
+    def _checking(self, written: ArchivedTry) -> Callable[[Row], None]:
+        """Return what checks a row of an archive, and reaches a safe point now and then."""
         formats = {name: format_of_type(data_type) for name, data_type in _kept(written).items()}
         key, rows = written.manifest["key"], count()
 
@@ -224,7 +163,7 @@ class RestoreRowsOperator(DatabaseOperator):
 
 
 @contextmanager
-def _told(restored: Restored) -> Iterator[None]:
+def _logging(restored: RestoreReport) -> Iterator[None]:
     try:
         yield
     finally:
@@ -239,7 +178,7 @@ def _told(restored: Restored) -> Iterator[None]:
             logger.info("%s", line)
 
 
-def _columns(table: Table, manifest: Mapping[str, Any], restored: Restored) -> list[Column]:
+def _columns(table: Table, manifest: Mapping[str, Any], restored: RestoreReport) -> list[Column]:
     """Return the columns to be written.
 
     Raises:
@@ -271,7 +210,7 @@ def _columns(table: Table, manifest: Mapping[str, Any], restored: Restored) -> l
     return columns
 
 
-def _kept(written: Written) -> Mapping[str, str]:
+def _kept(written: ArchivedTry) -> Mapping[str, str]:
     """Return column → data type.
 
     Raises:

@@ -13,6 +13,7 @@ import os
 import time
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperator, task
@@ -100,8 +101,13 @@ class RecordedPurge(PurgeRowsOperator):
             record.end()
         return report
 
-    def plan(self, table, now):
-        plan = super().plan(table, now)
+    def job(self):
+        job = super().job()
+        job.plan = partial(self.plan, job.plan)
+        return job
+
+    def plan(self, plan_of, table, now):
+        plan = plan_of(table, now)
         rows = dataclasses.replace(
             plan.change,
             predicate=f"({plan.change.predicate}) AND (@writer := %(writer)s) > 0",

@@ -102,7 +102,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
         argument: of the operator that the values come from.
 
     Raises:
-        TableError: it can't, for a value has a character that its column can't hold.
+        TableError: it can't, for a value has a character that its column can't throttler.
     """
 
     def rehearsal() -> None:
@@ -111,7 +111,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
         except db.error as error:
             if code_of(error) in NOT_COMPARABLE:
                 raise TableError(
-                    f"{argument} has a text that a column of {plan.table.name} can't hold: {error}"
+                    f"{argument} has a text that a column of {plan.table.name} can't throttler: {error}"
                 ) from error
             raise
         db.commit()

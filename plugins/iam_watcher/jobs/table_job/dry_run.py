@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from iam_watcher import arguments
 from iam_watcher.archive.writer import Packed
 from iam_watcher.errors import JobArgumentError
 
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.job import TableJob
     from iam_watcher.jobs.table_job.plan import Plan
-    from iam_watcher.jobs.table_job.run_report import Report
-    from iam_watcher.jobs.table_job_operator import TableJobOperator
+    from iam_watcher.jobs.table_job.table_job_report import TableJobReport
 
 KIND = "dry_run"
 FOLDER = "dry-runs"
@@ -82,16 +81,16 @@ class DryRunList:
         self._lines = []
 
 
-def real_run(job: TableJobOperator, db: Transactions, plan: Plan, report: Report) -> list[str]:
+def real_run(job: TableJob, db: Transactions, plan: Plan, report: TableJobReport) -> list[str]:
     """Return what would become of the real run, each as the end of "The real run would …"."""
     if report.over_limit:
         of = f"{report.matched:,} of {report.eligible:,}"
         return [f"be stopped by the safety limit: {of}, more than max_share={report.max_share:g}"]
     found = []
-    most = arguments.row_count("max_rows", job.max_rows)
+    most = job.max_rows
     if most is not None and most < report.matched:
         found.append(f"change {most:,} of them (row limit); later runs change the rest")
-    words, location = job.words, job.archive_location()
+    words, location = job.words, job.location
     if location is not None:
         found.append(f"write its {words.record} below {location}")
         return found

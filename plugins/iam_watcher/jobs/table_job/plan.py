@@ -26,7 +26,6 @@ class Plan:
         moment: turns a value of `age`, as the server shows it, into an aware datetime; None if it is no
             date of the calendar.
         eligible: the condition for the rows that the safety limit takes the matching ones as a share of.
-        max_share: the safety limit; None for none.
         index: to go by where few rows match.
         label: SQL for the name of a row, as UTF-8, for people who read a list of rows.
         also_writes: what the recorder writes besides, without WHERE.
@@ -38,7 +37,6 @@ class Plan:
     age: str
     moment: Callable[[str], datetime | None]
     eligible: str = "TRUE"
-    max_share: float | None = None
     index: AgeIndex | None = None
     label: str = "NULL"
     also_writes: tuple[str, ...] = ()

@@ -7,14 +7,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher import arguments
-from iam_watcher.archive.writer import Archive, configured_location, run_folder
+from iam_watcher.archive.location import configured_location, run_folder
+from iam_watcher.archive.writer import Archive
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now
 from iam_watcher.errors import ArchiveError, SafetyLimitError
 from iam_watcher.jobs.table_job import dry_run
-from iam_watcher.jobs.table_job.run_report import Report
 from iam_watcher.jobs.table_job.saved_position import SavedPosition
+from iam_watcher.jobs.table_job.table_job_report import TableJobReport
 from iam_watcher.lock import current
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.database_operator import DatabaseOperator
+    from iam_watcher.jobs.table_job.job import TableJob
     from iam_watcher.jobs.table_job.plan import Plan
-    from iam_watcher.jobs.table_job_operator import TableJobOperator
     from iam_watcher.walk.row_change import RowRecorder
 
 logger = get_logger(__name__)
@@ -46,15 +47,17 @@ class TableRun:
 
     Args:
         job: what to do.
+        operator: connects to the database.
         context: of the task.
         dry_run: count only.
     """
 
-    def __init__(self, job: TableJobOperator, context: Context, *, dry_run: bool) -> None:
+    def __init__(self, job: TableJob, operator: DatabaseOperator, context: Context, *, dry_run: bool) -> None:
         self._job = job
+        self._operator = operator
         self._context = context
         self._began = time.monotonic()
-        self._report = Report(job.table, dry_run)
+        self._report = TableJobReport(job.table, dry_run, words=job.words)
         self._throttler: Throttler
         self._reporter: ProgressReporter
 
@@ -65,7 +68,7 @@ class TableRun:
             "%s of the table %s begins, by the connection %s",
             "A dry run" if report.dry_run else "A run",
             job.table,
-            job.mysql_conn_id,
+            self._operator.mysql_conn_id,
         )
         try:
             self._connected()
@@ -74,13 +77,13 @@ class TableRun:
             self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
             raise
         finally:
-            for line in report.as_lines(self._job.words):
+            for line in report.as_lines():
                 logger.info("%s", line)
         return report.as_dict()
 
     def _connected(self) -> None:
         job, report = self._job, self._report
-        with job.transactions(locked=not report.dry_run) as (connection, db):
+        with self._operator.transactions(locked=not report.dry_run) as (connection, db):
             now = read_now(connection)
             plan = job.plan(read_table(db, job.table), now)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
@@ -98,17 +101,17 @@ class TableRun:
 
     @contextmanager
     def _around(self, db: Transactions) -> Iterator[None]:
-        """Connect to what holds the work back, and to those who are told how far it is."""
+        """Connect to the replicas of the throttle, and to the progress record."""
         job, ti = self._job, self._context["ti"]
         task = f"{ti.task_id}/{ti.map_index}"
         record = ProgressRecord(current.grant(), task=task, table=job.table)
-        with closing(record), job.throttling(db, job.table) as self._throttler:
+        with closing(record), self._operator.throttling(db, job.table) as self._throttler:
             self._reporter = ProgressReporter(job.table, lambda progress: record.write(**asdict(progress)))
             yield
 
     def _dry_run(self, db: Transactions, plan: Plan, now: datetime) -> None:
         job, report = self._job, self._report
-        location = job.archive_location() or configured_location()
+        location = job.location or configured_location()
         folder = None if location is None else f"{location}/{dry_run.FOLDER}"
         archive = None if folder is None else self._archive(folder, plan, {"kind": dry_run.KIND})
         rows = dry_run.DryRunList(
@@ -123,7 +126,7 @@ class TableRun:
         for statement in (plan.change.write, *plan.also_writes):
             _rehearse(db, statement)
         with job.writing(self._context) as before_write, self._recording(db, plan) as recorder:
-            if plan.max_share is not None and plan.max_share < 1:
+            if job.max_share is not None and job.max_share < 1:
                 self._count(db, plan)
                 self._check_safety_limit()
             self._walk(db, plan, before_write, recorder)
@@ -132,7 +135,7 @@ class TableRun:
         self, db: Transactions, plan: Plan, before_write: Callable[[], None], recorder: RowRecorder | None
     ) -> None:
         job, report = self._job, self._report
-        max_rows, budget = arguments.row_count("max_rows", job.max_rows), job.time_budget
+        max_rows, budget = job.max_rows, job.time_budget
         position = SavedPosition(
             self._context,
             job.table,
@@ -152,7 +155,7 @@ class TableRun:
             db,
             plan.change,
             expected=report.examined or plan.table.rows or None,
-            pace=job.paced,
+            pace=job.pace,
             limits=Limits(
                 None if max_rows is None else max(0, max_rows - position.changed),
                 None if budget is None else budget.total_seconds(),
@@ -180,7 +183,7 @@ class TableRun:
     @contextmanager
     def _recording(self, db: Transactions, plan: Plan) -> Iterator[RowRecorder | None]:
         job, report = self._job, self._report
-        location = job.archive_location()
+        location = job.location
         if location is None:
             yield job.recorder(db, plan, None)
             return
@@ -188,12 +191,12 @@ class TableRun:
         try:
             yield job.recorder(db, plan, archive)
         except BaseException:
-            # The error that ended the walk is the one to be told.
+            # The error that ended the walk is the one to report.
             with suppress(ArchiveError):
-                report.archive = archive.url()
+                report.record = archive.url()
                 archive.close()
             raise
-        report.archive = archive.url()
+        report.record = archive.url()
         archive.close()
 
     def _archive(self, location: str, plan: Plan, facts: dict[str, Any]) -> Archive:
@@ -215,14 +218,14 @@ class TableRun:
             age=plan.age,
             label=plan.label,
             expected=plan.table.rows or None,
-            pace=self._job.paced,
+            pace=self._job.pace,
             throttler=self._throttler,
             reporter=self._reporter,
             **rows,
         )
         self._report.take(counted)
         self._report.eligible = counted.also["eligible"]
-        self._report.max_share = plan.max_share
+        self._report.max_share = self._job.max_share
 
     def _check_safety_limit(self) -> None:
         report = self._report

@@ -1,0 +1,59 @@
+"""The run report of a restore."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iam_watcher.jobs.run_report import RunReport, left_alone
+
+if TYPE_CHECKING:
+    from iam_watcher.archive.row_inserter import Put
+
+
+@dataclass
+class RestoreReport(RunReport):
+    """The result of a restore.
+
+    Attributes:
+        archive: URL of the folder.
+        dry_run: nothing was written; `restored` says what would have been, as far as that is known
+            without trying.
+        rows: in the archive; one that is in two parts, after a crash, counts twice.
+        complete: whether every try of the archived run ended in order. If not, its last part could be
+            missing without being missed.
+        restored: rows that were inserted.
+        altered: column → restored rows in which the table has another value than the archive: a BEFORE
+            INSERT trigger made it, or the column was changed meanwhile.
+        unconfirmed: rows whose commit got no answer, and that exist now: it took place, or someone else
+            inserted them meanwhile.
+        skipped: reason → rows that were not. `exists`: a row of that key is there. Refused by the server:
+            `unique_key` (another row has a value that must be unique), `foreign_key` (the row that it
+            refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile).
+        lost: columns that the archive does not have; they get their default.
+        examples: `{"key", "why"}` of a few rows that were refused.
+    """
+
+    archive: str = ""
+    rows: int = 0
+    complete: bool = True
+    restored: int = 0
+    altered: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+
+    def take(self, put: Put) -> None:
+        """Take over what a transaction has done."""
+        self.restored += len(put.inserted)
+        self.unconfirmed += len(put.unconfirmed)
+        self.altered += put.altered
+        self.skipped["exists"] += len(put.there)
+        self.skipped.update(why for _, why in put.refused)
+        for key, why in put.refused:
+            self.add_example(key=key, why=why)
+
+    def sentences(self) -> list[str]:
+        """Return how many rows were restored."""
+        were = "Dry run: {} would be" if self.dry_run else "{} were"
+        rows = were.format(f"{self.restored:,} of {self.rows:,} rows of {self.table}")
+        return [f"{rows} restored{left_alone(+self.skipped)}"]

@@ -1,0 +1,84 @@
+"""The run report: what a run did, as a plain dictionary (the task's XCom) and as log lines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from iam_watcher.log_lines import fact_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Why rows were left alone, for one row and for more.
+REASONS = {
+    "admin": ("admin", "admins"),
+    "exempt_name": ("exempt name", "exempt names"),
+    "new_account": ("new account", "new accounts"),
+    "zero_date": ("with a zero date", "with a zero date"),
+    "no_date": ("without a date", "without a date"),
+    "never_expires": ("that never expires", "that never expire"),
+    "foreign_key": ("protected by a foreign key", "protected by a foreign key"),
+    "exists": ("that exists", "that exist"),
+    "changed_meanwhile": ("changed meanwhile", "changed meanwhile"),
+}
+
+
+@dataclass
+class RunReport(ABC):
+    """What every run on a table reports; each kind of run has more.
+
+    Attributes:
+        table: that was worked on.
+        dry_run: the run wrote nothing.
+        unconfirmed: rows whose commit got no answer.
+        skipped: reason → rows that were left alone.
+        examples: facts of a few rows.
+    """
+
+    table: str
+    dry_run: bool
+    unconfirmed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    most_examples: ClassVar[int] = 5
+    in_sentences: ClassVar[frozenset[str]] = frozenset({"examples"})
+    """Fields that `as_lines` has in its sentences."""
+
+    @abstractmethod
+    def sentences(self) -> list[str]:
+        """Return what the run did, for people: a line for each sentence."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON values, without reasons that no row has."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {
+            name: dict(sorted((+value).items())) if isinstance(value, Counter) else value
+            for name, value in values.items()
+        }
+
+    def as_lines(self) -> list[str]:
+        """Return the report as short log lines: sentences, facts as key=value, then examples."""
+        facts = {name: value for name, value in self.as_dict().items() if name not in self.in_sentences}
+        return [*self.sentences(), *fact_lines("run_report", facts, self.examples)]
+
+    def add_example(self, **facts: Any) -> None:
+        """Keep the facts of a row, if there are not enough examples yet."""
+        if len(self.examples) < self.most_examples:
+            self.examples.append(facts)
+
+
+def left_alone(skipped: Mapping[str, int]) -> str:
+    """Return how many rows were left alone for which reason, as a part of a sentence; "" if none was."""
+    left = [_counted(reason, number) for reason, number in skipped.items() if number]
+    if not left:
+        return ""
+    return f" ({' and '.join([', '.join(left[:-1]), left[-1]] if left[1:] else left)} left alone)"
+
+
+def _counted(reason: str, number: int) -> str:
+    one, more = REASONS.get(reason, (reason.replace("_", " "),) * 2)
+    return f"{number:,} {one if number == 1 else more}"

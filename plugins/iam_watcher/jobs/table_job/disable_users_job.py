@@ -1,0 +1,202 @@
+"""Disabling inactive users: who is disabled, what is recorded before, and who is warned after."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.accounts.disable_recorder import EXPIRE_REHEARSAL, DisableRecorder
+from iam_watcher.accounts.due_users import Search, warn
+from iam_watcher.accounts.inactive_users import LAST_SEEN, InactiveUsers
+from iam_watcher.accounts.undo_record import KIND
+from iam_watcher.database.catalogue import INTEGERS
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
+from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.job import TableJob
+from iam_watcher.jobs.table_job.plan import Plan, label
+from iam_watcher.jobs.table_job.table_job_report import Words
+from iam_watcher.walk.row_change import RowChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow.sdk import Context
+
+    from iam_watcher.archive.writer import Archive
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.throttle import Throttler
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.table_job_report import TableJobReport
+    from iam_watcher.walk.row_change import RowRecorder
+
+# One column only. The table's own ON UPDATE rule moves updatedAt along with it.
+DISABLE = "`status` = 0"
+
+NAMES = frozenset({"varchar", "char"})
+TIMESTAMPS = frozenset({"timestamp"})
+
+COLUMNS = {
+    "status": INTEGERS,
+    "isAdmin": INTEGERS,
+    "name": NAMES,
+    "loginedAt": TIMESTAMPS,
+    "createdAt": TIMESTAMPS,
+    "updatedAt": TIMESTAMPS,
+}
+
+
+@dataclass
+class DisableUsersJob(TableJob):
+    """Disables inactive users.
+
+    Attributes:
+        needs_record: whether the job must not write without a location for its undo record.
+        max_inactive_days: days since the last login; 0 turns the job off.
+        min_age_days: leave accounts that were made less than so many days ago.
+        exempt_admins: leave administrators.
+        exempt_names: names, or globs of them, to leave.
+        expire_secrets: whether the secrets of a disabled user expire.
+        warn_days: the warnings: days before a user is disabled.
+        on_warning: called with the users who are due.
+    """
+
+    needs_record: bool
+    max_inactive_days: int
+    min_age_days: int
+    exempt_admins: bool
+    exempt_names: Sequence[str]
+    expire_secrets: bool
+    warn_days: Sequence[int]
+    on_warning: Callable[[Context], Any] | None
+    _recorder: DisableRecorder | None = field(default=None, init=False)
+
+    @property
+    def words(self) -> Words:
+        """What the run report says in the log."""
+        return Words("users", "disabled", "undo record", "users can be re-enabled only by name")
+
+    @property
+    def off_because(self) -> str | None:
+        """Why the job is off; None if it is not."""
+        if self.max_inactive_days == 0:
+            return "max_inactive_days is 0, which turns this job off"
+        return None
+
+    def plan(self, table: Table, now: datetime) -> Plan:
+        """Return the users to disable."""
+        for name, data_types in COLUMNS.items():
+            table.column(name, data_types)
+        if self.warn_days:
+            table.column("email", NAMES)
+        if self.expire_secrets and self.location is None:
+            raise JobArgumentError(
+                "on_disable is 'expire_secrets', which needs an undo record, but there is no location for "
+                "one. Set undo_location, or [iam_watcher] archive, to a URL such as 's3://connection@bucket/folder'"
+            )
+        cut_off = now - timedelta(days=self.max_inactive_days)
+        users = self.users(cut_off, now)
+        rows = RowChange(
+            table=table.quoted,
+            key=table.key.quoted,
+            predicate=users.inactive,
+            assignments=DISABLE,
+            values=users.values,
+            left_out=users.left_out,
+        )
+        return Plan(
+            table,
+            rows,
+            cut_off,
+            LAST_SEEN,
+            _utc,
+            eligible=users.eligible,
+            label=label(table),
+            also_writes=(EXPIRE_REHEARSAL,) if self.expire_secrets else (),
+        )
+
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:  # noqa: ARG002  of the base
+        """Check that the server can compare users with the exempt names."""
+        conditions.rehearse(db, plan, "exempt_names")
+
+    def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
+        """Announce the secrets that are expired."""
+        if not self.expire_secrets:
+            return nullcontext(lambda: None)
+        return announcing(SECRET_CHANGED, run=str(context["ti"].id))
+
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return what re-enabling needs to know."""
+        return {
+            "kind": KIND,
+            "max_inactive_days": self.max_inactive_days,
+            "on_disable": "expire_secrets" if self.expire_secrets else "keep",
+            "checksum_of": list(plan.table.columns),
+        }
+
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder:
+        """Return what writes the undo record or, by the user's own choice, logs the names.
+
+        Raises:
+            JobArgumentError: there is no location for the undo record, and nobody chose that.
+        """
+        if archive is None and self.needs_record:
+            raise JobArgumentError(
+                "undo_location is not set and [iam_watcher] archive is empty, so the job has no location for "
+                "its undo record. Set [iam_watcher] archive to a URL such as "
+                "'s3://connection@bucket/folder', or set undo_location='none' if you never want to "
+                "re-enable these users exactly"
+            )
+        self._recorder = DisableRecorder(
+            db,
+            plan.change,
+            list(plan.table.columns.values()),
+            archive,
+            expire_secrets=self.expire_secrets,
+            cut_off=plan.cut_off.isoformat(timespec="seconds"),
+        )
+        return self._recorder
+
+    def finish(
+        self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler
+    ) -> None:
+        """Warn the users who are due, and report how many secrets were expired."""
+        if self._recorder is not None and self.expire_secrets:
+            report.also["secrets_expired"] = sum(self._recorder.expired.values())
+        if not self.warn_days:
+            return
+        search = Search(
+            db,
+            plan.change,
+            self.users(plan.cut_off, datetime.fromisoformat(report.now)).can_be_disabled,
+            timedelta(days=self.max_inactive_days),
+            self.pace,
+            throttler,
+            self.time_budget,
+        )
+        warn(
+            search,
+            plan.cut_off,
+            warn_days=self.warn_days,
+            on_warning=self.on_warning,
+            dry_run=report.dry_run,
+            counts=report.also,
+            context=context,
+        )
+
+    def users(self, cut_off: datetime, now: datetime) -> InactiveUsers:
+        """Return the conditions for users who logged in before `cut_off`."""
+        return InactiveUsers.of(
+            cut_off=cut_off,
+            now=now,
+            max_inactive_days=self.max_inactive_days,
+            min_age_days=self.min_age_days,
+            exempt_admins=self.exempt_admins,
+            exempt_names=self.exempt_names,
+        )
+
+
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

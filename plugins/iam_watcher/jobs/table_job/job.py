@@ -1,0 +1,90 @@
+"""What a table job is to its run: the run calls these methods, in the order in which they stand here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+    from airflow.sdk import Context
+
+    from iam_watcher.archive.writer import Archive
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.throttle import Throttler
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words
+    from iam_watcher.walk.pace import Pace
+    from iam_watcher.walk.row_change import RowRecorder
+
+
+@dataclass
+class TableJob(ABC):
+    """Changes rows of a table in one walk, with the arguments of one run.
+
+    Attributes:
+        table: name of the table.
+        max_rows: the row limit; None for none.
+        max_share: the safety limit; None for none.
+        time_budget: the time limit; None for none.
+        pace: how hard to work.
+        location: URL of the location for what undoes the job; None for none.
+    """
+
+    table: str
+    max_rows: int | None
+    max_share: float | None
+    time_budget: timedelta | None
+    pace: Pace
+    location: str | None
+
+    @property
+    @abstractmethod
+    def words(self) -> Words:
+        """What the run report says in the log."""
+
+    @property
+    @abstractmethod
+    def off_because(self) -> str | None:
+        """Why this job has nothing to do by its arguments; None if it has."""
+
+    @abstractmethod
+    def plan(self, table: Table, now: datetime) -> Plan:
+        """Return what to do.
+
+        Raises:
+            JobArgumentError, TableError: the arguments don't fit this table.
+        """
+
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:  # noqa: B027  a hook
+        """Look at the table before the first write, in a dry run too; wait by `throttler` before long reads.
+
+        Raises:
+            TableError: an argument does not fit what is in the table.
+        """
+
+    def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG002  for subclasses
+        """Return a context around all writes; the run calls its value before each of them."""
+        return nullcontext(lambda: None)
+
+    @abstractmethod
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return the facts of the manifest that only the job knows; `kind` is one of them."""
+
+    @abstractmethod
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
+        """Return what records the changes; `archive` is None if `location` is.
+
+        Raises:
+            JobArgumentError: this job doesn't write without a location.
+        """
+
+    def finish(  # noqa: B027  a hook
+        self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler
+    ) -> None:
+        """Do what comes after the rows, in a dry run too; wait by `throttler` before each read of a table."""

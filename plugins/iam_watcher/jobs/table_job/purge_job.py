@@ -1,0 +1,147 @@
+"""A purge: what it deletes, checks before its first write, archives and announces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.archive.row_archive import KIND, kept_columns, row_archive
+from iam_watcher.jobs.announce import announcing
+from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.age_column import AgeColumn
+from iam_watcher.jobs.table_job.age_sample import check_unit
+from iam_watcher.jobs.table_job.job import TableJob
+from iam_watcher.jobs.table_job.plan import Plan, label
+from iam_watcher.jobs.table_job.side_effects import warn_of_redaction, warn_of_side_effects
+from iam_watcher.jobs.table_job.table_job_report import Words
+from iam_watcher.walk.index_order import AgeIndex
+from iam_watcher.walk.row_change import RowChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    from airflow.sdk import Context
+
+    from iam_watcher.archive.writer import Archive
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.throttle import Throttler
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.announce import Announcement
+    from iam_watcher.jobs.table_job.conditions import Condition
+    from iam_watcher.walk.row_change import RowRecorder
+
+
+@dataclass
+class PurgeJob(TableJob):
+    """Deletes old rows.
+
+    Attributes:
+        age_column: name of the column that a row's age counts from.
+        days: rows that are more than so many days old, or expired so long ago, are deleted.
+        expiry: the column says when a row expires, not when its time began.
+        in_seconds: the column has unix seconds.
+        zone: the time zone of DATETIME and DATE columns, and of times in `where` that name none.
+        where: more conditions.
+        announce: published after rows were deleted.
+        redact: names of columns that the archive leaves out.
+    """
+
+    age_column: str
+    days: int
+    expiry: bool
+    in_seconds: bool
+    zone: ZoneInfo
+    where: Sequence[Condition]
+    announce: Announcement | None
+    redact: Sequence[str]
+
+    @property
+    def words(self) -> Words:
+        """What the run report says in the log."""
+        return Words(f"rows of {self.table}", "deleted", "archive", "the rows can't be restored")
+
+    @property
+    def off_because(self) -> str | None:
+        """Why the job is off; None if it is not."""
+        if not self.expiry and self.days == 0:
+            return "older_than_days is 0, which turns this job off"
+        return None
+
+    def plan(self, table: Table, now: datetime) -> Plan:
+        """Return the rows to delete."""
+        cut_off = now - timedelta(days=self.days)
+        age = self._age(table)
+        left_out = {self._ageless: age.zero}
+        if age.column.nullable:
+            left_out["no_date"] = age.unknown
+        if self.location is not None:
+            kept_columns(table, self.redact)
+        where, values = conditions.as_sql(self.where, table, age.zone)
+        rows = RowChange(
+            table=table.quoted,
+            key=table.key.quoted,
+            predicate=f"{age.old} AND {where}",
+            values={"cut_off": age.value_of(cut_off), **values},
+            left_out={reason: f"{condition} AND {where}" for reason, condition in left_out.items()},
+            size=table.size,
+        )
+        index = table.indexes.get(age.column.name)
+        return Plan(
+            table,
+            rows,
+            cut_off,
+            age.column.quoted,
+            age.moment_of,
+            eligible=where,
+            label=label(table),
+            index=AgeIndex(index, age.column.quoted, table.rows, age.old, left_out) if index else None,
+        )
+
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
+        """Check the conditions, and a sample of the age column, against the server; warn of side effects."""
+        warn_of_side_effects(db, plan.table)
+        if self.location is not None:
+            warn_of_redaction(plan.table, self.redact)
+        conditions.rehearse(db, plan, "where")
+        if self.in_seconds:
+            check_unit(
+                db,
+                plan,
+                self._age(plan.table).column,
+                [self.age_column, *(column for column, _, _ in self.where)],
+                now,
+                expiry=self.expiry,
+                pace=self.pace,
+                throttler=throttler,
+            )
+
+    def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
+        """Announce what is deleted, if there is something to announce."""
+        if self.announce is None:
+            return super().writing(context)
+        return announcing(self.announce, run=str(context["ti"].id))
+
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return what a restore needs to know."""
+        columns = kept_columns(plan.table, self.redact)
+        kept = {column.name: column.data_type for column in columns}
+        redacted = [c.name for c in plan.table.columns.values() if c.name not in kept and not c.generated]
+        return {"kind": KIND, "columns": kept, "redacted": redacted}
+
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
+        """Return what archives the rows."""
+        if archive is None:
+            return None
+        return row_archive(db, plan.change, plan.table, kept_columns(plan.table, self.redact), archive)
+
+    @property
+    def _ageless(self) -> str:
+        """The reason why rows with a zero in the age column stay."""
+        return "never_expires" if self.in_seconds and self.expiry else "zero_date"
+
+    def _age(self, table: Table) -> AgeColumn:
+        return AgeColumn.of(table, self.age_column, in_seconds=self.in_seconds, zone=self.zone)
