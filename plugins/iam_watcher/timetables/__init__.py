@@ -1,12 +1,12 @@
-"""Schedules as Airflow timetables, and what becomes of a tick that comes at a bad moment.
+"""Airflow timetables for schedules, with rules for ticks during an active run and for missed ticks.
 
-* Cron, fixed rate and once (`TickTimetable`): a run at each tick. A tick that comes while a run is
-  going is skipped, delayed or allowed beside it, as `overlap` says. A tick that was missed, because the
-  deployment was down or the DAG paused, is made up for if it is the latest and younger than
-  `missed_grace`.
-* Interval after completion (`AfterTimetable`): a run so long after the last automated one ended.
+* Cron, fixed rate and once (`TickTimetable`): a run at each tick. For a tick during an active run, `overlap`
+  says whether it is skipped, delayed, or gets a run beside the active one. A tick is missed if the deployment
+  was down or the DAG was paused. If it is the latest missed tick and younger than `missed_grace`, it gets a
+  run.
+* Interval after completion (`AfterTimetable`): a run at a fixed time after the end of the last automated run.
 
-No task and no trigger waits for a tick; all of it is the scheduler's own work.
+The scheduler does all of this itself: no task and no trigger waits for a tick.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def timetable(
     missed_grace: timedelta | None = None,
     dst: Dst = "robfig",
 ) -> Timetable:
-    """Return the timetable of a spec, by the clock of `[core] default_timezone` unless it names a zone.
+    """Return the timetable of a spec. Without a prefix, its time zone is `[core] default_timezone`.
 
     Args:
         spec: see iam_watcher.schedule.
-        overlap: for a tick that comes while a run is going: "skip" it, "delay" it until the run has
-            ended (one run, however many ticks came), or "allow" it at its time.
-        missed_grace: how long after its time the latest missed tick is made up for; zero: never.
-            Default: half the time to the next tick, at most an hour.
+        overlap: what happens to a tick during an active run: "skip" it, "delay" it until the run ends (one
+            run for all delayed ticks), or "allow" a run at its time.
+        missed_grace: the latest missed tick gets a run if it is less than this time ago. Zero: missed
+            ticks never get a run. Default: half the time to the next tick, at most an hour.
         dst: what a cron spec does when clocks change, see iam_watcher.schedule.parse.
 
     Raises:
-        InvalidSpec: for a spec that is none, or a cron spec that never fires.
-        WatcherError: for another `overlap`, or a `missed_grace` that is no timedelta or below zero.
+        InvalidSpec: the spec is not valid, or it is a cron spec that never fires.
+        WatcherError: `overlap` is unknown, or `missed_grace` is not a timedelta or is below zero.
     """
     if overlap not in get_args(Overlap):
         raise WatcherError(f"overlap={overlap!r}; expected one of {', '.join(get_args(Overlap))}")

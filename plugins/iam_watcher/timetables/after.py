@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 
 class AfterTimetable(ScheduleTimetable):
-    """A run so long after the last automated run ended, whether it succeeded or not.
+    """A run at a fixed time after the end of the last automated run, whether that run succeeded or failed.
 
-    The first run starts at once. Manual runs don't wait and don't count. While a run is going there is
-    no next run: it is known when the run has ended, at that moment or at the next parse of the file.
+    The first run starts at once. Manual runs don't wait, and don't change the schedule. During an active run
+    there is no next run: it is known when the active run ends, or at the next parse of the file.
     """
 
-    # The distance of two runs isn't known beforehand: nothing to backfill, nothing to draw in a calendar.
+    # The time between two runs is not known in advance, so Airflow can't backfill or draw a calendar.
     periodic = False
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> AfterTimetable:
-        """Make the timetable that `serialize` wrote."""
+        """Return the timetable that `serialize` wrote."""
         return cls(cls.stored_schedule(data))
 
     def next_dagrun_info_v2(
         self, *, last_dagrun_info: DagRunInfo | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """Return the run after the last one, or None while that is going."""
+        """Return the run after the last one, or None while the last one is active."""
         if last_dagrun_info is None:
             now = datetime.now(UTC)
             return self.restricted(max(now, restriction.earliest or now), restriction)

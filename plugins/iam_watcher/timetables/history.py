@@ -1,6 +1,6 @@
-"""What Airflow's own database tells about a DAG's past: which runs were going, and since when it is up.
+"""Reads a DAG's past from Airflow's database: active runs, and whether the deployment was up.
 
-Only the scheduler and the dag-processor come here, with the session they are in; nothing is written.
+Only the scheduler and the dag-processor use this module, with their own session. It writes nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-# Audit entries of an unpause. The one of the page for many DAGs at once names no DAG.
+# Audit entries of an unpause. The entry of the UI for many DAGs at once names no DAG.
 _UNPAUSES = ("patch_dag", "patch_dags", "cli_dag_unpause")
-# A scheduler that comes to a tick later than this was as good as down.
+# If the scheduler handles a tick later than this, the deployment counts as down.
 _SLOWEST = timedelta(minutes=5)
 
 
@@ -21,8 +21,8 @@ class History:
     """The past of one DAG.
 
     Args:
-        session: the scheduler's or the dag-processor's.
-        dag_id: of the DAG.
+        session: the database session of the scheduler or the dag-processor.
+        dag_id: the id of the DAG.
     """
 
     def __init__(self, session: Session, dag_id: str) -> None:
@@ -31,16 +31,16 @@ class History:
 
     @classmethod
     def of(cls, row: Any) -> History | None:
-        """Return the history of the DAG of a DagModel or DagRun, or None if it is in no session."""
+        """Return the history of a DagModel's or DagRun's DAG, or None if the row is in no session."""
         from sqlalchemy.orm import object_session
 
         session = object_session(row)
         return None if session is None else cls(session, row.dag_id)
 
     def going_at(self, tick: datetime) -> list[datetime | None]:
-        """Return the ends of the runs that were going at `tick`; None for one that still is.
+        """Return the end of each run that was active at `tick`, or None for a run that is still active.
 
-        Manual runs count, backfills don't, as for `max_active_runs`.
+        As for `max_active_runs`, manual runs count and backfills don't.
         """
         from airflow.models.dagrun import DagRun
         from airflow.utils.types import DagRunType
@@ -55,7 +55,7 @@ class History:
         return list(self.session.scalars(going))
 
     def has_automated_run(self) -> bool:
-        """Tell whether the schedule ever started a run."""
+        """Return whether the schedule ever started a run."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.types import DagRunType
         from sqlalchemy import select
@@ -70,10 +70,10 @@ class History:
         )
 
     def was_up_at(self, moment: datetime) -> bool:
-        """Tell whether this process was running, and the DAG known and not paused, from `moment` on.
+        """Return whether this process was running, and the DAG known and not paused, since `moment`.
 
-        So a slow scheduler is told from one that wasn't there. Airflow keeps no time of the last unpause
-        but in its audit log; one that isn't in there goes unnoticed.
+        This distinguishes a slow scheduler from one that was down. Airflow stores the time of an unpause in
+        its audit log only, so an unpause that is not in the log is not noticed.
         """
         if datetime.now(UTC) - moment > _SLOWEST or moment < _process_start():
             return False

@@ -1,12 +1,12 @@
-"""Keeps what Airflow stores of the next run true when a run starts and when it ends.
+"""Updates the next run that Airflow stores, when a run starts and when it ends.
 
-Airflow itself computes the next run only when it creates one and when it parses the file, and counts
-a manual run against `max_active_runs` no sooner. With this listener a tick that came while a run was
-going is settled at the run's end, and the interval after completion counts from the completion,
-however short it is. Without it both happen at the next parse, or when the scheduler comes to the tick.
+Airflow computes the next run only when it creates a run and when it parses the file, and only then counts a
+manual run against `max_active_runs`. With this listener, ticks during an active run are decided when the run
+ends, and an interval after completion begins when the run ends. Without it, both happen at the next parse, or
+when the scheduler handles the tick.
 
-It is called in the scheduler (and in the API server, when a person sets the state of a run), within the
-transaction that starts or ends the run.
+Airflow calls the listener in the scheduler (and in the API server, when a person sets the state of a run),
+inside the transaction that starts or ends the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def on_dag_run_running(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  pluggy passes by name
-    """Keep the scheduler from ticks for which there is no room."""
+    """Store whether the DAG has as many active runs as it may have."""
     if found := _session_and_model(dag_run):
         session, dag_model = found
         runs = type(dag_run).active_runs_of_dags(
@@ -36,13 +36,13 @@ def on_dag_run_running(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  plug
 
 @hookimpl
 def on_dag_run_success(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  pluggy passes by name
-    """Compute the next run."""
+    """Compute and store the next run."""
     _compute_next_run(dag_run)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  pluggy passes by name
-    """Compute the next run: a failure never stops a schedule."""
+    """Compute and store the next run: a failure never stops a schedule."""
     _compute_next_run(dag_run)
 
 
@@ -64,7 +64,7 @@ def _compute_next_run(dag_run: DagRun) -> None:
 
 
 def _session_and_model(dag_run: DagRun) -> tuple[Session, DagModel] | None:
-    """Return what to work with, or None if the run isn't of a schedule of ours."""
+    """Return the session and the DagModel, or None if the run's DAG has another timetable."""
     from airflow.models.dag import DagModel
     from sqlalchemy.orm import object_session
 

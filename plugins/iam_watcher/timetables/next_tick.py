@@ -1,8 +1,8 @@
-"""Moves a DAG on to its next tick when the scheduler's transaction commits.
+"""Stores a DAG's next tick when the scheduler's transaction commits.
 
-A tick is dropped by an exception, and what was written to the session before an exception is lost where
-the scheduler creates each run within a savepoint (Airflow's pull request 71287). The scheduler would come
-to the same tick in each of its loops, until the file is parsed again.
+The timetable drops a tick by raising an exception. If the scheduler creates each run in a savepoint
+(Airflow's pull request 71287), the exception also discards what was written to the session before. The
+scheduler would then handle the same tick in each of its loops, until the file is parsed again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PENDING = "iam_watcher.next_ticks"
 
 
 def store_at_commit(session: Session, dag_model: DagModel, following: DagRunInfo | None) -> None:
-    """Have `following` stored as the DAG's next run, instead of the one that is stored now."""
+    """Store `following` as the DAG's next run when the session commits."""
     from sqlalchemy import event
 
     interval = following and following.data_interval
@@ -38,7 +38,7 @@ def _store(session: Session) -> None:
     from airflow.models.dag import DagModel
     from sqlalchemy import update
 
-    if session.in_nested_transaction():  # The release of a savepoint is announced as a commit, too.
+    if session.in_nested_transaction():  # SQLAlchemy sends this event for the release of a savepoint too.
         return
     pending: dict[str, tuple[Any, dict[str, Any]]] = session.info.pop(_PENDING, {})
     for dag_id, (dropped, columns) in pending.items():

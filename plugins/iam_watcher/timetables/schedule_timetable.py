@@ -1,4 +1,4 @@
-"""What both timetables share."""
+"""The base class of both timetables."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class LastRun(DagRunInfo):
-    """The last automated run, with what a timetable has to know beyond its tick."""
+    """The last automated run: its tick, and also the run itself."""
 
     dag_run: DagRun
 
     @classmethod
     def of(cls, info: DagRunInfo, dag_run: DagRun) -> LastRun:
-        """Add the run itself to what Airflow tells of it."""
+        """Return Airflow's info of a run together with the run."""
         last = cls(*info)
         last.dag_run = dag_run
         return last
 
 
 class ScheduleTimetable(Timetable):
-    """A timetable with a `Schedule` behind it."""
+    """A timetable that gets its ticks from a `Schedule`."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -38,11 +38,11 @@ class ScheduleTimetable(Timetable):
 
     @property
     def summary(self) -> str:
-        """The spec, as the list of DAGs shows it."""
+        """The spec, which Airflow's list of DAGs shows."""
         return str(self.schedule)
 
     def serialize(self) -> dict[str, Any]:
-        """Return what `deserialize` makes this timetable of."""
+        """Return the data from which `deserialize` makes this timetable."""
         data = {"spec": str(self.schedule)}
         if isinstance(self.schedule, Cron):
             data["dst"] = self.schedule.dst
@@ -54,18 +54,18 @@ class ScheduleTimetable(Timetable):
         return parse(data["spec"], dst=data.get("dst", "robfig"))
 
     def infer_manual_data_interval(self, *, run_after: pendulum.DateTime) -> DataInterval:
-        """Return the moment itself: these runs work on "now", not on a stretch of time."""
+        """Return an interval of one moment: these runs work on "now", not on a period."""
         return DataInterval.exact(run_after)
 
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """Answer callers of Airflow's older interface, who know the last run by its data interval only."""
+        """Return the next run, for callers of Airflow's older interface that only know a data interval."""
         last = last_automated_data_interval and DagRunInfo.exact(last_automated_data_interval.end)
         return self.next_dagrun_info_v2(last_dagrun_info=last, restriction=restriction)
 
     def run_info_from_dag_run(self, *, dag_run: DagRun) -> DagRunInfo:
-        """Return the last automated run together with its state."""
+        """Return the last automated run as a `LastRun`."""
         return LastRun.of(super().run_info_from_dag_run(dag_run=dag_run), dag_run)
 
     @staticmethod

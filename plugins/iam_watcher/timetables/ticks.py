@@ -1,4 +1,4 @@
-"""Cron, fixed rate and once: a run at each tick, or the reason why not."""
+"""The timetable of cron, fixed rate and once: a run at each tick, or the reason for none."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Overlap = Literal["skip", "delay", "allow"]
 
 _LONGEST_GRACE = timedelta(hours=1)
-# A tick of a DAG without runs stays due for this long: the file may be parsed between the tick and the
-# moment at which the scheduler comes to it.
+# A tick of a DAG without runs stays due for this long, because the file can be parsed between the tick and
+# the moment at which the scheduler handles it.
 _SETTLING = timedelta(minutes=1)
 _INSTANT = timedelta(microseconds=1)
 _ANY_TIME = TimeRestriction(earliest=None, latest=None, catchup=False)
@@ -31,9 +31,9 @@ _ANY_TIME = TimeRestriction(earliest=None, latest=None, catchup=False)
 class TickTimetable(ScheduleTimetable):
     """A run at each tick of a schedule.
 
-    Airflow keeps one tick per DAG (`DagModel.next_dagrun_create_after`): the next one when a run is
-    created, computed anew at every parse. When it is due and the DAG has room for a run, the scheduler
-    asks `next_run_info_from_dag_model`, which decides.
+    Airflow stores one tick for each DAG (`DagModel.next_dagrun_create_after`). It computes this tick when it
+    creates a run, and at each parse. When the tick is due and the DAG may have one more run, the scheduler
+    calls `next_run_info_from_dag_model`, which decides.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class TickTimetable(ScheduleTimetable):
         self.periodic = schedule.kind != "at"
 
     def serialize(self) -> dict[str, Any]:
-        """Return what `deserialize` makes this timetable of."""
+        """Return the data from which `deserialize` makes this timetable."""
         grace = None if self.missed_grace is None else self.missed_grace.total_seconds()
         return {**super().serialize(), "overlap": self.overlap, "missed_grace": grace}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> TickTimetable:
-        """Make the timetable that `serialize` wrote."""
+        """Return the timetable that `serialize` wrote."""
         grace = data["missed_grace"]
         return cls(
             cls.stored_schedule(data),
@@ -62,9 +62,9 @@ class TickTimetable(ScheduleTimetable):
     def next_dagrun_info_v2(
         self, *, last_dagrun_info: DagRunInfo | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """Return the run of the tick that is due, or else of the next one.
+        """Return the run of the tick that is due, or of the next tick.
 
-        With `restriction.catchup` (the command line, backfills) simply the tick after the last run's.
+        With `restriction.catchup` (the command line, backfills), return the tick after that of the last run.
         """
         now = datetime.now(UTC)
         floor = [last_dagrun_info.run_after] if last_dagrun_info else []
@@ -81,7 +81,7 @@ class TickTimetable(ScheduleTimetable):
         """Return the run that the scheduler is about to create.
 
         Raises:
-            TickDropped: there is none to create; the scheduler's commit stores the next tick.
+            TickDropped: the tick gets no run. The scheduler's commit stores the next tick.
         """
         info = super().next_run_info_from_dag_model(dag_model=dag_model)
         history = History.of(dag_model)
@@ -100,7 +100,7 @@ class TickTimetable(ScheduleTimetable):
         )
 
     def _due(self, last: DagRunInfo | None, now: datetime) -> datetime | None:
-        """Return the tick that has come and that the scheduler has still to decide about."""
+        """Return the tick that is due and not decided yet, or None."""
         if last is None:
             tick = self.schedule.latest(after=now - _SETTLING, until=now)
             return tick if tick and now - tick < _half_interval(self.schedule, tick) else None
@@ -110,11 +110,11 @@ class TickTimetable(ScheduleTimetable):
         return None if tick is None or self._is_settled(tick, last, now) else tick
 
     def _is_settled(self, tick: datetime, last: LastRun, now: datetime) -> bool:
-        """Tell whether nothing is left to decide about a tick that came after the last run's."""
+        """Return whether a tick after that of the last run is already decided."""
         dag_model = last.dag_run.dag_model
         stored = dag_model.next_dagrun_create_after
         if stored is None or stored > now:
-            # The scheduler or an earlier parse has gone on; or the file had another schedule until now.
+            # The scheduler or an earlier parse has decided, or the file had another schedule until now.
             return True
         history = History.of(last.dag_run)
         if self.overlap == "skip" and history is not None and history.going_at(tick):
@@ -122,20 +122,20 @@ class TickTimetable(ScheduleTimetable):
         return dag_model.is_paused and now - tick >= self._grace(tick)
 
     def _refusal(self, tick: datetime, history: History, now: datetime) -> str | None:
-        """Return why a due tick gets no run, or None if it gets one."""
+        """Return why a due tick gets no run, or None if it gets a run."""
         going = history.going_at(tick)
         if going and self.overlap == "skip":
-            return "another run was going when it came"
-        # Had it to wait for others, it could not start before they ended.
+            return "another run was active then"
+        # If it had to wait for active runs, it could not start before they ended.
         startable = max((end for end in going if end), default=tick)
         if history.was_up_at(startable):
             return None
         if not history.has_automated_run():
-            return "it came before the DAG was there or unpaused, and what has no run yet has missed nothing"
+            return "it was before the DAG was added or unpaused, and a DAG without runs has missed nothing"
         late = now - tick
         if late < self._grace(tick):
             return None
-        return f"it was missed, and {late} is too late to make up for it"
+        return f"it was missed, and was {late} ago, which is more than missed_grace"
 
     def _grace(self, tick: datetime) -> timedelta:
         if self.missed_grace is not None:
