@@ -19,9 +19,10 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Res
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from iam_watcher.errors import LockError
+from iam_watcher.errors import DeploymentIdError, LockError
 from iam_watcher.lock.admin import inspection
 from iam_watcher.lock.admin.force_release import force_release
+from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.ui import data
 from iam_watcher.ui.airflow import (
     DagAccessEntity,
@@ -52,6 +53,8 @@ PAGE = Path(__file__).parent / "page"
 TYPES = {".js": "text/javascript", ".svg": "image/svg+xml"}
 AT_ONCE = 200  # watchers in one answer
 MOST_UNFINISHED = 500
+# What undoes a run: operator -> the kind of record that it takes, and the argument that names one.
+UNDO = {"ReenableUsersOperator": ("undo", "report"), "RestoreRowsOperator": ("archive", "path")}
 OUR_HEADER = "iam-watcher"
 
 READ_RUNS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN))
@@ -95,6 +98,7 @@ def list_watchers(
     every = data.watchers(session, permitted)
     rows = every[begin : begin + AT_ONCE]
     facts = facts_cache.get({row.dag_id: row.version for row in rows}, session)
+    editable = get_auth_manager().get_authorized_dag_ids(user=user, method="PUT", session=session)
     runs = data.history(session, [row.dag_id for row in rows], reports=_may_read_xcoms(user))
     session.close()  # not held while Redis is asked
     locks = servers.look(_locks(facts, runs))
@@ -102,9 +106,12 @@ def list_watchers(
         {
             "now": _now(),
             "total": len(every),
+            "deployment": _deployment(),
+            "may": {"run": _may(user, None, "POST", DagAccessEntity.RUN)},
             "digest": _digest(every),
             "watchers": [
                 _watcher(row, facts[row.dag_id])
+                | ({"edit": True} if row.dag_id in editable else {})
                 | _runs(runs.get(row.dag_id, []))
                 | _lock(facts[row.dag_id], runs.get(row.dag_id, []), locks)
                 for row in rows
@@ -160,6 +167,7 @@ def one_watcher(dag_id: str, user: GetUserDep, session: SessionDep) -> Response:
     """Return what the tab of a watcher says beside its runs: schedule, lock, settings."""
     row, facts = _find(dag_id, user, session)
     runs = data.changes(session, [dag_id], after=2**31, unfinished=[], reports=False)
+    undo = _undo(user, session)
     session.close()
     lock = facts.lock
     locks = servers.look(_locks({dag_id: facts}, runs))
@@ -168,6 +176,7 @@ def one_watcher(dag_id: str, user: GetUserDep, session: SessionDep) -> Response:
         without_none(
             {
                 "now": _now(),
+                "deployment": _deployment(),
                 **_watcher(row, facts),
                 **_lock(facts, runs.get(dag_id, []), locks),
                 "schedule": schedule_json(facts.timetable),
@@ -182,6 +191,7 @@ def one_watcher(dag_id: str, user: GetUserDep, session: SessionDep) -> Response:
                     "run": _may(user, dag_id, "POST", DagAccessEntity.RUN),
                     "change": _may(user, dag_id, "PUT"),
                     "reports": _may_read_xcoms(user, dag_id),
+                    "undo": undo,
                 },
             }
         )
@@ -256,6 +266,30 @@ def _find(dag_id: str, user: Any, session: Any) -> tuple[Any, Facts]:
     if not rows:
         raise HTTPException(404, f"{dag_id!r} is not a watcher")
     return rows[0], facts_cache.get({dag_id: rows[0].version}, session)[dag_id]
+
+
+def _undo(user: Any, session: Any) -> dict[str, Any]:
+    """Return what a run can be undone with: kind of undo -> a watcher that does it, and its param."""
+    permitted = get_auth_manager().get_authorized_dag_ids(user=user, method="GET", session=session)
+    rows = data.watchers(session, permitted)
+    facts = facts_cache.get({row.dag_id: row.version for row in rows}, session)
+    found = {}
+    for row in rows:
+        for job in facts[row.dag_id].jobs:
+            if job.kind in UNDO:
+                kind, setting = UNDO[job.kind]
+                param = job.params.get(setting)
+                if param is not None and kind not in found:
+                    found[kind] = {"dag": row.dag_id, "param": param, "paused": bool(row.is_paused)}
+    return found
+
+
+def _deployment() -> str | None:
+    """Return the id of this Airflow in the owners of locks; None while it has none."""
+    try:
+        return deployment_id()
+    except DeploymentIdError:
+        return None
 
 
 def _may(user: Any, dag_id: str | None, method: Any, entity: DagAccessEntity | None = None) -> bool:

@@ -29,11 +29,13 @@ class Job:
         task_id: its name.
         kind: the operator's class.
         settings: name -> value, as the DAG file gives it; params are filled in.
+        params: name of a setting -> the param that it is.
     """
 
     task_id: str
     kind: str
     settings: Mapping[str, Any]
+    params: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,12 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
         lock=LockFacts.read(acquire) if isinstance(acquire, dict) else None,
         timetable=timetable if isinstance(timetable, dict) and "spec" in timetable else {},
         jobs=tuple(
-            Job(task_id, str(task.get("task_type", "")), dict(_settings(task, params)))
+            Job(
+                task_id,
+                kind=str(task.get("task_type", "")),
+                settings=dict(_settings(task, params)),
+                params=dict(_params_of(task, params)),
+            )
             for task_id, task in tasks.items()
             if task_id not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)
         ),
@@ -109,12 +116,16 @@ def _params(stored: Iterable[Any]) -> Iterable[tuple[str, Any]]:
         yield name, default.get("__var") if isinstance(default, dict) else default
 
 
-def _settings(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+def _params_of(task: Mapping[str, Any], params: Iterable[str]) -> Iterable[tuple[str, str]]:
+    by_template = {f"{{{{ params.{param} }}}}": param for param in params}
     for name in task.get("template_fields", ()):
-        value = task.get(name)
-        if isinstance(value, str):
-            for param, default in params.items():
-                if value == f"{{{{ params.{param} }}}}":
-                    value = default
+        if isinstance(value := task.get(name), str) and value in by_template:
+            yield name, by_template[value]
+
+
+def _settings(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    given = dict(_params_of(task, params))
+    for name in task.get("template_fields", ()):
+        value = params[given[name]] if name in given else task.get(name)
         if value is not None and name != "is_dry_run":
             yield name, value if isinstance(value, bool | int | float) else str(value)[:LONGEST_SETTING]

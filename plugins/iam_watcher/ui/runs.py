@@ -22,6 +22,7 @@ NUMBERS = (
 )
 TEXTS = ("table", "cut_off", "now", "stopped", "error", "archive", "listed", "report", "order")
 COUNTS = ("skipped", "also", "altered", "secrets_left")
+WAITS = ("scheduled", "queued", "running", "deferred", "up_for_retry")  # of `acquire`
 LONGEST_TEXT = 2_000  # characters
 MOST_REASONS = 30
 MOST_EXAMPLES = 5
@@ -100,10 +101,14 @@ class Run:
                 "after": seconds(self.run_after),
                 "start": seconds(self.start),
                 "end": seconds(self.end),
+                "took": None if self.seconds is None else round(self.seconds, 1),
                 "user": self.user,
                 "failed": self.failed_task if self.state == "failed" else None,
+                "waits": (self.state == "running" and self.acquire in WAITS) or None,
                 "holder": holder
-                and without_none({name: _text(holder.get(name)) for name in ("owner", "since")}),
+                and without_none(
+                    {name: _text(holder.get(name)) for name in ("owner", "since", "deployment")}
+                ),
                 "reports": self.reports or None,
                 "changed": self.changed,
                 "dry": self.dry_run or None,

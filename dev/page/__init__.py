@@ -1,0 +1,1 @@
+"""Watchers with an invented past, for pictures, browser tests and measurements of the Watchers page."""

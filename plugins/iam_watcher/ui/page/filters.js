@@ -1,0 +1,83 @@
+// Search, filters and order of the list, all in the URL: a link shows the same rows.
+import { stateOf } from "./parts.js";
+import { idle, isDone } from "./story.js";
+import { say } from "./words.js";
+import { C, h, useEffect, useRef, useSearchParams, useState } from "./react.js";
+
+const KINDS = {
+  all: () => true,
+  running: (watcher) => watcher.runs.some((run) => run.state === "running" && !run.waits),
+  waiting: (watcher) => watcher.runs.some((run) => run.waits || run.state === "queued"),
+  failed: (watcher) => watcher.runs.find(isDone)?.state === "failed",
+  idle: (watcher) => !watcher.paused && idle(watcher) > 0,
+  paused: (watcher) => Boolean(watcher.paused),
+  held: (watcher) => Boolean(watcher.lock?.owner),
+};
+const FAR = Number.MAX_SAFE_INTEGER;
+const STATE_ORDER = ["running", "queued", "failed", "skipped", "success", "dry", "none"];
+const byName = (a, b) => (a.id < b.id ? -1 : 1);
+const ORDERS = {
+  next: (a, b) => (a.paused ? FAR : a.next ?? FAR - 1) - (b.paused ? FAR : b.next ?? FAR - 1) || byName(a, b),
+  name: byName,
+  last: (a, b) => (b.runs[0]?.after ?? 0) - (a.runs[0]?.after ?? 0) || byName(a, b),
+  state: (a, b) => STATE_ORDER.indexOf(stateOf(a)) - STATE_ORDER.indexOf(stateOf(b)) || byName(a, b),
+};
+const PAUSE = 250; // ms after the last key until the URL changes
+
+const text = (watcher) => [
+  watcher.id, watcher.name, watcher.key, ...(watcher.tags ?? []),
+  ...watcher.runs.flatMap((run) => Object.values(run.reports ?? {}).map((report) => report.table)),
+].join("\n").toLowerCase();
+
+/** Return the rows that match, in order, and what sets the filters. */
+export const useFilters = (watchers, home, now) => {
+  const [search, setSearch] = useSearchParams();
+  const pick = (name, known) => (search.get(name) in known ? search.get(name) : Object.keys(known)[0]);
+  const kind = pick("show", KINDS);
+  const order = pick("sort", ORDERS);
+  const words = search.get("q") ?? "";
+  const tag = search.get("tag") ?? "";
+  const set = (name, value) => setSearch((old) => {
+    const found = new URLSearchParams(old);
+    if (value) found.set(name, value);
+    else found.delete(name);
+    return found;
+  }, { replace: true });
+  const matching = watchers.filter((watcher) => (!tag || watcher.tags?.includes(tag)) && text(watcher).includes(words.trim().toLowerCase()));
+  return {
+    shown: matching.filter(KINDS[kind]).sort(ORDERS[order]),
+    counts: Object.fromEntries(Object.entries(KINDS).map(([name, is]) => [name, matching.filter(is).length])),
+    ask: [kind, order, words, tag].join("\n"),
+    kind, order, words, tag, set,
+    setTag: (value) => set("tag", value),
+    clear: () => setSearch({}, { replace: true }),
+    home, now,
+  };
+};
+
+const Search = ({ words, set }) => {
+  const [typed, setTyped] = useState(words);
+  const timer = useRef();
+  useEffect(() => setTyped(words), [words]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const onChange = (event) => {
+    const { value } = event.target;
+    setTyped(value);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => set("q", value), PAUSE);
+  };
+  return h(C.Input, { className: "search", size: "sm", type: "search", placeholder: say("search"), "aria-label": say("search"), value: typed, onChange });
+};
+
+export const Filters = ({ kind, order, words, tag, counts, set }) =>
+  h("div", { className: "tools" },
+    h(Search, { words, set }),
+    h("div", { className: "chips", role: "group", "aria-label": say("filter") },
+      ...Object.keys(KINDS).filter((name) => counts[name] || name === kind || name === "all").map((name) =>
+        h("button", { key: name, type: "button", className: "chip", "aria-pressed": kind === name, onClick: () => set("show", name === "all" ? "" : name) },
+          `${say(`filter.${name}`)} ${counts[name]}`)),
+      tag && h("button", { type: "button", className: "chip", "aria-pressed": true, onClick: () => set("tag", "") }, `${say("filter.tag", { tag })} ×`)),
+    h("label", { className: "sort" }, `${say("sort")} `,
+      h("select", { value: order, onChange: (event) => set("sort", event.target.value) },
+        ...Object.keys(ORDERS).map((name) => h("option", { key: name, value: name }, say(`sort.${name}`))))));
+

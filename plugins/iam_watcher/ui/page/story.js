@@ -1,0 +1,176 @@
+// What a run did, in a sentence; and what a watcher needs a person for. Data in, texts out: no elements of its own.
+import { at, duration, number, percent, relative, short } from "./format.js";
+import { has, say, tell } from "./words.js";
+
+// What each job does with what; any other operator that returns a run report "changes rows".
+const JOBS = {
+  DisableInactiveUsersOperator: { rows: "users", done: "disabled", undo: "undo" },
+  PurgeRowsOperator: { rows: "rows", done: "deleted", undo: "archive" },
+  ReenableUsersOperator: { rows: "users", done: "enabled", n: "enabled", of: "listed" },
+  RestoreRowsOperator: { rows: "rows", done: "restored", n: "restored", of: "rows" },
+};
+const OTHER = { rows: "rows", done: "changed" };
+export const GO = "unknown (Go)";
+
+export const jobOf = (watcher, task) => JOBS[watcher.jobs?.[task.split("/")[0]]] ?? OTHER;
+
+/** Return the counts of a report under the names that all jobs share. */
+export const counts = (report, job) => {
+  const n = report[job.n ?? "changed"] ?? report.changed ?? 0;
+  return { n: report.dry_run ? (job.n ? n : report.matched ?? 0) : n, of: report[job.of ?? "examined"] ?? 0 };
+};
+
+export const isDone = (run) => run.state === "success" || run.state === "skipped" || run.state === "failed";
+
+/** Return what the safety limit said, or undefined. */
+export const stopped = (run) => {
+  for (const [task, report] of Object.entries(run.reports ?? {})) {
+    if (run.state === "failed" && !report.changed && report.max_share !== undefined && report.eligible !== undefined
+      && report.matched > report.max_share * report.eligible) return { task, report };
+  }
+  return undefined;
+};
+
+/** Return who an owner is, in short: a deployment, another watcher of this one, or the Go program. */
+export const who = (owner, home, since) => {
+  if (!owner) return "";
+  const [deployment, dag] = owner.split("/");
+  if (since === undefined || since === null || dag === undefined) return say("lock.foreign");
+  return deployment === home ? dag : deployment;
+};
+
+const skipped = (run, home, now) => {
+  const { owner, since, deployment } = run.holder ?? {};
+  if (!owner) return tell("run.skipped");
+  if (!since && deployment !== GO) return tell("run.skipped.done", { who: deployment ?? owner });
+  const name = deployment === GO ? say("lock.foreign") : who(owner, home, since);
+  const began = since ? Date.parse(since) / 1000 : undefined;
+  return began ? tell("run.skipped.since", { who: name, when: short(began, now) }) : tell("run.skipped.who", { who: name });
+};
+
+const did = (report, job) => {
+  const { n, of } = counts(report, job);
+  const words = { n: number(n), of: number(of), rows: say(`rows.${job.rows}`, { n: n || of }), done: say(`job.${job.done}`) };
+  if (n === 0) return tell(report.dry_run ? "did.dry.none" : "did.none", { ...words, rows: say(`rows.${job.rows}`, { n: 2 }) });
+  return tell(report.dry_run ? "did.dry" : "did.plain", { ...words, rows: say(`rows.${job.rows}`, { n: of }) });
+};
+
+/** Return an error's sentence without the name of its class. */
+export const plainError = (text) => text.replace(/^\w+(Error|Exception)?: (?=[A-Z])/, "");
+
+/** Return what a run did as nodes. */
+export const sentence = (watcher, run, home, now) => {
+  if (!run) return tell("run.never");
+  if (run.state === "queued") return tell(watcher.paused ? "run.queued.paused" : "run.queued");
+  if (run.state === "running") {
+    const owner = watcher.lock?.owner;
+    if (run.waits) {
+      return owner && owner !== ownerOf(watcher, run, home)
+        ? tell("run.waiting.who", { who: who(owner, home, watcher.lock.since) }) : tell("run.waiting");
+    }
+    return tell("run.running");
+  }
+  if (run.state === "skipped") return skipped(run, home, now);
+  const [task, report] = Object.entries(run.reports ?? {})[0] ?? [];
+  if (run.state === "failed") {
+    const limit = stopped(run);
+    if (limit) {
+      const { matched, eligible } = limit.report;
+      return tell("run.stopped", {
+        n: number(matched), of: number(eligible), rows: say(`rows.${jobOf(watcher, limit.task).rows}`, { n: eligible }),
+      });
+    }
+    if (report?.error) return tell("run.failed.error", { error: plainError(report.error) });
+    return run.failed ? tell("run.failed.task", { task: run.failed }) : tell("run.failed");
+  }
+  return report ? did(report, jobOf(watcher, task)) : tell("run.done");
+};
+
+export const ownerOf = (watcher, run, home) => `${home}/${watcher.id}/${run.id}`;
+
+export const startedBy = (run) => {
+  if (run.user) return say("by.user", { user: run.user });
+  return say(run.kind === "scheduled" ? "by.schedule" : "by.event");
+};
+
+/** Return the small facts below a finished run's sentence. */
+export const facts = (watcher, run, now) => {
+  const found = [short(run.start ?? run.after, now)];
+  if (run.took !== undefined && run.state !== "skipped") found.push(duration(run.took));
+  found.push(startedBy(run));
+  if (stopped(run)) found.push(say("run.nothing"));
+  for (const report of Object.values(run.reports ?? {})) {
+    if (report.stopped && has(`limit.${report.stopped}`)) found.push(say("did.limit", { limit: say(`limit.${report.stopped}`) }));
+    const left = Object.entries(report.skipped ?? {});
+    if (run.state === "success") for (const [reason, n] of left.slice(0, 2)) found.push(`${number(n)} ${reasonWords(reason)}`);
+  }
+  const worked = lastWorked(watcher);
+  if (run.state !== "success" && worked) found.push(say("run.worked", { when: short(worked, now) }));
+  return found;
+};
+
+export const reasonWords = (reason) => (has(`reason.${reason}`) ? say(`reason.${reason}`) : reason.replaceAll("_", " "));
+
+/** Return the finished runs, newest first, as far as the page knows them: state and time. */
+export const past = (watcher) => {
+  const found = watcher.runs.filter(isDone).map((run) => ({ state: run.dry ? "dry" : run.state, at: run.start ?? run.after }));
+  const { s, t } = watcher.bars;
+  let moment = 0;
+  const before = [...s].map((letter, number) => ({ state: STATES[letter], at: (moment += t[number]) }));
+  return [...found, ...before.reverse()];
+};
+
+export const STATES = { s: "success", d: "dry", k: "skipped", f: "failed", r: "running", q: "queued" };
+
+export const lastWorked = (watcher) => past(watcher).find((run) => run.state === "success")?.at;
+
+/** Return how many of the last finished runs were skipped, if two or more. */
+export const idle = (watcher) => {
+  const states = past(watcher).map((run) => run.state).filter((state) => state !== "dry");
+  const others = states.findIndex((state) => state !== "skipped");
+  const runs = others < 0 ? states.length : others;
+  return runs >= 2 ? runs : 0;
+};
+
+const LATE = 120; // seconds after its time until a run that did not start is worth a word
+
+/** Return why a watcher needs a person: a kind, a tone, a sentence, next steps. None: undefined. */
+export const need = (watcher, home, now) => {
+  const name = watcher.name ?? watcher.id;
+  if (watcher.broken) return { kind: "broken", tone: "failed", text: tell("need.broken", { name }), steps: ["file"] };
+  if (watcher.paused) return undefined;
+  const last = watcher.runs.find(isDone);
+  const active = watcher.runs.some((run) => !isDone(run));
+  const when = last && at(last.end ?? last.start ?? last.after, now);
+  if (last?.state === "failed") {
+    const limit = stopped(last);
+    if (limit) {
+      const { matched, eligible, max_share: most } = limit.report;
+      const job = jobOf(watcher, limit.task);
+      const text = tell("need.stopped", {
+        name, when, n: number(matched), of: number(eligible), rows: say(`rows.${job.rows}`, { n: eligible }),
+        done: say(`job.${job.done}`), share: percent(matched / eligible), limit: percent(most),
+      });
+      return { kind: "stopped", tone: "failed", text, steps: ["dryrun", "allow"], limit: limit.report };
+    }
+    const error = Object.values(last.reports ?? {}).find((report) => report.error)?.error;
+    const text = error ? tell("need.failed", { name, when, error: plainError(error) })
+      : last.failed ? tell("need.failed.task", { name, when, task: last.failed }) : tell("need.failed.plain", { name, when });
+    return { kind: "failed", tone: "failed", text, steps: ["run", "again"], run: last };
+  }
+  const runs = idle(watcher);
+  if (runs) {
+    const worked = lastWorked(watcher);
+    const { owner, since } = last?.holder ?? {};
+    const holder = owner && since ? who(owner, home, since) : undefined;
+    const key = `need.idle${worked ? "" : ".never"}${holder ? ".who" : ""}`;
+    const text = tell(key, {
+      name, n: number(runs), who: holder, when: worked && at(worked, now), ago: worked && duration(now - worked),
+    });
+    return { kind: "idle", tone: "warn", text, steps: ["lock"] };
+  }
+  if (watcher.next && watcher.next < now - LATE && !active) {
+    return { kind: "late", tone: "warn", text: tell("need.late", { name, when: relative(watcher.next, now) }), steps: ["file"] };
+  }
+  return undefined;
+};
