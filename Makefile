@@ -23,6 +23,7 @@ run: bootstrap ## Run a whole Airflow with the watchers on private servers, unti
 
 test: bootstrap ## Run the tests but the long ones on MariaDB, then those of every statement on MySQL
 	@dev/download_servers.sh mysql
+	dev/bootstrap.sh browser
 	$(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
 	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest -m "every_server and not e2e"
 
@@ -34,7 +35,8 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 	done
 
 e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own environment, workers killed fifty times
-	@export UNDER_FIRE_KILLS=50 ARCHIVED_ROWS=500
+	@dev/bootstrap.sh browser
+	export UNDER_FIRE_KILLS=50 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
 		tests/integration/test_archive_values.py
 

@@ -2,7 +2,7 @@
 # Installs what this project needs and this machine lacks: Debian packages through apt, Python
 # packages into .venv at the versions of constraints.txt. Running it again costs nothing.
 # PYTHON=<program> chooses another Python than python3 for .venv; the argument `bench` adds the peers of
-# `make bench`.
+# `make bench`, and `browser` what the tests of the page need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,6 +36,7 @@ have mariadbd && have mariadb-install-db || missing+=(mariadb-server-core)
 have mariadb || missing+=(mariadb-client-core)
 have redis-server || missing+=(redis-server)
 if [ "${1:-}" = bench ]; then have pt-archiver || missing+=(percona-toolkit); fi
+if [ "${1:-}" = browser ]; then have chromium || missing+=(chromium); fi
 if ! installed; then
     # mysqlclient has no Linux wheel: it is compiled.
     have cc || missing+=(gcc libc6-dev)

@@ -102,6 +102,11 @@ def test_only_the_bench_wants_its_peers(machine):
     assert "percona-toolkit" in _bootstrap(machine, "bench").stderr
 
 
+def test_only_the_tests_want_a_browser(machine):
+    assert "chromium" not in _bootstrap(machine).stderr
+    assert "chromium" in _bootstrap(machine, "browser").stderr
+
+
 def test_with_sudo_that_asks_for_a_password_nobody_can_type(machine):
     _program(machine, "apt-get", "exit 0")
     _program(machine, "sudo", "exit 1")
