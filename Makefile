@@ -38,7 +38,7 @@ e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own envi
 	@dev/bootstrap.sh browser
 	export UNDER_FIRE_KILLS=50 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
-		tests/integration/test_archive_values.py
+		tests/integration/test_archive_values.py tests/dags/test_how_do_i.py
 
 soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
 	@PYTHONPATH=plugins exec $(python) -m dev.soak

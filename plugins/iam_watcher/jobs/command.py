@@ -97,7 +97,15 @@ class CommandOperator(BaseOperator):
 
         environment = self._environment()
         self._hook = SubprocessHook()
-        result = self._hook.run_command(self._arguments(environment), env=environment)
+        try:
+            result = self._hook.run_command(self._arguments(environment), env=environment)
+        except BaseException:  # A time-out, too. The hook leaves the process and its output open.
+            self.on_kill()
+            if self._hook.sub_process and self._hook.sub_process.stdout:
+                self._hook.sub_process.stdout.close()
+            raise
+        finally:
+            self._hook = None
         if result.exit_code:
             raise CommandFailed(f"exit status {result.exit_code}; the log has what it printed")
         return str(result.output)
