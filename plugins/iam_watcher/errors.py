@@ -34,6 +34,10 @@ class InstalledTwice(IamWatcherError):  # noqa: N818  a state, named as one
     """iam-watcher is here twice: in the plugins folder and as an installed package."""
 
 
+class UntestedAirflow(IamWatcherError, ImportError):  # noqa: N818  a state, named as one
+    """iam-watcher was not tested with this version of Airflow."""
+
+
 class WatcherError(IamWatcherError):
     """This Watcher can't be built."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def test_every_watcher_is_guarded(bag, dag_id: str) -> None:
         if task not in (acquire, release):
             assert "acquire" in task.get_flat_relative_ids(upstream=True)
             assert "release" in task.get_flat_relative_ids(upstream=False)
-            assert task._pre_execute_hook.__module__ == "iam_watcher.watcher_dag.task_guard"
+            before = inspect.getclosurevars(task._pre_execute_hook).nonlocals["before"]
+            assert before.__module__ == "iam_watcher.watcher_dag.task_guard"
             assert task.retries == 2
 
 

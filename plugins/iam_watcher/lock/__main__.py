@@ -66,13 +66,13 @@ def _fate(freed: Holder) -> str:
 
 
 def _run(given: argparse.Namespace) -> int:
-    # As Airflow's own commands do: connections of the metadata database count, not only the environment's.
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from iam_watcher.airflow_internals.tasks import use_stored_connections
     from iam_watcher.lock import progress
     from iam_watcher.lock.admin import inspection
     from iam_watcher.lock.admin.force_release import force_release
     from iam_watcher.lock.clients import redis_client
 
+    use_stored_connections()
     lease = timedelta(seconds=30)  # for its time-outs: 1.5 s
     clients = [redis_client(name, lease=lease) for name in given.redis_conn_id or ["iam_redis"]]
     lines: list[object]

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow.triggers.base import BaseTrigger
 
+from iam_watcher.airflow_internals.tasks import set_as_the_triggerer_does
 from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.lock import renewal
 from iam_watcher.lock.grant import Grant
@@ -35,7 +36,6 @@ logger = get_logger(__name__)
 
 THREADS = 64
 STOPPED_WITHIN = 30.0  # seconds for a trigger's `on_kill`, as Airflow's own [triggerer] on_kill_timeout
-SET_BY_TRIGGERER = ("trigger_id", "triggerer_job_id", "timeout_after", "task_instance")
 
 
 class LeaseKeepingTrigger(BaseTrigger):
@@ -111,9 +111,7 @@ class LeaseKeepingTrigger(BaseTrigger):
         """Return the task's own trigger, as the triggerer would have made it."""
         if self._inner is None:
             self._inner = pkgutil.resolve_name(self.classpath)(**self.kwargs)
-            for name in SET_BY_TRIGGERER:
-                if hasattr(self, name):
-                    setattr(self._inner, name, getattr(self, name))
+            set_as_the_triggerer_does(self._inner, outer=self)
         return self._inner
 
     async def _begin(self) -> LeaseRenewer:

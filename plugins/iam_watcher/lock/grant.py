@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from iam_watcher.airflow_internals.tasks import is_tasks_test
 from iam_watcher.errors import LockError
-from iam_watcher.lock import ACQUIRE_TASK_ID, OnBusy, trial_run
+from iam_watcher.lock import ACQUIRE_TASK_ID, OnBusy
 from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.key import key_of
 from iam_watcher.lock.lease import Lease
@@ -67,7 +68,7 @@ class Grant:
         run = context["dag_run"]
         tick = tick_of(context) if lock.once_per_tick else None
         owner = f"{deployment_id()}/{run.dag_id}/{run.run_id}"
-        if trial_run.is_tasks_test():
+        if is_tasks_test():
             # Not the owner that the run itself is: it may be at work.
             owner, tick = f"{owner}:tasks-test-{os.getpid()}", None
         return cls(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from iam_watcher.airflow_internals.tasks import call_at_the_end, is_in_process, is_resumed, is_tasks_test
 from iam_watcher.errors import LockBusy
 from iam_watcher.lock import ACQUIRE_TASK_ID, current, renewal, trial_run
 from iam_watcher.lock.deployment import claim
@@ -52,7 +53,7 @@ def begin(context: Context) -> None:
     if trial_run.locks_are_off():
         return
     _die_with_parent()  # A supervisor that died before can't answer what comes next.
-    grant = _grant_now(context) if trial_run.is_tasks_test() else Grant.pull(context)
+    grant = _grant_now(context) if is_tasks_test() else Grant.pull(context)
     if grant is None:
         raise AirflowFailException(
             "this run was not granted its lock: its task `acquire` did not run, or was marked as successful. "
@@ -62,7 +63,7 @@ def begin(context: Context) -> None:
     task, ti = context["task"], context["ti"]
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
     lease = grant.lease(pause=_pause(task))
-    again = ti.try_number > 1 or _resumes(ti) or trial_run.is_tasks_test()
+    again = ti.try_number > 1 or is_resumed(ti) or is_tasks_test()
     _take(lease, grant, member, nonce, again=again)
     renewer = LeaseRenewer(lease, member, nonce, stops_itself=getattr(task, "has_safe_points", False))
     current.start(renewer, grant)
@@ -70,12 +71,10 @@ def begin(context: Context) -> None:
 
     def end(context: Context) -> None:  # noqa: ARG001  a callback's signature
         current.stop()
-        if trial_run.is_tasks_test():
+        if is_tasks_test():
             lease.release()
 
-    for event in ("success", "failure", "retry", "skipped"):
-        name = f"on_{event}_callback"
-        setattr(task, name, [end, *getattr(task, name)])
+    call_at_the_end(task, end)
 
 
 def _grant_now(context: Context) -> Grant:
@@ -120,11 +119,6 @@ def _pause(task: Any) -> float:
     return float(task.poke_interval) if getattr(task, "mode", None) == "reschedule" else 0.0
 
 
-def _resumes(ti: Any) -> bool:
-    """Return whether this process goes on with a task that was deferred."""
-    return bool(ti._ti_context_from_server and ti._ti_context_from_server.next_method)  # noqa: SLF001  no other door
-
-
 def _keep_while_deferred(task: Any, renewer: LeaseRenewer, grant: Grant) -> None:
     """Have the triggerer renew the lease when the task goes there by its `defer`."""
 
@@ -144,5 +138,5 @@ def _die_with_parent() -> None:
 
     Linux only, see prctl(2). Not for a run inside `dags test`, whose parent is a person's shell.
     """
-    if sys.platform == "linux" and not trial_run.is_in_process():
+    if sys.platform == "linux" and not is_in_process():
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

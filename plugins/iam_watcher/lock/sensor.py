@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from iam_watcher.airflow_internals.tasks import is_tasks_test
 from iam_watcher.errors import DeploymentIdError
 from iam_watcher.lock.facts import LockFacts
 from iam_watcher.lock.outcome import MAY_COME, Verdict
@@ -106,7 +107,7 @@ class RedisLockSensor(BaseSensorOperator):
                 logger.warning("This run is skipped, no task of it works: %s", error)
             raise
         logger.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
-        if trial_run.is_tasks_test():
+        if is_tasks_test():
             lease.release()
             logger.warning("The lock was free; it is released again, because this is `airflow tasks test`")
         return grant.to_xcom()

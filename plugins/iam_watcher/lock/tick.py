@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.airflow_internals.dag_files import partial_argument
 from iam_watcher.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -57,5 +58,5 @@ def _is_dry_run(context: Context) -> bool:
     """
     tasks: Any = context["dag"].tasks
     jobs = (task for task in tasks if "is_dry_run" in task.template_fields)
-    given = [task.partial_kwargs.get("dry_run") if task.is_mapped else task.is_dry_run for task in jobs]
+    given = [partial_argument(task, "dry_run") if task.is_mapped else task.is_dry_run for task in jobs]
     return any(str(value).strip().lower() == "true" for value in (context["params"].get("dry_run"), *given))

@@ -1,31 +1,17 @@
-"""Runs that are a trial: `dag.test()`, with or without locks, and `airflow tasks test`."""
+"""Test runs without locks: see `iam_watcher.testing`."""
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from iam_watcher.airflow_internals.tasks import is_in_process
 from iam_watcher.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _off = False
-
-
-def is_in_process() -> bool:
-    """Return whether this task runs in the process of `dag.test()` or of `airflow tasks test`."""
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
-
-    comms: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    return isinstance(comms, InProcessSupervisorComms)
-
-
-def is_tasks_test() -> bool:
-    """Return whether this task is run by `airflow tasks test`: alone, without the others of its run."""
-    return os.environ.get("AIRFLOW_TEST_MODE") == "True" and is_in_process()
 
 
 @contextmanager

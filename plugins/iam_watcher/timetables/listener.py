@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from airflow.listeners import hookimpl
 
+from iam_watcher.airflow_internals import runs
 from iam_watcher.timetables.schedule_timetable import ScheduleTimetable
 
 if TYPE_CHECKING:
@@ -28,10 +29,7 @@ def on_dag_run_running(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  plug
     """Store whether the DAG has as many active runs as it may have."""
     if found := _session_and_model(dag_run):
         session, dag_model = found
-        runs = type(dag_run).active_runs_of_dags(
-            dag_ids=[dag_run.dag_id], exclude_backfill=True, session=session
-        )
-        dag_model.exceeds_max_non_backfill = runs.get(dag_run.dag_id, 0) >= (dag_model.max_active_runs or 0)
+        runs.update_room_for_runs(session, dag_model)
 
 
 @hookimpl
@@ -47,31 +45,19 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:  # noqa: ARG001  plugg
 
 
 def _compute_next_run(dag_run: DagRun) -> None:
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.types import DagRunType
-    from sqlalchemy import select
-
     if found := _session_and_model(dag_run):
         session, dag_model = found
-        last = session.scalar(
-            select(DagRun)
-            .where(DagRun.dag_id == dag_run.dag_id, DagRun.run_type == DagRunType.SCHEDULED)
-            .order_by(DagRun.logical_date.desc())
-            .limit(1)
-        )
+        last = runs.last_scheduled_run(session, dag_run.dag_id)
         if last is not None:
-            dag_model.calculate_dagrun_date_fields(dag_run.get_dag(), reference_run=last)
+            runs.compute_next_run(dag_model, dag_run.get_dag(), last)
 
 
 def _session_and_model(dag_run: DagRun) -> tuple[Session, DagModel] | None:
     """Return the session and the DagModel, or None if the run's DAG has another timetable."""
-    from airflow.models.dag import DagModel
-    from sqlalchemy.orm import object_session
-
-    session = object_session(dag_run)
+    session = runs.session_of(dag_run)
     if session is None or dag_run.dag is None:
         return None
     if not isinstance(dag_run.dag.timetable, ScheduleTimetable):
         return None
-    dag_model = session.get(DagModel, dag_run.dag_id)
+    dag_model = runs.model_of(session, dag_run.dag_id)
     return (session, dag_model) if dag_model else None

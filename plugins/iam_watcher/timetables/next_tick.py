@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.airflow_internals.runs import next_run_columns, replace_next_run
+
 if TYPE_CHECKING:
     from airflow.models.dag import DagModel
     from airflow.timetables.base import DagRunInfo
@@ -21,13 +23,7 @@ def store_at_commit(session: Session, dag_model: DagModel, following: DagRunInfo
     """Store `following` as the DAG's next run when the session commits."""
     from sqlalchemy import event
 
-    interval = following and following.data_interval
-    columns = {
-        "next_dagrun": following and following.logical_date,
-        "next_dagrun_data_interval_start": interval and interval.start,
-        "next_dagrun_data_interval_end": interval and interval.end,
-        "next_dagrun_create_after": following and following.run_after,
-    }
+    columns = next_run_columns(following)
     pending = session.info.setdefault(_PENDING, {})
     pending[dag_model.dag_id] = (dag_model.next_dagrun_create_after, columns)
     if not event.contains(session, "before_commit", _store):
@@ -35,12 +31,8 @@ def store_at_commit(session: Session, dag_model: DagModel, following: DagRunInfo
 
 
 def _store(session: Session) -> None:
-    from airflow.models.dag import DagModel
-    from sqlalchemy import update
-
     if session.in_nested_transaction():  # SQLAlchemy sends this event for the release of a savepoint too.
         return
     pending: dict[str, tuple[Any, dict[str, Any]]] = session.info.pop(_PENDING, {})
     for dag_id, (dropped, columns) in pending.items():
-        ours = DagModel.dag_id == dag_id, DagModel.next_dagrun_create_after == dropped
-        session.execute(update(DagModel).where(*ours).values(**columns))
+        replace_next_run(session, dag_id, stored=dropped, columns=columns)

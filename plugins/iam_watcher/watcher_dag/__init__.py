@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from airflow.sdk import DAG, TriggerRule, task
-from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.exceptions import AirflowException
 
 from iam_watcher import timetables
+from iam_watcher.airflow_internals.dag_files import current_dag, is_defined_before
 from iam_watcher.errors import IamWatcherError, WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, Lock
 from iam_watcher.lock.release import ReleaseLockOperator
@@ -99,13 +99,12 @@ class Watcher(DAG):
 
     def __enter__(self) -> Self:
         """Begin the Watcher's body."""
-        if (outer := DagContext.get_current()) is not None:
+        if (outer := current_dag()) is not None:
             raise WatcherError(f"{self.dag_id!r} stands inside {outer.dag_id!r}; move it out of that `with`")
         if self._inside:
             raise WatcherError(f"{self.dag_id!r} has a second `with`; put all of its tasks into the first")
-        for dag, module in DagContext.autoregistered_dags:
-            if dag.dag_id == self.dag_id and module.__name__ == DagContext.current_autoregister_module_name:
-                raise WatcherError(f"{self.dag_id!r} is defined twice in {self.fileloc}; rename one")
+        if is_defined_before(self.dag_id):
+            raise WatcherError(f"{self.dag_id!r} is defined twice in {self.fileloc}; rename one")
         return super().__enter__()
 
     def __exit__(

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from airflow.sdk import DAG
-from airflow.sdk.definitions._internal.contextmanager import DagContext
+from iam_watcher.airflow_internals.dag_files import SDK_FOLDER, parsed_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 Error = TypeVar("Error", bound=Exception)
 
 _PACKAGE = Path(__file__).parents[1]
-_AIRFLOWS = Path(sys.modules[DAG.__module__].__file__ or "").parents[1]
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class CallSite:
         while frame.f_back is not None and _name(frame).partition(".")[0] == __name__.partition(".")[0]:
             frame = frame.f_back
         # The file that Airflow parses; there is none where a program or a test makes a Watcher.
-        parsed = DagContext.current_autoregister_module_name
+        parsed = parsed_module()
         file = next((outer for outer in _outwards(frame) if _name(outer) == parsed), frame)
         doc = file.f_globals.get("__doc__")
         return cls(file.f_code.co_filename, doc or _docstring(frame))
@@ -61,7 +59,7 @@ def without_our_frames(error: Exception) -> None:
     last, trace = None, error.__traceback__
     while trace is not None:
         path = Path(trace.tb_frame.f_code.co_filename)
-        if not any(path.is_relative_to(folder) for folder in (_PACKAGE, _AIRFLOWS)):
+        if not any(path.is_relative_to(folder) for folder in (_PACKAGE, SDK_FOLDER)):
             last = trace
         trace = trace.tb_next
     if last is not None:

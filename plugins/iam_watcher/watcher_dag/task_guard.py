@@ -8,12 +8,11 @@ import inspect
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, BaseOperator, TaskGroup, task
-from airflow.sdk.bases.decorator import _TaskDecorator
-from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher import run_conf
+from iam_watcher.airflow_internals import dag_files
 from iam_watcher.errors import RunConfError, WatcherError
 from iam_watcher.log_lines import get_logger
 from iam_watcher.run_conf import DRY_RUN
@@ -26,19 +25,15 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-PRE_EXECUTE = "_pre_execute_hook"  # where BaseOperator keeps its argument `pre_execute`; it has no other door
-
 
 def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
     """Let a task begin only with a conf that the run understands and, if `locked`, under the run's lock.
 
     The task's own `pre_execute`, if it has one, comes after that.
     """
-    mapped = isinstance(operator, MappedOperator)
-    own = operator.partial_kwargs.get("pre_execute") if mapped else getattr(operator, PRE_EXECUTE)
     params = frozenset(operator.params)
 
-    def pre_execute(context: Context) -> None:
+    def before(context: Context) -> None:
         try:
             _check_conf(context, params, conf_keys)
             if locked:
@@ -51,13 +46,8 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
             if isinstance(error, AirflowSkipException):
                 logger.warning("Task %s is skipped: %s", context["ti"].task_id, error)
             raise
-        if own is not None:
-            own(context)
 
-    if mapped:
-        operator.partial_kwargs["pre_execute"] = pre_execute
-    else:
-        setattr(operator, PRE_EXECUTE, pre_execute)
+    dag_files.wrap_pre_execute(operator, before)
 
 
 def check(dag: DAG, operator: Any) -> None:
@@ -80,14 +70,19 @@ def check(dag: DAG, operator: Any) -> None:
             )
     if "is_dry_run" not in operator.template_fields:
         return
-    mapped = isinstance(operator, MappedOperator)
-    if (operator.partial_kwargs.get(DRY_RUN, False) if mapped else operator.is_dry_run) is not False:
+    if _dry_run_argument(operator) is not False:
         return
     for name in run_conf.named_dry_run(dag.params):
         raise WatcherError(
             f"{dag.dag_id!r}: task {operator.task_id!r} would change rows although the param {name} is set; "
             f'give the task {DRY_RUN}="{{{{ params.{name} }}}}", or remove the param'
         )
+
+
+def _dry_run_argument(operator: Any) -> Any:
+    if dag_files.is_mapped(operator):
+        return dag_files.partial_argument(operator, DRY_RUN, default=False)
+    return operator.is_dry_run
 
 
 def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -153,7 +148,7 @@ def _task_makers(function: Callable[..., Any]) -> Iterator[str]:
             with suppress(ValueError):  # It has no value yet.
                 value = outer[name].cell_contents
         is_class = isinstance(value, type) and issubclass(value, (BaseOperator, TaskGroup))
-        if is_class or isinstance(value, (_TaskDecorator, type(task))):
+        if is_class or dag_files.makes_tasks_by_a_call(value):
             yield name
 
 

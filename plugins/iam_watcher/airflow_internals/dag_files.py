@@ -1,0 +1,93 @@
+"""Names of Airflow that are used while a DAG file is parsed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, task
+from airflow.sdk.bases.decorator import _TaskDecorator
+from airflow.sdk.definitions._internal.contextmanager import DagContext
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# Where the files of the Task SDK are. Airflow shows the last two lines of a traceback, and a line of its own
+# says nothing to the author of a DAG file.
+SDK_FOLDER = Path(sys.modules[DAG.__module__].__file__ or "").parents[1]
+
+
+def current_dag() -> DAG | None:
+    """Return the DAG whose `with` block is open.
+
+    `DagContext.get_current`. Airflow lets a DAG be made inside another one and then mixes up their tasks; a
+    Watcher refuses that.
+    """
+    return DagContext.get_current()
+
+
+def parsed_module() -> str | None:
+    """Return the name of the module that Airflow parses at this moment; None outside of a parse.
+
+    `DagContext.current_autoregister_module_name`. A Watcher may be made by a factory in another module, but
+    the docs and errors of the Watcher belong to the DAG file.
+    """
+    return DagContext.current_autoregister_module_name
+
+
+def is_defined_before(dag_id: str) -> bool:
+    """Return whether the file that is parsed has a DAG of this name already.
+
+    `DagContext.autoregistered_dags`. Airflow takes the second one and drops the first without a word.
+    """
+    parsed = parsed_module()
+    return any(
+        dag.dag_id == dag_id and module.__name__ == parsed for dag, module in DagContext.autoregistered_dags
+    )
+
+
+def is_mapped(operator: Any) -> bool:
+    """Return whether the operator was made by `expand`.
+
+    `MappedOperator`, which is no BaseOperator.
+    """
+    return isinstance(operator, MappedOperator)
+
+
+def partial_argument(operator: MappedOperator, name: str, default: Any = None) -> Any:
+    """Return an argument that a mapped operator was given by `partial`.
+
+    `MappedOperator.partial_kwargs`. A mapped operator has no attribute for an argument of its own class.
+    """
+    return operator.partial_kwargs.get(name, default)
+
+
+def wrap_pre_execute(operator: Any, before: Any) -> None:
+    """Let `before` run before an operator's own `pre_execute`, in the process of the task.
+
+    `BaseOperator._pre_execute_hook` keeps the argument `pre_execute`, which is public. Tasks inside a Watcher
+    exist when the Watcher learns of them, so the argument comes too late. Airflow calls the hook before
+    `execute`, and again before a deferred task resumes.
+    """
+    mapped = is_mapped(operator)
+    own = partial_argument(operator, "pre_execute") if mapped else operator._pre_execute_hook  # noqa: SLF001  see above
+
+    def pre_execute(context: Context) -> None:
+        before(context)
+        if own is not None:
+            own(context)
+
+    if mapped:
+        operator.partial_kwargs["pre_execute"] = pre_execute
+    else:
+        operator._pre_execute_hook = pre_execute  # noqa: SLF001  see above
+
+
+def makes_tasks_by_a_call(value: Any) -> bool:
+    """Return whether the value is a function under `@task`, or `task` itself.
+
+    `_TaskDecorator`. A function under `@watcher` may not call one: nothing would run the task.
+    """
+    return isinstance(value, _TaskDecorator | type(task))

@@ -1,0 +1,380 @@
+"""Canaries: each one fails when Airflow changes a name that iam_watcher.airflow_internals relies on."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import airflow
+import pytest
+from airflow.sdk import DAG, BaseOperator, task
+from airflow.triggers.base import BaseTrigger
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+import iam_watcher
+from dev.airflow import ROOT
+from iam_watcher import timetables
+from iam_watcher.airflow_internals import TESTED, check_version, dag_files, runs, tasks
+from iam_watcher.errors import IamWatcherError, UntestedAirflow
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def source(module: str) -> str:
+    """Return the text of a module of Airflow's without importing it."""
+    core, sdk = Path(airflow.__file__).parent, Path(sys.modules[DAG.__module__].__file__).parents[2]
+    parts = module.split(".")[1:]
+    return (sdk if parts[0] == "sdk" else core).joinpath(*parts).with_suffix(".py").read_text()
+
+
+def functions(module: str) -> set[str]:
+    nodes = ast.walk(ast.parse(source(module)))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+# The version
+
+
+@pytest.mark.parametrize("version", ["3.3.0", "3.3.2", "3.3.9rc1"])
+def test_a_version_that_was_tested(version):
+    check_version(version)
+
+
+@pytest.mark.parametrize("version", ["3.2.9", "3.4.0", "3.30.0", "2.11.0", "4.0.0.dev0"])
+def test_a_version_that_was_not_tested(version):
+    with pytest.raises(
+        UntestedAirflow, match=rf"this is Airflow {version}; expected 3.3.x. Install a"
+    ) as info:
+        check_version(version)
+    assert isinstance(info.value, IamWatcherError)
+
+
+def test_the_requirement_says_the_same():
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    following = f"{TESTED.split('.')[0]}.{int(TESTED.split('.')[1]) + 1}"
+    assert f"apache-airflow>={TESTED},<{following}" in needs
+
+
+def test_a_dag_file_gets_the_message_as_its_import_error(tmp_path):
+    file = tmp_path / "a_dag.py"
+    file.write_text("from iam_watcher import Watcher\n")
+    program = (
+        "import airflow; airflow.__version__ = '3.4.0'\n"
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        f"print(*DagBag({str(file)!r}, safe_mode=False).import_errors.values())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT / "plugins"
+    )
+    assert "iam-watcher was not tested with this version of Airflow: this is Airflow 3.4.0" in done.stdout
+
+
+# While a DAG file is parsed
+
+
+def test_the_current_dag():
+    with DAG("outer", schedule=None) as dag:
+        assert dag_files.current_dag() is dag
+    assert dag_files.current_dag() is None
+
+
+def test_the_module_that_is_parsed_and_its_dags(tmp_path):
+    from airflow.dag_processing.dagbag import DagBag
+
+    file = tmp_path / "a_dag.py"
+    file.write_text(
+        "from airflow.sdk import DAG\n"
+        "from iam_watcher.airflow_internals import dag_files\n"
+        "assert dag_files.parsed_module() == __name__\n"
+        "assert not dag_files.is_defined_before('one')\n"
+        "with DAG('one', schedule=None):\n"
+        "    pass\n"
+        "assert dag_files.is_defined_before('one')\n"
+        "assert not dag_files.is_defined_before('two')\n"
+    )
+    assert dag_files.parsed_module() is None
+    bag = DagBag(str(file), safe_mode=False)
+    assert (list(bag.dags), bag.import_errors) == (["one"], {})
+    assert not dag_files.is_defined_before("one")
+
+
+def test_where_the_sdk_is():
+    assert inspect.getfile(DAG).startswith(str(dag_files.SDK_FOLDER))
+    assert (dag_files.SDK_FOLDER / "bases" / "operator.py").is_file()
+
+
+class Job(BaseOperator):
+    def __init__(self, *, table="", rows=0, **arguments):
+        super().__init__(**arguments)
+        self.table, self.rows = table, rows
+
+
+def test_a_mapped_operator():
+    with DAG("mapping", schedule=None):
+        plain = Job(task_id="plain")
+        mapped = Job.partial(task_id="mapped", table="users").expand(rows=[1, 2])
+    assert not dag_files.is_mapped(plain)
+    assert dag_files.is_mapped(mapped)
+    assert dag_files.partial_argument(mapped, "table") == "users"
+    assert dag_files.partial_argument(mapped, "rows", 7) == 7
+
+
+def test_the_hook_before_execute():
+    called = []
+    with DAG("hooks", schedule=None):
+        operators = [
+            Job(task_id="none"),
+            Job(task_id="own", pre_execute=lambda _: called.append("own")),
+            Job.partial(task_id="mapped", pre_execute=lambda _: called.append("mapped")).expand(rows=[1]),
+        ]
+    for operator in operators:
+        dag_files.wrap_pre_execute(operator, lambda _: called.append("ours"))
+    operators[-1] = operators[-1].unmap({"rows": 1})
+    for operator in operators:
+        operator._pre_execute_hook({})
+    assert called == ["ours", "ours", "own", "ours", "mapped"]
+    assert "task._pre_execute_hook" in source("airflow.sdk.execution_time.task_runner")
+
+
+def test_what_makes_a_task_by_a_call():
+    @task
+    def decorated():
+        pass
+
+    assert dag_files.makes_tasks_by_a_call(decorated)
+    assert dag_files.makes_tasks_by_a_call(task)
+    assert not dag_files.makes_tasks_by_a_call(test_the_current_dag)
+
+
+def test_a_dag_is_validated_when_the_file_is_taken_in():
+    """`Watcher.validate` overrides it."""
+    assert "validate()" in source("airflow.dag_processing.dagbag")
+
+
+# In the process of a task
+
+
+def test_a_task_in_the_process_of_a_test(monkeypatch):
+    from airflow.sdk.execution_time import supervisor, task_runner
+
+    assert not tasks.is_in_process()
+    ours = object.__new__(supervisor.InProcessSupervisorComms)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", ours, raising=False)
+    assert tasks.is_in_process()
+    with supervisor.set_supervisor_comms(None):  # what `InProcessTestSupervisor.start` enters
+        assert not tasks.is_in_process()
+    assert not tasks.is_tasks_test()
+    monkeypatch.setenv("AIRFLOW_TEST_MODE", "True")
+    assert tasks.is_tasks_test()
+    assert '"AIRFLOW_TEST_MODE": "True"' in source("airflow.cli.commands.task_command")
+
+
+@pytest.mark.parametrize("method", [None, "execute_complete"])
+def test_a_task_that_was_deferred(method):
+    from airflow.sdk.api.datamodels._generated import TIRunContext
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    ti = RuntimeTaskInstance.model_construct(_ti_context_from_server=None)
+    assert not tasks.is_resumed(ti)
+    assert "next_method" in TIRunContext.model_fields
+    ti._ti_context_from_server = TIRunContext.model_construct(next_method=method)
+    assert tasks.is_resumed(ti) == bool(method)
+
+
+def test_callbacks_are_lists_that_airflow_reads_at_the_end():
+    def own(context):
+        pass
+
+    def end(context):
+        pass
+
+    operator = BaseOperator(task_id="work", on_success_callback=own)
+    assert set(tasks.CALLBACKS) == {name for name in vars(operator) if name.endswith("_callback")} - {
+        "on_execute_callback"
+    }
+    tasks.call_at_the_end(operator, end)
+    assert operator.on_success_callback == [end, own]
+    assert operator.on_failure_callback == operator.on_retry_callback == operator.on_skipped_callback == [end]
+    runner = source("airflow.sdk.execution_time.task_runner")
+    assert all(f'_run_task_state_change_callbacks(task, "{name}"' in runner for name in tasks.CALLBACKS)
+
+
+class Trigger(BaseTrigger):
+    def serialize(self):
+        return "", {}
+
+    async def run(self):
+        yield
+
+
+def test_what_the_triggerer_sets_on_a_trigger():
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+
+    made = inspect.getsource(TriggerRunner.create_triggers)
+    assert [name for name in tasks.SET_BY_TRIGGERER if f"trigger_instance.{name} =" not in made] == []
+    inner, outer = Trigger(), Trigger()
+    outer.trigger_id, outer.task_instance = 7, SimpleNamespace(task_id="work")
+    tasks.set_as_the_triggerer_does(inner, outer)
+    assert (inner.trigger_id, inner.task_instance, inner.task_id) == (7, outer.task_instance, "work")
+
+
+def test_a_command_finds_stored_connections(monkeypatch):
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
+    before = {type(backend).__name__ for backend in ensure_secrets_backend_loaded()}
+    tasks.use_stored_connections()
+    after = {type(backend).__name__ for backend in ensure_secrets_backend_loaded()}
+    assert after - before == {"MetastoreBackend"}
+
+
+def test_the_arguments_of_a_mysql_connection():
+    """`database.hook` overrides it: the hook has no other place for the settings of a client."""
+    from airflow.providers.mysql.hooks.mysql import MySqlHook
+
+    assert "self._get_conn_config_mysql_client(conn)" in inspect.getsource(MySqlHook.get_conn)
+
+
+# In the scheduler
+
+
+@pytest.fixture
+def session():
+    from airflow.models import import_all_models
+    from airflow.models.base import Base
+    from airflow.models.dag import DagModel
+    from airflow.models.dag_version import DagVersion
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.dagrun import DagRun
+    from airflow.models.log import Log
+    from airflow.utils.types import DagRunType
+
+    import_all_models()  # Tables refer to each other.
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(DagBundleModel(name="files"))
+        session.add(DagModel(dag_id="clean", bundle_name="files", max_active_runs=1, is_paused=False))
+        session.add(DagVersion(dag_id="clean", bundle_name="files", version_number=1, created_at=NOW))
+        for number, kind in enumerate([DagRunType.SCHEDULED, DagRunType.SCHEDULED, DagRunType.MANUAL]):
+            run = DagRun(
+                dag_id="clean", run_id=str(number), run_type=kind, logical_date=NOW + number * MINUTE
+            )
+            run.run_after, run.state = run.logical_date, "running"
+            session.add(run)
+        session.flush()
+        session.query(DagRun).filter_by(run_id="0").one().end_date = NOW + MINUTE / 2
+        session.add(Log(event="patch_dag", dag_id="clean"))
+        session.flush()
+        session.query(Log).one().dttm = NOW
+        yield session
+
+
+def test_runs_of_the_past(session):
+    assert runs.ends_of_runs_going_at(session, "clean", NOW + MINUTE / 4) == [NOW + MINUTE / 2]
+    assert runs.ends_of_runs_going_at(session, "clean", NOW + 2 * MINUTE) == [None]
+    assert runs.ends_of_runs_going_at(session, "clean", NOW + 3 * MINUTE) == [None, None]
+    last = runs.last_scheduled_run(session, "clean")
+    assert last.run_id == "1"
+    assert runs.session_of(last) is session
+    assert runs.last_scheduled_run(session, "other") is None
+
+
+def test_since_when_a_dag_is_known_and_unpaused(session):
+    assert runs.known_since(session, "clean") == NOW
+    assert runs.was_unpaused_after(session, "clean", NOW - MINUTE)
+    assert not runs.was_unpaused_after(session, "clean", NOW)
+    assert not runs.was_unpaused_after(session, "other", NOW - MINUTE)
+
+
+def test_an_unpause_is_in_the_audit_log_by_these_names():
+    """The name of an endpoint, or `cli_` and the name of a command's function."""
+    assert {"patch_dag", "patch_dags"} <= functions("airflow.api_fastapi.core_api.routes.public.dags")
+    assert "dag_unpause" in functions("airflow.cli.commands.dag_command")
+    assert set(runs.UNPAUSES) == {"patch_dag", "patch_dags", "cli_dag_unpause"}
+
+
+def test_room_for_a_run(session):
+    model = runs.model_of(session, "clean")
+    assert model.exceeds_max_non_backfill is False
+    runs.update_room_for_runs(session, model)
+    assert model.exceeds_max_non_backfill is True
+    model.max_active_runs = 4
+    runs.update_room_for_runs(session, model)
+    assert model.exceeds_max_non_backfill is False
+
+
+def test_the_next_run(session):
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.timetables.base import DagRunInfo
+
+    following = NOW + 9 * MINUTE
+    model = runs.model_of(session, "clean")
+    assert model.next_dagrun_create_after is None
+    with DAG("clean", schedule=timetables.timetable("@every 4m")) as dag:
+        BaseOperator(task_id="work")
+    dag = LazyDeserializedDAG.from_dag(dag)
+    runs.compute_next_run(model, dag, runs.last_scheduled_run(session, "clean"))
+    stored = model.next_dagrun_create_after
+    assert stored == model.next_dagrun
+    assert stored > datetime.now(UTC)
+    session.flush()
+    columns = runs.next_run_columns(DagRunInfo.exact(following))
+    runs.replace_next_run(session, "clean", stored=following, columns=columns)
+    session.refresh(model)
+    assert model.next_dagrun_create_after == stored
+    runs.replace_next_run(session, "clean", stored=stored, columns=columns)
+    session.refresh(model)
+    assert [getattr(model, name) for name in columns] == [following] * 4
+    assert set(runs.next_run_columns(None).values()) == {None}
+
+
+def test_what_a_timetable_overrides():
+    from airflow.timetables.base import Timetable
+
+    for name in ("next_dagrun_info_v2", "run_info_from_dag_run", "next_run_info_from_dag_model"):
+        assert callable(getattr(Timetable, name)), name
+
+
+# The rule itself
+
+PRIVATE = (
+    "airflow.models",
+    "airflow.utils",
+    "airflow.jobs",
+    "airflow.cli",
+    "airflow.dag_processing",
+    "airflow.sdk.bases",
+    "airflow.sdk.definitions",
+    "airflow.sdk.execution_time",
+    "airflow.serialization",
+)
+
+
+def test_no_other_module_imports_what_is_not_public():
+    package = Path(iam_watcher.__file__).parent
+    found = []
+    for path in package.rglob("*.py"):
+        if "airflow_internals" in path.parts or path.parts[-2:] == ("ui", "airflow.py"):
+            continue
+        tree = ast.parse(path.read_text())
+        for_types = {
+            id(node)
+            for block in ast.walk(tree)
+            if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+            for node in ast.walk(block)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+                names = [f"{node.module}.{name.name}" for name in node.names]
+                bad = [name for name in names if name.startswith(PRIVATE) or "._" in name]
+                found += [(path.name, name) for name in bad]
+    assert found == []
