@@ -7,6 +7,7 @@ given, what was expected, and what to do. The operators decide which errors end 
 from __future__ import annotations
 
 import functools
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iam_watcher.log_lines import one_line
@@ -112,6 +113,29 @@ class SafetyLimitError(JobError):
 
 class WalkError(JobError):
     """The walk stopped before its end."""
+
+
+class RowsFailing(JobError):  # noqa: N818  a state, named as one
+    """Too many rows in a row failed in the same way."""
+
+
+class RowFailed(IamWatcherError):  # noqa: N818  an outcome, which a function raises for its row
+    """The row can't be processed."""
+
+
+class RowNotReady(IamWatcherError):  # noqa: N818  an outcome, which a function raises for its row
+    """The row is not ready to be processed.
+
+    Args:
+        after: when to try again; default: the job's `backoff`. It is for a table with a column for the time
+            of the next try; without one, the next run tries again.
+    """
+
+    def __init__(self, after: timedelta | None = None) -> None:
+        if after is not None and not (isinstance(after, timedelta) and after >= timedelta(0)):
+            raise TypeError(f"after is {after!r}; expected a timedelta of 0 or more")
+        self.after = after
+        super().__init__("" if after is None else f"try again after {after}")
 
 
 class AnnouncementError(JobError):

@@ -82,7 +82,7 @@ class Column:
     @property
     def quoted(self) -> str:
         """Its name for an SQL text."""
-        return _quoted(self.name)
+        return quoted(self.name)
 
     @property
     def unsigned(self) -> bool:
@@ -125,7 +125,7 @@ class Table:
     @property
     def quoted(self) -> str:
         """Its name for an SQL text."""
-        return _quoted(self.name)
+        return quoted(self.name)
 
     @property
     def size(self) -> str:
@@ -157,12 +157,36 @@ class Table:
         return column
 
 
+def read_columns(db: Transactions, name: str) -> dict[str, Column]:
+    """Return the columns of an InnoDB table of the connection's database, by name.
+
+    Raises:
+        TableError: it is not there, or is no InnoDB table.
+    """
+    return _read(db, name)[1]
+
+
 def read_table(db: Transactions, name: str) -> Table:
     """Return a table of the connection's database.
 
     Raises:
         TableError: it is not there, is no InnoDB table, or its primary key is not one integer column.
     """
+    rows, columns = _read(db, name)
+    keys = [row[0] for row in db.read(KEY, {"table": name})]
+    indexes = {column: quoted(index) for column, index in db.read(INDEXES, {"table": name})}
+    db.commit()
+    if len(keys) != 1:
+        has = f"has the primary key ({', '.join(keys)})" if keys else "has no primary key"
+        raise TableError(f"{name} {has}; expected one integer column, to walk along it")
+    key = columns[keys[0]]
+    if key.data_type not in INTEGERS:
+        raise TableError(f"{name} has the primary key {key.name} {key.data_type}; expected an integer column")
+    return Table(name, key, columns, indexes, rows)
+
+
+def _read(db: Transactions, name: str) -> tuple[int, dict[str, Column]]:
+    """Return how many rows a table has, as the catalogue estimates, and its columns."""
     found = [row for row in db.read(TABLE, {"table": name}) if row[1] == name]
     if not found:
         ((database,),) = db.read("SELECT DATABASE()")
@@ -179,18 +203,10 @@ def read_table(db: Transactions, name: str) -> Table:
             COLUMNS, {"table": name}
         )
     }
-    keys = [row[0] for row in db.read(KEY, {"table": name})]
-    indexes = {column: _quoted(index) for column, index in db.read(INDEXES, {"table": name})}
-    db.commit()
-    if len(keys) != 1:
-        has = f"has the primary key ({', '.join(keys)})" if keys else "has no primary key"
-        raise TableError(f"{name} {has}; expected one integer column, to walk along it")
-    key = columns[keys[0]]
-    if key.data_type not in INTEGERS:
-        raise TableError(f"{name} has the primary key {key.name} {key.data_type}; expected an integer column")
-    return Table(name, key, columns, indexes, int(rows))
+    return int(rows), columns
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name for an SQL text."""
     # A percent sign would be read as a placeholder by the driver.
     return "`" + name.replace("`", "``").replace("%", "%%") + "`"

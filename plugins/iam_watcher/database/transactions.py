@@ -106,6 +106,15 @@ class Transactions:
         with suppress(self.error):
             self._connection.close()
 
+    def ping(self) -> bool:
+        """Keep the session alive within a transaction; return False if the connection is lost."""
+        try:
+            self.read(PING)
+        except self.error:
+            return False
+        self._spoke_at = time.monotonic()
+        return True
+
     def run(self, work: Callable[[], Result], *, what: str, before_retry: Callable[[], None]) -> Result:
         """Return what `work` returns; it ends with its own commit and may be called several times.
 

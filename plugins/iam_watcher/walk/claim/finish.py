@@ -1,0 +1,194 @@
+"""Writes the outcomes of claimed rows that are still ours: one statement for rows with the same outcome."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.server_errors import DENIED, LOST, RETRIED, code_of
+from iam_watcher.walk.claim.outcome import Kind
+from iam_watcher.walk.claim.row_states import with_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.claim.outcome import Key, Outcome, Processed
+    from iam_watcher.walk.claim.row_states import RowStates
+
+# Writes one outcome. By the key, so that it locks rows in the same order as a claim does.
+FINISH = "UPDATE {table} FORCE INDEX ({by_key}) SET {assignments} WHERE {keys} AND {mine}"
+
+# How many of the rows have the outcome already, by a commit whose answer was lost.
+FINISHED = "SELECT COUNT(*) FROM {table} FORCE INDEX ({by_key}) WHERE {keys} AND {state} = %(target)s{by_me}"
+
+# Half to all of the delay, so that rows that failed together don't come back together.
+RETRY_AT = (
+    "NOW(6) + INTERVAL"
+    " LEAST(%(backoff)s * POW(2, {attempts_before}), %(longest)s) * (0.5 + RAND() / 2) SECOND"
+)
+LONGEST_BACKOFF = 3600.0  # seconds
+LONGEST_REASON = 1_000  # characters
+
+TARGETS = {Kind.DONE: "done", Kind.FAILED: "failed"}  # all others become pending again
+
+
+class Finish:
+    """Writes the outcomes of one run's rows.
+
+    Args:
+        db: transactions on the database.
+        states: the rows and their states.
+        done: counts what was written.
+        refused: returns the outcome of a row whose values the server refused.
+    """
+
+    def __init__(
+        self,
+        db: Transactions,
+        states: RowStates,
+        done: Processed,
+        refused: Callable[[Key, Exception], Outcome],
+    ) -> None:
+        self._db = db
+        self._states = states
+        self._done = done
+        self._refused = refused
+
+    def write(self, outcomes: Mapping[Key, Outcome]) -> None:
+        """Write outcomes and commit: all of them at once or, after a conflict, in ever smaller parts.
+
+        Raises:
+            WalkError, TableError: it can't be done, see `Transactions.run`.
+        """
+        left = list(outcomes.items())
+        size = len(left)
+
+        def transaction() -> tuple[Counter[Kind], int, float]:
+            began = time.monotonic()
+            written, lost = self._apply(left, size)
+            self._db.commit()
+            return written, lost, time.monotonic() - began
+
+        def halve() -> None:
+            nonlocal size
+            size = max(1, size // 2)
+
+        while left:
+            what = f"outcomes in {self._states.name}"
+            written, lost, seconds = self._db.run(transaction, what=what, before_retry=halve)
+            self._done.outcomes.update(written)
+            self._done.lost += lost
+            self._done.longest_finish = max(self._done.longest_finish, seconds)
+            del left[:size]
+
+    def _apply(self, left: list[tuple[Key, Outcome]], size: int) -> tuple[Counter[Kind], int]:
+        written: Counter[Kind] = Counter()
+        lost = 0
+        groups: dict[object, list[int]] = defaultdict(list)
+        for place, (_, outcome) in enumerate(left[:size]):
+            groups[_same(outcome)].append(place)
+        for places in groups.values():
+            outcome = left[places[0]][1]
+            keys = [left[place][0] for place in places]
+            try:
+                ours = self._update(outcome, keys)
+            except (self._db.error, TypeError, ValueError) as error:
+                if code_of(error) in RETRIED | LOST | DENIED or outcome.kind is not Kind.DONE:
+                    raise
+                for place in places:
+                    lost += self._alone(left, place, written)
+                continue
+            written[outcome.kind] += ours
+            lost += len(keys) - ours
+        return written, lost
+
+    def _alone(self, left: list[tuple[Key, Outcome]], place: int, written: Counter[Kind]) -> int:
+        """Write the outcome of one row; if the server refuses its values, that is its outcome."""
+        key, outcome = left[place]
+        try:
+            ours = self._update(outcome, [key])
+        except (self._db.error, TypeError, ValueError) as error:
+            if code_of(error) in RETRIED | LOST | DENIED:
+                raise
+            outcome = self._refused(key, error)
+            left[place] = key, outcome
+            ours = self._update(outcome, [key])
+        written[outcome.kind] += ours
+        return 1 - ours
+
+    def _update(self, outcome: Outcome, keys: Sequence[Key]) -> int:
+        """Write one outcome, and return how many of the rows were ours."""
+        states = self._states
+        assignments, more = self._assignments(outcome)
+        if not assignments:
+            return len(keys)
+        condition, values = with_keys(states.key, keys)
+        values |= states.values | more
+        query = FINISH.format(
+            **states.names,
+            assignments=", ".join(f"{name} = {value}" for name, value in assignments.items()),
+            keys=condition,
+            mine=states.mine,
+        )
+        changed = self._db.change(query, values)
+        if changed == len(keys):
+            return changed
+        by_me = "" if states.claimed_by is None else f" AND {states.claimed_by.quoted} = %(me)s"
+        values["target"] = states.values[TARGETS.get(outcome.kind, "pending")]
+        query = FINISHED.format(**states.names, keys=condition, by_me=by_me)
+        ((ours,),) = self._db.read(query, values)
+        return int(ours)
+
+    def _assignments(self, outcome: Outcome) -> tuple[dict[str, str], dict[str, object]]:
+        """Return what an outcome sets: quoted column → SQL, and the values."""
+        states, kind = self._states, outcome.kind
+        values: dict[str, object] = {}
+        sets: dict[str, str] = {}
+        target = TARGETS.get(kind, "pending")
+        if not states.holds or kind in TARGETS:
+            sets[states.state.quoted] = f"%({target})s"
+        if states.retry_at is not None and kind in (Kind.RETRY, Kind.NOT_READY):
+            # Before the attempts: the server assigns from left to right.
+            sets[states.retry_at.quoted] = self._retry_at(outcome, values)
+        if states.attempts is not None:
+            used = kind not in (Kind.NOT_READY, Kind.GIVEN_BACK)
+            change = " + 1" if used and states.holds else " - 1" if not used and not states.holds else ""
+            if change:
+                sets[states.attempts.quoted] = f"COALESCE({states.attempts.quoted}, 0){change}"
+        if states.error is not None and kind in (Kind.DONE, Kind.FAILED, Kind.RETRY):
+            sets[states.error.quoted] = "%(reason)s"
+            values["reason"] = None if outcome.reason is None else fitting(outcome.reason, states.error)
+        for number, (name, value) in enumerate(outcome.values.items()):
+            sets[states.writable[name].quoted] = f"%(v{number})s"
+            values[f"v{number}"] = value
+        return sets, values
+
+    def _retry_at(self, outcome: Outcome, values: dict[str, object]) -> str:
+        states = self._states
+        if outcome.kind is Kind.NOT_READY:
+            values["delay"] = outcome.delay
+            return "NOW(6) + INTERVAL %(delay)s SECOND"
+        values |= {"backoff": states.backoff, "longest": LONGEST_BACKOFF}
+        before = "0"
+        if states.attempts is not None:
+            # A claim has counted the attempt already.
+            before = f"COALESCE({states.attempts.quoted}, 0)" + ("" if states.holds else " - 1")
+        return RETRY_AT.format(attempts_before=before)
+
+
+def _same(outcome: Outcome) -> object:
+    """Return what two outcomes that one statement can write have in common."""
+    values = tuple((name, type(value), repr(value)) for name, value in outcome.values.items())
+    return outcome.kind, outcome.reason, outcome.delay, values
+
+
+def fitting(reason: str, column: object) -> str:
+    """Return a reason as the error column can hold it."""
+    if getattr(column, "charset", None) != "utf8mb4":
+        reason = reason.encode("ascii", "backslashreplace").decode()
+    longest = (getattr(column, "sizes", ()) or (LONGEST_REASON,))[0]
+    if getattr(column, "data_type", "") == "tinytext":
+        longest = 63  # characters of four bytes
+    return reason[: min(longest, LONGEST_REASON)]

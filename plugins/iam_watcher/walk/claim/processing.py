@@ -1,0 +1,236 @@
+"""Processes rows batch by batch: claim, call the function, write the outcomes, until none is left."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing
+from iam_watcher.walk.claim.claims import Claims
+from iam_watcher.walk.claim.finish import Finish
+from iam_watcher.walk.claim.outcome import Kind, Outcome, Processed
+from iam_watcher.walk.claim.results import outcome_of
+from iam_watcher.walk.pace import NO_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.claim.function import Watch
+    from iam_watcher.walk.claim.outcome import ClaimedRow, Key
+    from iam_watcher.walk.claim.renewal import Renewal
+    from iam_watcher.walk.claim.row_states import RowStates
+
+FIRST_BATCH = 10  # rows
+BATCH_SECONDS = 2.0  # that a batch is to take: what is claimed and not begun is what a kill delays
+FINISH_EVERY = 1.0  # seconds between two writes of outcomes within a batch
+LOOK_EVERY = 10.0  # seconds between two looks for expired claims, at least
+
+
+class Processing:
+    """One run over the rows of a table.
+
+    Args:
+        db: transactions on the database; they must not stop at a safe point of their own, so that outcomes
+            are written although the run has to stop.
+        states: the rows and their states.
+        call: calls the function, see `function.caller`.
+        renewal: renews the claims; None if the rows stay locked.
+        batch: rows of a claim, at most.
+        whole_batches: claim so many rows at once, however long they take.
+        limits: when it is enough; rows that were claimed count.
+        stop_after: rows in a row that fail with one exception class, after which the run ends.
+        safe_point: raises if the run has to stop; called between two rows.
+        interruptible: a context in which an alarm may raise: around the function.
+        before_claim: called before each claim; waits for the server.
+        after_batch: called after each batch.
+
+    Attributes:
+        done: what it has done so far, also after an error stopped it.
+    """
+
+    def __init__(
+        self,
+        db: Transactions,
+        states: RowStates,
+        call: Callable[[Sequence[ClaimedRow], Watch], None],
+        *,
+        renewal: Renewal | None = None,
+        batch: int = 100,
+        whole_batches: bool = False,
+        limits: Limits = NO_LIMITS,
+        stop_after: int | None = 10,
+        safe_point: Callable[[], None] = lambda: None,
+        interruptible: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        before_claim: Callable[[], None] = lambda: None,
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.done = Processed()
+        self._db = db
+        self.claims = Claims(db, states, self.done)
+        self._finish = Finish(db, states, self.done, self._refused)
+        self._states = states
+        self._call = call
+        self._renewal = renewal
+        self._batch = batch
+        self._whole_batches = whole_batches
+        self._size = batch if whole_batches else min(FIRST_BATCH, batch)
+        self._limits = limits
+        self._stop_after = stop_after
+        self._safe_point = safe_point
+        self.interruptible = interruptible
+        self._before_claim = before_claim
+        self._after_batch = after_batch
+        self._expired: list[Key] = []
+        self._looked_at = float("-inf")
+        self._may_take_over = True
+        self._rows: dict[Key, ClaimedRow] = {}  # claimed, and their outcome is not written
+        self._waiting: dict[Key, ClaimedRow] = {}  # of these, the ones that were not begun
+        self._outcomes: dict[Key, Outcome] = {}
+        self._finished_at = 0.0
+        self._streak: tuple[str, int] = ("", 0)
+        self._last_error: BaseException | None = None
+
+    def run(self) -> Processed:
+        """Process every row that is due, or as many as the limits allow, and return what was done.
+
+        Raises:
+            RowsFailing: `stop_after` rows in a row failed with one exception class.
+            WalkError, TableError: the database failed too often, or in a way that trying again can't mend.
+        """
+        began = time.monotonic()
+        try:
+            while True:
+                self._go_on()
+                self._before_claim()
+                seconds = time.monotonic() - began
+                self.done.stopped = self._limits.reached(self.done.claimed, seconds)
+                if self.done.stopped:
+                    break
+                limit = self._limits.left(self._size, self.done.claimed)
+                claimed_at = time.monotonic()
+                rows = self._next(limit)
+                if not rows:
+                    break
+                self._process(rows, claimed_at)
+                self._resize(len(rows), time.monotonic() - claimed_at)
+                self._after_batch()
+        finally:
+            if self._renewal is not None:
+                self.done.late_renewals = self._renewal.late
+        return self.done
+
+    def _next(self, limit: int) -> list[ClaimedRow]:
+        """Claim the next rows: in turn an expired claim, if there is one, and pending rows."""
+        rows = self._taken_over() if self._may_take_over else []
+        self._may_take_over = not rows
+        return rows or self.claims.claim(limit) or self._taken_over()
+
+    def _taken_over(self) -> list[ClaimedRow]:
+        now = time.monotonic()
+        if not self._expired and now - self._looked_at > min(LOOK_EVERY, self._states.claim_timeout / 3):
+            self._looked_at = now
+            self._expired = self.claims.expired()
+        while self._expired:
+            if rows := self.claims.take_over(self._expired.pop()):
+                return rows
+        return []
+
+    def _process(self, rows: Sequence[ClaimedRow], claimed_at: float) -> None:
+        self._rows = {row.key: row for row in rows}
+        self._waiting = dict(self._rows)
+        self._outcomes = {}
+        self._finished_at = time.monotonic()
+        if self._renewal is not None:
+            self._renewal.add(self._rows, claimed_at)
+        try:
+            self._call(rows, self)
+        finally:
+            for key in self._rows:
+                self._outcomes.setdefault(key, Outcome(Kind.GIVEN_BACK))
+            self._write()
+
+    def begin(self, rows: Sequence[ClaimedRow]) -> list[ClaimedRow]:
+        """Return those of the rows that are still ours, and count them as begun."""
+        self.tick()
+        if self._renewal is not None and self._renewal.overdue:
+            self._renew()
+        return [row for row in rows if self._waiting.pop(row.key, None) is not None]
+
+    def note(self, row: ClaimedRow, result: object) -> None:
+        """Keep what the function returned for the row, or the exception that it raised."""
+        outcome = outcome_of(result, row, self._states)
+        self._outcomes[row.key] = outcome
+        if isinstance(result, BaseException) and not isinstance(result, (RowFailed, RowNotReady)):
+            self._count(row.key, result)
+        elif outcome.kind is Kind.DONE:
+            self._streak = ("", 0)
+
+    def tick(self) -> None:
+        """Raise if the run has to stop."""
+        self._go_on()
+        self._write_from_time_to_time()
+
+    def _go_on(self) -> None:
+        self._safe_point()
+        name, rows = self._streak
+        if self._stop_after is not None and rows >= self._stop_after:
+            raise RowsFailing(
+                f"{rows} rows of {self._states.name} in a row ended with {name}: {self._last_error}. Rows "
+                "that were claimed and not begun are pending again. Check the service that the function uses"
+            ) from self._last_error
+
+    def _count(self, key: Key, error: BaseException) -> None:
+        name = type(error).__name__
+        self.done.exceptions[name] += 1
+        self.done.examples.setdefault(name, (key, str(error)))
+        last, rows = self._streak
+        self._streak = (name, rows + 1 if name == last else 1)
+        self._last_error = error
+
+    def _refused(self, key: Key, error: Exception) -> Outcome:
+        self._count(key, error)
+        return outcome_of(error, self._rows[key], self._states)
+
+    def _renew(self) -> None:
+        """Renew the claims of rows that were not begun; forget those that are not ours any more."""
+        since = time.monotonic()
+        ours = self.claims.renew(list(self._waiting))
+        self._forget(self._waiting.keys() - ours)
+        if self._renewal is not None:
+            self._renewal.confirm(since)
+
+    def _forget(self, keys: Iterable[Key]) -> None:
+        """Count rows as lost that were not begun."""
+        for key in list(keys):
+            del self._waiting[key], self._rows[key]
+            self.done.lost += 1
+            if self._renewal is not None:
+                self._renewal.remove([key])
+
+    def _write_from_time_to_time(self) -> None:
+        now = time.monotonic()
+        if now - self._finished_at <= FINISH_EVERY:
+            return
+        if not self._states.holds:
+            self._write()
+        elif not self._db.ping():
+            self._forget(self._waiting)  # The row locks ended with the session.
+        self._finished_at = now
+
+    def _write(self) -> None:
+        outcomes = dict(self._outcomes)
+        self._finish.write(outcomes)
+        if self._renewal is not None:
+            self._renewal.remove(outcomes)
+        for key in outcomes:
+            del self._outcomes[key]
+            self._rows.pop(key, None)
+
+    def _resize(self, rows: int, seconds: float) -> None:
+        """Claim as many rows as take BATCH_SECONDS, at most twice as many as before."""
+        if self._whole_batches or (rows < self._size and seconds < BATCH_SECONDS):
+            return
+        ideal = int(rows * BATCH_SECONDS / max(seconds, 1e-9))
+        self._size = max(1, min(ideal, self._size * 2, self._batch))

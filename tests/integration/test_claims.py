@@ -1,0 +1,318 @@
+"""Claims of rows against other sessions: who gets a row, who keeps it, and what locks it costs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+
+from iam_watcher.database.session import set_up
+from iam_watcher.database.transactions import Transactions
+from iam_watcher.errors import TableError
+from iam_watcher.walk.claim import first_look
+from iam_watcher.walk.claim.claims import Claims, renew
+from iam_watcher.walk.claim.finish import Finish
+from iam_watcher.walk.claim.outcome import Kind, Outcome, Processed
+from tests.integration.claims import BY_ID, BY_STATE, CLAIM_ONLY, HOLD, Engine, create, names, run
+from tests.integration.conftest import numbers
+
+
+class Worker:
+    """The claims of one run, step by step."""
+
+    def __init__(self, server, claimant, **given):
+        self.connection = server.connect("scratch")
+        set_up(self.connection)
+        self.db = Transactions(self.connection)
+        self.states = first_look.find(self.db, names(claimant=claimant, **given))
+        self.done = Processed()
+        self.claims = Claims(self.db, self.states, self.done)
+
+    def finish(self, keys, outcome):
+        Finish(self.db, self.states, self.done, lambda *_: pytest.fail("refused")).write(
+            dict.fromkeys(keys, outcome)
+        )
+
+
+@pytest.fixture
+def worker(scratch, mariadb):
+    workers = []
+
+    def make(claimant="first", **given):
+        workers.append(Worker(mariadb, claimant, **given))
+        return workers[-1]
+
+    yield make
+    for one in workers:
+        one.connection.close()
+
+
+def fill(scratch, rows):
+    scratch.run(f"INSERT INTO orders (id) SELECT seq FROM {numbers(rows)}")
+
+
+@contextmanager
+def locked(mariadb, key):
+    """Another session has locked a row."""
+    with closing(mariadb.connect("scratch")) as connection, connection.cursor() as cursor:
+        connection.autocommit(False)
+        cursor.execute("SELECT id FROM orders WHERE id = %s FOR UPDATE", [key])
+        yield
+
+
+def keys(rows):
+    return [row.key[0] for row in rows]
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("given", [{}, HOLD], ids=["claim", "hold"])
+def test_two_workers_share_the_rows_without_waiting(scratch, worker, given):
+    create(scratch)
+    fill(scratch, 20)
+    first, second = worker("first", **given), worker("second", **given)
+    assert keys(first.claims.claim(5)) == [1, 2, 3, 4, 5]
+    assert keys(second.claims.claim(5)) == [6, 7, 8, 9, 10]
+    assert keys(first.claims.claim(5)) == [11, 12, 13, 14, 15]
+    assert keys(second.claims.claim(5)) == [16, 17, 18, 19, 20]
+    # Row locks don't keep their own session from claiming its rows again.
+    assert given or second.claims.claim(5) == []
+
+
+@pytest.mark.parametrize("given", [{}, HOLD], ids=["claim", "hold"])
+def test_a_row_that_changed_after_the_probe_is_not_claimed(scratch, worker, monkeypatch, given):
+    create(scratch)
+    fill(scratch, 3)
+    first = worker(**given)
+    probe = first.claims._probe
+
+    def and_then(limit):
+        found = probe(limit)
+        scratch.run("UPDATE orders SET status = 'normal' WHERE id = 2")
+        return found
+
+    monkeypatch.setattr(first.claims, "_probe", and_then)
+    assert keys(first.claims.claim(5)) == [1, 3]
+    assert scratch.column("SELECT status FROM orders WHERE id = 2") == ["normal"]
+
+
+def test_a_row_that_is_locked_is_left(scratch, mariadb, worker):
+    create(scratch)
+    fill(scratch, 3)
+    with locked(mariadb, 2):
+        assert keys(worker().claims.claim(5)) == [1, 3]
+
+
+def test_the_attempt_is_committed_with_the_claim(scratch, worker):
+    create(scratch)
+    fill(scratch, 2)
+    first = worker()
+    rows = first.claims.claim(5)
+    first.connection.rollback()
+    assert [row.attempt for row in rows] == [1, 1]
+    assert scratch.rows("SELECT status, attempts, claimed_by FROM orders") == [("work", 1, "first")] * 2
+
+
+def test_a_claim_whose_answer_was_lost_is_ours_and_counts_once(scratch, worker, monkeypatch):
+    create(scratch)
+    fill(scratch, 3)
+    first = worker()
+    commit, failed = first.db.commit, []
+
+    def commit_without_answer():
+        commit()
+        if scratch.value("SELECT COUNT(*) FROM orders WHERE status = 'work'") and not failed:
+            failed.append(True)
+            raise first.connection.OperationalError(1213, "as if")
+
+    monkeypatch.setattr(first.db, "commit", commit_without_answer)
+    rows = first.claims.claim(5)
+    assert failed
+    assert [(row.key[0], row.attempt) for row in rows] == [(1, 1), (2, 1), (3, 1)]
+    assert set(scratch.column("SELECT attempts FROM orders")) == {1}
+
+
+@pytest.mark.every_server
+def test_outcomes_of_rows_that_were_taken_over_are_not_written(scratch, worker):
+    create(scratch)
+    fill(scratch, 3)
+    first, second = worker("first"), worker("second")
+    first.claims.claim(5)
+    scratch.run("UPDATE orders SET claimed_at = NOW(6) - INTERVAL 1 HOUR WHERE id = 2")
+    assert second.claims.expired() == [(2,)]
+    (row,) = second.claims.take_over((2,))
+    assert (row.key, row.attempt) == ((2,), 2)
+    first.finish([(1,), (2,), (3,)], Outcome(Kind.DONE))
+    assert (first.done.outcomes[Kind.DONE], first.done.lost) == (2, 1)
+    assert scratch.rows("SELECT status, claimed_by FROM orders WHERE id = 2") == [("work", "second")]
+    second.finish([(2,)], Outcome(Kind.FAILED, reason="for good"))
+    assert scratch.rows("SELECT status, error FROM orders WHERE id = 2") == [("failed", "for good")]
+
+
+def test_a_renewed_claim_is_not_taken_over(scratch, worker):
+    create(scratch)
+    fill(scratch, 1)
+    first, second = worker("first"), worker("second")
+    first.claims.claim(5)
+    scratch.run("UPDATE orders SET claimed_at = NOW(6) - INTERVAL 1 HOUR")
+    (key,) = second.claims.expired()
+    assert first.claims.renew([key]) == {key}
+    assert second.claims.take_over(key) == []
+
+
+def test_two_renewals_within_a_second_both_count(scratch, worker):
+    create(scratch)
+    fill(scratch, 2)
+    first = worker()
+    first.claims.claim(5)
+    assert [first.claims.renew([(1,), (2,)]) for _ in range(3)] == [{(1,), (2,)}] * 3
+
+
+def test_a_locked_row_does_not_keep_others_from_their_renewal(scratch, mariadb, worker):
+    create(scratch)
+    fill(scratch, 3)
+    first = worker()
+    first.claims.claim(5)
+    scratch.run("UPDATE orders SET claimed_at = NOW(6) - INTERVAL 1 HOUR")
+    with locked(mariadb, 2):
+        assert renew(first.db, first.states, [(1,), (2,), (3,)]) == {(1,), (3,)}
+        first.db.commit()
+    assert scratch.column("SELECT id FROM orders WHERE claimed_at > NOW(6) - INTERVAL 1 MINUTE") == [1, 3]
+
+
+def test_a_finish_whose_answer_was_lost_counts_its_rows_once(scratch, worker, monkeypatch):
+    create(scratch)
+    fill(scratch, 3)
+    first = worker()
+    first.claims.claim(5)
+    commit, failed = first.db.commit, []
+
+    def commit_without_answer():
+        commit()
+        if not failed:
+            failed.append(True)
+            raise first.connection.OperationalError(1213, "as if")
+
+    monkeypatch.setattr(first.db, "commit", commit_without_answer)
+    first.finish([(1,), (2,), (3,)], Outcome(Kind.DONE))
+    assert (first.done.outcomes[Kind.DONE], first.done.lost) == (3, 0)
+
+
+def test_a_locked_row_does_not_keep_other_outcomes_back(scratch, mariadb, worker):
+    create(scratch)
+    fill(scratch, 4)
+    first = worker()
+    first.claims.claim(5)
+    finished = threading.Thread(
+        target=first.finish, args=([(1,), (2,), (3,), (4,)], Outcome(Kind.DONE)), daemon=True
+    )
+    with locked(mariadb, 4):
+        finished.start()
+        while scratch.value("SELECT COUNT(*) FROM orders WHERE status = 'normal'") < 3:
+            assert finished.is_alive()
+    finished.join()
+    assert first.done.outcomes[Kind.DONE] == 4
+
+
+@pytest.mark.parametrize("index", ["KEY by_status (status)", "KEY due (status, retry_at)"])
+def test_a_claim_locks_its_batch_and_sorts_nothing(scratch, worker, index):
+    create(scratch, index=index)
+    fill(scratch, 20_000)
+    scratch.run("ANALYZE TABLE orders")
+    first = worker(**({"working": None, "columns": {}} if index == BY_STATE else HOLD))
+    first_look.check(first.db, first.states)
+    assert len(first.claims.claim(50)) == 50
+    me = first.db.read("SELECT CONNECTION_ID()")[0][0]
+    rows_locked = scratch.value(
+        "SELECT trx_rows_locked FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = %s", [me]
+    )
+    assert rows_locked <= 51
+
+
+def test_a_claim_is_renewed_while_its_row_is_processed(scratch, mariadb):
+    create(scratch)
+    fill(scratch, 1)
+    seen = []
+
+    def work(row):
+        claimed = scratch.value("SELECT claimed_at FROM orders")
+        deadline = time.monotonic() + 20
+        while scratch.value("SELECT claimed_at FROM orders") == claimed:
+            assert time.monotonic() < deadline
+        seen.append(row["id"])
+
+    done = run(mariadb, work, claim_timeout=1.0)
+    assert seen == [1]
+    assert (done.outcomes[Kind.DONE], done.lost) == (1, 0)
+
+
+def test_rows_that_were_lost_while_the_process_stood_still_are_not_begun(scratch, mariadb, monkeypatch):
+    create(scratch)
+    fill(scratch, 3)
+    monkeypatch.setattr("iam_watcher.walk.claim.renewal.renew", lambda *_: (_ for _ in ()).throw(OSError))
+    seen = []
+
+    def work(row):
+        seen.append(row["id"])
+        if len(seen) == 1:
+            scratch.run("UPDATE orders SET claimed_by = 'another' WHERE id = 2")
+            overdue = threading.Event()
+            overdue.wait(0.75)  # of a time-out of 1 s: two thirds are over
+
+    done = run(mariadb, work, claim_timeout=1.0, options={"whole_batches": True})
+    assert seen == [1, 3]
+    assert (done.lost, done.outcomes[Kind.DONE]) == (1, 2)
+
+
+def test_row_locks_that_ended_with_their_session_are_taken_again(scratch, mariadb, monkeypatch):
+    create(scratch)
+    fill(scratch, 3)
+    monkeypatch.setattr("iam_watcher.walk.claim.processing.FINISH_EVERY", -1)
+    engine = Engine(mariadb, None, options={"whole_batches": True}, **HOLD)
+    seen = []
+
+    def work(row):
+        seen.append(row["id"])
+        free = "SELECT id FROM orders WHERE id = %s FOR UPDATE SKIP LOCKED"
+        assert scratch.rows(free, [row["id"]]) == []
+        if row["id"] == 1:
+            mine = scratch.value("SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX")
+            scratch.run(f"KILL {mine}")
+            while scratch.rows("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %s", [mine]):
+                pass
+
+    engine._function = work
+    done = engine.run()
+    assert seen == [1, 2, 3]
+    assert (done.lost, done.outcomes) == (2, {Kind.DONE: 3})
+
+
+WRONG = {
+    "index": ({"index": "KEY other (note)"}, {}, r"CREATE INDEX `status_retry_at` ON `orders`"),
+    "index_without_retry_at": ({"index": BY_STATE}, {}, r"no index on \(status, retry_at\)"),
+    "index_in_another_order": ({"index": "KEY a (status, note)"}, {"columns": CLAIM_ONLY}, "no index on"),
+    "state": ({}, {"done": "paid"}, "done='paid' does not fit .* expected one of 'pending', 'work'"),
+    "column": ({}, {"state_column": "state"}, "no column 'state'"),
+    "missing": (
+        {},
+        {"columns": {**CLAIM_ONLY, "attempts_column": "tries"}},
+        r"ALTER TABLE `orders` ADD COLUMN `tries` INT UNSIGNED NOT NULL DEFAULT 0",
+    ),
+    "type": ({}, {"columns": {**CLAIM_ONLY, "retry_at_column": "note"}}, r"MODIFY `note` DATETIME\(6\) NULL"),
+    "short": ({}, {"columns": {**CLAIM_ONLY, "claimed_by_column": "note"}}, r"MODIFY `note` VARCHAR\(255\)"),
+    "read": ({}, {"read": ["amount"]}, "no column 'amount'"),
+    "table": ({}, {"table": "order"}, "no table 'order'"),
+    "no_key": ({"key": "id INT NOT NULL, KEY (id)"}, {}, "no primary key"),
+}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("case", WRONG)
+def test_what_can_not_work_is_said_before_the_first_claim(scratch, mariadb, case):
+    table, given, message = WRONG[case]
+    create(scratch, **{"key": BY_ID, **table})
+    fill(scratch, 3)
+    with pytest.raises(TableError, match=message):
+        run(mariadb, lambda row: pytest.fail("claimed"), **given)
+    assert set(scratch.column("SELECT status FROM orders")) == {"pending"}

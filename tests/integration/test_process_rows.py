@@ -1,0 +1,262 @@
+"""Rows in a state: what becomes of them, in both modes, for any primary key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing
+from iam_watcher.walk.claim.outcome import Kind
+from iam_watcher.walk.pace import Limits
+from tests.integration.claims import BY_STATE, CLAIM_ONLY, HOLD, create, run
+from tests.integration.conftest import numbers
+
+KEYS = {
+    "integer": ("id BIGINT UNSIGNED NOT NULL PRIMARY KEY", "id", "seq"),
+    "text": ("id CHAR(36) NOT NULL PRIMARY KEY", "id", "LEFT(SHA2(seq, 256), 36)"),
+    "binary": ("id BINARY(16) NOT NULL PRIMARY KEY", "id", "UNHEX(LEFT(SHA2(seq, 256), 32))"),
+    "day_and_number": (
+        "day DATE NOT NULL, id INT NOT NULL, PRIMARY KEY (day, id)",
+        "day, id",
+        "DATE('2026-01-01') + INTERVAL seq % 7 DAY, seq",
+    ),
+    "three": (
+        "a DECIMAL(9,2) NOT NULL, b VARCHAR(9) NOT NULL, c DATETIME(6) NOT NULL, PRIMARY KEY (a, b, c)",
+        "a, b, c",
+        "seq % 5 / 4, CHAR(97 + seq % 3), '2026-01-01' + INTERVAL seq SECOND",
+    ),
+}
+MODES = {"claim": {}, "hold": HOLD}
+
+
+@pytest.fixture(params=MODES.values(), ids=MODES)
+def mode(request):
+    return request.param
+
+
+def fill(scratch, rows, columns="id", values="seq"):
+    scratch.run(f"INSERT INTO orders ({columns}) SELECT {values} FROM {numbers(rows)}")
+
+
+def states(scratch):
+    return dict(scratch.rows("SELECT status, COUNT(*) FROM orders GROUP BY status"))
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("key", KEYS)
+def test_every_row_is_processed_once(scratch, mariadb, mode, key):
+    definition, columns, values = KEYS[key]
+    create(scratch, definition)
+    fill(scratch, 250, columns, values)
+    seen = Counter()
+    done = run(mariadb, lambda row: seen.update([tuple(row[c] for c in columns.split(", "))]), **mode)
+    assert set(seen) == set(scratch.rows(f"SELECT {columns} FROM orders"))
+    assert set(seen.values()) == {1}
+    assert states(scratch) == {"normal": 250}
+    assert (done.claimed, done.outcomes[Kind.DONE], done.lost) == (250, 250, 0)
+    assert scratch.rows("SELECT DISTINCT attempts FROM orders") == [(1,)]
+
+
+@pytest.mark.every_server
+def test_each_outcome_is_written(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 6)
+
+    def work(row):
+        if row["id"] == 1:
+            raise RowFailed("no such customer")
+        if row["id"] == 2:
+            raise RowNotReady(after=timedelta(hours=2))
+        if row["id"] == 3:
+            raise ValueError("it is odd")
+        if row["id"] == 4:
+            return {"note": "sent"}
+        if row["id"] == 5:
+            return {"note": "x" * 21}  # longer than the column
+        return None
+
+    done = run(mariadb, work, **mode)
+    rows = scratch.rows(
+        "SELECT id, status, attempts, error, note, TIMESTAMPDIFF(SECOND, NOW(6), retry_at) FROM orders"
+    )
+    texts = {row[0]: row[1:4] for row in rows}
+    assert texts[1] == ("failed", 1, "no such customer")
+    assert texts[2] == ("pending", 0, None)
+    assert texts[3] == ("pending", 1, "ValueError: it is odd")
+    assert texts[4] == ("normal", 1, None)
+    assert texts[5][:2] == ("pending", 1)
+    assert "note" in texts[5][2]
+    assert texts[6] == ("normal", 1, None)
+    delays = {row[0]: row[5] for row in rows}
+    assert 7190 < delays[2] <= 7200
+    assert 0 <= delays[3] <= 10
+    assert rows[3][4] == "sent"
+    assert done.outcomes == {Kind.DONE: 2, Kind.FAILED: 1, Kind.NOT_READY: 1, Kind.RETRY: 2}
+    assert done.exceptions["ValueError"] == 1
+
+
+def test_a_row_fails_after_its_last_attempt(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 1)
+
+    def work(row):
+        raise OSError(f"attempt {row['attempts']}")
+
+    for attempt in (1, 2, 3):
+        scratch.run("UPDATE orders SET retry_at = NULL")
+        run(mariadb, work, **mode)
+        assert scratch.value("SELECT attempts FROM orders") == attempt
+    assert scratch.rows("SELECT status FROM orders") == [("failed",)]
+
+
+def test_without_a_column_for_it_a_row_waits_for_the_next_run(scratch, mariadb):
+    create(scratch, index=BY_STATE)
+    fill(scratch, 40)
+    calls = Counter()
+
+    def work(row):
+        calls[row["id"]] += 1
+        if row["id"] == 1:
+            raise ValueError
+
+    done = run(mariadb, work, columns=CLAIM_ONLY)
+    assert set(calls.values()) == {1}
+    assert done.outcomes == {Kind.DONE: 39, Kind.RETRY: 1}
+    assert states(scratch) == {"normal": 39, "pending": 1}
+
+
+def test_async_functions_run_at_once(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 10)
+    running, most = 0, 0
+
+    async def work(row):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        if row["id"] == 3:
+            raise RowFailed("bad")
+
+    done = run(mariadb, work, **mode)
+    assert most == 10
+    assert done.outcomes == {Kind.DONE: 9, Kind.FAILED: 1}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_batch_is_one_call(scratch, mariadb, mode, is_async):
+    create(scratch)
+    fill(scratch, 25)
+    sizes = []
+
+    def work(rows):
+        sizes.append(len(rows))
+        return [RowFailed("bad") if row["id"] == 7 else None for row in rows]
+
+    async def work_later(rows):
+        await asyncio.sleep(0)
+        return work(rows)
+
+    done = run(
+        mariadb,
+        work_later if is_async else work,
+        per="batch",
+        options={"batch": 20, "whole_batches": True},
+        **mode,
+    )
+    assert sizes == [20, 5]
+    assert done.outcomes == {Kind.DONE: 24, Kind.FAILED: 1}
+
+
+def test_a_bad_row_of_a_batch_costs_the_others_one_attempt(scratch, mariadb):
+    create(scratch)
+    fill(scratch, 20)
+
+    def work(rows):
+        if any(row["id"] == 7 for row in rows):
+            raise ValueError("one of them")
+
+    for _ in range(3):
+        scratch.run("UPDATE orders SET retry_at = NOW(6) WHERE status = 'pending'")
+        run(mariadb, work, per="batch", options={"whole_batches": True, "stop_after": None})
+    assert states(scratch) == {"normal": 19, "failed": 1}
+
+
+def test_rows_that_fail_one_after_the_other_end_the_run(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 100)
+    begun = []
+
+    def work(row):
+        begun.append(row["id"])
+        raise ConnectionError("the mail server is away")
+
+    with pytest.raises(RowsFailing, match="10 rows of orders in a row ended with ConnectionError"):
+        run(mariadb, work, options={"batch": 50, "whole_batches": True}, **mode)
+    assert len(begun) == 10
+    assert states(scratch) == {"pending": 100}
+    assert scratch.value("SELECT SUM(attempts) FROM orders") == 10
+
+
+def test_the_row_limit_counts_claimed_rows(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 100)
+    done = run(mariadb, lambda row: None, options={"limits": Limits(max_rows=33)}, **mode)
+    assert (done.claimed, done.stopped) == (33, "max_rows")
+    assert states(scratch) == {"normal": 33, "pending": 67}
+
+
+class Stop(BaseException):
+    pass
+
+
+def test_what_was_not_begun_is_given_back_when_the_run_stops(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 20)
+    calls = []
+
+    def safe_point():
+        if len(calls) == 3:
+            raise Stop
+
+    options = {"safe_point": safe_point, "batch": 20, "whole_batches": True}
+    with pytest.raises(Stop):
+        run(mariadb, calls.append, options=options, **mode)
+    assert states(scratch) == {"normal": 3, "pending": 17}
+    assert scratch.value("SELECT SUM(attempts) FROM orders") == 3
+
+
+def test_a_row_that_is_interrupted_is_pending_again_with_its_attempt_used(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 5)
+
+    def work(row):
+        if row["id"] == 2:
+            raise Stop("execution_timeout")
+
+    with pytest.raises(Stop):
+        run(mariadb, work, **mode)
+    assert states(scratch) == {"normal": 1, "pending": 4}
+    assert scratch.rows("SELECT id, attempts FROM orders WHERE attempts") == [(1, 1), (2, 1)]
+
+
+def test_an_expired_claim_is_taken_over(scratch, mariadb):
+    create(scratch)
+    fill(scratch, 4)
+    scratch.run(
+        "UPDATE orders SET status = 'work', claimed_by = 'dead', attempts = id,"
+        " claimed_at = NOW(6) - INTERVAL 61 SECOND WHERE id < 4"
+    )
+    scratch.run("UPDATE orders SET status = 'work', claimed_by = 'alive', claimed_at = NOW(6) WHERE id = 4")
+    seen = []
+    done = run(mariadb, lambda row: seen.append((row["id"], row["attempts"])))
+    assert sorted(seen) == [(1, 2), (2, 3)]
+    assert (done.taken_over, done.worker_died) == (2, 1)
+    assert scratch.rows("SELECT id, status, claimed_by = 'alive', error FROM orders WHERE id > 2") == [
+        (3, "failed", 0, "its worker died in attempt 3 of 3"),
+        (4, "work", 1, None),
+    ]
