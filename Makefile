@@ -6,6 +6,9 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 python := .venv/bin/python
+# Processes of `make test`, each with its own servers. Tests wait half of their time: three keep two cores busy.
+TEST_PROCESSES ?= 3
+in_parallel = -n $(TEST_PROCESSES) --dist worksteal
 # A terminal that can't show an arrow gets a question mark instead of an error.
 export PYTHONIOENCODING := :replace
 
@@ -24,14 +27,14 @@ run: bootstrap ## Run a whole Airflow with the watchers on private servers, unti
 test: bootstrap ## Run the tests but the long ones on MariaDB, then those of every statement on MySQL
 	@dev/download_servers.sh mysql
 	dev/bootstrap.sh browser
-	$(python) -m pytest -m "not e2e" --durations=10 --durations-min=5
-	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest -m "every_server and not e2e"
+	$(python) -m pytest $(in_parallel) -m "not e2e" --durations=10 --durations-min=5
+	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest $(in_parallel) -m "every_server and not e2e"
 
 test-servers: bootstrap ## Run the tests of tests/integration and tests/contract on each of three database servers
 	@dev/download_servers.sh mariadb-11.8 mysql
 	for server in mariadb mariadb-11.8 mysql; do
 		printf '\n%s\n' "$$server:"
-		IAM_WATCHER_DATABASE=$$server $(python) -m pytest -m "not e2e" tests/integration tests/contract
+		IAM_WATCHER_DATABASE=$$server $(python) -m pytest $(in_parallel) -m "not e2e" tests/integration tests/contract
 	done
 
 e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own environment, workers killed fifty times

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk import task
 
+from dev.sessions import wait_until
 from iam_watcher import Lock, Watcher
 from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
+from iam_watcher.watcher_dag import LOCK_TASK
 from tests.dags.runs import BRIEF, look, states, xcom
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ def test_redis_out_of_reach_is_a_failure_and_not_busy(
 ) -> None:
     from dev.processes import free_port
 
+    monkeypatch.setitem(LOCK_TASK, "retry_delay", timedelta(0))
     monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://127.0.0.1:{free_port()}")
     with Watcher("run_no_redis", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
         look()
@@ -89,6 +93,7 @@ def test_an_acquire_that_fails_after_it_got_the_lock_gives_it_back(
         raise RuntimeError
 
     monkeypatch.setattr("iam_watcher.lock.sensor._as_xcom", fail)
+    monkeypatch.setitem(LOCK_TASK, "retry_delay", timedelta(0))
     with Watcher("run_leak", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
         look()
     assert states(run_dag(dag))["acquire"] == "failed"
@@ -96,10 +101,17 @@ def test_an_acquire_that_fails_after_it_got_the_lock_gives_it_back(
 
 
 def test_a_long_wait_is_left_to_the_triggerer(run_dag, redis_client: Client, caplog) -> None:
-    redis_client.set("clean", "x7Qy", px=3000)
+    redis_client.set("clean", "x7Qy", px=600_000)
     with Watcher("run_defer", schedule=None, lock=Lock("clean", wait=timedelta(minutes=2))) as dag:
         look()
-    run = run_dag(dag)
+
+    def free_once_a_run_waits() -> None:
+        wait_until(lambda: redis_client.zcard("{clean}:queue"), 60)
+        redis_client.delete("clean")
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(free_once_a_run_waits)
+        run = run_dag(dag)
     assert states(run)["look"] == "success"
     assert "running trigger in line" in caplog.text
     assert redis_client.zcard("{clean}:queue") == 0
