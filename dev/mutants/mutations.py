@@ -31,7 +31,9 @@ IN_SQL = (
 SQL = re.compile(r"\b(SELECT|UPDATE|DELETE|INSERT|WHERE|FOR UPDATE|redis\.call)\b|^ ")
 LUA_CALL = re.compile(r"^\s*redis\.call\(.*\)$", re.MULTILINE)
 
-CLOCK = re.compile(r"\btime\.(monotonic|time)\(\)")
+# No test can tell a moment from the next, so a comparison with a clock becomes its opposite.
+CLOCK = re.compile(r"\btime\.(monotonic|time)\(\)|\bnow\b|\bdeadline\b")
+OPPOSITES = {"<": ">=", ">": "<=", "<=": ">", ">=": "<"}
 
 # What people read is not what the program does.
 TALK = frozenset({"debug", "info", "warning", "error", "exception", "print"})
@@ -113,7 +115,6 @@ class _Finder:
     def _of_condition(self, node: ast.AST, scope: str) -> Iterator[Mutation]:
         match node:
             case ast.Compare() if CLOCK.search(self._text(node)):
-                # No test can tell a moment from the next: the opposite instead.
                 yield self._mutation(node, scope, f"(not ({self._text(node)}))")
             case ast.Compare(left, [operator], [right]) if type(operator) in COMPARISONS:
                 text = f"{self._operand(left)} {COMPARISONS[type(operator)]} {self._operand(right)}"
@@ -157,7 +158,9 @@ class _Finder:
         start, _ = self._span(node)
         for pattern, replacement in (*IN_SQL, (LUA_CALL, "")):
             for match in pattern.finditer(text):
-                yield self._cut(start + match.start(), start + match.end(), replacement, scope)
+                line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
+                becomes = OPPOSITES.get(match[0], replacement) if CLOCK.search(line) else replacement
+                yield self._cut(start + match.start(), start + match.end(), becomes, scope)
 
     def _text(self, node: ast.AST) -> str:
         start, end = self._span(node)
@@ -166,7 +169,8 @@ class _Finder:
     def _operand(self, node: ast.AST) -> str:
         # Parentheses around an operand are none of the node's text.
         text = self._text(node)
-        return f"({text})" if isinstance(node, ast.BinOp | ast.BoolOp | ast.IfExp | ast.Compare) else text
+        compound = ast.BinOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.Lambda | ast.NamedExpr
+        return f"({text})" if isinstance(node, compound) else text
 
     def _span(self, node: ast.AST) -> tuple[int, int]:
         return self._offset(node.lineno, node.col_offset), self._offset(  # type: ignore[attr-defined]

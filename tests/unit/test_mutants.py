@@ -13,6 +13,11 @@ PATIENCE = timedelta(seconds=30)
 LEAST, MOST = 1, 2
 CODES = {1205: "a"}
 QUERY = "SELECT a FROM t WHERE a < 1 AND b = 2 FOR UPDATE"
+SCRIPT = """
+if until > now then redis.call('DEL', KEYS[1]) end
+  redis.call('SET', KEYS[1], 1)
+if count > 3 then return 1 end
+"""
 def f(value: int = 3) -> bool:
     """Words."""
     logger.info("said %s", value + 1)
@@ -35,6 +40,9 @@ def test_what_is_changed(tmp_path):
         "QUERY: < -> <=",
         "QUERY: AND b = 2 -> nothing",
         "QUERY: FOR UPDATE -> nothing",
+        "SCRIPT: > -> <=",
+        "SCRIPT: > -> >=",
+        "SCRIPT: redis.call('SET', KEYS[1], 1) -> nothing",
         "f: 3 -> 4",
         "f: not value or value >= 7 -> ((not value) and (value >= 7))",
         "f: not value -> bool(value)",
