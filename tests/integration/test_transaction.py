@@ -96,7 +96,10 @@ def test_some_errors_are_tried_again(session, waits, code):
     assert len(waits) == 2
 
 
-@pytest.mark.parametrize("code", [1047, 1053, 1290, 1792, 1927, 2002, 2003, 2006, 2013, 2026, 4031])
+@pytest.mark.parametrize(
+    "code",
+    [1047, 1053, 1158, 1159, 1160, 1161, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2026, 2055, 4031],
+)
 def test_a_lost_connection_is_replaced_if_there_is_a_way(mariadb, scratch, waits, code):
     opened = []
 

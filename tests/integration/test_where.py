@@ -372,6 +372,7 @@ def old(scratch):
         (("name", "=", 0), "where has name = 0, expected a text"),
         (("name", "<>", "Ж"), "where has a text that a column of t can't hold"),
         (("name", "not in", ["a", "😀"]), "where has a text that a column of t can't hold"),
+        (("name", "not in", ["a", "b", "c", "😀"]), "where has a text that a column of t can't hold"),
         (("name", "like", "Ж%"), "where has a text that a column of t can't hold"),
     ],
 )
