@@ -116,11 +116,7 @@ class Search:
             self._instant = self._zone.instant((ordinal - _EPOCH_ORDINAL) * DAY)
         while True:
             wall = self._wall()
-            days = 1
-            if wall % DAY == 0:
-                # All midnights within one span exist: use the calendar.
-                days = min(self._days_off(wall), max(1, (self._span.end - 1 - self._instant) // DAY))
-            self._set(wall + days * DAY)
+            self._set(wall + (1 if wall % DAY else self._days_off(wall)) * DAY)
             wall = self._wall()
             hour = wall % DAY // _HOUR
             if hour:
