@@ -14,6 +14,10 @@ from iam_watcher.walk.pace import Pace
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import numbers
+from tests.integration.test_account_lifecycle import disable, enable, secret
+from tests.integration.test_archive import fill, purge
+from tests.integration.test_disable_users import user
+from tests.integration.test_restore_rows import restore
 
 OLD = RowChange("`t`", "`id`", "`age` < 100")
 
@@ -150,3 +154,46 @@ def test_a_silent_session_is_kept_alive_while_it_waits(mariadb, scratch, monkeyp
         read(transaction.PING)
     db.sleep(0.02)
     db.close()
+
+
+@pytest.fixture
+def left_open(monkeypatch):
+    """What the jobs do in transactions that have not ended when a job goes on, and may wait for long."""
+    run, found = Transactions.run, []
+
+    def checked(db, *arguments, what, **options):
+        result = run(db, *arguments, what=what, **options)
+        try:
+            db.read("SET TRANSACTION READ WRITE")  # An error within a transaction.
+        except MySQLdb.OperationalError as error:
+            found.append((what, error))
+        return result
+
+    monkeypatch.setattr(Transactions, "run", checked)
+    return found
+
+
+@pytest.mark.every_server
+def test_no_job_leaves_a_transaction_open(iam, scratch, redis_client, perform, tmp_path, left_open):
+    location = f"file://{tmp_path}/archive"
+    for name in ("one", "two"):
+        user(iam, name)
+        secret(iam, name, name, 0)
+    user(iam, "due", logined="UTC_TIMESTAMP() - INTERVAL 178 DAY")
+    options = {"on_disable": "expire_secrets", "exempt_names": ["two"]}
+    assert perform(disable(location, dry_run=True, warn_days=[7], **options))["also"]["due_in_7_days"] == 1
+    report = perform(disable(location, **options))
+    assert report["changed"] == 1
+    assert perform(enable(location, report["archive"], names=["one", "nobody"]))["enabled"] == 1
+    fill(iam, 5)
+    assert perform(purge(location, dry_run=True))["matched"] == 5
+    report = perform(purge(location, where=[("name", "=", "n")], max_share=1))
+    assert report["changed"] == 5
+    assert perform(restore(location, report["archive"]))["restored"] == 5
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age bigint, KEY (age)) ENGINE InnoDB")
+    scratch.run("INSERT INTO t VALUES (1, 1000000000)")
+    job = purge(
+        None, archive=None, table="t", age_column="age", age_unit="unix_seconds", mysql_conn_id="scratch"
+    )
+    assert perform(job)["changed"] == 1
+    assert left_open == []
