@@ -8,6 +8,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.archive.reader import find
+from iam_watcher.database.throttle import Throttler
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import ArchiveError, JobArgumentError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
@@ -54,6 +56,19 @@ def test_the_examples_have_names_and_the_list_has_everybody(iam, perform, locati
     )
     assert {round(row["age_days"]) for row in rows} == {200}
     assert len(find(report["listed"], kind=dry_run.KIND)[0].parts) > 1
+
+
+def test_reads_rest_and_ask_the_throttle_as_writes_do(iam, perform, location, monkeypatch):
+    user(iam, "inactive", logined=OLD)
+    user(iam, "due", logined="UTC_TIMESTAMP() - INTERVAL 178 DAY")
+    throttled, rests = [], []
+    monkeypatch.setattr(Throttler, "wait", lambda *_, **__: throttled.append("asked"))
+    monkeypatch.setattr(Transactions, "sleep", lambda _, seconds: rests.append(seconds))
+    report = perform(disable(dry_run=True, report_to=None, warn_days=[7], pace="polite"))
+    assert (report["matched"], report["also"]["due_in_7_days"]) == (1, 1)
+    # One chunk of the count, and one of the search for the users who are due.
+    assert (len(throttled), len(rests)) == (2, 2)
+    assert min(rests) > 0
 
 
 def test_a_table_without_names_is_listed_by_its_keys(scratch, perform, location):

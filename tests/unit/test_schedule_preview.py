@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def test_a_doubled_time_as_vixie_cron(capsys):
 )
 def test_other_kinds(capsys, spec, last):
     assert lines(capsys, spec, "--count", "2", "--after", "2027-01-01")[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("after", "first"), [("2027-01-01T01:30+02:00", "Fri 2027-01-01"), ("2026-12-31T23:30", "Fri 2027-01-01")]
+)
+def test_a_time_has_the_offset_that_it_names_or_none(capsys, monkeypatch, after, first):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert lines(capsys, "@daily", "--count", "1", "--after", after)[1].startswith(f"{first} 00:00:00")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_bad_spec(capsys):
