@@ -41,6 +41,12 @@ def seconds(days_ago):
     return int(time.time()) - days_ago * DAY
 
 
+SUGGESTIONS = {
+    "milliseconds": "Set age_unit='unix_milliseconds'",
+    "microseconds": "Set age_unit='unix_microseconds'",
+    "YYYYMMDD": "Set age_unit='YYYYMMDD'",
+    "YYYYMMDDhhmmss": "Set age_format='%Y%m%d%H%M%S'",
+}
 WRONG_UNITS = {
     "milliseconds": [seconds(n) * 1000 for n in range(0, 4000, 40)],
     "microseconds": [seconds(n) * 10**6 for n in range(0, 4000, 40)],
@@ -57,8 +63,9 @@ WRONG_UNITS = {
 def test_another_unit_is_named_before_the_first_write(table, perform, unit, expiry, dry_run):
     values = WRONG_UNITS[unit]
     scratch = table([0, None, *values])
-    with pytest.raises(AirflowFailException, match=f"They look like {unit}. Name a column") as failed:
+    with pytest.raises(AirflowFailException, match=f"They look like {unit}. ") as failed:
         perform(purge(dry_run=dry_run, **expiry))
+    assert str(failed.value).endswith(SUGGESTIONS.get(unit, age_sample.OTHERWISE))
     assert (
         f"{len(values)} of {len(values)} different values of column 'at' of t are no plausible time"
         in str(failed.value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from itertools import product
+from operator import eq, lt
 from zoneinfo import ZoneInfo
 
 import pendulum
@@ -13,7 +15,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.transactions import Transactions
-from iam_watcher.errors import TableError
+from iam_watcher.errors import JobArgumentError, TableError
+from iam_watcher.jobs.conditions import AnyOf, Column
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.table_job import conditions
 
@@ -386,3 +389,104 @@ def test_the_zone_of_where_is_that_of_the_age(old, perform):
     shanghai = {"age_timezone": "Asia/Shanghai"}
     assert perform(purge(where=[("expires", ">", "2026-01-31T12:00:00+08:00")], **shanghai))["changed"] == 0
     assert perform(purge(where=[("expires", ">=", "2026-01-31T12:00:00+08:00")], **shanghai))["changed"] == 10
+
+
+@pytest.fixture
+def pairs(scratch):
+    """Rows of two numbers, two times and a text, each of them NULL in some rows; key → row."""
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, a int NULL, b decimal(6,2) NULL, since datetime NULL,"
+        " until datetime NULL, seen timestamp NULL, word varchar(20) NULL, other varchar(20) NULL,"
+        " mood enum('up','down') NULL, wish enum('down','up') NULL)"
+    )
+    numbers, words = (None, -1, 0, 1, 2), (None, "", "a", "ab", "b%")
+    times = (None, datetime(2026, 1, 1), datetime(2026, 1, 2))  # noqa: DTZ001  as the column has them
+    found = {
+        key: dict(zip(("a", "b", "since", "until", "word", "other"), values, strict=True))
+        for key, values in enumerate(product(numbers, numbers, times, times, words[1:], words[:3]), 1)
+    }
+    scratch.run_many(
+        "INSERT INTO t (id, a, b, since, until, word, other) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        [(key, *row.values()) for key, row in found.items()],
+    )
+    return found
+
+
+def is_true(compare, *values):
+    return None not in values and compare(*values)
+
+
+COMBINED = [
+    ([("a", "between", (0, 1))], lambda r: is_true(lambda a: 0 <= a <= 1, r["a"])),
+    ([("a", "not between", [0, 1])], lambda r: is_true(lambda a: not 0 <= a <= 1, r["a"])),
+    ([("word", "not like", "a%")], lambda r: not r["word"].startswith("a")),
+    ([("word", "between", ("a", "b"))], lambda r: "a" <= r["word"] <= "b"),
+    ([("a", "is null")], lambda r: r["a"] is None),
+    ([("a", "is not null")], lambda r: r["a"] is not None),
+    *(
+        ([("a", sign, Column("b"))], lambda r, compare=compare: is_true(compare, r["a"], r["b"]))
+        for sign, compare in OPERATORS.items()
+    ),
+    ([("since", "<", Column("until"))], lambda r: is_true(lt, r["since"], r["until"])),
+    ([("word", "=", Column("other"))], lambda r: is_true(eq, r["word"], r["other"])),
+    ([AnyOf([("a", "=", 1), ("b", "=", 2)])], lambda r: r["a"] == 1 or r["b"] == 2),
+    (
+        [AnyOf([[("a", "=", 1), ("b", "=", 2)], ("since", "is null")]), ("word", "in", ["a", "b%"])],
+        lambda r: ((r["a"] == 1 and r["b"] == 2) or r["since"] is None) and r["word"] in {"a", "b%"},
+    ),
+    (
+        [AnyOf([[("a", "=", 1), AnyOf([("b", "<", 0), ("b", ">", Column("a"))])], ("a", "=", 2)])],
+        lambda r: (r["a"] == 1 and is_true(lambda b: b < 0 or b > 1, r["b"])) or r["a"] == 2,
+    ),
+]
+
+
+@pytest.mark.every_server
+def test_groups_ranges_and_columns_are_compared_as_python_would(pairs, matching):
+    for where, model in COMBINED:
+        expected = {key for key, row in pairs.items() if model(row)}
+        assert 0 < len(expected) < len(pairs)
+        assert matching(*where) == expected, where
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (("since", "<", Column("seen")), "'since' of t, which is datetime.*'seen', which is timestamp"),
+        (("a", "=", Column("word")), "'a' of t, which is int.*'word', which is varchar"),
+        (("mood", "=", Column("wish")), "expected two columns of one type"),
+        (("mood", "<", Column("mood")), "expected two columns of one type"),
+        (("a", "<", Column("absent")), "no column 'absent'"),
+        (("a", "between", (1, 0)), "expected the smaller value first"),
+        (("a", "between", (0, 2**40)), "expected a whole number"),
+        (("since", "between", (date(2026, 1, 1), date(2026, 1, 2))), "a date alone is clear only after"),
+        (AnyOf([("a", "=", 1), [("word", "=", 1)]]), "word = 1, expected a text"),
+    ],
+)  # fmt: skip
+def test_what_the_server_would_convert_is_refused(pairs, matching, condition, message):
+    with pytest.raises(TableError, match=message):
+        matching(condition)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (("a", "is nothing"), r"\(column, \"is null\"\)"),
+        (("a",), r"expected \(column, operator, value\)"),
+        (("a", "between", 1), "two values after between"),
+        (("a", "between", (1, 2, 3)), "two values after between"),
+        (("a", "between", (1, "{{ x }}")), "a text without a template"),
+        (("a", "like", Column("b")), "a Column only after"),
+        (("a", "in", Column("b")), "a Column only after"),
+        (("a", "=", Column("b`")), "expected a name"),
+        (("a", "not in", []), "expected a list after in"),
+        (AnyOf([]), "expected AnyOf of a list of conditions"),
+        (AnyOf("ab"), "expected AnyOf of a list of conditions"),
+        (AnyOf([[]]), "an empty list, which every row would meet"),
+        (AnyOf([("a", "=")]), r"\(column, \"is null\"\)"),
+        (AnyOf([AnyOf([AnyOf([AnyOf([AnyOf([AnyOf([("a", "=", 1)])])])])])]), "nested up to 5 times"),
+    ],
+)
+def test_a_condition_that_is_none_is_refused(condition, message):
+    with pytest.raises(JobArgumentError, match=message):
+        conditions.check([condition])

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from iam_watcher.database.catalogue import Column
-from iam_watcher.jobs.table_job.age_column import AgeColumn
+from iam_watcher.jobs.table_job.age_column import DateColumn
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def column(data_type: str, zone: ZoneInfo = BERLIN) -> AgeColumn:
-    return AgeColumn(Column("age", data_type, nullable=True), in_seconds=False, zone=zone)
+def column(data_type: str, zone: ZoneInfo = BERLIN) -> DateColumn:
+    return DateColumn(Column("age", data_type, nullable=True), zone)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_no_row_is_old_before_its_time_is_whatever_a_clock_change_makes_of_it(zo
     first = datetime(2026, 1, 1, tzinfo=UTC)
     for minutes in range(0, 366 * 24 * 60, 10):
         moment = first + timedelta(minutes=minutes)
-        cut_off = age.value_of(moment)
+        cut_off = age.values(moment)["cut_off"]
         assert isinstance(cut_off, datetime)
         last_old = (cut_off - timedelta(microseconds=1)).replace(tzinfo=ZoneInfo(zone), fold=1)
         assert last_old.astimezone(UTC) < moment
@@ -42,11 +42,11 @@ def test_a_cut_off_is_its_local_time_unless_the_clock_is_set_back_soon() -> None
         ("2026-10-25 01:30", "2026-10-25 02:30"),
         ("2026-10-25 02:00", "2026-10-25 03:00"),
     ):
-        found = age.value_of(datetime.fromisoformat(utc).replace(tzinfo=UTC))
+        found = age.values(datetime.fromisoformat(utc).replace(tzinfo=UTC))["cut_off"]
         assert found == datetime.fromisoformat(local)
 
 
 def test_a_day_is_over_only_on_a_later_one() -> None:
     moment = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
-    assert column("date").value_of(moment) == date(2026, 10, 25)
-    assert column("timestamp").value_of(moment) == moment.replace(tzinfo=None)
+    assert column("date").values(moment)["cut_off"] == date(2026, 10, 25)
+    assert column("timestamp").values(moment)["cut_off"] == moment.replace(tzinfo=None)

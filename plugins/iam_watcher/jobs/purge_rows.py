@@ -2,58 +2,73 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import time_zone
+from iam_watcher.jobs.table_job.age_forms import check_form
+from iam_watcher.jobs.table_job.period import period
 from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iam_watcher.jobs.table_job.conditions import Condition
+    from iam_watcher.jobs.conditions import Condition
+    from iam_watcher.jobs.table_job.age_forms import AgeUnit
+    from iam_watcher.jobs.table_job.period import Period
     from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
 REDACTED = ("secretKey", "password")
 
 CONFIGURED = "configured"
 
-AgeUnit = Literal["date", "unix_seconds"]
-
 
 class PurgeRowsOperator(TableJobOperator):
     """Deletes the rows of a table whose age column lies far enough in the past, in short transactions.
 
-    Zero dates, 0 in a column of unix seconds, and NULL are no age: such rows stay and are counted.
-    Give either `older_than_days` or `grace_days`. Takes also the arguments of `TableJobOperator`: `table`,
-    `dry_run`, `max_rows`, `max_share` (of the rows that meet `where`), `time_budget`; and of
-    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
+    Zero dates, 0 in a column of numbers, empty texts and NULL are no age: such rows stay and are counted. So
+    are values that are no time in the form of the column, such as a 13th month.
+    Give one of `older_than`, `older_than_days`, `grace` and `grace_days`. Takes also the arguments of
+    `TableJobOperator`: `table`, `dry_run`, `max_rows`, `max_share` (of the rows that meet `where`),
+    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
 
     :param age_column: name of the column that a row's age counts from.
-    :param older_than_days: the column says when a row's time began: delete it more than so many days
-        later; 0 turns the job off. (templated)
-    :param grace_days: the column says when a row expires: delete it more than so many days later; 0 at
-        once. (templated)
-    :param age_unit: "date" for a TIMESTAMP, DATETIME or DATE column, "unix_seconds" for an integer one.
-    :param age_timezone: the time zone of DATETIME and DATE columns, and of times in `where` that name
-        none. In the hour that a clock is set back, values of a DATETIME column can mean two moments; the
-        later is assumed, so that no row goes too early.
-    :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of
-        = <> < <= > >= like, in, not in (and a list), is, is not (and None). A value that the column can't
-        hold is refused before the first write. See "More conditions" in docs/jobs.md.
+    :param older_than: the column says when a row's time began: delete it after this period, such as "90d",
+        "36h", "6mo", "1y" or a timedelta. Months and years are those of the calendar in `age_timezone`,
+        counted back from now. "0" turns the job off. (templated)
+    :param older_than_days: the same in days of 24 hours; 0 turns the job off. (templated)
+    :param grace: the column says when a row expires: delete it after this period; "0" at once. (templated)
+    :param grace_days: the same in days of 24 hours; 0 at once. (templated)
+    :param age_unit: what the column has. "date": a TIMESTAMP, DATETIME or DATE. "unix_seconds",
+        "unix_milliseconds", "unix_microseconds": numbers since 1970. "YYYYMMDD", "YYYYMM", "year": whole
+        numbers, texts, or a YEAR; a row is old when that day, month or year is over. "uuid7", "ulid": ids
+        that begin with their time, as 16 bytes or as texts.
+    :param age_format: the format of texts or whole numbers, such as "%Y-%m-%dT%H:%M:%SZ", instead of
+        `age_unit`. Fields are %Y %m %d %H %M %S %f, with all their digits. An index helps if the largest
+        field comes first.
+    :param age_timezone: the time zone of columns that name none, and of times in `where` that name none. In
+        the hour that a clock is set back, a local time can mean two moments; the later is assumed, so that
+        no row is deleted too early.
+    :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of =
+        <> < <= > >= like, not like, in, not in (and a list), between, not between (and two values), is, is
+        not (and None); (column, "is null"); `AnyOf([...])`; a `Column(...)` as the value. A value that the
+        column can't hold is refused before the first write. See "More conditions" in docs/jobs.md.
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
     :param archive: URL of the location at which the rows are archived before they are deleted, such as
-        "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location
-        in `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
+        "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location in
+        `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
     :param redact: names of columns that are left out of the archive. If one must have a value and has no
         default, the rows can't be restored; the job warns about this.
     """
 
     template_fields: Sequence[str] = (
+        "older_than",
         "older_than_days",
+        "grace",
         "grace_days",
         "archive",
         *TableJobOperator.template_fields,
@@ -64,9 +79,12 @@ class PurgeRowsOperator(TableJobOperator):
         *,
         table: str,
         age_column: str,
+        older_than: timedelta | str | None = None,
         older_than_days: int | str | None = None,
+        grace: timedelta | str | None = None,
         grace_days: int | str | None = None,
         age_unit: AgeUnit = "date",
+        age_format: str | None = None,
         age_timezone: str = "UTC",
         where: Sequence[Condition] = (),
         announce: Announcement | None = None,
@@ -76,24 +94,25 @@ class PurgeRowsOperator(TableJobOperator):
     ) -> None:
         super().__init__(table=table, **kwargs)
         self.age_column = age_column
+        self.older_than = older_than
         self.older_than_days = older_than_days
+        self.grace = grace
         self.grace_days = grace_days
         self.age_unit = age_unit
+        self.age_format = age_format
         self.age_timezone = age_timezone
         self.where = where
         self.announce = announce
         self.archive = archive
         self.redact = redact
         arguments.identifier("age_column", age_column)
-        if (older_than_days is None) == (grace_days is None):
-            raise JobArgumentError(
-                f"older_than_days is {older_than_days!r}, grace_days is {grace_days!r}; expected one of them"
-            )
-        if older_than_days is not None:
-            arguments.check_literal(arguments.days, "older_than_days", older_than_days)
-        else:
-            arguments.check_literal(arguments.days, "grace_days", grace_days)
-        arguments.one_of("age_unit", age_unit, ("date", "unix_seconds"))
+        given = {name: value for name, value in self._periods().items() if value is not None}
+        if len(given) != 1:
+            found = ", ".join(f"{name} is {value!r}" for name, value in given.items()) or "none is given"
+            raise JobArgumentError(f"{found}; expected one of {', '.join(self._periods())}")
+        for name, value in given.items():
+            arguments.check_literal(arguments.days if name.endswith("_days") else period, name, value)
+        check_form(age_unit, age_format)
         time_zone("age_timezone", age_timezone)
         conditions.check(where)
         if announce is not None:
@@ -107,7 +126,6 @@ class PurgeRowsOperator(TableJobOperator):
         from iam_watcher.archive.location import configured_location
         from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
-        expiry = self.grace_days is not None
         return PurgeJob(
             **self.shared_arguments(),
             location=(
@@ -116,15 +134,20 @@ class PurgeRowsOperator(TableJobOperator):
                 else arguments.location("archive", self.archive)
             ),
             age_column=self.age_column,
-            days=(
-                arguments.days("grace_days", self.grace_days)
-                if expiry
-                else arguments.days("older_than_days", self.older_than_days)
-            ),
-            expiry=expiry,
-            in_seconds=self.age_unit == "unix_seconds",
+            age_unit=self.age_unit,
+            age_format=self.age_format,
+            period=self._period(),
+            expiry=self.grace is not None or self.grace_days is not None,
             zone=time_zone("age_timezone", self.age_timezone),
             where=self.where,
             announce=self.announce,
             redact=self.redact,
         )
+
+    def _periods(self) -> dict[str, Any]:
+        names = ("older_than", "older_than_days", "grace", "grace_days")
+        return {name: getattr(self, name) for name in names}
+
+    def _period(self) -> Period:
+        ((name, value),) = ((name, value) for name, value in self._periods().items() if value is not None)
+        return period(name, timedelta(days=arguments.days(name, value)) if name.endswith("_days") else value)

@@ -19,6 +19,7 @@ REASONS = {
     "new_account": ("new account", "new accounts"),
     "zero_date": ("with a zero date", "with a zero date"),
     "no_date": ("without a date", "without a date"),
+    "no_time": ("with a value that is no time", "with values that are no times"),
     "never_expires": ("that never expires", "that never expire"),
     "foreign_key": ("protected by a foreign key", "protected by a foreign key"),
     "exists": ("that exists", "that exist"),

@@ -34,17 +34,15 @@ FEW = (
     " (SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {condition} LIMIT %(limit)s) AS counted"
 )
 
-# The oldest rows to write. InnoDB keeps the primary key behind the columns of each index, in order. The age
-# is read as a number: no date of the driver has a day of zero or a 31 February, and as a text MySQL would
-# refuse to compare it.
+# The oldest rows to write. InnoDB keeps the primary key behind the columns of each index, in order.
 FIRST_PROBE = (
-    "SELECT {key}, {age} + 0, {size} FROM {table} FORCE INDEX ({index})"
+    "SELECT {key}, {position}, {size} FROM {table} FORCE INDEX ({index})"
     " WHERE {predicate} ORDER BY {age}, {key} LIMIT %(limit)s"
 )
 
 # The oldest rows behind the last one of the chunk before.
 NEXT_PROBE = (
-    "SELECT {key}, {age} + 0, {size} FROM {table} FORCE INDEX ({index})"
+    "SELECT {key}, {position}, {size} FROM {table} FORCE INDEX ({index})"
     " WHERE {predicate} AND {age} >= %(age)s AND ({age} > %(age)s OR {key} > %(after)s)"
     " ORDER BY {age}, {key} LIMIT %(limit)s"
 )
@@ -69,6 +67,7 @@ class AgeIndex:
         table_rows: as the catalogue estimates them.
         old: the condition for rows that are old, whatever else they have to meet.
         left_out: reason → condition for rows whose age is why they are left out, whatever else they meet.
+        position: SQL for the age, if it is no number and no date.
     """
 
     name: str
@@ -76,6 +75,14 @@ class AgeIndex:
     table_rows: int
     old: str
     left_out: Mapping[str, str] = field(default_factory=dict)
+    position: str | None = None
+
+    @property
+    def resumes_at(self) -> str:
+        """SQL for the age of a row that the column can be compared with, to resume behind it."""
+        # As a number: no date of the driver has a day of zero or a 31 February, and as a text MySQL would
+        # refuse to compare it.
+        return self.position or f"{self.age} + 0"
 
 
 class IndexOrder:
@@ -186,5 +193,11 @@ class IndexOrder:
     def _format(self, query: str, **parts: str) -> str:
         rows, index = self._rows, self._index
         return query.format(
-            table=rows.table, key=rows.key, index=index.name, age=index.age, size=rows.size, **parts
+            table=rows.table,
+            key=rows.key,
+            index=index.name,
+            age=index.age,
+            position=index.resumes_at,
+            size=rows.size,
+            **parts,
         )

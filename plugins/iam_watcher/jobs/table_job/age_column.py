@@ -1,92 +1,150 @@
-"""The age column of a purge: SQL for rows that are old or have no age, and what its values mean."""
+"""The age column of a purge: SQL for rows that are old or have no age, and what the column's values mean."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.errors import JobArgumentError
 
 if TYPE_CHECKING:
-    from iam_watcher.database.catalogue import Column, Table
+    from collections.abc import Mapping
 
-# A zero date is smaller than any cut-off, but says nothing about an age.
-OLD_DATE = "{age} < %(cut_off)s AND {age} >= '{first}'"
-ZERO_DATE = "{age} < '{first}'"
+    from iam_watcher.database.catalogue import Column
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The first moment of each type. MySQL takes a comparison with one that a TIMESTAMP can't have for decided:
 # everything, the zero date too, would be later.
 FIRST_DATE = "1000-01-01"
 FIRST_TIMESTAMP = "1970-01-01 00:00:01"
 
-# 0 stands for no date at all in a column of unix seconds.
-OLD_SECONDS = "{age} < %(cut_off)s AND {age} > 0"
-ZERO_SECONDS = "{age} <= 0"
-
-NO_DATE = "{age} IS NULL"
-
 DATES = frozenset({"timestamp", "datetime", "date"})
+NUMBERS = INTEGERS | {"decimal", "double"}
 
 
 @dataclass(frozen=True)
-class AgeColumn:
-    """A column that a row's age counts from.
+class AgeColumn(ABC):
+    """A column that a row's age counts from, in one of the forms that such columns have.
+
+    `old` compares the bare column with the cut-off, so that the server can use an index on it. What the
+    comparison can't tell from a time, such as a 13th month, is not `valid`: such a row is never old.
 
     Attributes:
-        column: of DATES, or an integer one.
-        in_seconds: whether it has unix seconds.
-        zone: that a DATETIME or DATE column is in.
+        column: of the table.
+        zone: the time zone of values that name none.
     """
 
     column: Column
-    in_seconds: bool
     zone: ZoneInfo
 
-    @classmethod
-    def of(cls, table: Table, name: str, *, in_seconds: bool, zone: ZoneInfo) -> AgeColumn:
-        """Return it; for the arguments see the attributes.
+    is_checked: ClassVar[bool] = True
+    """Whether a sample must show that the values have this form: another form has the same data types."""
 
-        Raises:
-            TableError: there is none of that name, or its type has no such ages.
-        """
-        return cls(table.column(name, INTEGERS if in_seconds else DATES), in_seconds, zone)
+    @property
+    def has_index(self) -> bool:
+        """Whether the order of the values is that of their times, so that an index on them helps."""
+        return True
+
+    @property
+    @abstractmethod
+    def form(self) -> str:
+        """The form of the values, for messages."""
+
+    @property
+    @abstractmethod
+    def before(self) -> str:
+        """The condition for values that sort before the placeholder cut_off and may be an age."""
+
+    @property
+    @abstractmethod
+    def zero(self) -> str:
+        """The condition for values that stand for no time at all, such as a zero date."""
+
+    @property
+    def valid(self) -> str:
+        """The condition for values that are a time in this form; "" if all are."""
+        return ""
 
     @property
     def old(self) -> str:
         """The condition for rows that are older than the placeholder cut_off."""
-        return self._format(OLD_SECONDS if self.in_seconds else OLD_DATE)
+        return f"{self.before} AND {self.valid}" if self.valid else self.before
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Reason → condition of rows that have no age; `zero` is not among them."""
+        found = {}
+        if self.column.nullable:
+            found["no_date"] = f"{self.column.quoted} IS NULL"
+        if self.valid:
+            found["no_time"] = f"{self.before} AND NOT ({self.valid})"
+        return found
+
+    @property
+    def present(self) -> str:
+        """The condition for rows of a sample: they have a value that is not zero."""
+        return f"{self.column.quoted} > 0"
+
+    @property
+    def shown(self) -> str:
+        """SQL for a value as `moment_of` reads it."""
+        return self.column.quoted
+
+    @property
+    def position(self) -> str | None:
+        """SQL for a value that the column can be compared with; None for its number."""
+        return None
+
+    @abstractmethod
+    def values(self, cut_off: datetime) -> Mapping[str, object]:
+        """Return the values of the placeholders; cut_off is one of them."""
+
+    @abstractmethod
+    def moment_of(self, text: str) -> datetime | None:
+        """Return the moment that a value means, as the server shows it; None if it means none."""
+
+
+class DateColumn(AgeColumn):
+    """A TIMESTAMP, DATETIME or DATE column."""
+
+    is_checked = False
+
+    @property
+    def form(self) -> str:
+        """The data type."""
+        return self.column.data_type
+
+    @property
+    def before(self) -> str:
+        """A zero date is smaller than any cut-off, but says nothing about an age."""
+        return f"{self.column.quoted} < %(cut_off)s AND {self.column.quoted} >= '{self._first}'"
 
     @property
     def zero(self) -> str:
-        """The condition for rows whose value is no age."""
-        return self._format(ZERO_SECONDS if self.in_seconds else ZERO_DATE)
+        """Zero dates."""
+        return f"{self.column.quoted} < '{self._first}'"
 
     @property
-    def unknown(self) -> str:
-        """The condition for rows that have no value."""
-        return self._format(NO_DATE)
+    def _first(self) -> str:
+        return FIRST_TIMESTAMP if self.column.data_type == "timestamp" else FIRST_DATE
 
-    def value_of(self, moment: datetime) -> object:
-        """Return a moment as the column has it."""
-        if self.in_seconds:
-            return int(moment.timestamp())
+    def values(self, cut_off: datetime) -> Mapping[str, object]:
+        """Return the cut-off as the column has it."""
         if self.column.data_type == "timestamp":
-            return moment.replace(tzinfo=None)
-        local = moment.astimezone(self.zone)
+            return {"cut_off": cut_off.replace(tzinfo=None)}
         if self.column.data_type == "date":
             # A DATE is a whole day: it is over before the cut-off only if the cut-off is on a later one.
-            return local.date()
-        # Before a clock is set back, a value may mean a moment after that, and its row is not old yet.
-        wait = local.replace(fold=1).astimezone(UTC) - moment
-        return local.replace(tzinfo=None) - wait
+            return {"cut_off": cut_off.astimezone(self.zone).date()}
+        return {"cut_off": latest_local(cut_off, self.zone)}
 
     def moment_of(self, text: str) -> datetime | None:
-        """Return what the server shows of a value as a moment; None for a date that no calendar has."""
-        if self.in_seconds:
-            return datetime.fromtimestamp(int(text), UTC)
+        """Return the moment; None for a date that no calendar has."""
         try:
             value = datetime.fromisoformat(text)
         except ValueError:
@@ -94,9 +152,54 @@ class AgeColumn:
         zone = UTC if self.column.data_type == "timestamp" else self.zone
         return value.replace(tzinfo=zone).astimezone(UTC)
 
-    def _format(self, condition: str) -> str:
-        first = FIRST_TIMESTAMP if self.column.data_type == "timestamp" else FIRST_DATE
-        return condition.format(age=self.column.quoted, first=first)
+
+@dataclass(frozen=True)
+class UnixColumn(AgeColumn):
+    """A column of seconds, or parts of seconds, since 1970 in UTC; 0 stands for no time at all.
+
+    Attributes:
+        unit: of one: a second, a millisecond or a microsecond.
+    """
+
+    unit: timedelta = timedelta(seconds=1)
+
+    @property
+    def form(self) -> str:
+        """The unit."""
+        parts = {timedelta(seconds=1): "seconds", timedelta(milliseconds=1): "milliseconds"}
+        return parts.get(self.unit, "microseconds")
+
+    @property
+    def before(self) -> str:
+        """0 and less are no time."""
+        return f"{self.column.quoted} < %(cut_off)s AND {self.column.quoted} > 0"
+
+    @property
+    def zero(self) -> str:
+        """0 and less."""
+        return f"{self.column.quoted} <= 0"
+
+    def values(self, cut_off: datetime) -> Mapping[str, object]:
+        """Return the cut-off in whole units."""
+        return {"cut_off": (cut_off - EPOCH) // self.unit}
+
+    def moment_of(self, text: str) -> datetime | None:
+        """Return the moment; None if it is after the year 9999."""
+        try:
+            microseconds = int(Decimal(str(text)) * (self.unit // timedelta(microseconds=1)))
+            return EPOCH + timedelta(microseconds=microseconds)
+        except (InvalidOperation, ValueError, OverflowError):
+            return None
+
+
+def latest_local(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return the local time, without a zone, before which every local time means an earlier moment.
+
+    Before a clock is set back, a value may mean a moment after that, and its row is not old yet.
+    """
+    local = moment.astimezone(zone)
+    wait = local.replace(fold=1).astimezone(UTC) - moment
+    return local.replace(tzinfo=None) - wait
 
 
 def time_zone(name: str, value: object) -> ZoneInfo:

@@ -1,8 +1,8 @@
-"""Checks on a sample, before the first write, that the integers of an age column are unix seconds.
+"""Checks on a sample, before the first write, that an age column has values of the form that is named.
 
-In another unit every row would be old, or none: 20240131 is a day in August 1970, and what a column of
-milliseconds has is thousands of years ahead. The sample is read at both ends of the table, and of an index
-if there is one. If no row there has an age and meets the conditions, it is the first rows to be deleted.
+In another unit every row would be old, or none: as seconds, 20240131 is a day in August 1970, and
+milliseconds are thousands of years ahead. The sample is read at both ends of the table, and of an index if
+there is one. If no row there has an age and meets the conditions, the sample is the first rows to be deleted.
 """
 
 from __future__ import annotations
@@ -10,36 +10,38 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
 from iam_watcher.errors import TableError
+from iam_watcher.jobs.table_job.age_column import UnixColumn
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from iam_watcher.database.catalogue import Column
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.age_column import AgeColumn
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.walk.pace import Pace
 
 # Both read so many rows of the table, whatever the conditions are.
 BY_KEY = (
-    "SELECT {age} FROM"
+    "SELECT {shown} FROM"
     " (SELECT {columns} FROM {table} FORCE INDEX (PRIMARY) ORDER BY {key} {direction} LIMIT 500) AS rows_"
-    " WHERE {age} > 0 AND {where}"
+    " WHERE {present} AND {where}"
 )
 BY_INDEX = (
-    "SELECT {age} FROM"
-    " (SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {age} > 0"
+    "SELECT {shown} FROM"
+    " (SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {present}"
     " ORDER BY {age} {direction} LIMIT 100) AS rows_"
     " WHERE {where}"
 )
 
-TO_GO = "SELECT DISTINCT {age} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys})"
+TO_GO = "SELECT DISTINCT {shown} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys})"
 
 MOST_TO_GO = 100  # rows
 
@@ -68,12 +70,25 @@ UNITS: dict[str, Callable[[int], datetime]] = {
     "YYYYMMDDhhmmss": _digits("%Y%m%d%H%M%S"),
     "days since 1970": _seconds(1 / 86_400),
 }
+"""What numbers may be, and how they are read."""
+
+SUGGESTIONS = {
+    "unix seconds": "Set age_unit='unix_seconds'",
+    "milliseconds": "Set age_unit='unix_milliseconds'",
+    "microseconds": "Set age_unit='unix_microseconds'",
+    "YYYYMMDD": "Set age_unit='YYYYMMDD'",
+    "YYYYMMDDhhmmss": "Set age_format='%Y%m%d%H%M%S'",
+}
+OTHERWISE = (
+    "Name another column, or set age_unit or age_format to what the column has; a generated column can "
+    "convert it"
+)
 
 
-def check_unit(
+def check_form(
     db: Transactions,
     plan: Plan,
-    age: Column,
+    age: AgeColumn,
     used: Iterable[str],
     now: datetime,
     *,
@@ -81,7 +96,7 @@ def check_unit(
     pace: Pace,
     throttler: Throttler,
 ) -> None:
-    """Check that most values of a sample are plausible times in unix seconds.
+    """Check that most values of a sample are plausible times in the form of the age column.
 
     Args:
         db: where.
@@ -91,49 +106,50 @@ def check_unit(
         now: the database's time.
         expiry: whether the column says when rows expire: then far ahead is plausible too.
         pace: how hard to look for rows to be deleted, if the sample has no age.
-        throttler: waits before each read of that search for as long as it has to.
+        throttler: waits before each read of that search while the server is busy.
 
     Raises:
         TableError: they are not, or the column is the primary key and the server numbers the rows.
     """
-    if age.name == plan.table.key.name and age.has_default:
+    is_key = age.column.name == plan.table.key.name
+    if is_key and age.column.has_default and age.column.data_type in INTEGERS:
         raise TableError(
-            f"age_column is {age.name!r}, the primary key of {plan.table.name}, by which the server numbers "
-            "the rows: it is no time. Name a column of unix seconds or a date column"
+            f"age_column is {age.column.name!r}, the primary key of {plan.table.name}, by which the server "
+            "numbers the rows: it is no time. Name a column of times"
         )
     last = LAST_EXPIRY if expiry else now + AHEAD
     values = _sample(db, plan, age, used) or _to_go(db, plan, age, pace, throttler)
-    doubtful = [value for value in values if not _plausible(value, "unix seconds", last)]
+    doubtful = [value for value in values if not _plausible(age.moment_of(str(value)), last)]
     if 2 * len(doubtful) <= len(values):
         return
-    shown = ", ".join(f"{value} ({_shown(value)})" for value in doubtful[:: max(1, len(doubtful) // 3)][:3])
-    fits = [
-        unit for unit in UNITS if sum(_plausible(v, unit, now + AHEAD) for v in values) >= FITS * len(values)
-    ]
-    if age.name == plan.table.key.name:
-        fits = ["the primary key, which is no time"]
+    shown = ", ".join(
+        f"{value} ({_shown(age, value)})" for value in doubtful[:: max(1, len(doubtful) // 3)][:3]
+    )
+    fits = [] if is_key else _other_units(values, now + AHEAD)
+    looks = "the primary key, which is no time" if is_key else fits[0] if fits else None
     raise TableError(
-        f"age_unit is 'unix_seconds', but {len(doubtful)} of {len(values)} different values of column "
-        f"{age.name!r} of {plan.table.name} are no plausible time in seconds, such as {shown}; expected most "
-        f"of them from {FIRST:%Y-%m-%d} to {last:%Y-%m-%d}. "
-        + (f"They look like {fits[0]}. " if fits else "")
-        + "Name a column of unix seconds or a date column; a generated column can convert the values"
+        f"{len(doubtful)} of {len(values)} different values of column {age.column.name!r} of "
+        f"{plan.table.name} are no plausible time in {age.form}, such as {shown}; expected most of them from "
+        f"{FIRST:%Y-%m-%d} to {last:%Y-%m-%d}. {f'They look like {looks}. ' if looks else ''}"
+        f"{SUGGESTIONS.get(looks or '', OTHERWISE)}"
     )
 
 
-def _sample(db: Transactions, plan: Plan, age: Column, used: Iterable[str]) -> list[int]:
+def _sample(db: Transactions, plan: Plan, age: AgeColumn, used: Iterable[str]) -> list[Any]:
     """Return different values of the age column from both ends of the table and of an index."""
     table = plan.table
-    index = table.indexes.get(age.name)
+    index = table.indexes.get(age.column.name) if age.has_index else None
     parts = {
-        "age": age.quoted,
+        "age": age.column.quoted,
+        "shown": age.shown,
+        "present": age.present,
         "columns": ", ".join(dict.fromkeys(table.column(name).quoted for name in used)),
         "table": table.quoted,
         "key": table.key.quoted,
         "index": index,
         "where": plan.eligible,
     }
-    found: set[int] = set()
+    found: set[Any] = set()
 
     def read(query: str, direction: str) -> None:
         rows = db.read(query.format(direction=direction, **parts), plan.change.values)
@@ -154,7 +170,7 @@ def _sample(db: Transactions, plan: Plan, age: Column, used: Iterable[str]) -> l
     return sorted(found)
 
 
-def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, throttler: Throttler) -> list[int]:
+def _to_go(db: Transactions, plan: Plan, age: AgeColumn, pace: Pace, throttler: Throttler) -> list[Any]:
     """Return different values of the age column of the first rows that are to be deleted."""
     size = ChunkSize(pace.target)
     order = KeyOrder(db, replace(plan.change, left_out={}, size="0"), size)
@@ -164,12 +180,12 @@ def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, throttler: Thr
         order.begin()
         db.commit()
 
-    def search() -> list[int]:
+    def search() -> list[Any]:
         found = order.next_chunk(MOST_TO_GO, exact=True)
-        values: list[int] = []
+        values: list[Any] = []
         if found.keys:
             keys = ",".join(map(str, found.keys))
-            query = TO_GO.format(age=age.quoted, table=table.quoted, key=table.key.quoted, keys=keys)
+            query = TO_GO.format(shown=age.shown, table=table.quoted, key=table.key.quoted, keys=keys)
             values = [value for (value,) in db.read(query)]
         db.commit()
         order.advance(found)
@@ -177,7 +193,7 @@ def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, throttler: Thr
 
     what = f"a search for rows to be deleted from {table.name}"
     db.run(begin, what=what, before_retry=size.halve)
-    found: list[int] = []
+    found: list[Any] = []
     while not (found or order.finished):
         throttler.wait()
         began = time.monotonic()
@@ -186,15 +202,24 @@ def _to_go(db: Transactions, plan: Plan, age: Column, pace: Pace, throttler: Thr
     return sorted(found)
 
 
-def _plausible(value: int, unit: str, last: datetime) -> bool:
-    try:
-        return FIRST <= UNITS[unit](value) <= last
-    except (ValueError, OverflowError, OSError):
-        return False
+def _plausible(moment: datetime | None, last: datetime) -> bool:
+    return moment is not None and FIRST <= moment <= last
 
 
-def _shown(value: int) -> str:
-    try:
-        return f"{UNITS['unix seconds'](value):%Y-%m-%d}"
-    except (ValueError, OverflowError, OSError):
-        return "after the year 9999"
+def _other_units(values: Sequence[Any], last: datetime) -> list[str]:
+    """Return the units in which most values would be plausible times, if they are whole numbers."""
+
+    def fits(value: Any, unit: str) -> bool:
+        try:
+            return _plausible(UNITS[unit](int(value)), last)
+        except (ValueError, OverflowError, OSError):
+            return False
+
+    return [unit for unit in UNITS if sum(fits(value, unit) for value in values) >= FITS * len(values)]
+
+
+def _shown(age: AgeColumn, value: Any) -> str:
+    moment = age.moment_of(str(value))
+    if moment is not None:
+        return f"{moment:%Y-%m-%d}"
+    return "after the year 9999" if isinstance(age, UnixColumn) else "no time"

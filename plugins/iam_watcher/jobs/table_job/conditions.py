@@ -2,66 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
+from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.database.server_errors import NOT_COMPARABLE, code_of
 from iam_watcher.errors import JobArgumentError, TableError
+from iam_watcher.jobs.conditions import AnyOf, Column
 from iam_watcher.jobs.table_job.where_times import UnfitValueError
 from iam_watcher.jobs.table_job.where_values import check_type, for_column
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import tzinfo
 
+    from iam_watcher.database import catalogue
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.table_job.plan import Plan
 
-Condition = tuple[str, str, Any]
-
-COMPARISONS = frozenset({"=", "<>", "<", "<=", ">", ">=", "like"})
+ORDERS = frozenset({"=", "<>", "<", "<=", ">", ">="})
+COMPARISONS = ORDERS | {"like", "not like"}
 LISTS = frozenset({"in", "not in"})
+BETWEEN = frozenset({"between", "not between"})
 NULLS = frozenset({"is", "is not"})
+WITHOUT_VALUE = {"is null": "is", "is not null": "is not"}
+OPERATORS = COMPARISONS | LISTS | BETWEEN | NULLS
 
-# The server looks whether it can compare the columns with the values, and reads no row.
+MOST_NESTED = 5  # groups in groups
+
+# Columns of one family can be compared with each other.
+FAMILIES = (
+    INTEGERS | {"decimal", "float", "double", "bit"},
+    frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}),
+    frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}),
+)
+
+# The server checks whether it can compare the columns with the values, and reads no row.
 REHEARSAL = "SELECT 1 FROM {table} WHERE {condition} LIMIT 0"
 
+EXPECTED = 'expected (column, operator, value), (column, "is null") or an AnyOf([...])'
 
-def check(conditions: Sequence[Condition]) -> None:
+
+@dataclass(frozen=True)
+class _Simple:
+    """A condition that is no group, with "is null" as "is" None."""
+
+    given: object
+    column: str
+    operator: str
+    value: Any
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """The values that the column is compared with."""
+        if self.operator in NULLS or isinstance(self.value, Column):
+            return ()
+        return self.value if self.operator in LISTS | BETWEEN else (self.value,)
+
+
+def check(conditions: object) -> None:
     """Check conditions as they stand in a DAG file.
 
     Raises:
-        JobArgumentError: one is not (column, operator, value), or has a value that no column can be
-            compared with.
+        JobArgumentError: one is no condition, or has a value that no column can be compared with.
     """
     if not isinstance(conditions, (list, tuple)):
         raise JobArgumentError(f"where is {conditions!r}; expected a list of (column, operator, value)")
-    for condition in conditions:
-        if not isinstance(condition, (list, tuple)) or len(condition) != len(("column", "operator", "value")):
-            raise JobArgumentError(f"where has {condition!r}; expected (column, operator, value)")
-        column, operator, value = condition
-        arguments.identifier("where", column)
-        if not isinstance(operator, str) or operator not in COMPARISONS | LISTS | NULLS:
-            known = ", ".join(sorted(COMPARISONS | LISTS | NULLS))
-            raise JobArgumentError(f"where has the operator {operator!r}; expected one of {known}")
-        if operator in LISTS:
-            fits = isinstance(value, (list, tuple)) and len(value) > 0
-        elif operator in NULLS:
-            fits = value is None
-        else:
-            fits = value is not None and not isinstance(value, (list, tuple))
-        if not fits:
-            raise JobArgumentError(
-                f"where has {condition!r}; expected a list after in, None after is, else one value"
-            )
-        for single in _values(operator, value):
+    for condition in _simple(conditions):
+        for value in condition.values:
             try:
-                check_type(single)
+                check_type(value)
             except UnfitValueError as error:
                 raise JobArgumentError(
-                    f"where has {condition!r}; expected {error}, not {single!r}"
+                    f"where has {condition.given!r}; expected {error}, not {value!r}"
                 ) from error
+
+
+def columns(conditions: Sequence[Condition]) -> list[str]:
+    """Return the names of the columns that the conditions use."""
+    names = []
+    for condition in _simple(conditions):
+        names.append(condition.column)
+        if isinstance(condition.value, Column):
+            names.append(condition.value.name)
+    return names
 
 
 def as_sql(conditions: Sequence[Condition], table: Table, zone: tzinfo) -> tuple[str, dict[str, object]]:
@@ -73,28 +100,40 @@ def as_sql(conditions: Sequence[Condition], table: Table, zone: tzinfo) -> tuple
         zone: the time zone of DATETIME and DATE columns, and of times that name none.
 
     Raises:
-        TableError: a column is not there, or can't hold a value.
+        TableError: a column is not there, can't hold a value, or can't be compared with another.
     """
-    texts, values = ["TRUE"], dict[str, object]()
-    for number, (name, operator, value) in enumerate(conditions):
-        column = table.column(name)
-        placeholder = f"where{number}"
-        texts.append(f"{column.quoted} {operator.upper()} %({placeholder})s")
-        converted = []
-        for single in _values(operator, value):
-            try:
-                converted.append(for_column(single, column, operator, zone))
-            except UnfitValueError as error:
-                raise TableError(
-                    f"column {name!r} of {table.name} is {column.column_type}; "
-                    f"where has {name} {operator} {single!r}, expected {error}"
-                ) from error
-        values[placeholder] = tuple(converted) if operator in LISTS else next(iter(converted), None)
-    return " AND ".join(texts), values
+    values: dict[str, object] = {}
+
+    def text(condition: Condition) -> str:
+        if isinstance(condition, AnyOf):
+            return f"({' OR '.join(all_of(one) for one in condition.conditions)})"
+        (simple,) = _simple([condition])
+        column = table.column(simple.column)
+        operator = simple.operator.upper()
+        if isinstance(simple.value, Column):
+            return f"{column.quoted} {operator} {_other(column, simple, table).quoted}"
+        names = []
+        for value in _converted(simple, column, table, zone):
+            names.append(f"where{len(values)}")
+            values[names[-1]] = value
+        if simple.operator in NULLS:
+            return f"{column.quoted} {operator} NULL"
+        if simple.operator in BETWEEN:
+            return f"{column.quoted} {operator} %({names[0]})s AND %({names[1]})s"
+        if simple.operator in LISTS:
+            return f"{column.quoted} {operator} ({', '.join(f'%({name})s' for name in names)})"
+        return f"{column.quoted} {operator} %({names[0]})s"
+
+    def all_of(group: Condition | Sequence[Condition]) -> str:
+        if isinstance(group, list):
+            return f"({' AND '.join(map(text, group))})"
+        return text(group)  # type: ignore[arg-type]  # a tuple is one condition
+
+    return " AND ".join(["TRUE", *map(text, conditions)]), values
 
 
 def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
-    """Let the server look whether it can compare the columns of the conditions with their values.
+    """Let the server check whether it can compare the columns of the conditions with their values.
 
     Args:
         db: where.
@@ -102,7 +141,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
         argument: of the operator that the values come from.
 
     Raises:
-        TableError: it can't, for a value has a character that its column can't throttler.
+        TableError: it can't, for a value has a character that its column can't hold.
     """
 
     def rehearsal() -> None:
@@ -111,7 +150,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
         except db.error as error:
             if code_of(error) in NOT_COMPARABLE:
                 raise TableError(
-                    f"{argument} has a text that a column of {plan.table.name} can't throttler: {error}"
+                    f"{argument} has a text that a column of {plan.table.name} can't hold: {error}"
                 ) from error
             raise
         db.commit()
@@ -119,8 +158,94 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
     db.run(rehearsal, what=f"the conditions on {plan.table.name}", before_retry=lambda: None)
 
 
-def _values(operator: str, value: Any) -> Sequence[Any]:
-    """Return the values that a condition compares a column with."""
-    if operator in NULLS:
-        return ()
-    return value if operator in LISTS else (value,)
+def _simple(conditions: Sequence[Any], nested: int = 0) -> Iterator[_Simple]:
+    """Return the conditions, those in groups too.
+
+    Raises:
+        JobArgumentError: one is no condition.
+    """
+    for condition in conditions:
+        if not isinstance(condition, AnyOf):
+            yield _read(condition)
+            continue
+        groups = condition.conditions
+        if not isinstance(groups, (list, tuple)) or not groups or nested == MOST_NESTED:
+            raise JobArgumentError(
+                f"where has {condition!r}; expected AnyOf of a list of conditions, nested up to "
+                f"{MOST_NESTED} times"
+            )
+        for group in groups:
+            if group == []:
+                raise JobArgumentError(
+                    f"where has {condition!r} with an empty list, which every row would meet"
+                )
+            yield from _simple(group if isinstance(group, list) else [group], nested + 1)
+
+
+def _read(condition: Any) -> _Simple:
+    if not isinstance(condition, (list, tuple)) or len(condition) not in {2, 3}:
+        raise JobArgumentError(f"where has {condition!r}; {EXPECTED}")
+    column, operator, *rest = condition
+    arguments.identifier("where", column)
+    if not rest:
+        if not isinstance(operator, str) or operator not in WITHOUT_VALUE:
+            raise JobArgumentError(f"where has {condition!r}; {EXPECTED}")
+        return _Simple(condition, column, WITHOUT_VALUE[operator], None)
+    if not isinstance(operator, str) or operator not in OPERATORS:
+        known = ", ".join(sorted(OPERATORS))
+        raise JobArgumentError(f"where has the operator {operator!r}; expected one of {known}")
+    (value,) = rest
+    if isinstance(value, Column):
+        arguments.identifier("where", value.name)
+        fits = operator in ORDERS
+    elif operator in LISTS:
+        fits = isinstance(value, (list, tuple)) and len(value) > 0
+    elif operator in BETWEEN:
+        fits = isinstance(value, (list, tuple)) and len(value) == len(("from", "to"))
+    elif operator in NULLS:
+        fits = value is None
+    else:
+        fits = value is not None and not isinstance(value, (list, tuple))
+    if not fits:
+        raise JobArgumentError(
+            f"where has {condition!r}; expected a list after in, two values after between, None after is, "
+            f"else one value; a Column only after {' '.join(sorted(ORDERS))}"
+        )
+    return _Simple(condition, column, operator, value)
+
+
+def _converted(condition: _Simple, column: catalogue.Column, table: Table, zone: tzinfo) -> list[Any]:
+    found: list[Any] = []
+    for value in condition.values:
+        try:
+            found.append(for_column(value, column, condition.operator, zone))
+        except UnfitValueError as error:
+            raise TableError(
+                f"column {column.name!r} of {table.name} is {column.column_type}; "
+                f"where has {column.name} {condition.operator} {value!r}, expected {error}"
+            ) from error
+    # Which of two texts is larger depends on their collation.
+    if condition.operator in BETWEEN and not isinstance(found[0], str) and found[0] > found[1]:
+        raise TableError(f"where has {condition.given!r}; expected the smaller value first")
+    return found
+
+
+def _other(column: catalogue.Column, condition: _Simple, table: Table) -> catalogue.Column:
+    """Return the column that another is compared with.
+
+    Raises:
+        TableError: the server would convert the type of one of them.
+    """
+    other = table.column(condition.value.name)
+    same_family = any({column.data_type, other.data_type} <= family for family in FAMILIES)
+    if column.data_type in {"enum", "set"}:  # ordered by number, compared with others by text
+        same = column.column_type == other.column_type and column.charset == other.charset
+        fits = same and condition.operator in {"=", "<>"}
+    else:
+        fits = same_family or column.data_type == other.data_type
+    if not fits:
+        raise TableError(
+            f"where compares column {column.name!r} of {table.name}, which is {column.column_type}, with "
+            f"{other.name!r}, which is {other.column_type}; expected two columns of one type"
+        )
+    return other

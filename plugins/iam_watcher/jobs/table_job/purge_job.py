@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.row_archive import KIND, kept_columns, row_archive
 from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_column import AgeColumn
-from iam_watcher.jobs.table_job.age_sample import check_unit
+from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
+from iam_watcher.jobs.table_job.age_sample import check_form
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan, label
 from iam_watcher.jobs.table_job.side_effects import warn_of_redaction, warn_of_side_effects
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.announce import Announcement
-    from iam_watcher.jobs.table_job.conditions import Condition
+    from iam_watcher.jobs.conditions import Condition
+    from iam_watcher.jobs.table_job.age_column import AgeColumn
+    from iam_watcher.jobs.table_job.period import Period
     from iam_watcher.walk.row_change import RowRecorder
 
 
@@ -41,19 +42,21 @@ class PurgeJob(TableJob):
 
     Attributes:
         age_column: name of the column that a row's age counts from.
-        days: rows that are more than so many days old, or expired so long ago, are deleted.
+        age_unit: the form of its values, see `age_forms`.
+        age_format: the format of its values, or None.
+        period: rows that are older, or expired longer ago, are deleted.
         expiry: the column says when a row expires, not when its time began.
-        in_seconds: the column has unix seconds.
-        zone: the time zone of DATETIME and DATE columns, and of times in `where` that name none.
+        zone: the time zone of values that name none, of times in `where` that name none, and of the calendar.
         where: more conditions.
         announce: published after rows were deleted.
         redact: names of columns that the archive leaves out.
     """
 
     age_column: str
-    days: int
+    age_unit: str
+    age_format: str | None
+    period: Period
     expiry: bool
-    in_seconds: bool
     zone: ZoneInfo
     where: Sequence[Condition]
     announce: Announcement | None
@@ -67,17 +70,15 @@ class PurgeJob(TableJob):
     @property
     def off_because(self) -> str | None:
         """Why the job is off; None if it is not."""
-        if not self.expiry and self.days == 0:
-            return "older_than_days is 0, which turns this job off"
+        if not self.expiry and not self.period:
+            return "older_than_days or older_than is 0, which turns this job off"
         return None
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
-        cut_off = now - timedelta(days=self.days)
+        cut_off = self.period.before(now, self.zone)
         age = self._age(table)
-        left_out = {self._ageless: age.zero}
-        if age.column.nullable:
-            left_out["no_date"] = age.unknown
+        left_out = {self._ageless: age.zero, **age.left_out}
         if self.location is not None:
             kept_columns(table, self.redact)
         where, values = conditions.as_sql(self.where, table, age.zone)
@@ -85,20 +86,24 @@ class PurgeJob(TableJob):
             table=table.quoted,
             key=table.key.quoted,
             predicate=f"{age.old} AND {where}",
-            values={"cut_off": age.value_of(cut_off), **values},
+            values={**age.values(cut_off), **values},
             left_out={reason: f"{condition} AND {where}" for reason, condition in left_out.items()},
             size=table.size,
         )
-        index = table.indexes.get(age.column.name)
+        index = table.indexes.get(age.column.name) if age.has_index else None
         return Plan(
             table,
             rows,
             cut_off,
-            age.column.quoted,
+            age.shown,
             age.moment_of,
             eligible=where,
             label=label(table),
-            index=AgeIndex(index, age.column.quoted, table.rows, age.old, left_out) if index else None,
+            index=(
+                AgeIndex(index, age.column.quoted, table.rows, age.old, left_out, age.position)
+                if index
+                else None
+            ),
         )
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
@@ -107,12 +112,13 @@ class PurgeJob(TableJob):
         if self.location is not None:
             warn_of_redaction(plan.table, self.redact)
         conditions.rehearse(db, plan, "where")
-        if self.in_seconds:
-            check_unit(
+        age = self._age(plan.table)
+        if age.is_checked:
+            check_form(
                 db,
                 plan,
-                self._age(plan.table).column,
-                [self.age_column, *(column for column, _, _ in self.where)],
+                age,
+                [self.age_column, *conditions.columns(self.where)],
                 now,
                 expiry=self.expiry,
                 pace=self.pace,
@@ -141,7 +147,7 @@ class PurgeJob(TableJob):
     @property
     def _ageless(self) -> str:
         """The reason why rows with a zero in the age column stay."""
-        return "never_expires" if self.in_seconds and self.expiry else "zero_date"
+        return "never_expires" if self.age_unit in UNIX and self.expiry else "zero_date"
 
     def _age(self, table: Table) -> AgeColumn:
-        return AgeColumn.of(table, self.age_column, in_seconds=self.in_seconds, zone=self.zone)
+        return age_column(table, self.age_column, unit=self.age_unit, form=self.age_format, zone=self.zone)

@@ -62,9 +62,9 @@ def for_column(value: Any, column: Column, operator: str, zone: tzinfo) -> objec
     Raises:
         UnfitValueError: the column can't hold the value, or the operator is not for such columns.
     """
-    if operator == "like":
+    if operator in {"like", "not like"}:
         if column.data_type not in TEXTS or not isinstance(value, str):
-            raise UnfitValueError("a text column and a text pattern for like")
+            raise UnfitValueError(f"a text column and a text pattern for {operator}")
         return str(value)
     if column.data_type in MOMENTS:
         return moment(value, column, operator, zone)

@@ -1,0 +1,86 @@
+"""Periods as people say them: "90d", "36h", "6mo", a timedelta, or a number of days."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from iam_watcher.arguments import MOST_DAYS
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.schedule.duration import BadDuration, parse_duration
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+EXPECTED = 'a text such as "90d", "36h", "6mo" or "1y", or a timedelta, up to 100 years'
+
+_OFF = re.compile(r"0[a-z]*")
+_MONTHS = re.compile(r"([0-9]{1,4})(mo|y)")
+_MOST_MONTHS = 1200
+
+
+@dataclass(frozen=True)
+class Period:
+    """A period: so many months of the calendar, or a time that elapses.
+
+    Attributes:
+        months: of the calendar.
+        elapsed: without months.
+    """
+
+    months: int = 0
+    elapsed: timedelta = timedelta(0)
+
+    def __bool__(self) -> bool:
+        """Whether it is longer than 0."""
+        return bool(self.months or self.elapsed)
+
+    def before(self, now: datetime, zone: tzinfo) -> datetime:
+        """Return the moment that lies this period before another, in UTC.
+
+        Months are counted back on the calendar of `zone`, to the same day and time of day; to the last day of
+        a month that is too short. Of a time that a clock change makes unclear, the earlier moment counts, so
+        that no row is old too early.
+        """
+        if not self.months:
+            return now - self.elapsed
+        local = now.astimezone(zone)
+        year, month = divmod(local.year * 12 + local.month - 1 - self.months, 12)
+        day = min(local.day, calendar.monthrange(year, month + 1)[1])
+        then = local.replace(year=year, month=month + 1, day=day)
+        return min(then.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+
+
+def period(name: str, value: object) -> Period:
+    """Return a period, also from a rendered template's text; it is not over 0 if the text begins with 0.
+
+    Raises:
+        JobArgumentError: it is none, is negative, or is over 100 years.
+    """
+    if isinstance(value, timedelta):
+        found = Period(elapsed=value)
+    elif isinstance(value, str):
+        found = _parsed(name, value.strip())
+    else:
+        raise JobArgumentError(f"{name} is {value!r}; expected {EXPECTED}")
+    if (
+        found.elapsed < timedelta(0)
+        or found.elapsed > timedelta(days=MOST_DAYS)
+        or found.months > _MOST_MONTHS
+    ):
+        raise JobArgumentError(f"{name} is {value!r}; expected {EXPECTED}")
+    return found
+
+
+def _parsed(name: str, text: str) -> Period:
+    if _OFF.fullmatch(text):
+        return Period()
+    if found := _MONTHS.fullmatch(text):
+        return Period(months=int(found[1]) * (12 if found[2] == "y" else 1))
+    try:
+        return Period(elapsed=parse_duration(text))
+    except BadDuration as error:
+        raise JobArgumentError(f"{name} is {text!r}; expected {EXPECTED}") from error
