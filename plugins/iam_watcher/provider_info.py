@@ -17,6 +17,9 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": DISTRIBUTION,
         "name": "IAM watchers",
         "description": "Housekeeping jobs for MySQL and MariaDB: small transactions, one Redis lock.",
+        "task-decorators": [
+            {"name": "process_rows", "class-name": "iam_watcher.jobs.process_rows.process_rows"}
+        ],
         "config": {
             "iam_watcher": {
                 "description": "Settings of iam-watcher for this Airflow.",

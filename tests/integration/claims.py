@@ -51,6 +51,7 @@ def names(claimant: str = "nonce-of-a-run-0123456789abcdef run", **given: Any) -
         "working": "work",
         "columns": ALL,
         "read": None,
+        "age_column": None,
         "claimant": claimant,
         "claim_timeout": 60.0,
         "max_attempts": 3,

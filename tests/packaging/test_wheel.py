@@ -50,6 +50,17 @@ print(json.dumps({i: [type(d.timetable).__module__, sorted(d.task_dict)] for i, 
 """
 
 
+# Makes a task by the decorator that the package adds to Airflow's own.
+DECORATE = """
+from airflow.sdk import DAG, task
+with DAG("orders", schedule=None) as dag:
+    @task.process_rows("orders", state_column="status", claim="pending", done="normal", failed="failed")
+    def send(row): ...
+    send()
+print(type(dag.get_task("send")).__name__)
+"""
+
+
 class Installation:
     """An Airflow's Python environment and its home, with an empty plugins folder."""
 
@@ -177,6 +188,10 @@ def test_the_watchers_in_it_are_dags_once_copied(installation, tmp_path):
         # The ways back have no schedule.
         assert timetable.startswith(("iam_watcher.timetables", "airflow.timetables.simple"))
         assert {"acquire", "release"} < set(tasks)
+
+
+def test_airflow_has_our_task_decorator(installation):
+    assert installation.run("-c", DECORATE).stdout.splitlines()[-1] == "ProcessRowsOperator"
 
 
 def test_airflow_describes_our_options(installation):

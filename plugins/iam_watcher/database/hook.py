@@ -46,6 +46,22 @@ class JobMySqlHook(MySqlHook):
         super().__init__(mysql_conn_id=mysql_conn_id)
         self._answer_within = answer_within
         self._wants_tls = False
+        self._resolved: Any = None
+
+    def resolve(self) -> None:
+        """Ask Airflow for the connection, once for all calls of `get_conn`, which any thread may then make.
+
+        Raises:
+            DatabaseUnavailable: see `get_conn`.
+        """
+        conn_id = self.get_conn_id()
+        try:
+            self._resolved = self.get_connection(conn_id)
+        except (AirflowNotFoundException, ValueError):
+            # Not the error's own text, which repeats what may be a part of the password.
+            raise DatabaseUnavailable(
+                f"connection {conn_id!r} is not defined, or its URI can't be read; {IN_A_URI}"
+            ) from None
 
     def get_conn(self) -> Any:
         """Return a connection that is set up for a job.
@@ -58,13 +74,9 @@ class JobMySqlHook(MySqlHook):
         import MySQLdb
 
         conn_id = self.get_conn_id()
-        try:
-            self.connection = conn = self.get_connection(conn_id)
-        except (AirflowNotFoundException, ValueError):
-            # Not the error's own text, which repeats what may be a part of the password.
-            raise DatabaseUnavailable(
-                f"connection {conn_id!r} is not defined, or its URI can't be read; {IN_A_URI}"
-            ) from None
+        if self._resolved is None:
+            self.resolve()
+        self.connection = conn = self._resolved
         if not conn.login:
             raise ConnectionRefused(f"connection {conn_id!r} names no login; {IN_A_URI}")
         client = conn.extra_dejson.get("client", CLIENT)

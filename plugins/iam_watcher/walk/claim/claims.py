@@ -71,6 +71,12 @@ COUNT = (
     " LIMIT %(limit)s) AS counted"
 )
 
+# The age of the first pending row.
+OLDEST = (
+    "SELECT TIMESTAMPDIFF(SECOND, {age}, NOW(6)) FROM {table} FORCE INDEX ({index})"
+    " WHERE {state} = %(pending)s{fresh} ORDER BY {key} LIMIT 1"
+)
+
 MOST_EXPIRED = 1_000  # keys of a look for expired claims
 
 
@@ -147,6 +153,31 @@ class Claims:
 
         return self._db.run(look, what=self._what("count"), before_retry=_nothing)
 
+    def due(self, limit: int) -> list[Key]:
+        """Return keys of the rows that would be claimed next."""
+        keys, _, _ = self._db.run(lambda: self._probe(limit), what=self._what("look"), before_retry=_nothing)
+        return keys
+
+    def oldest(self) -> float | None:
+        """Return the age of the first pending row in seconds; None without one, or without its time."""
+        states = self._states
+        if states.age is None:
+            return None
+        query = self._sql(OLDEST, age=states.age.quoted, fresh=self._fresh)
+
+        def look() -> float | None:
+            found = self._db.read(query, states.values)
+            self._db.commit()
+            return None if not found or found[0][0] is None else float(found[0][0])
+
+        return self._db.run(look, what=self._what("look for the oldest row"), before_retry=_nothing)
+
+    @property
+    def _fresh(self) -> str:
+        """The condition for pending rows that were not tried before, behind others."""
+        retry_at = self._states.retry_at
+        return "" if retry_at is None else f" AND {retry_at.quoted} IS NULL"
+
     def _probe(self, limit: int) -> tuple[list[Key], Key | None, tuple[Any, ...] | None]:
         """Return the keys of the next rows, those that are tried again first; and both positions."""
         states, keys = self._states, []
@@ -159,8 +190,7 @@ class Claims:
                 retried_after = (due, *key)
         if left := limit - len(keys):
             condition, values = behind(states.key, after)
-            fresh = "" if states.retry_at is None else f" AND {states.retry_at.quoted} IS NULL"
-            query = self._sql(PROBE, fresh=fresh, behind=condition)
+            query = self._sql(PROBE, fresh=self._fresh, behind=condition)
             found = [tuple(key) for key in self._db.read(query, {**states.values, **values, "limit": left})]
             after = found[-1] if found else after
             keys += found

@@ -75,6 +75,7 @@ class Names:
         state_column: name of the column of the state.
         columns: name of each further column, by the argument that gives it, such as "attempts_column".
         read: names of the columns that the function gets; None for all.
+        age_column: name of the column of the time at which a row became pending.
     """
 
     table: str
@@ -85,6 +86,7 @@ class Names:
     working: object
     columns: Mapping[str, str]
     read: Sequence[str] | None
+    age_column: str | None
     claimant: str
     claim_timeout: float
     max_attempts: int | None
@@ -114,6 +116,12 @@ def find(db: Transactions, names: Names) -> RowStates:
     ours = _our_columns(columns, names)
     retry_at = ours.get("retry_at_column")
     taken = {column.name for column in (*key, state, *ours.values())}
+    age = None if names.age_column is None else _column(columns, names, "age_column", names.age_column)
+    if age is not None and age.data_type not in TIMES:
+        raise TableError(
+            f"column {age.name!r} of {names.table} (age_column) is {age.column_type}; expected a DATETIME or "
+            "TIMESTAMP"
+        )
     read = [*columns] if names.read is None else [*names.read]
     for name in read:
         _column(columns, names, "columns", name)
@@ -136,6 +144,7 @@ def find(db: Transactions, names: Names) -> RowStates:
         attempts=ours.get("attempts_column"),
         retry_at=retry_at,
         error=ours.get("error_column"),
+        age=age,
         claimant=_claimant(names.claimant, ours.get("claimed_by_column")),
         claim_timeout=names.claim_timeout,
         max_attempts=names.max_attempts,

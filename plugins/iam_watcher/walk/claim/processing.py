@@ -44,9 +44,10 @@ class Processing:
         safe_point: raises if the run has to stop; called between two rows.
         interruptible: a context in which an alarm may raise: around the function.
         before_claim: called before each claim; waits for the server.
-        after_batch: called after each batch.
 
     Attributes:
+        after_batch: called after each batch.
+        database_seconds: how long the database worked for the last batch.
         done: what it has done so far, also after an error stopped it.
     """
 
@@ -64,7 +65,6 @@ class Processing:
         safe_point: Callable[[], None] = lambda: None,
         interruptible: Callable[[], AbstractContextManager[Any]] = nullcontext,
         before_claim: Callable[[], None] = lambda: None,
-        after_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self.done = Processed()
         self._db = db
@@ -81,7 +81,8 @@ class Processing:
         self._safe_point = safe_point
         self.interruptible = interruptible
         self._before_claim = before_claim
-        self._after_batch = after_batch
+        self.after_batch: Callable[[], None] = lambda: None
+        self.database_seconds = 0.0
         self._expired: list[Key] = []
         self._looked_at = float("-inf")
         self._may_take_over = True
@@ -111,11 +112,12 @@ class Processing:
                 limit = self._limits.left(self._size, self.done.claimed)
                 claimed_at = time.monotonic()
                 rows = self._next(limit)
+                self.database_seconds = time.monotonic() - claimed_at
                 if not rows:
                     break
                 self._process(rows, claimed_at)
                 self._resize(len(rows), time.monotonic() - claimed_at)
-                self._after_batch()
+                self.after_batch()
         finally:
             if self._renewal is not None:
                 self.done.late_renewals = self._renewal.late
@@ -220,8 +222,9 @@ class Processing:
         self._finished_at = now
 
     def _write(self) -> None:
-        outcomes = dict(self._outcomes)
+        outcomes, began = dict(self._outcomes), time.monotonic()
         self._finish.write(outcomes)
+        self.database_seconds += time.monotonic() - began
         if self._renewal is not None:
             self._renewal.remove(outcomes)
         for key in outcomes:

@@ -34,6 +34,7 @@ class RowStates:
         attempts: the column of the number of attempts.
         retry_at: the column of the time before which a row is not due.
         error: the column of the reason why the last attempt failed.
+        age: the column of the time at which a row became pending.
         claimant: of this run, different from that of any other try of any other run.
         claim_timeout: seconds without a renewal after which a claim is taken over.
         max_attempts: attempts after which a row fails; None for no limit.
@@ -57,6 +58,7 @@ class RowStates:
     attempts: Column | None = None
     retry_at: Column | None = None
     error: Column | None = None
+    age: Column | None = None
     claimant: str = ""
     claim_timeout: float = 300.0
     max_attempts: int | None = None

@@ -1,0 +1,208 @@
+"""Processes the rows of a table that are in a state: pending → work → normal, or failed.
+
+A row is processed at least once: if a worker dies between the end of the function and the commit of its
+outcome, another worker processes the row again. See "From pending to normal" in the documentation.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk import DAG
+
+from iam_watcher import arguments
+from iam_watcher.errors import JobArgumentError, RowFailed, RowNotReady
+from iam_watcher.jobs.database_operator import DatabaseOperator
+from iam_watcher.jobs.process_rows_arguments import RowProcessing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import timedelta
+
+    from airflow.sdk import Context, XComArg
+
+__all__ = ["ProcessRowsOperator", "RowFailed", "RowNotReady", "process_rows"]
+
+Per = Literal["row", "batch"]
+
+
+class ProcessRowsOperator(DatabaseOperator):
+    """Calls a function for each row of a table that is pending, and writes what became of the row.
+
+    With `working`, a claim marks its rows and is renewed while the function works. Without it, the rows stay
+    locked meanwhile (mode "hold"): it needs no more columns, and is for work of seconds.
+
+    The function gets a row as a read-only mapping of column → value (times are UTC, without a time zone). It
+    returns None, or a mapping of column → value that is written to the row, which is then done. It raises
+    `RowFailed(reason)` to let the row fail, or `RowNotReady(after=...)` to try again later without using up
+    an attempt. Any other exception uses up an attempt. An async function is called for all rows of a batch at
+    once.
+
+    :param python_callable: the function of one row or, with per="batch", of a list of rows. Then it returns
+        None, or a list with the result of each row: None, a mapping or an exception.
+    :param table: name of the table, in the connection's database (schema). It needs a primary key, of any
+        type, and an index on the state column (with `retry_at_column`: on both).
+    :param state_column: name of the column of the state: a text, an ENUM or an integer.
+    :param claim: the state of rows to be processed, such as "pending".
+    :param done: the state of rows that were processed.
+    :param failed: the state of rows that can't be processed.
+    :param working: the state of claimed rows; None for mode "hold".
+    :param claimed_at_column: DATETIME(6) or TIMESTAMP(6) column of the time of the claim; with `working`.
+        Default: "claimed_at".
+    :param claimed_by_column: text column of the claimant, 32 characters at least; with `working`. Default:
+        "claimed_by".
+    :param attempts_column: integer column of the number of attempts; None to count none.
+    :param retry_at_column: DATETIME(6) or TIMESTAMP(6) column of the time of the next try, NULL for a new
+        row; None to try again in the next run.
+    :param error_column: text column of the reason of the last failure.
+    :param age_column: DATETIME or TIMESTAMP column of the time at which a row became pending, in UTC: the run
+        report then has the age of the first pending row.
+    :param columns: names of the columns that the function gets; None for all.
+    :param per: "row" or "batch": what the function gets.
+    :param batch: rows of a claim, at most. With per="row" a batch has fewer if they take over 2 s.
+    :param claim_timeout: how long after its last renewal a claim is taken over. In mode "hold": how long the
+        function may work on one row.
+    :param max_attempts: after so many attempts a row fails. Default: 5 if there is an `attempts_column`.
+    :param backoff: time before the first retry; it doubles with each attempt, up to an hour.
+    :param stop_after: if so many rows in a row end with one class of exception, the run fails, so that an
+        outage of the service behind does not use up the attempts of all rows; None for no limit.
+    :param max_rows: row limit: process at most so many rows in a run. (templated)
+    :param time_budget: time limit: claim no rows after that long.
+    :param dry_run: count and list rows, process none. (templated)
+    :param partition: number of this operator among several that share the rows; for the log only.
+    """
+
+    template_fields: Sequence[str] = ("is_dry_run", "max_rows")
+    shallow_copy_attrs: Sequence[str] = ("processing",)
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        table: str,
+        state_column: str,
+        claim: str | int,
+        done: str | int,
+        failed: str | int,
+        working: str | int | None = None,
+        claimed_at_column: str | None = None,
+        claimed_by_column: str | None = None,
+        attempts_column: str | None = None,
+        retry_at_column: str | None = None,
+        error_column: str | None = None,
+        age_column: str | None = None,
+        columns: Sequence[str] | None = None,
+        per: Per = "row",
+        batch: int = 100,
+        claim_timeout: timedelta = RowProcessing.claim_timeout,
+        max_attempts: int | None = None,
+        backoff: timedelta = RowProcessing.backoff,
+        stop_after: int | None = RowProcessing.stop_after,
+        max_rows: int | str | None = None,
+        time_budget: timedelta | None = None,
+        dry_run: bool | str = False,
+        partition: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.processing = RowProcessing(
+            python_callable=python_callable,
+            table=table,
+            state_column=state_column,
+            claim=claim,
+            done=done,
+            failed=failed,
+            working=working,
+            claimed_at_column=claimed_at_column,
+            claimed_by_column=claimed_by_column,
+            attempts_column=attempts_column,
+            retry_at_column=retry_at_column,
+            error_column=error_column,
+            age_column=age_column,
+            columns=columns,
+            per=per,
+            batch=batch,
+            claim_timeout=claim_timeout,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            stop_after=stop_after,
+        )
+        self.max_rows = max_rows
+        self.time_budget = time_budget
+        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
+        self.partition = partition
+        arguments.check_literal(arguments.row_count, "max_rows", max_rows)
+        if time_budget is not None:
+            arguments.duration("time_budget", time_budget)
+        arguments.check_literal(arguments.flag, "dry_run", dry_run)
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Process the rows; return the run report as a dictionary.
+
+        If it ends early, the report of what was done is in the XCom all the same.
+        """
+        from iam_watcher.jobs.process_rows_run import ProcessRowsRun
+
+        return ProcessRowsRun(
+            self,
+            context,
+            dry_run=arguments.flag("dry_run", self.is_dry_run),
+            max_rows=arguments.row_count("max_rows", self.max_rows),
+        ).perform()
+
+    def go_on(self) -> None:
+        """Raise if the run has to stop; what is begun after that must not be interrupted.
+
+        Raises:
+            JobError, LockError: the task was stopped, or the lease is lost; and what Airflow's time-out is.
+        """
+        self._safe_point()
+        self._timeout.committing()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let Airflow's time-out raise within the block: the function may hang."""
+        self._timeout.counted()
+        try:
+            yield
+        finally:
+            self._timeout.committing()
+
+
+def process_rows(
+    table: str, *, partitions: int = 1, task_id: str | None = None, **operator_arguments: Any
+) -> Callable[[Callable[..., Any]], Callable[[], XComArg]]:
+    """Make a task of a function that processes rows: write it above the function, then call the function.
+
+    Args:
+        table: see `ProcessRowsOperator`, which takes all other arguments too.
+        partitions: how many tasks of a run share the rows, each on a worker of its own.
+        task_id: default: the name of the function.
+        operator_arguments: of `ProcessRowsOperator`.
+
+    Returns:
+        A decorator. The function that it returns makes the task within a DAG, and takes no arguments.
+
+    Raises:
+        JobArgumentError: an argument or the function is not valid.
+    """
+    if type(partitions) is not int or partitions < 1:
+        raise JobArgumentError(f"partitions is {partitions!r}; expected a whole number over 0")
+
+    def decorate(function: Callable[..., Any]) -> Callable[[], XComArg]:
+        name = task_id or getattr(function, "__name__", "process_rows")
+        given = {"task_id": name, "python_callable": function, "table": table, **operator_arguments}
+
+        def make() -> XComArg:
+            if partitions == 1:
+                return ProcessRowsOperator(**given).output
+            # Airflow does not call the constructor of a mapped operator before it runs.
+            with DAG("arguments_are_checked", schedule=None, auto_register=False):
+                ProcessRowsOperator(**given)
+            numbers = list(range(1, partitions + 1))
+            return ProcessRowsOperator.partial(**given).expand(partition=numbers).output
+
+        return make
+
+    return decorate

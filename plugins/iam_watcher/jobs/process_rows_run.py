@@ -1,0 +1,194 @@
+"""One run of row processing: connection, first look, rows, report, in this order."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.database.hook import JobMySqlHook
+from iam_watcher.database.transactions import Transactions
+from iam_watcher.errors import DeploymentIdError
+from iam_watcher.jobs.process_rows_report import MODES, MOST_REMAINING, ProcessRowsReport, shown
+from iam_watcher.lock import current
+from iam_watcher.lock.deployment import deployment_id
+from iam_watcher.lock.progress import ProgressRecord
+from iam_watcher.log_lines import get_logger
+from iam_watcher.walk.claim import first_look
+from iam_watcher.walk.claim.function import caller
+from iam_watcher.walk.claim.processing import Processing
+from iam_watcher.walk.claim.renewal import Renewal
+from iam_watcher.walk.pace import Limits
+from iam_watcher.walk.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from iam_watcher.database.throttle import Throttler
+    from iam_watcher.database.transactions import Connection
+    from iam_watcher.jobs.process_rows import ProcessRowsOperator
+    from iam_watcher.walk.claim.row_states import RowStates
+
+logger = get_logger(__name__)
+
+LEAST_SILENCE = 60  # seconds after which the server ends a session, at least
+
+# While the function works, its session is silent.
+SILENCE = "SET SESSION wait_timeout = %(seconds)s"
+
+
+class ProcessRowsRun:
+    """One try of one run.
+
+    Args:
+        operator: what to do.
+        context: of the task.
+        dry_run: count only.
+        max_rows: the row limit.
+    """
+
+    def __init__(
+        self, operator: ProcessRowsOperator, context: Context, *, dry_run: bool, max_rows: int | None
+    ) -> None:
+        self._operator = operator
+        self._job = operator.processing
+        self._context = context
+        self._max_rows = max_rows
+        self._began = time.monotonic()
+        mode = "hold" if self._job.holds else "claim"
+        self._report = ProcessRowsReport(self._job.table, dry_run, mode=mode)
+        # Airflow is asked now: its channel is not for the thread that renews.
+        self._hook = JobMySqlHook(operator.mysql_conn_id)
+        self._hook.resolve()
+
+    def perform(self) -> dict[str, Any]:
+        """Do it and return the report as a dictionary; if it ends early, the report is in the XCom."""
+        report = self._report
+        logger.info(
+            "%s of the rows of %s that are %r begins, by the connection %s; mode %s: %s",
+            "A dry run" if report.dry_run else "Processing",
+            report.table,
+            self._job.claim,
+            self._operator.mysql_conn_id,
+            report.mode,
+            MODES[report.mode],
+        )
+        try:
+            self._connected()
+        except BaseException as error:
+            report.error = f"{type(error).__name__}: {error}"
+            self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
+            raise
+        finally:
+            for line in report.as_lines():
+                logger.info("%s", line)
+        return report.as_dict()
+
+    def _connected(self) -> None:
+        # Not the operator's transactions: outcomes are written also when the run has to stop. No database
+        # lock: rows are protected by their claims, and tasks of one run share them.
+        with closing(Transactions(self._connect(), reconnect=self._connect)) as db:
+            try:
+                states = first_look.find(db, self._names())
+                first_look.check(db, states)
+                if self._report.dry_run:
+                    self._dry_run(db, states)
+                else:
+                    self._process(db, states)
+            finally:
+                self._report.retries = db.retries
+                self._report.duration_seconds = round(time.monotonic() - self._began, 3)
+
+    def _connect(self) -> Connection:
+        connection: Connection = self._hook.get_conn()
+        seconds = max(LEAST_SILENCE, int(self._job.claim_timeout.total_seconds()))
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(SILENCE, {"seconds": seconds})
+        connection.commit()
+        return connection
+
+    def _names(self) -> first_look.Names:
+        job = self._job
+        return first_look.Names(
+            table=job.table,
+            state_column=job.state_column,
+            pending=job.claim,
+            done=job.done,
+            failed=job.failed,
+            working=job.working,
+            columns=job.further_columns,
+            read=job.columns,
+            age_column=job.age_column,
+            claimant=self._claimant(),
+            claim_timeout=job.claim_timeout.total_seconds(),
+            max_attempts=job.attempts,
+            backoff=job.backoff.total_seconds(),
+        )
+
+    def _claimant(self) -> str:
+        """Return a name for this try of this run. What is unique stands first: the column may cut it."""
+        ti = self._context["ti"]
+        try:
+            deployment = deployment_id()
+        except DeploymentIdError:
+            deployment = "?"  # A Watcher without a lock needs none.
+        task = f"{ti.task_id}/{ti.map_index}/{ti.try_number}"
+        return f"{uuid.uuid4().hex[:24]} {deployment}/{ti.dag_id}/{ti.run_id}/{task}"
+
+    def _dry_run(self, db: Transactions, states: RowStates) -> None:
+        processing = Processing(db, states, lambda *_: None)
+        self._report.remaining = processing.claims.count(states.pending, MOST_REMAINING)
+        for key in processing.claims.due(self._report.most_examples):
+            self._report.add_example(key=shown(key))
+
+    def _process(self, db: Transactions, states: RowStates) -> None:
+        operator, job, report = self._operator, self._job, self._report
+        budget = operator.time_budget
+        with ExitStack() as stack:
+            throttler = stack.enter_context(operator.throttling(db, job.table))
+            renewal = None
+            if not states.holds:
+                renewal = stack.enter_context(Renewal(states, self._connect))
+            processing = Processing(
+                db,
+                states,
+                caller(job.python_callable, job.per),
+                renewal=renewal,
+                batch=job.batch,
+                whole_batches=job.per == "batch",
+                limits=Limits(self._max_rows, None if budget is None else budget.total_seconds()),
+                stop_after=job.stop_after,
+                safe_point=operator.go_on,
+                interruptible=operator.interruptible,
+                before_claim=lambda: self._wait(throttler),
+            )
+            record = stack.enter_context(closing(self._record()))
+            reporter = ProgressReporter(job.table, lambda progress: record.write(**asdict(progress)))
+            expected = processing.claims.count(states.pending, MOST_REMAINING)
+            report.oldest_pending_seconds_before = processing.claims.oldest()
+            reporter.begin(0.0)
+
+            def after_batch() -> None:
+                done = processing.done
+                share = done.claimed / max(expected, done.claimed, 1)
+                reporter.report(examined=done.claimed, changed=sum(done.outcomes.values()), share=share)
+                with operator.interruptible():
+                    time.sleep(operator.paced.rest(processing.database_seconds))
+
+            processing.after_batch = after_batch
+            try:
+                processing.run()
+            finally:
+                report.take(processing.done)
+            report.remaining = processing.claims.count(states.pending, MOST_REMAINING)
+            report.oldest_pending_seconds_after = processing.claims.oldest()
+
+    def _record(self) -> ProgressRecord:
+        ti = self._context["ti"]
+        return ProgressRecord(current.grant(), task=f"{ti.task_id}/{ti.map_index}", table=self._job.table)
+
+    def _wait(self, throttler: Throttler) -> None:
+        with self._operator.interruptible():
+            throttler.wait(meanwhile=self._operator.go_on)

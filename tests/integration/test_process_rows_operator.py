@@ -1,0 +1,210 @@
+"""ProcessRowsOperator: what it reports, how it stops, and what it leaves alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.errors import JobError, LockLost, RowFailed
+from iam_watcher.jobs.process_rows import ProcessRowsOperator
+from iam_watcher.lock import current
+from tests.integration.claims import ALL, create
+from tests.integration.conftest import TaskInstance, numbers
+
+CLAIM = {"working": "work", **ALL}
+HOLD = {name: ALL[name] for name in ("attempts_column", "retry_at_column", "error_column")}
+
+
+@pytest.fixture(params=["claim", "hold"])
+def mode(request):
+    return CLAIM if request.param == "claim" else HOLD
+
+
+def operator(function, **given):
+    return ProcessRowsOperator(
+        task_id="process",
+        mysql_conn_id="scratch",
+        table="orders",
+        state_column="status",
+        claim="pending",
+        done="normal",
+        failed="failed",
+        python_callable=function,
+        **given,
+    )
+
+
+def fill(scratch, rows):
+    create(scratch)
+    scratch.run(f"INSERT INTO orders (id) SELECT seq FROM {numbers(rows)}")
+
+
+def states(scratch):
+    return dict(scratch.rows("SELECT status, COUNT(*) FROM orders GROUP BY status"))
+
+
+def test_the_run_report_says_what_became_of_the_rows(scratch, perform, mode, caplog):
+    fill(scratch, 30)
+    scratch.run("ALTER TABLE orders ADD COLUMN created_at DATETIME NOT NULL DEFAULT '2026-01-01'")
+
+    def work(row):
+        if row["id"] == 3:
+            raise RowFailed("no address")
+        if row["id"] in (5, 6):
+            raise ValueError("secret-less")
+
+    with caplog.at_level(logging.INFO):
+        report = perform(operator(work, age_column="created_at", max_rows=20, **mode))
+    expected = {
+        "mode": "claim" if "working" in mode else "hold",
+        "claimed": 20,
+        "done": 17,
+        "failed": 1,
+        "retried": 2,
+        "lost": 0,
+        "attempts": {"1": 20},
+        "exceptions": [{"exception": "ValueError", "rows": 2, "key": "5", "message": "secret-less"}],
+        "remaining": 12,
+        "stopped": "max_rows",
+        "error": None,
+    }
+    assert {name: report[name] for name in expected} == expected
+    assert report["oldest_pending_seconds_before"] > 0
+    assert report["oldest_pending_seconds_after"] > 0
+    line = next(r.message for r in caplog.records if r.message.startswith("17 rows of orders done"))
+    assert "1 failed, 2 retried" in line
+    assert "stopped at the row limit; 12 pending" in line
+
+
+def test_a_dry_run_claims_nothing(scratch, perform, mode):
+    fill(scratch, 7)
+    report = perform(operator(lambda row: pytest.fail("called"), dry_run=True, **mode))
+    assert report["remaining"] == 7
+    assert report["examples"] == [{"key": str(key)} for key in range(1, 6)]
+    assert states(scratch) == {"pending": 7}
+
+
+def test_who_claimed_a_row_stands_in_it(scratch, perform):
+    fill(scratch, 1)
+    perform(operator(lambda row: None, **CLAIM), TaskInstance("run-7", try_number=2))
+    nonce, name = scratch.value("SELECT claimed_by FROM orders").split(" ")
+    assert (len(nonce), name) == (24, "test/dag/run-7/task/-1/2")
+
+
+def test_the_function_gets_a_read_only_row(scratch, perform, mode):
+    fill(scratch, 1)
+    seen = []
+
+    def work(row):
+        with pytest.raises(TypeError):
+            row["note"] = "mine"
+        seen.append(dict(row))
+
+    perform(operator(work, columns=["note"], **mode))
+    assert seen[0]["note"] is None
+    assert seen[0]["attempts"] == 1
+
+
+@pytest.mark.parametrize("how", ["on_kill", "lease"])
+def test_a_stop_finishes_what_was_begun_and_gives_the_rest_back(scratch, perform, mode, monkeypatch, how):
+    fill(scratch, 40)
+    lost = []
+
+    def work(row):
+        if row["id"] == 4:
+            lost.append(True)
+            if how == "on_kill":
+                job.on_kill()
+            work.ended = time.monotonic()
+
+    def safe_point():
+        if how == "lease" and lost:
+            raise LockLost("as if")
+
+    monkeypatch.setattr(current, "safe_point", safe_point)
+    job = operator(work, **mode)
+    ti = TaskInstance("stopped")
+    with pytest.raises((JobError, AirflowFailException)):
+        perform(job, ti)
+    assert states(scratch) == {"normal": 4, "pending": 36}
+    assert scratch.value("SELECT SUM(attempts) FROM orders") == 4
+    report = ti.xcom["return_value"]
+    assert (report["done"], report["given_back"]) == (4, 6)
+    assert report["error"]
+
+
+class TimedOut(BaseException):
+    """As AirflowTaskTimeout is."""
+
+
+def test_a_time_out_ends_a_function_that_hangs(scratch, perform, mode):
+    fill(scratch, 5)
+    before = signal.getsignal(signal.SIGALRM)
+
+    def raise_timed_out(*_):
+        raise TimedOut
+
+    def work(row):
+        if row["id"] == 2:
+            os.kill(os.getpid(), signal.SIGALRM)
+            threading.Event().wait()
+
+    signal.signal(signal.SIGALRM, raise_timed_out)
+    try:
+        with pytest.raises(TimedOut):
+            perform(operator(work, **mode))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert states(scratch) == {"normal": 1, "pending": 4}
+    assert scratch.rows("SELECT id, attempts FROM orders WHERE attempts > 0") == [(1, 1), (2, 1)]
+
+
+def test_a_time_out_while_outcomes_are_written_waits_for_their_commit(scratch, perform, mode, monkeypatch):
+    from iam_watcher.walk.claim.finish import Finish
+
+    fill(scratch, 3)
+    before = signal.getsignal(signal.SIGALRM)
+    apply = Finish._apply
+
+    def raise_timed_out(*_):
+        raise TimedOut
+
+    def apply_and_time_out(self, left, size):
+        os.kill(os.getpid(), signal.SIGALRM)
+        return apply(self, left, size)
+
+    monkeypatch.setattr(Finish, "_apply", apply_and_time_out)
+    signal.signal(signal.SIGALRM, raise_timed_out)
+    try:
+        with pytest.raises(TimedOut):
+            perform(operator(lambda row: None, **mode))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert states(scratch) == {"normal": 3}
+
+
+def test_a_failing_service_fails_the_task_without_a_retry(scratch, perform, mode):
+    fill(scratch, 30)
+
+    def work(row):
+        raise ConnectionError("away")
+
+    with pytest.raises(AirflowFailException, match="10 rows of orders in a row ended with ConnectionError"):
+        perform(operator(work, **mode))
+    assert scratch.value("SELECT SUM(attempts) FROM orders") == 10
+
+
+def test_a_worker_with_a_wrong_clock_can_process_rows(scratch, perform):
+    import time_machine
+
+    fill(scratch, 2)
+    with time_machine.travel("2020-01-01", tick=True):
+        perform(operator(lambda row: None, **CLAIM))
+    assert states(scratch) == {"normal": 2}
+    assert scratch.value("SELECT COUNT(*) FROM orders WHERE claimed_at > '2026-01-01'") == 2

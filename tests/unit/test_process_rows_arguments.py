@@ -1,0 +1,101 @@
+"""What is wrong about row processing is an error when the DAG file is parsed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from airflow.sdk import DAG
+
+from iam_watcher.errors import JobArgumentError, RowNotReady
+from iam_watcher.jobs.process_rows import ProcessRowsOperator, process_rows
+
+STATES = {"state_column": "status", "claim": "pending", "done": "normal", "failed": "failed"}
+
+
+def of_a_row(row):
+    return None
+
+
+def of_nothing():
+    return None
+
+
+def of_two(row, more):
+    return None
+
+
+def generator(row):
+    yield row
+
+
+def operator(function=of_a_row, **given):
+    return ProcessRowsOperator(task_id="process", python_callable=function, table="orders", **STATES | given)
+
+
+def decorator(function=of_a_row, partitions=1, **given):
+    return process_rows("orders", partitions=partitions, **STATES | given)(function)()
+
+
+FORMS = {"operator": operator, "decorator": decorator, "partitions": partial(decorator, partitions=2)}
+
+WRONG = {
+    "no function": ({"function": "orders"}, "python_callable is 'orders'; expected a function of one row"),
+    "no argument": ({"function": of_nothing}, "'of_nothing' can't be called with one row"),
+    "two arguments": ({"function": of_two, "per": "batch"}, "'of_two' can't be called with one list of rows"),
+    "generator": ({"function": generator}, "'generator' is a generator"),
+    "per": ({"per": "table"}, "per is 'table'; expected 'row' or 'batch'"),
+    "state": ({"done": None}, "done is None; expected a state"),
+    "template": ({"done": "{{ params.done }}"}, "done is '{{ params.done }}'; expected a state"),
+    "same state": ({"done": "pending"}, "done is 'pending', and so is claim"),
+    "same column": ({"error_column": "status"}, "error_column is 'status', and so is state_column"),
+    "claim in hold": ({"claimed_by_column": "by"}, "claimed_by_column is 'by', but there is no `working`"),
+    "attempts": ({"max_attempts": 3}, "max_attempts is 3, but there is no `attempts_column`"),
+    "one attempt": (
+        {"max_attempts": 1, "attempts_column": "tries", "working": "work"},
+        "max_attempts is 1 and batch is 100: if a worker died",
+    ),
+    "batch": ({"batch": 5_001}, "batch is 5001; expected at most 5000"),
+    "no batch": ({"batch": 0}, "batch is 0; expected a whole number over 0"),
+    "claim_timeout": ({"claim_timeout": timedelta(milliseconds=1)}, "expected at least 1 second"),
+    "seconds": ({"claim_timeout": 300}, "claim_timeout is 300; expected a timedelta"),
+    "stop_after": ({"stop_after": 0}, "stop_after is 0"),
+    "columns": ({"columns": "id"}, "columns is 'id'; expected a list of names"),
+    "max_rows": ({"max_rows": 0}, "max_rows is 0"),
+    "dry_run": ({"dry_run": "maybe"}, "dry_run is 'maybe'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_wrong_argument_is_an_error_at_once(case, form):
+    given, message = WRONG[case]
+    with DAG("orders", schedule=None):
+        with pytest.raises(JobArgumentError) as caught:
+            FORMS[form](**given)
+        assert message in str(caught.value)
+
+
+def test_partitions_are_tasks_of_one_mapped_operator():
+    with DAG("orders", schedule=None) as dag:
+        process_rows("orders", partitions=3, **STATES)(of_a_row)()
+    (task,) = dag.tasks
+    assert (task.task_id, task.is_mapped) == ("of_a_row", True)
+    assert task.expand_input.value == {"partition": [1, 2, 3]}
+
+
+def test_partitions_are_a_number():
+    with pytest.raises(JobArgumentError, match="partitions is '3'"):
+        process_rows("orders", partitions="3", **STATES)
+
+
+def test_attempts_have_a_limit_if_they_are_counted():
+    assert operator().processing.attempts is None
+    assert operator(attempts_column="tries").processing.attempts == 5
+
+
+@pytest.mark.parametrize("after", [5, timedelta(seconds=-1)])
+def test_a_time_to_wait_is_a_timedelta(after):
+    with pytest.raises(TypeError, match="expected a timedelta of 0 or more"):
+        RowNotReady(after=after)
