@@ -53,11 +53,11 @@ def sample_watchers() -> Iterator[DAG]:
     with Watcher("collect_bounces", schedule="@after 5m", tags=["mail"]) as dag:
         EmptyOperator(task_id="collect")
     yield dag
-    params = {"report": Param("", type="string"), "names": Param([], type="array"), **DRY_RUN}
+    params = {"undo_record": Param("", type="string"), "names": Param([], type="array"), **DRY_RUN}
     with Watcher("reenable_users", schedule=None, lock="task", params=params) as dag:
         ReenableUsersOperator(
             task_id="enable",
-            report="{{ params.report }}",
+            undo_record="{{ params.undo_record }}",
             names="{{ params.names }}",
             dry_run="{{ params.dry_run }}",
         )

@@ -5,6 +5,7 @@ tests/dags/test_page_airflow.py has a test for each, which says what would break
 
 from __future__ import annotations
 
+from airflow.api.common.trigger_dag import trigger_dag
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -15,12 +16,14 @@ from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.utils.types import DagRunTriggeredByType
 
 __all__ = [
     "DagAccessEntity",
     "DagDetails",
     "DagModel",
     "DagRun",
+    "DagRunTriggeredByType",
     "DagTag",
     "GetUserDep",
     "SerializedDagModel",
@@ -31,4 +34,5 @@ __all__ = [
     "get_auth_manager",
     "get_user",
     "requires_access_dag",
+    "trigger_dag",
 ]

@@ -114,7 +114,13 @@ def changes(
 
 
 def runs_before(
-    session: Session, dag_id: str, *, before: datetime | None, limit: int, reports: bool
+    session: Session,
+    dag_id: str,
+    *,
+    before: datetime | None,
+    limit: int,
+    reports: bool,
+    of: str | None = None,
 ) -> list[Run]:
     """Return some runs of a watcher, newest first, with their reports.
 
@@ -124,8 +130,11 @@ def runs_before(
         before: only runs for an earlier moment.
         limit: how many.
         reports: as in `history`.
+        of: of the DAG that does dry runs, only those of this watcher.
     """
     which = select(DagRun.id).where(DagRun.dag_id == dag_id)
+    if of is not None:
+        which = which.where(DagRun.conf["watcher"].as_string() == of)
     if before is not None:
         which = which.where(DagRun.run_after < before)
     some = which.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(limit).subquery()

@@ -63,19 +63,20 @@ class Servers:
         """Return key -> state of the locks, which are given as key -> connections."""
         return snapshot(locks, self.client, self.failed)
 
-    def all_of(self, lock: LockFacts) -> list[Redis]:
-        """Return clients for all servers of a lock, without a memory of failures.
 
-        Raises:
-            LockUnavailable: one of the connections can't be used.
-        """
-        try:
-            names = lock.redis_conn_ids
-            return [redis_client(name, lease=PATIENCE, servers=len(names)) for name in names]
-        except LockUnavailable:
-            raise
-        except Exception as error:
-            raise LockUnavailable(f"{type(error).__name__}: {error}") from error
+def all_servers(lock: LockFacts) -> list[Redis]:
+    """Return new clients for all servers of a lock.
+
+    Raises:
+        LockUnavailable: one of the connections can't be used.
+    """
+    names = lock.redis_conn_ids
+    try:
+        return [redis_client(name, lease=PATIENCE, servers=len(names)) for name in names]
+    except LockUnavailable:
+        raise
+    except Exception as error:
+        raise LockUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 def lock_json(state: LockState) -> dict[str, Any] | None:

@@ -86,16 +86,26 @@ class Run:
         self.dry_run = dry_run and (self.dry_run or self.changed is None)
         numbers = [_whole(measures.get(name)) for name in MEASURES[:-1]]
         self.changed = (self.changed or 0) + sum(number for number in numbers if number and not dry_run)
-        if isinstance(value, dict) and len(self.reports) < MOST_REPORTS:
-            self.reports[task_id if map_index < 0 else f"{task_id}/{map_index}"] = read_report(value)
+        if not isinstance(value, dict):
+            return
+        several = value.get("reports")  # of the jobs of another watcher, see jobs/dry_run_watcher.py
+        found = several if isinstance(several, dict) else {_task_name(task_id, map_index): value}
+        for name, report in list(found.items())[: MOST_REPORTS - len(self.reports)]:
+            if isinstance(report, dict):
+                self.reports[str(name)[:250]] = read_report(report)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values: times in seconds since 1970."""
+    def as_json(self, dag_id: str | None = None) -> dict[str, Any]:
+        """Return it as JSON values: times in seconds since 1970.
+
+        Args:
+            dag_id: the DAG of the run, if it is not the watcher that it is shown for.
+        """
         holder = self.holder if isinstance(self.holder, dict) and self.outcome == "skipped" else None
         return without_none(
             {
                 "n": self.number,
                 "id": self.run_id,
+                "dag": dag_id,
                 "kind": self.kind,
                 "state": self.outcome,
                 "after": seconds(self.run_after),
@@ -162,6 +172,10 @@ def seconds(moment: datetime | None) -> int | None:
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is there."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _task_name(task_id: str, map_index: int) -> str:
+    return task_id if map_index < 0 else f"{task_id}/{map_index}"
 
 
 def _listed(value: Any) -> list[Any]:

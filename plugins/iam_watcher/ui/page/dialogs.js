@@ -5,7 +5,8 @@ import { activeOf, Button } from "./parts.js";
 import { duration } from "./format.js";
 import { who } from "./story.js";
 import { say, tell } from "./words.js";
-import { C, h, useEffect, useId, useState } from "./react.js";
+import { C, h, useEffect, useId, useNavigate, useState } from "./react.js";
+import { tabOf } from "./head.js";
 
 /** A dialog with one action. It stays open, with the server's words, when the action fails. */
 const Ask = ({ title, action, tone = "brand", ready = true, onAct, onClose, children }) => {
@@ -42,6 +43,7 @@ const Run = ({ watcher, dry: asked, values: given, onClose, onDone }) => {
   const [params, setParams] = useState(null);
   const [values, setValues] = useState({});
   const [error, setError] = useState("");
+  const navigate = useNavigate();
   const [switchOn, setSwitchOn] = useState(false);
   useEffect(() => {
     api.params(watcher.id).then((found) => {
@@ -53,8 +55,10 @@ const Run = ({ watcher, dry: asked, values: given, onClose, onDone }) => {
   const dry = values.dry_run === true;
   const { conf, problem } = params ? read(params, values) : {};
   const act = async () => {
-    if (watcher.paused && dry && !switchOn) await api.dryRun(watcher.id, conf);
-    else {
+    if (watcher.paused && dry && !switchOn) {
+      await api.dryRun(watcher.id, conf);
+      navigate(tabOf(watcher.id));
+    } else {
       await api.trigger(watcher.id, conf);
       if (watcher.paused && switchOn) await api.pause(watcher.id, false);
     }

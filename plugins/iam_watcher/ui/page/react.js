@@ -2,7 +2,7 @@
 const { React, ChakraUI, ReactRouterDOM } = globalThis;
 
 export const { useCallback, useEffect, useId, useMemo, useRef, useState } = React;
-export const { Link, useSearchParams } = ReactRouterDOM;
+export const { Link, useNavigate, useSearchParams } = ReactRouterDOM;
 export const C = ChakraUI;
 
 /** Return an element. A text is always text: nothing here makes HTML of data. */

@@ -82,7 +82,7 @@ const Body = ({ watcher, run, id, onOpen }) => {
       : reports.length ? reports.map(([task, report]) => h("div", { key: task }, reports.length > 1 && h("small", null, say("report.task", { task })), h(Report, { watcher, run, task, report, onOpen })))
         : isDone(run) && run.state !== "skipped" && h("p", { className: "small" }, say("report.none")),
     run.holder?.owner && h("dl", null, Fact(say("lock.holder"), h("code", null, h("bdi", null, run.holder.owner)))),
-    h("div", { className: "steps" }, h(Link, { to: runOf(watcher.id, run.id) }, say("report.open"))));
+    h("div", { className: "steps" }, h(Link, { to: runOf(run.dag ?? watcher.id, run.id) }, say("report.open"))));
 };
 
 const Run = ({ watcher, run, home, now, isFirst, onOpen }) => {
@@ -103,6 +103,6 @@ export const Runs = ({ watcher, runs, home, now, more, onOpen }) => {
   if (!runs.length) return h("p", { className: "small" }, say("tab.noruns"));
   const firstReport = runs.find((run) => run.reports)?.id;
   return h("section", { "aria-label": say("tab.runs") },
-    ...runs.map((run) => h(Run, { key: run.id, watcher, run, home, now, isFirst: run.id === firstReport, onOpen })),
-    !isEnd && runs.length >= 20 && h(Button, { onClick: () => more().then((found) => setEnd(found < 20)) }, say("tab.older")));
+    ...runs.map((run) => h(Run, { key: run.n, watcher, run, home, now, isFirst: run.id === firstReport, onOpen })),
+    !isEnd && runs.length >= 20 && h(Button, { onClick: () => more().then((isMore) => setEnd(!isMore)) }, say("tab.older")));
 };

@@ -47,10 +47,10 @@ const useWatcher = (dag) => {
     };
   }, [dag, generation]);
   const more = useCallback(async () => {
-    const { runs } = await api.runs(dag, state.runs.at(-1).after);
+    const { runs, more: isMore } = await api.runs(dag, state.runs.at(-1).after);
     older.current = [...older.current, ...runs];
     set((old) => ({ ...old, runs: [...old.runs, ...runs] }));
-    return runs.length;
+    return isMore;
   }, [dag, state.runs]);
   return { ...state, more, reload: () => setGeneration((number) => number + 1) };
 };

@@ -1,0 +1,87 @@
+"""A watcher as a row of the list gets it: what it is, its last runs, its lock."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.ui import data
+from iam_watcher.ui.locks import lock_json
+from iam_watcher.ui.runs import bars, seconds, without_none
+from iam_watcher.watcher_dag import TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from iam_watcher.lock.admin.snapshot import LockState
+    from iam_watcher.lock.facts import LockFacts
+    from iam_watcher.ui.facts import Facts
+    from iam_watcher.ui.runs import Run
+
+
+def watcher_json(row: Any, facts: Facts) -> dict[str, Any]:
+    """Return what a watcher is."""
+    return without_none(
+        {
+            "id": row.dag_id,
+            "name": row.display_name,
+            "paused": bool(row.is_paused) or None,
+            "broken": bool(row.has_import_errors) or None,
+            "words": row.timetable_description,
+            "spec": row.timetable_summary,
+            "next": seconds(row.next_dagrun_create_after),
+            "tags": [tag for tag in facts.tags if tag != TAG] or None,
+            "jobs": {job.task_id: job.kind for job in facts.jobs} or None,
+            "drydefault": facts.dry_run or None,
+            "key": facts.lock.key if facts.lock else None,
+        }
+    )
+
+
+def next_json(row: Any) -> list[Any]:
+    """Return whether it is paused, when it runs next, and whether its file can be loaded."""
+    return [
+        row.dag_id,
+        int(row.is_paused),
+        seconds(row.next_dagrun_create_after),
+        int(bool(row.has_import_errors)),
+    ]
+
+
+def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the last runs whole, as far as the row needs them, and all before as bars."""
+    whole = [run for number, run in enumerate(runs) if run.state in data.UNFINISHED or number == 0]
+    if whole and all(run.state in data.UNFINISHED for run in whole):
+        whole += [run for run in runs[: data.WHOLE] if run not in whole]
+    rest = [run for run in runs if run not in whole]
+    return {"runs": [run.as_json() for run in whole], "bars": bars(reversed(rest))}
+
+
+def lock_of(facts: Facts, runs: Iterable[Run], locks: Mapping[str, LockState]) -> dict[str, Any]:
+    """Return the lock of a watcher, if it is not free; of several, the first that is held."""
+    if facts.lock is None:
+        return {}
+    found = (lock_json(locks[key]) for key in _keys(facts.lock, runs))
+    return without_none({"lock": next((one for one in found if one), None)})
+
+
+def wanted_locks(facts: Mapping[str, Facts], runs: Mapping[str, Iterable[Run]]) -> dict[str, Sequence[str]]:
+    """Return key -> connections of the locks that matter now."""
+    found: dict[str, Sequence[str]] = {}
+    for dag_id, fact in facts.items():
+        if fact.lock is not None:
+            for key in _keys(fact.lock, runs.get(dag_id, ())):
+                found[key] = fact.lock.redis_conn_ids
+    return found
+
+
+def _keys(lock: LockFacts, runs: Iterable[Run]) -> list[str]:
+    if not lock.per_tick:
+        return [lock.key]
+    return [lock.key_at(run.run_after) for run in runs if run.state in data.UNFINISHED]
+
+
+def digest(rows: Iterable[Any]) -> int:
+    """Return a number that differs when a `next_json` does."""
+    return zlib.crc32(json.dumps([next_json(row) for row in rows]).encode())

@@ -1,0 +1,74 @@
+"""A dry run of a watcher that is paused: its rows are counted, and it stays paused."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
+
+from dev.airflow import ROOT
+from dev.servers import SAMPLE_FILE
+from iam_watcher.errors import RunConfError
+from iam_watcher.jobs.dry_run_watcher import _jobs, _values
+from tests.dags.runs import states, xcom
+
+
+@pytest.fixture
+def dags(store_dag, iam_schema):
+    iam_schema.run_script(SAMPLE_FILE)
+    bag = DagBag(ROOT / "dags")
+    found = {name: bag.dags[name] for name in ("dry_run_watcher", "disable_inactive_users")}
+    for dag in found.values():
+        store_dag(dag)
+    with create_session() as session:
+        model = session.get(DagModel, "disable_inactive_users")
+        model.is_paused = True
+        model.relative_fileloc = "disable_inactive_users.py"
+    return found
+
+
+def disabled(server) -> int:
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM user WHERE status = 0")
+        return cursor.fetchone()[0]
+
+
+def test_it_counts_the_rows_and_the_watcher_stays_paused(dags, run_dag, mariadb):
+    before = disabled(mariadb)
+    run = run_dag(
+        dags["dry_run_watcher"],
+        run_conf={"watcher": "disable_inactive_users", "params": {"max_inactive_days": 90, "dry_run": False}},
+    )
+    assert states(run) == {"dry_run": "success", "run": "success"}
+    found = xcom(run, "dry_run")
+    assert (found["watcher"], found["dry_run"]) == ("disable_inactive_users", True)
+    # Whatever the form said of it.
+    report = found["reports"]["disable"]
+    assert (report["dry_run"], report["changed"]) == (True, 0)
+    assert report["matched"] > 0
+    assert disabled(mariadb) == before
+    with create_session() as session:
+        assert session.get(DagModel, "disable_inactive_users").is_paused
+
+
+def test_a_watcher_that_airflow_does_not_know_fails(dags, run_dag):
+    run = run_dag(dags["dry_run_watcher"], run_conf={"watcher": "no_such_watcher", "params": {}})
+    assert states(run) == {"dry_run": "failed", "run": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_inactive_day": 1}, "did you mean 'max_inactive_days'"),
+        ({"max_inactive_days": -1}, "minimum of 0"),
+    ],
+)
+def test_values_that_the_watcher_does_not_take_are_refused(dags, given, message):
+    with pytest.raises((RunConfError, ValueError), match=message):
+        _values(dags["disable_inactive_users"], given)
+
+
+def test_only_jobs_have_a_dry_run(dags):
+    assert [job.task_id for job in _jobs(dags["disable_inactive_users"])] == ["disable"]
+    assert list(_jobs(dags["dry_run_watcher"])) == []
