@@ -78,12 +78,19 @@ def _users(ago: int, at: datetime, chance: Random) -> Facts:  # noqa: ARG001
         examined=2_920,
         changed=1_240 if ago == 1 else chance.randint(3, 40),
         skipped={"admin": 5, "exempt_name": 15},
-        archive=UNDO,
+        undo_record=UNDO,
     )
     if ago:
         return _returned("disable", done)
-    limit = {"changed": 0, "matched": 1_552, "eligible": 2_800, "max_share": 0.5, "error": ERROR}
-    return _returned("disable", done | limit | {"archive": None}, state="failed", seconds=4)
+    limit = {
+        "changed": 0,
+        "matched": 1_552,
+        "eligible": 2_800,
+        "max_share": 0.5,
+        "error": ERROR,
+        "undo_record": None,
+    }
+    return _returned("disable", done | limit, state="failed", seconds=4)
 
 
 def _returned(task: str, value: Facts, **facts: Any) -> Facts:

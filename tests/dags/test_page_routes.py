@@ -107,7 +107,7 @@ def test_who_may_read_whom_a_run_disabled(how, call, watchers, tmp_path, monkeyp
     lines = [{"id": n, "name": f"user-{n}", "loginedAt": "2026-05-02 00:00:00"} for n in range(150)]
     archive.add(Packed.of(len(lines), [json.dumps(line).encode() + b"\n" for line in lines]))
     archive.close()
-    done = report(archive=f"file://{tmp_path}/records/run")
+    done = report(undo_record=f"file://{tmp_path}/records/run")
     hours = 30 if how == "cookie" else 31
     path = USERS.format(
         quote(add_run(watchers, "page_other", hours, xcoms={("disable", "return_value"): done}))
@@ -121,7 +121,7 @@ def test_who_may_read_whom_a_run_disabled(how, call, watchers, tmp_path, monkeyp
     rest = body(call("viewer", "GET", f"{path}&from=100"))
     assert (len(rest["users"]), rest["more"]) == (50, False)
     # Whoever can write an XCom names no other place of this machine.
-    away = report(archive=f"file://{tmp_path}/elsewhere/run")
+    away = report(undo_record=f"file://{tmp_path}/elsewhere/run")
     path = USERS.format(
         quote(add_run(watchers, "page_other", hours + 2, xcoms={("disable", "return_value"): away}))
     )

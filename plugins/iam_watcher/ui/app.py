@@ -219,7 +219,7 @@ def users_of(
     _, facts = find_watcher(dag_id, user, session)
     report = data.report_of(session, dag_id, run_id, task_id)
     session.close()
-    url = report.get("archive") if isinstance(report, dict) else None
+    url = report.get("undo_record") if isinstance(report, dict) else None
     if not isinstance(url, str):
         raise HTTPException(404, f"the run {run_id!r} left no undo record")
     try:

@@ -20,7 +20,7 @@ NUMBERS = (
     *("retries", "longest_chunk_seconds", "duration_seconds", "enabled", "listed", "restored", "rows"),
     *("secrets_restored", "position", "began_after"),
 )
-TEXTS = ("table", "cut_off", "now", "stopped", "error", "archive", "listed", "report", "order")
+TEXTS = ("table", "cut_off", "now", "stopped", "error", "archive", "undo_record", "listed", "order")
 COUNTS = ("skipped", "also", "altered", "secrets_left")
 WAITS = ("scheduled", "queued", "running", "deferred", "up_for_retry")  # of `acquire`
 LONGEST_TEXT = 2_000  # characters

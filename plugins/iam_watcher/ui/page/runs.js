@@ -55,23 +55,24 @@ const Report = ({ watcher, run, task, report, onOpen }) => {
   const job = jobOf(watcher, task);
   const isUndo = job.undo === "undo";
   const lists = report.examples?.map(example) ?? [];
-  const undo = report.archive && counts(report, job).n > 0 && run.state !== "running" && watcher.may.undo?.[job.undo];
+  const record = report.undo_record ?? report.archive;
+  const undo = record && counts(report, job).n > 0 && run.state !== "running" && watcher.may.undo?.[job.undo];
   return h("div", null,
     h(Numbers, { report, job }),
     h("dl", null,
       report.table && Fact(say("report.table"), h("code", null, report.table)),
       report.cut_off && Fact(say("report.cutoff"), report.cut_off.replace("T", " ").replace(/(\.\d+)?\+00:00$/, " UTC")),
       report.stopped && Fact(say("did.limit", { limit: "" }), say(`limit.${report.stopped}`)),
-      report.archive && Fact(say(isUndo ? "report.undo" : "report.archive"), h(Copy, { text: report.archive })),
+      record && Fact(say(isUndo ? "report.undo" : "report.archive"), h(Copy, { text: record })),
       report.listed && typeof report.listed === "string" && Fact(say("report.listed"), h(Copy, { text: report.listed })),
       report.real_run && Fact(say("report.real"), ...report.real_run.map((line, n) => h("div", { key: n }, line))),
       report.unconfirmed && Fact("!", say("report.unconfirmed", { n: number(report.unconfirmed), done: say(`job.${job.done}`) })),
       lists.length > 0 && Fact(say("report.examples"), h("bdi", null, lists.join("; "))),
       report.error && Fact(say("report.error"), plainError(report.error)),
-      isUndo && report.archive && counts(report, job).n > 0 && Fact(say("users.title"), h(Users, { watcher, run, task }))),
+      isUndo && record && counts(report, job).n > 0 && Fact(say("users.title"), h(Users, { watcher, run, task }))),
     undo && h("div", { className: "steps" }, h(Button, {
       size: "xs",
-      onClick: () => onOpen({ what: "run", watcher: { id: undo.dag, paused: undo.paused, runs: [] }, values: { [undo.param]: report.archive } }),
+      onClick: () => onOpen({ what: "run", watcher: { id: undo.dag, paused: undo.paused, runs: [] }, values: { [undo.param]: record } }),
     }, say(isUndo ? "undo.users" : "undo.rows"))));
 };
 
