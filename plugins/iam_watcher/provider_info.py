@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 DISTRIBUTION = "airflow-iam-watcher"
+INTEGRATIONS = {"MySQL": "https://www.mysql.com/", "Redis": "https://redis.io/"}
+OPERATORS = tuple(
+    f"iam_watcher.jobs.{name}"
+    for name in ("command", "disable_users", "process_rows", "purge_rows", "reenable_users", "restore_rows")
+)
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -19,6 +24,18 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Housekeeping jobs for MySQL and MariaDB: small transactions, one Redis lock.",
         "task-decorators": [
             {"name": "process_rows", "class-name": "iam_watcher.jobs.process_rows.process_rows"}
+        ],
+        "integrations": [
+            {"integration-name": name, "external-doc-url": url, "tags": ["service"]}
+            for name, url in INTEGRATIONS.items()
+        ],
+        "operators": [{"integration-name": "MySQL", "python-modules": list(OPERATORS)}],
+        "sensors": [{"integration-name": "Redis", "python-modules": ["iam_watcher.lock.sensor"]}],
+        "triggers": [
+            {
+                "integration-name": "Redis",
+                "python-modules": ["iam_watcher.lock.deferred", "iam_watcher.lock.trigger"],
+            }
         ],
         "config": {
             "iam_watcher": {

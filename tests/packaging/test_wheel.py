@@ -172,7 +172,7 @@ def test_airflow_loads_the_plugin_once_without_an_error(installation):
 
 
 def test_every_module_imports_from_the_wheel(installation):
-    files = json.loads(installation.run("-c", IMPORT_ALL).stdout)
+    files = json.loads(installation.run("-c", IMPORT_ALL).stdout.splitlines()[-1])
     assert {"iam_watcher.watcher_dag", "iam_watcher.plugin", "iam_watcher.jobs.purge_rows"} <= files.keys()
     environment = installation.python.parent.parent
     assert all(Path(file).is_relative_to(environment) for file in files.values()), files
@@ -198,10 +198,10 @@ def test_airflow_describes_our_options(installation):
     listed = installation.airflow(
         "config", "list", "--section", "iam_watcher", "--include-descriptions"
     ).stdout
-    assert "What the watchers need to know about this Airflow." in listed
+    assert "Settings of iam-watcher for this Airflow." in listed
     for option in ("deployment_id", "settings_file", "archive"):
         assert f"{option} = " in listed
-    assert "part of the owner of every lock" in listed
+    assert "part of the owner of each lock" in listed
 
 
 def test_the_description_names_all_our_options_and_their_defaults():
