@@ -12,7 +12,15 @@ DISTRIBUTION = "airflow-iam-watcher"
 INTEGRATIONS = {"MySQL": "https://www.mysql.com/", "Redis": "https://redis.io/"}
 OPERATORS = tuple(
     f"iam_watcher.jobs.{name}"
-    for name in ("command", "disable_users", "process_rows", "purge_rows", "reenable_users", "restore_rows")
+    for name in (
+        "command",
+        "disable_users",
+        "dry_run_watcher",
+        "process_rows",
+        "purge_rows",
+        "reenable_users",
+        "restore_rows",
+    )
 )
 
 
