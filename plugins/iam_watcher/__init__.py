@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iam_watcher import settings as settings
     from iam_watcher.lock import Lock
+    from iam_watcher.notices import Mail, Notify, Webhook
     from iam_watcher.watcher_dag import Watcher, watcher
 
-__all__ = ["Lock", "Watcher", "__version__", "settings", "watcher"]
+__all__ = ["Lock", "Mail", "Notify", "Watcher", "Webhook", "__version__", "settings", "watcher"]
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "Lock": "iam_watcher.lock",
+    "Mail": "iam_watcher.notices",
+    "Notify": "iam_watcher.notices",
+    "Webhook": "iam_watcher.notices",
     "Watcher": "iam_watcher.watcher_dag",
     "watcher": "iam_watcher.watcher_dag",
 }

@@ -83,6 +83,10 @@ class DeploymentIdError(LockError):
     """The deployment id is missing or not valid."""
 
 
+class NoticeError(IamWatcherError):
+    """The notice was not sent."""
+
+
 class JobError(IamWatcherError):
     """The job can't go on."""
 

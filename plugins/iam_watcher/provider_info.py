@@ -71,6 +71,27 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "/opt/airflow/include/iam-watcher.yaml",
                         "default": "",
                     },
+                    "notify": {
+                        "description": (
+                            "Who is told of failed runs of all watchers, besides what their files say: mail "
+                            "addresses (mailto:address) and ids of HTTP connections (webhooks), separated by "
+                            "commas. Secrets belong into the connections.\n"
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "mailto:ops@example.com, ops_webhook",
+                        "default": "",
+                    },
+                    "ping": {
+                        "description": (
+                            "Id of the HTTP connection whose URL, followed by the watcher's name, is called "
+                            "when a run begins and ends, in the protocol of Healthchecks.\n"
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "healthchecks",
+                        "default": "",
+                    },
                     "archive": {
                         "description": (
                             "URL of the location for undo records (which users were disabled), archives "

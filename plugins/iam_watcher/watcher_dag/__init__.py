@@ -19,14 +19,16 @@ from iam_watcher.errors import IamWatcherError, WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, Lock
 from iam_watcher.lock.release import ReleaseLockOperator
 from iam_watcher.lock.sensor import RedisLockSensor
+from iam_watcher.notices.attach import Notices
 from iam_watcher.watcher_dag import arguments as watcher_arguments
 from iam_watcher.watcher_dag import task_guard
 from iam_watcher.watcher_dag.call_site import CallSite, named, without_our_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
+    from iam_watcher.notices import Notify
     from iam_watcher.schedule import Dst
     from iam_watcher.timetables import Overlap
 
@@ -51,6 +53,9 @@ class Watcher(DAG):
         dst: how a cron spec behaves when clocks change: "robfig" or "vixie".
         conf_keys: keys that the conf of a run may have although they are not params. A run with any
             other key fails before it changes anything.
+        notify: who is told what became of a run, besides those in `[iam_watcher] notify`.
+        ping: the Airflow connection whose URL is called when a run begins and ends. Default: that of
+            `[iam_watcher] ping`, followed by the watcher's name.
         dag_arguments: any other argument of a DAG. Set here unless given: `doc_md` (the docstring of
             the file) and two retries after 10 s. Added: the tag. `default_args` are for the tasks inside;
             `acquire` and `release` take none of them.
@@ -71,6 +76,8 @@ class Watcher(DAG):
         missed_grace: timedelta | None = None,
         dst: Dst = "robfig",
         conf_keys: Collection[str] = (),
+        notify: Notify | Sequence[Notify] = (),
+        ping: str | None = None,
         **dag_arguments: Any,
     ) -> None:
         try:
@@ -84,6 +91,7 @@ class Watcher(DAG):
                     f"overlap, missed_grace and dst belong to a schedule given as a text; "
                     f"got schedule={schedule!r}"
                 )
+            told = Notices.of(notify, ping)
             site = CallSite.find()
             given = {"doc_md": site.doc, "max_active_runs": 1, "allowed_run_types": RUN_TYPES} | dag_arguments
             given["default_args"] = RETRIES | (dag_arguments.get("default_args") or {})
@@ -96,6 +104,7 @@ class Watcher(DAG):
         self.lock = Lock(lock) if isinstance(lock, str) else lock
         self.conf_keys = tuple(conf_keys or ())
         self._inside: set[str] = set()
+        self._notices = told
 
     def __enter__(self) -> Self:
         """Begin the Watcher's body."""
@@ -116,6 +125,7 @@ class Watcher(DAG):
                 without_our_frames(named(error, self.dag_id))
             if kind is None:
                 self._guard()
+                self._notices.attach(self)
                 self._inside = set(self.task_dict)
         except WatcherError as wrong:
             raise wrong.with_traceback(None)  # noqa: B904  as in `__init__`

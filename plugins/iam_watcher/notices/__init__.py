@@ -1,0 +1,117 @@
+"""Tells people, and services outside of Airflow, what became of a Watcher's runs.
+
+* `Notify` sends a notice when a run failed, lost its lock, was skipped or worked.
+* A ping (`ping=`) calls a URL when a run begins and ends, so that a service outside of Airflow can see that
+  the runs stopped, also when Airflow itself is down.
+
+What goes wrong while a notice or a ping is sent never changes the result of a run: it is a warning in the
+log. Secrets stand in Airflow connections only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from iam_watcher.errors import WatcherError, shown_at_the_call
+from iam_watcher.notices.receivers import Mail, Webhook
+
+__all__ = ["EVENTS", "Mail", "Notify", "Webhook"]
+
+EVENTS = {
+    "failure": "a task failed, and has no retry left",
+    "lost": "a task failed because its run lost the lock",
+    "skip": "the run was skipped: the lock was busy, or another deployment did this scheduled time",
+    "success": "the run worked",
+    "overrun": "the run takes longer than the Watcher's `expected`",
+    "stale": "the run was skipped, and none has worked for longer than the Watcher's `stale_after`",
+}
+_DEFAULT = ("failure", "lost", "overrun", "stale")
+
+Receiver = Callable[[Any], Any]
+
+
+@shown_at_the_call
+@dataclass(frozen=True)
+class Notify:
+    """What is told to whom.
+
+    Args:
+        on: one event, or several: see `EVENTS`. Default: failure, lost, overrun and stale.
+        to: an Airflow notifier, a `Webhook`, a `Mail`, or any callable that takes the context; or several.
+            The context has the `Notice` as `notice`, for templates: `"{{ notice.subject }}"`,
+            `"{{ notice.text }}"`.
+
+    Raises:
+        WatcherError: names the argument, its value and what was expected.
+    """
+
+    _: KW_ONLY
+    on: str | Sequence[str] = _DEFAULT
+    to: Receiver | Sequence[Receiver]
+
+    def __post_init__(self) -> None:
+        """Refuse what can't work, when the DAG file is parsed."""
+        events = (self.on,) if isinstance(self.on, str) else tuple(self.on)
+        if unknown := [event for event in events if event not in EVENTS]:
+            raise WatcherError(f"Notify on={unknown[0]!r}; expected one of {', '.join(EVENTS)}")
+        if not events:
+            raise WatcherError(f"Notify on={self.on!r}; expected at least one of {', '.join(EVENTS)}")
+        receivers = tuple(self.to) if isinstance(self.to, list | tuple) else (self.to,)
+        if not receivers or not all(callable(one) for one in receivers):
+            raise WatcherError(
+                f"Notify to={self.to!r}; expected a notifier, a Webhook or a Mail, or a list of them"
+            )
+        object.__setattr__(self, "on", events)
+        object.__setattr__(self, "to", receivers)
+
+    @property
+    def receivers(self) -> tuple[Receiver, ...]:
+        """Who is told."""
+        return self.to if isinstance(self.to, tuple) else ()
+
+
+def as_tuple(notify: object) -> tuple[Notify, ...]:
+    """Return what a Watcher's `notify=` says.
+
+    Raises:
+        WatcherError: it is no Notify, and no list of them.
+    """
+    if notify is None:
+        return ()
+    found = tuple(notify) if isinstance(notify, list | tuple) else (notify,)
+    if not all(isinstance(one, Notify) for one in found):
+        raise WatcherError(f"notify={notify!r}; expected a Notify(on=..., to=...), or a list of them")
+    return found
+
+
+def configured() -> tuple[Notify, ...]:
+    """Return what `[iam_watcher] notify` says: mail addresses (`mailto:…`) and ids of HTTP connections.
+
+    Raises:
+        WatcherError: an entry is neither.
+    """
+    from airflow.configuration import conf
+
+    text = conf.get("iam_watcher", "notify", fallback="")
+    receivers: list[Receiver] = []
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
+        scheme, _, address = entry.partition(":")
+        if scheme == "mailto" and "@" in address:
+            receivers.append(Mail(address))
+        elif ":" in entry or "/" in entry:
+            # Not repeated: a URL can hold a secret.
+            raise WatcherError(
+                "[iam_watcher] notify has a URL; expected mailto:address or the id of a connection"
+            )
+        else:
+            receivers.append(Webhook(entry))
+    return (Notify(to=receivers),) if receivers else ()
+
+
+def configured_ping() -> str | None:
+    """Return the id of the connection that `[iam_watcher] ping` names, or None."""
+    from airflow.configuration import conf
+
+    return conf.get("iam_watcher", "ping", fallback="") or None

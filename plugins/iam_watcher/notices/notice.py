@@ -1,0 +1,158 @@
+"""What a notice says."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from iam_watcher.log_lines import fact_lines, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LONGEST = 1000  # characters of an error
+# Of a run report, what a reader of a notice looks for.
+_FACTS = (
+    "dry_run",
+    "examined",
+    "matched",
+    "changed",
+    "restored",
+    "stopped",
+    "archive",
+    "undo_record",
+    "listed",
+)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What happened to a run.
+
+    Attributes:
+        event: see `iam_watcher.notices.EVENTS`.
+        watcher: the dag_id.
+        run: the run_id.
+        what: what happened, a sentence without a full stop.
+        url: the page of the run, or of the task, in Airflow.
+        reports: the run reports of its tasks, by task_id.
+        holder: who holds the lock: key, owner, deployment, since; None if that is not known.
+    """
+
+    event: str
+    watcher: str
+    run: str
+    what: str
+    url: str
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    holder: Mapping[str, Any] | None = None
+
+    @property
+    def subject(self) -> str:
+        """The notice in a line."""
+        return one_line(f"{self.watcher}: {self.what}")[:200]
+
+    @property
+    def text(self) -> str:
+        """The notice as lines: what happened, which run, what it did, and where to look."""
+        lines = [one_line(f"{self.watcher}: {self.what}"), f"run: {one_line(self.run)}"]
+        for task_id, report in self.reports.items():
+            facts = {name: report[name] for name in _FACTS if report.get(name) not in (None, False)}
+            lines += fact_lines(task_id, facts)
+        return "\n".join([*lines, self.url])
+
+    @property
+    def html(self) -> str:
+        """The text for a mail."""
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the notice for a webhook: `text` is what Slack, Mattermost and others show."""
+        return {
+            "text": self.text,
+            "event": self.event,
+            "watcher": self.watcher,
+            "run": self.run,
+            "what": self.what,
+            "url": self.url,
+            "reports": {task_id: dict(report) for task_id, report in self.reports.items()},
+            "holder": dict(self.holder) if self.holder else None,
+        }
+
+
+def of_failure(context: Any) -> Notice:
+    """Return the notice of a task that failed for good."""
+    ti, error = context["ti"], context.get("exception")
+    event = "lost" if is_lost(error) else "failure"
+    reason = f": {_short(error)}" if error else ": its process ended, or a person ended it"
+    return _notice(event, ti, f"task {ti.task_id} failed{reason}", ti.log_url)
+
+
+def of_skip(context: Any, *, event: str = "skip", more: str = "") -> Notice:
+    """Return the notice of a run whose lock was busy."""
+    ti = context["ti"]
+    holder = ti.xcom_pull(task_ids=ti.task_id, key="holder")
+    by = ""
+    if holder and holder["since"]:
+        by = f": {holder['key']} is held by {holder['owner']} since {holder['since']}"
+    elif holder:
+        by = f": {holder['owner']} holds {holder['key']}, or did this scheduled time already"
+    return _notice(event, ti, f"the run was skipped{by}{more}", ti.log_url, holder=holder)
+
+
+def of_success(context: Any) -> Notice:
+    """Return the notice of a run that worked, with its run reports."""
+    ti = context["ti"]
+    reports = reports_of(context)
+    dry = any(report.get("dry_run") for report in reports.values())
+    what = f"the run worked{' (dry run)' if dry else ''}"
+    return _notice("success", ti, what, _page(ti.dag_id, ti.run_id), reports=reports)
+
+
+def of_overrun(dag_id: str, run_id: str, expected: str) -> Notice:
+    """Return the notice of a run that takes longer than expected."""
+    what = f"the run takes longer than the {expected} that were expected"
+    return Notice("overrun", dag_id, run_id, what, _page(dag_id, run_id))
+
+
+def reports_of(context: Any) -> dict[str, Mapping[str, Any]]:
+    """Return what the jobs of a run returned, by task_id; of a mapped one, with its index."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for task in context["dag"].tasks:
+        if "is_dry_run" not in task.template_fields:
+            continue
+        values = context["ti"].xcom_pull(task_ids=task.task_id)
+        if isinstance(values, dict):
+            found[task.task_id] = values
+        elif values is not None:
+            found |= {f"{task.task_id}[{number}]": value for number, value in enumerate(values) if value}
+    return found
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Tell whether a task failed because its run lost the lock."""
+    from iam_watcher.errors import LockLost
+
+    while error is not None:
+        if isinstance(error, LockLost):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _short(error: object) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _page(dag_id: str, run_id: str) -> str:
+    from airflow.configuration import conf
+
+    base = conf.get("api", "base_url", fallback="") or "http://localhost:8080"
+    return f"{base.rstrip('/')}/dags/{quote(dag_id)}/runs/{quote(run_id)}"
+
+
+def _notice(event: str, ti: Any, what: str, url: str, **more: Any) -> Notice:
+    return Notice(event, ti.dag_id, ti.run_id, what, url, **more)

@@ -1,0 +1,53 @@
+"""Calls a URL when a run begins and ends, in the protocol of Healthchecks (healthchecks.io/docs/http_api).
+
+A service outside of Airflow sees by this that runs stopped, also when Airflow, which would send all other
+notices, is down itself. `/start`: the lock was acquired. The URL itself: the run worked; the body is the
+report. `/fail`: a task failed. `/log`: the run was skipped, which is neither.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.notices import http
+from iam_watcher.notices.receivers import attempt
+
+if TYPE_CHECKING:
+    from iam_watcher.notices.notice import Notice
+
+START, SUCCESS, FAIL, LOG = "/start", "", "/fail", "/log"
+_LONGEST = 10_000  # bytes of a body that Healthchecks takes without a word
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Pings the URL of an Airflow connection.
+
+    Args:
+        conn_id: the connection.
+        names_watcher: the watcher's name follows the URL, unless `{watcher}` stands in it.
+    """
+
+    conn_id: str
+    names_watcher: bool = False
+
+    def send(self, signal: str, dag_id: str, run_id: str, text: str = "") -> None:
+        """Send a signal of a run. It never raises: see `attempt`."""
+        attempt(lambda: self._send(signal, dag_id, run_id, text), f"the ping {signal or 'success'!r}")
+
+    def send_notice(self, signal: str, notice: Notice) -> None:
+        """Send a signal with a notice as its body."""
+        self.send(signal, notice.watcher, notice.run, notice.text)
+
+    def _send(self, signal: str, dag_id: str, run_id: str, text: str) -> None:
+        from airflow.sdk import Connection
+
+        connection: Any = Connection.get(self.conn_id)
+        # Tells the service which start and which end belong together.
+        run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{dag_id}/{run_id}"))
+        url = http.url_of(connection, dag_id, append=self.names_watcher)
+        url += signal + http.query_of(connection, rid=run)
+        headers = {"Content-Type": "text/plain; charset=utf-8", **http.headers_of(connection)}
+        http.post(url, text.encode()[:_LONGEST], headers)

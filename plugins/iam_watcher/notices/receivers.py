@@ -1,0 +1,109 @@
+"""Who can be told: a webhook, a mailbox, or any notifier of Airflow."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.log_lines import get_logger, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iam_watcher.notices.notice import Notice
+
+logger = get_logger(__name__)
+
+PAUSES = (1.0, 2.0)  # seconds before the second and the third try
+# What our text becomes in notifiers that would send one of their own, where the DAG file gives none.
+_FILLED = {"SmtpNotifier": {"subject": "{{ notice.subject }}", "html_content": "{{ notice.html }}"}}
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """POSTs a notice as JSON to the URL of an Airflow connection.
+
+    Slack, Mattermost and Teams show its `text`. The connection's URI is the URL of the webhook, such as
+    `https://hooks.slack.com/services/…`; a password alone is sent as a bearer token.
+
+    Args:
+        conn_id: the connection.
+    """
+
+    conn_id: str
+
+    def __call__(self, context: Any) -> None:
+        """Send it.
+
+        Raises:
+            NoticeError: it did not arrive.
+        """
+        from airflow.sdk import Connection
+
+        self.send(Connection.get(self.conn_id), context["notice"])
+
+    def send(self, connection: Any, notice: Notice) -> None:
+        """Send it to that connection; see `__call__`."""
+        from iam_watcher.notices import http
+
+        body = json.dumps(notice.as_json(), default=str).encode()
+        headers = {"Content-Type": "application/json", **http.headers_of(connection)}
+        http.post(http.url_of(connection, notice.watcher) + http.query_of(connection), body, headers)
+
+
+@dataclass(frozen=True)
+class Mail:
+    """Sends a notice as a mail, by the Airflow connection of an SMTP server.
+
+    Args:
+        to: an address.
+        conn_id: the connection.
+    """
+
+    to: str
+    conn_id: str = "smtp_default"
+
+    def notifier(self) -> Any:
+        """Return Airflow's notifier that sends it."""
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+        return SmtpNotifier(to=self.to, smtp_conn_id=self.conn_id)
+
+    def __call__(self, context: Any) -> None:
+        """Send it."""
+        filled(self.notifier())(context)
+
+
+def filled(receiver: Any) -> Any:
+    """Return a copy that sends our text, where the DAG file gives none. A notifier can send only once."""
+    found = copy.copy(receiver)
+    for name, template in _FILLED.get(type(receiver).__name__, {}).items():
+        if getattr(found, name, None) is None:
+            setattr(found, name, template)
+    return found
+
+
+def tell(receiver: Callable[[Any], Any], context: Any, notice: Notice) -> None:
+    """Send a notice, three times if need be. It never raises: a run's result is not the notice's business."""
+    attempt(
+        lambda: filled(receiver)({**context, "notice": notice}),
+        f"the notice {notice.event!r} to {type(receiver).__name__}",
+    )
+
+
+def attempt(send: Callable[[], Any], what: str) -> None:
+    """Call `send`, again after a pause if it fails, and say in the log what went wrong. It never raises."""
+    for pause in (*PAUSES, None):
+        try:
+            send()
+        except Exception as error:  # noqa: BLE001  whatever a notifier raises
+            again = "" if pause is None else f"; another try follows after {pause:g} s"
+            logger.warning("%s was not sent: %s%s", what, one_line(str(error) or type(error).__name__), again)
+            if pause is None:
+                return
+            time.sleep(pause)
+        else:
+            return

@@ -1,0 +1,273 @@
+"""Notices and pings of whole runs, to receivers on this machine."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+from airflow.sdk import BaseNotifier, task
+
+from iam_watcher import Lock, Mail, Notify, Watcher, Webhook
+from iam_watcher.errors import LockLost, NoticeError, WatcherError
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.notices import http, notice, receivers
+from tests.dags.receivers import Received, http_receiver, smtp_receiver
+from tests.dags.runs import states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from redis import Redis as Client
+
+    from dev.servers import DatabaseServer
+
+QUICK = Lock(wait=timedelta(0))
+ONCE = {"retries": 0}
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Received]:
+    """A receiver behind the connections ops_webhook and healthchecks, whose URLs hold a secret."""
+    monkeypatch.setattr(receivers, "PAUSES", (0.0, 0.0))
+    with http_receiver() as received:
+        base = f"http://127.0.0.1:{received.port}"
+        monkeypatch.setenv("AIRFLOW_CONN_OPS_WEBHOOK", f"{base}/services/T0/hunter22")
+        monkeypatch.setenv("AIRFLOW_CONN_HEALTHCHECKS", f"{base}/ping-hunter22")
+        yield received
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Received]:
+    monkeypatch.setattr(receivers, "PAUSES", (0.0, 0.0))
+    with smtp_receiver() as received:
+        uri = f"smtp://127.0.0.1:{received.port}/?disable_ssl=true&disable_tls=true&from_email=airflow@example.com"
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", uri)
+        yield received
+
+
+def bodies(received: Received) -> list[dict[str, Any]]:
+    return [json.loads(body) for _, _, body in received.requests]
+
+
+@task
+def fail() -> None:
+    raise ValueError("the disk\nis full")
+
+
+@task
+def work() -> None: ...
+
+
+def test_a_failed_run_is_told_once_with_its_error(run_dag, redis_client: Client, web: Received) -> None:
+    with Watcher(
+        "told",
+        schedule=None,
+        notify=Notify(to=[Webhook("ops_webhook")]),
+        ping="healthchecks",
+        default_args=ONCE,
+    ) as dag:
+        fail() >> work()
+    run = run_dag(dag)
+    assert states(run)["run"] == "failed"
+    assert web.paths == ["/ping-hunter22/start", "/ping-hunter22/fail", "/services/T0/hunter22"]
+    told = bodies_of_webhook(web)
+    assert [(one["event"], one["watcher"], one["run"]) for one in told] == [("failure", "told", run.run_id)]
+    assert told[0]["what"] == "task fail failed: the disk\nis full"
+    assert told[0]["text"].splitlines() == [
+        r"told: task fail failed: the disk\nis full",
+        f"run: {run.run_id}",
+        told[0]["url"],
+    ]
+    assert "/dags/told/runs/" in told[0]["url"]
+    assert web.requests[1][2] == told[0]["text"]
+
+
+def bodies_of_webhook(received: Received) -> list[dict[str, Any]]:
+    return [json.loads(body) for path, _, body in received.requests if path.startswith("/services")]
+
+
+def test_a_run_that_worked_is_told_with_its_report(
+    run_dag, redis_client: Client, web: Received, iam_schema: DatabaseServer
+) -> None:
+    with Watcher(
+        "report", schedule=None, notify=Notify(on="success", to=Webhook("ops_webhook")), ping="healthchecks"
+    ) as dag:
+        PurgeRowsOperator(
+            task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=1, dry_run=True
+        )
+    run_dag(dag)
+    assert web.paths == ["/ping-hunter22/start", "/ping-hunter22", "/services/T0/hunter22"]
+    (told,) = bodies_of_webhook(web)
+    assert told["what"] == "the run worked (dry run)"
+    assert told["reports"]["purge"]["examined"] == 0
+    assert "event=purge dry_run=true" in told["text"]
+    assert web.requests[1][2] == told["text"]
+    # The service puts begin and end together by it.
+    runs = {path.partition("?rid=")[2] for path, _, _ in web.requests[:2]}
+    assert len(runs) == 1
+    assert runs != {""}
+
+
+def test_a_skipped_run_is_told_with_the_holder_and_is_no_success(
+    run_dag, redis_client: Client, web: Received
+) -> None:
+    every = Notify(on=("skip", "success", "failure"), to=Webhook("ops_webhook"))
+    with Watcher("busy", schedule=None, lock=QUICK, notify=every, ping="healthchecks") as dag:
+        work()
+    redis_client.set("iam-watcher:busy", "prod/busy/manual__1")
+    assert states(run_dag(dag))["run"] == "success"
+    (told,) = bodies_of_webhook(web)
+    assert told["event"] == "skip"
+    assert told["what"].startswith("the run was skipped: prod/busy/manual__1 holds iam-watcher:busy")
+    assert told["holder"]["owner"] == "prod/busy/manual__1"
+    assert web.paths[0] == "/ping-hunter22/log"
+    assert len(web.paths) == 2
+
+
+def test_mails(run_dag, redis_client: Client, mail: Received) -> None:
+    """Airflow's own notifier, and Mail; the second notice of one notifier has the second run's text."""
+    with Watcher(
+        "mailed",
+        schedule=None,
+        notify=[Notify(to=SmtpNotifier(to="ops@example.com")), Notify(to=Mail("audit@example.com"))],
+        default_args=ONCE,
+    ) as dag:
+        fail()
+    runs = [run_dag(dag), run_dag(dag)]
+    found = [email.message_from_string(text, policy=email.policy.default) for text in mail.mails]
+    assert [one["To"] for one in found] == ["ops@example.com", "audit@example.com"] * 2
+    assert {one["Subject"] for one in found} == {r"mailed: task fail failed: the disk\nis full"}
+    texts = [one.get_body().get_content() for one in found]
+    assert [runs[0].run_id in text for text in texts] == [True, True, False, False]
+    assert [runs[1].run_id in text for text in texts] == [False, False, True, True]
+
+
+class Own(BaseNotifier):
+    template_fields = ("message",)
+    said: list[str] = []  # noqa: RUF012  of the class
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self.message = message
+
+    def notify(self, context: Any) -> None:
+        self.said.append(self.message)
+
+
+def test_any_notifier_with_a_template_and_behind_callbacks_of_the_file(
+    run_dag, redis_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    before: list[str] = []
+    mine = {"on_failure_callback": lambda context: before.append(context["ti"].task_id), **ONCE}
+    told = Notify(on="failure", to=Own("{{ notice.subject }}"))
+    with Watcher("own", schedule=None, notify=told, default_args=mine) as dag:
+        task(lambda x: 1 / x, task_id="each").expand(x=[0, 1])
+    run_dag(dag)
+    assert before == ["each"]
+    assert Own.said == ["own: task each failed: division by zero"]
+
+
+def test_what_goes_wrong_changes_nothing_and_shows_no_secret(
+    run_dag, redis_client: Client, web: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    web.answers += [500, 302]  # the third try works
+    with Watcher(
+        "unreachable",
+        schedule=None,
+        notify=Notify(on="success", to=[Webhook("ops_webhook"), Webhook("no_such_connection")]),
+        ping="healthchecks",
+    ) as dag:
+        work()
+    with caplog.at_level(logging.DEBUG):
+        run = run_dag(dag)
+    assert set(states(run).values()) == {"success"}
+    assert web.paths == ["/ping-hunter22/start"] * 3 + ["/ping-hunter22", "/services/T0/hunter22"]
+    warnings = [record.getMessage() for record in caplog.records if "was not sent" in record.getMessage()]
+    assert (
+        "the ping '/start' was not sent: The notice was not sent: the answer was HTTP status 500"
+        in warnings[0]
+    )
+    assert "HTTP status 302" in warnings[1]
+    assert all("no_such_connection" in text for text in warnings[2:])
+    assert len(warnings) == 5
+    assert "hunter22" not in caplog.text
+
+
+def test_those_of_the_configuration(
+    run_dag, redis_client: Client, web: Received, mail: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__NOTIFY", "mailto:ops@example.com, ops_webhook")
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__PING", "healthchecks")
+    with Watcher("each.of-them", schedule=None, lock=None, default_args=ONCE) as dag:
+        fail()
+    run_dag(dag)
+    named = "/ping-hunter22/each.of-them"
+    assert web.paths == [f"{named}/start", f"{named}/fail", "/services/T0/hunter22"]
+    assert len(mail.mails) == 1
+
+
+def test_a_lost_lock_is_told_as_such() -> None:
+    outer = RuntimeError("x")
+    outer.__cause__ = LockLost("x")
+    assert notice.is_lost(outer)
+    assert not notice.is_lost(RuntimeError("x"))
+    assert not notice.is_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "url"),
+    [
+        ("https://hc.example.com/abc", "https://hc.example.com/abc"),
+        ("https://hc.example.com:8443/a%2Fb/", "https://hc.example.com:8443/a/b"),
+        ("https://hc.example.com/abc/{watcher}/x", "https://hc.example.com/abc/my%20dag/x"),
+        ('{"conn_type": "http", "host": "https://hc.example.com/abc"}', "https://hc.example.com/abc"),
+        ('{"conn_type": "http", "host": "hc.example.com", "schema": "https"}', "https://hc.example.com"),
+    ],
+)
+def test_the_url_of_a_connection(uri: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import Connection
+
+    monkeypatch.setenv("AIRFLOW_CONN_HOOK", uri)
+    connection = Connection.get("hook")
+    assert http.url_of(connection, "my dag") == url
+    if "watcher" not in uri:
+        assert http.url_of(connection, "my dag", append=True) == f"{url}/my%20dag"
+
+
+@pytest.mark.parametrize("uri", ["mysql://host/x", "file:///etc/passwd", '{"conn_type": "http"}'])
+def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import Connection
+
+    monkeypatch.setenv("AIRFLOW_CONN_HOOK", uri)
+    with pytest.raises(NoticeError, match="has no URL of http or https"):
+        http.url_of(Connection.get("hook"), "w")
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Notify(on="failed", to=print), "on='failed'; expected one of failure, lost, skip"),
+        (lambda: Notify(on=(), to=print), r"on=\(\); expected at least one of"),
+        (lambda: Notify(to="ops@example.com"), "to='ops@example.com'; expected a notifier"),
+        (lambda: Watcher("w", schedule=None, notify=print), "expected a Notify"),
+        (lambda: Watcher("w", schedule=None, ping="https://hc/hunter22"), "the id of an Airflow connection"),
+    ],
+)
+def test_wrong_arguments(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(WatcherError, match=text) as caught:
+        make()
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["https://x/hunter22", "mailto:nobody"])
+def test_a_wrong_configuration(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__NOTIFY", value)
+    with pytest.raises(WatcherError, match="expected mailto:address or the id of a connection") as caught:
+        Watcher("w", schedule=None)
+    assert "hunter22" not in str(caught.value)
