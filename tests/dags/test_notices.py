@@ -16,7 +16,7 @@ from airflow.sdk import BaseNotifier, task
 from iam_watcher import Lock, Mail, Notify, Watcher, Webhook
 from iam_watcher.errors import LockLost, NoticeError, WatcherError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.notices import http, notice, receivers
+from iam_watcher.notices import http, notice, ping, receivers
 from tests.dags.receivers import Received, http_receiver, smtp_receiver
 from tests.dags.runs import states
 
@@ -210,6 +210,17 @@ def test_those_of_the_configuration(
     named = "/ping-hunter22/each.of-them"
     assert web.paths == [f"{named}/start", f"{named}/fail", "/services/T0/hunter22"]
     assert len(mail.mails) == 1
+
+
+def test_a_service_with_states_in_the_query(web: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_CRONITOR", f"http://127.0.0.1:{web.port}/p/key/{{watcher}}?state={{state}}"
+    )
+    for signal in (ping.START, ping.SUCCESS, ping.FAIL, ping.LOG):
+        ping.Ping("cronitor", names_watcher=True).send(signal, "mine", "run")
+    assert [path for path, _, _ in web.requests] == [
+        f"/p/key/mine?state={state}" for state in ("run", "complete", "fail")
+    ]
 
 
 def test_a_lost_lock_is_told_as_such() -> None:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import airflow
 import pytest
 from airflow.sdk import DAG, BaseOperator, task
+from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import BaseTrigger
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
@@ -125,6 +126,30 @@ def test_a_mapped_operator():
     assert dag_files.is_mapped(mapped)
     assert dag_files.partial_argument(mapped, "table") == "users"
     assert dag_files.partial_argument(mapped, "rows", 7) == 7
+
+
+def test_callbacks_that_are_added():
+    called = []
+    own = {"on_failure_callback": lambda _: called.append("own")}
+    with DAG("callbacks", schedule=None) as dag:
+        operators = [Job(task_id="none"), Job(task_id="own", **own)]
+        mapped = [
+            Job.partial(task_id="m").expand(rows=[1]),
+            Job.partial(task_id="n", **own).expand(rows=[1]),
+        ]
+    for operator in (*operators, *mapped):
+        dag_files.add_callback(operator, "on_failure_callback", lambda _: called.append("ours"))
+        called.append("|")
+    for operator in (*operators, *(one.unmap({"rows": 1}) for one in mapped)):
+        called.append("then")
+        for callback in operator.on_failure_callback:
+            callback({})
+    assert "".join(called).split("then")[1:] == ["ours", "ownours", "ours", "ownours"]
+    stored = DagSerialization.to_dict(dag)["dag"]
+    assert "has_on_success_callback" not in stored
+    dag_files.add_success_callback(dag, print)
+    assert DagSerialization.to_dict(dag)["dag"]["has_on_success_callback"] is True
+    assert dag.on_success_callback == [print]
 
 
 def test_the_hook_before_execute():

@@ -12,6 +12,8 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk import Context
 
 # Where the files of the Task SDK are. Airflow shows the last two lines of a traceback, and a line of its own
@@ -83,6 +85,33 @@ def wrap_pre_execute(operator: Any, before: Any) -> None:
         operator.partial_kwargs["pre_execute"] = pre_execute
     else:
         operator._pre_execute_hook = pre_execute  # noqa: SLF001  see above
+
+
+def add_callback(operator: Any, name: str, callback: Callable[[Context], None]) -> None:
+    """Add a callback, such as `on_failure_callback`, to those that an operator was given.
+
+    `MappedOperator.partial_kwargs`, and that an operator has its callbacks as a list. Tasks inside a Watcher
+    exist when the Watcher learns of them, so the argument comes too late.
+    """
+    mapped = is_mapped(operator)
+    given = partial_argument(operator, name) if mapped else getattr(operator, name)
+    callbacks = [*(given if isinstance(given, list | tuple) else [given] if given else []), callback]
+    if mapped:
+        operator.partial_kwargs[name] = callbacks
+    else:
+        setattr(operator, name, callbacks)
+
+
+def add_success_callback(dag: DAG, callback: Callable[[Context], None]) -> None:
+    """Add an `on_success_callback` to those that a DAG was given.
+
+    `DAG.has_on_success_callback`, by which the scheduler knows that there is one. A DAG sets it when it is
+    made, from its argument.
+    """
+    given: Any = dag.on_success_callback
+    own = given if isinstance(given, list | tuple) else [given] if given else []
+    dag.on_success_callback = [*own, callback]
+    dag.has_on_success_callback = True
 
 
 def makes_tasks_by_a_call(value: Any) -> bool:

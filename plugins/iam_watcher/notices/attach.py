@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow.sdk.definitions.mappedoperator import MappedOperator
-
+from iam_watcher.airflow_internals.dag_files import add_callback, add_success_callback
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.notices import as_tuple, configured, configured_ping, notice
@@ -19,7 +18,7 @@ from iam_watcher.notices.ping import FAIL, LOG, START, SUCCESS, Ping
 from iam_watcher.notices.receivers import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from airflow.sdk import DAG
 
@@ -63,22 +62,21 @@ class Notices:
             return
         locked = ACQUIRE_TASK_ID in dag.task_dict
         for task in dag.tasks:
-            _add(task, "on_failure_callback", self._failed)
+            add_callback(task, "on_failure_callback", self._failed)
             if task.task_id == ACQUIRE_TASK_ID:
-                _add(task, "on_skipped_callback", self._skipped)
+                add_callback(task, "on_skipped_callback", self._skipped)
         if self.ping is not None:
             if locked:
-                _add(dag.task_dict[ACQUIRE_TASK_ID], "on_success_callback", self._started)
+                add_callback(dag.task_dict[ACQUIRE_TASK_ID], "on_success_callback", self._started)
             else:
                 for task in dag.roots:
-                    _add(task, "on_execute_callback", self._started)
+                    add_callback(task, "on_execute_callback", self._started)
         if self.ping is None and not self._wants("success"):
             return
         if locked:
-            _add(dag.task_dict[RELEASE_TASK_ID], "on_success_callback", self._released)
+            add_callback(dag.task_dict[RELEASE_TASK_ID], "on_success_callback", self._released)
         else:
-            _add(dag, "on_success_callback", self._worked)
-            dag.has_on_success_callback = True  # What the scheduler sees of it; a DAG decides it once.
+            add_success_callback(dag, self._worked)
 
     def _wants(self, event: str) -> bool:
         return any(event in one.on for one in self.notify)
@@ -121,14 +119,3 @@ class Notices:
         if self.ping is not None:
             self.ping.send_notice(SUCCESS, found)
         self.tell(context, found)
-
-
-def _add(owner: Any, name: str, callback: Callable[[Any], None]) -> None:
-    """Add a callback behind those that the DAG file gives."""
-    mapped = isinstance(owner, MappedOperator)
-    given = owner.partial_kwargs.get(name) if mapped else getattr(owner, name)
-    callbacks = [*(given if isinstance(given, list | tuple) else [given] if given else []), callback]
-    if mapped:
-        owner.partial_kwargs[name] = callbacks
-    else:
-        setattr(owner, name, callbacks)

@@ -2,7 +2,8 @@
 
 A service outside of Airflow sees by this that runs stopped, also when Airflow, which would send all other
 notices, is down itself. `/start`: the lock was acquired. The URL itself: the run worked; the body is the
-report. `/fail`: a task failed. `/log`: the run was skipped, which is neither.
+report. `/fail`: a task failed. `/log`: the run was skipped, which is neither. For a service that takes it
+as a parameter, as Cronitor does, an extra of the connection is `{state}`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from iam_watcher.notices import http
 from iam_watcher.notices.receivers import attempt
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from iam_watcher.notices.notice import Notice
 
 START, SUCCESS, FAIL, LOG = "/start", "", "/fail", "/log"
+_STATE = "{state}"
+_STATES = {START: "run", SUCCESS: "complete", FAIL: "fail"}  # Cronitor's; it has none for a skip
 _LONGEST = 10_000  # bytes of a body that Healthchecks takes without a word
 
 
@@ -48,6 +52,11 @@ class Ping:
         # Tells the service which start and which end belong together.
         run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{dag_id}/{run_id}"))
         url = http.url_of(connection, dag_id, append=self.names_watcher)
-        url += signal + http.query_of(connection, rid=run)
+        if _STATE in connection.extra_dejson.values():
+            if signal not in _STATES:
+                return
+            url += http.query_of(connection).replace(quote(_STATE), _STATES[signal])
+        else:
+            url += signal + http.query_of(connection, rid=run)
         headers = {"Content-Type": "text/plain; charset=utf-8", **http.headers_of(connection)}
         http.post(url, text.encode()[:_LONGEST], headers)
