@@ -64,7 +64,7 @@ def test_reads_rest_and_ask_the_throttle_as_writes_do(iam, perform, location, mo
     throttled, rests = [], []
     monkeypatch.setattr(Throttler, "wait", lambda *_, **__: throttled.append("asked"))
     monkeypatch.setattr(Transactions, "sleep", lambda _, seconds: rests.append(seconds))
-    report = perform(disable(dry_run=True, report_to=None, warn_days=[7], pace="polite"))
+    report = perform(disable(dry_run=True, undo_location=None, warn_days=[7], pace="polite"))
     assert (report["matched"], report["also"]["due_in_7_days"]) == (1, 1)
     # One chunk of the count, and one of the search for the users who are due.
     assert (len(throttled), len(rests)) == (2, 2)

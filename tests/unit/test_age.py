@@ -26,7 +26,7 @@ def test_no_row_is_old_before_its_time_is_whatever_a_clock_change_makes_of_it(zo
     first = datetime(2026, 1, 1, tzinfo=UTC)
     for minutes in range(0, 366 * 24 * 60, 10):
         moment = first + timedelta(minutes=minutes)
-        cut_off = age.values(moment)["cut_off"]
+        cut_off = age.cut_off(moment)
         assert isinstance(cut_off, datetime)
         last_old = (cut_off - timedelta(microseconds=1)).replace(tzinfo=ZoneInfo(zone), fold=1)
         assert last_old.astimezone(UTC) < moment
@@ -42,11 +42,11 @@ def test_a_cut_off_is_its_local_time_unless_the_clock_is_set_back_soon() -> None
         ("2026-10-25 01:30", "2026-10-25 02:30"),
         ("2026-10-25 02:00", "2026-10-25 03:00"),
     ):
-        found = age.values(datetime.fromisoformat(utc).replace(tzinfo=UTC))["cut_off"]
+        found = age.cut_off(datetime.fromisoformat(utc).replace(tzinfo=UTC))
         assert found == datetime.fromisoformat(local)
 
 
 def test_a_day_is_over_only_on_a_later_one() -> None:
     moment = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
-    assert column("date").values(moment)["cut_off"] == date(2026, 10, 25)
-    assert column("timestamp").values(moment)["cut_off"] == moment.replace(tzinfo=None)
+    assert column("date").cut_off(moment) == date(2026, 10, 25)
+    assert column("timestamp").cut_off(moment) == moment.replace(tzinfo=None)

@@ -11,7 +11,9 @@ from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import time_zone
 from iam_watcher.jobs.table_job.age_forms import check_form
-from iam_watcher.jobs.table_job.period import period
+from iam_watcher.jobs.table_job.newest import Newest
+from iam_watcher.jobs.table_job.period import Period, period
+from iam_watcher.jobs.table_job.periods import Periods, periods
 from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.table_job.age_forms import AgeUnit
-    from iam_watcher.jobs.table_job.period import Period
     from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
 REDACTED = ("secretKey", "password")
@@ -32,9 +33,9 @@ class PurgeRowsOperator(TableJobOperator):
 
     Zero dates, 0 in a column of numbers, empty texts and NULL are no age: such rows stay and are counted. So
     are values that are no time in the form of the column, such as a 13th month.
-    Give one of `older_than`, `older_than_days`, `grace` and `grace_days`. Takes also the arguments of
-    `TableJobOperator`: `table`, `dry_run`, `max_rows`, `max_share` (of the rows that meet `where`),
-    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
+    Give one of `older_than`, `older_than_days`, `grace` and `grace_days`, or `keep_last`. Takes also the
+    arguments of `TableJobOperator`: `table`, `dry_run`, `max_rows`, `max_share` (of the rows that meet
+    `where`), `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
 
     :param age_column: name of the column that a row's age counts from.
     :param older_than: the column says when a row's time began: delete it after this period, such as "90d",
@@ -43,6 +44,10 @@ class PurgeRowsOperator(TableJobOperator):
     :param older_than_days: the same in days of 24 hours; 0 turns the job off. (templated)
     :param grace: the column says when a row expires: delete it after this period; "0" at once. (templated)
     :param grace_days: the same in days of 24 hours; 0 at once. (templated)
+    :param keep_last: keep at least so many of the newest rows by their age, of those that have an age and
+        meet `where`; with a period or without one. An index must begin with `per` or, without it, with the
+        age column.
+    :param per: name of a column: keep so many rows of each of its values.
     :param age_unit: what the column has. "date": a TIMESTAMP, DATETIME or DATE. "unix_seconds",
         "unix_milliseconds", "unix_microseconds": numbers since 1970. "YYYYMMDD", "YYYYMM", "year": whole
         numbers, texts, or a YEAR; a row is old when that day, month or year is over. "uuid7", "ulid": ids
@@ -79,10 +84,12 @@ class PurgeRowsOperator(TableJobOperator):
         *,
         table: str,
         age_column: str,
-        older_than: timedelta | str | None = None,
+        older_than: timedelta | str | dict[str | None, Any] | None = None,
         older_than_days: int | str | None = None,
         grace: timedelta | str | None = None,
         grace_days: int | str | None = None,
+        keep_last: int | None = None,
+        per: str | None = None,
         age_unit: AgeUnit = "date",
         age_format: str | None = None,
         age_timezone: str = "UTC",
@@ -98,6 +105,8 @@ class PurgeRowsOperator(TableJobOperator):
         self.older_than_days = older_than_days
         self.grace = grace
         self.grace_days = grace_days
+        self.keep_last = keep_last
+        self.per = per
         self.age_unit = age_unit
         self.age_format = age_format
         self.age_timezone = age_timezone
@@ -107,11 +116,19 @@ class PurgeRowsOperator(TableJobOperator):
         self.redact = redact
         arguments.identifier("age_column", age_column)
         given = {name: value for name, value in self._periods().items() if value is not None}
-        if len(given) != 1:
+        if len(given) > 1 or (not given and keep_last is None):
             found = ", ".join(f"{name} is {value!r}" for name, value in given.items()) or "none is given"
-            raise JobArgumentError(f"{found}; expected one of {', '.join(self._periods())}")
+            raise JobArgumentError(f"{found}; expected one of {', '.join(self._periods())}, or keep_last")
+        self._period_name = next(iter(given), None)
         for name, value in given.items():
-            arguments.check_literal(arguments.days if name.endswith("_days") else period, name, value)
+            check = periods if name == "older_than" else period
+            arguments.check_literal(arguments.days if name.endswith("_days") else check, name, value)
+        if keep_last is not None and (type(keep_last) is not int or keep_last < 1):
+            raise JobArgumentError(f"keep_last is {keep_last!r}; expected a whole number of rows over 0")
+        if per is not None:
+            arguments.identifier("per", per)
+            if keep_last is None:
+                raise JobArgumentError(f"per is {per!r}, but keep_last is not set; expected both")
         check_form(age_unit, age_format)
         time_zone("age_timezone", age_timezone)
         conditions.check(where)
@@ -136,8 +153,10 @@ class PurgeRowsOperator(TableJobOperator):
             age_column=self.age_column,
             age_unit=self.age_unit,
             age_format=self.age_format,
-            period=self._period(),
-            expiry=self.grace is not None or self.grace_days is not None,
+            period_name=self._period_name,
+            periods=self._rendered_periods(),
+            newest=None if self.keep_last is None else Newest(self.keep_last, self.per),
+            expiry=self._period_name in {"grace", "grace_days"},
             zone=time_zone("age_timezone", self.age_timezone),
             where=self.where,
             announce=self.announce,
@@ -148,6 +167,14 @@ class PurgeRowsOperator(TableJobOperator):
         names = ("older_than", "older_than_days", "grace", "grace_days")
         return {name: getattr(self, name) for name in names}
 
-    def _period(self) -> Period:
-        ((name, value),) = ((name, value) for name, value in self._periods().items() if value is not None)
-        return period(name, timedelta(days=arguments.days(name, value)) if name.endswith("_days") else value)
+    def _rendered_periods(self) -> Periods:
+        """Return the periods of the argument that the DAG file gave, whatever was rendered from it."""
+        name = self._period_name
+        if name is None:
+            return Periods(Period())  # Every row that is not among the newest.
+        value = getattr(self, name)
+        if name == "older_than":
+            return periods(name, value)
+        if name.endswith("_days"):
+            return Periods(Period(elapsed=timedelta(days=arguments.days(name, value))))
+        return Periods(period(name, value))

@@ -21,6 +21,7 @@ REASONS = {
     "no_date": ("without a date", "without a date"),
     "no_time": ("with a value that is no time", "with values that are no times"),
     "never_expires": ("that never expires", "that never expire"),
+    "newest": ("of the newest", "of the newest"),
     "foreign_key": ("protected by a foreign key", "protected by a foreign key"),
     "exists": ("that exists", "that exist"),
     "changed_meanwhile": ("changed meanwhile", "changed meanwhile"),

@@ -23,6 +23,8 @@ class RowChange:
         table: quoted name.
         key: quoted name of its primary key, one integer column.
         predicate: the condition for a row to be written.
+        write_predicate: the condition in the statement that writes, if that can't have all of `predicate`: a
+            part that reads the table again. Then a recorder must check `predicate` under lock.
         assignments: what an UPDATE sets, such as `status` = 0; a written row must not match `predicate` any
             more. Empty to delete the rows.
         values: of the placeholders.
@@ -39,6 +41,7 @@ class RowChange:
     values: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     size: str = "0"
+    write_predicate: str | None = None
 
     @property
     def verb(self) -> str:

@@ -111,7 +111,7 @@ class Writer:
     def _change(self, query: str, **values: object) -> int | None:
         """Return how many rows a statement changed, or None if a foreign key protects one of them."""
         rows = self._rows
-        query = query.format(write=rows.write, key=rows.key, predicate=rows.predicate)
+        query = query.format(write=rows.write, key=rows.key, predicate=rows.write_predicate or rows.predicate)
         values = {**rows.values, **values}
         try:
             return self._db.change(query, values)

@@ -13,7 +13,7 @@ from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.errors import JobArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from iam_watcher.database.catalogue import Column
 
@@ -56,10 +56,13 @@ class AgeColumn(ABC):
     def form(self) -> str:
         """The form of the values, for messages."""
 
-    @property
     @abstractmethod
-    def before(self) -> str:
-        """The condition for values that sort before the placeholder cut_off and may be an age."""
+    def before(self, number: int = 0) -> str:
+        """Return the condition for values that sort before a cut-off and may be an age.
+
+        Args:
+            number: of the cut-off, see `values`.
+        """
 
     @property
     @abstractmethod
@@ -72,18 +75,13 @@ class AgeColumn(ABC):
         return ""
 
     @property
-    def old(self) -> str:
-        """The condition for rows that are older than the placeholder cut_off."""
-        return f"{self.before} AND {self.valid}" if self.valid else self.before
-
-    @property
     def left_out(self) -> dict[str, str]:
         """Reason → condition of rows that have no age; `zero` is not among them."""
         found = {}
         if self.column.nullable:
             found["no_date"] = f"{self.column.quoted} IS NULL"
         if self.valid:
-            found["no_time"] = f"{self.before} AND NOT ({self.valid})"
+            found["no_time"] = f"{self.before()} AND NOT ({self.valid})"
         return found
 
     @property
@@ -102,8 +100,12 @@ class AgeColumn(ABC):
         return None
 
     @abstractmethod
-    def values(self, cut_off: datetime) -> Mapping[str, object]:
-        """Return the values of the placeholders; cut_off is one of them."""
+    def cut_off(self, moment: datetime) -> object:
+        """Return a cut-off as the column has it."""
+
+    def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:
+        """Return the values of the placeholders: each cut-off by its number, and what is the same for all."""
+        return {f"cut_off{number}": self.cut_off(moment) for number, moment in enumerate(cut_offs)}
 
     @abstractmethod
     def moment_of(self, text: str) -> datetime | None:
@@ -120,10 +122,9 @@ class DateColumn(AgeColumn):
         """The data type."""
         return self.column.data_type
 
-    @property
-    def before(self) -> str:
-        """A zero date is smaller than any cut-off, but says nothing about an age."""
-        return f"{self.column.quoted} < %(cut_off)s AND {self.column.quoted} >= '{self._first}'"
+    def before(self, number: int = 0) -> str:
+        """Return the condition. A zero date is smaller than any cut-off, but says nothing about an age."""
+        return f"{self.column.quoted} < %(cut_off{number})s AND {self.column.quoted} >= '{self._first}'"
 
     @property
     def zero(self) -> str:
@@ -134,14 +135,14 @@ class DateColumn(AgeColumn):
     def _first(self) -> str:
         return FIRST_TIMESTAMP if self.column.data_type == "timestamp" else FIRST_DATE
 
-    def values(self, cut_off: datetime) -> Mapping[str, object]:
-        """Return the cut-off as the column has it."""
+    def cut_off(self, moment: datetime) -> object:
+        """Return a date or time."""
         if self.column.data_type == "timestamp":
-            return {"cut_off": cut_off.replace(tzinfo=None)}
+            return moment.replace(tzinfo=None)
         if self.column.data_type == "date":
             # A DATE is a whole day: it is over before the cut-off only if the cut-off is on a later one.
-            return {"cut_off": cut_off.astimezone(self.zone).date()}
-        return {"cut_off": latest_local(cut_off, self.zone)}
+            return moment.astimezone(self.zone).date()
+        return latest_local(moment, self.zone)
 
     def moment_of(self, text: str) -> datetime | None:
         """Return the moment; None for a date that no calendar has."""
@@ -169,19 +170,18 @@ class UnixColumn(AgeColumn):
         parts = {timedelta(seconds=1): "seconds", timedelta(milliseconds=1): "milliseconds"}
         return parts.get(self.unit, "microseconds")
 
-    @property
-    def before(self) -> str:
-        """0 and less are no time."""
-        return f"{self.column.quoted} < %(cut_off)s AND {self.column.quoted} > 0"
+    def before(self, number: int = 0) -> str:
+        """Return the condition. 0 and less are no time."""
+        return f"{self.column.quoted} < %(cut_off{number})s AND {self.column.quoted} > 0"
 
     @property
     def zero(self) -> str:
         """0 and less."""
         return f"{self.column.quoted} <= 0"
 
-    def values(self, cut_off: datetime) -> Mapping[str, object]:
-        """Return the cut-off in whole units."""
-        return {"cut_off": (cut_off - EPOCH) // self.unit}
+    def cut_off(self, moment: datetime) -> object:
+        """Return a number of whole units."""
+        return (moment - EPOCH) // self.unit
 
     def moment_of(self, text: str) -> datetime | None:
         """Return the moment; None if it is after the year 9999."""

@@ -13,7 +13,7 @@ from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.table_job.age_column import AgeColumn, latest_local
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from zoneinfo import ZoneInfo
 
     from iam_watcher.database.catalogue import Table
@@ -98,13 +98,12 @@ class FormatColumn(AgeColumn):
         """The values are in order if the format begins with the largest field."""
         return self._order == LARGEST_FIRST[: len(self._order)]
 
-    @property
-    def before(self) -> str:
-        """Texts compare digit by digit, and each digit is at the same place in all of them."""
+    def before(self, number: int = 0) -> str:
+        """Return the condition. Texts compare digit by digit, and each digit is at the same place in all."""
         if self.has_index:
-            return f"{self.column.quoted} < %(cut_off)s AND {self.present}"
+            return f"{self.column.quoted} < %(cut_off{number})s AND {self.present}"
         fields = ", ".join(self._field(field) for field in LARGEST_FIRST[: len(self._order)])
-        return f"CONCAT({fields}) < %(cut_off)s AND {self.present}"
+        return f"CONCAT({fields}) < %(cut_off{number})s AND {self.present}"
 
     @property
     def zero(self) -> str:
@@ -143,25 +142,21 @@ class FormatColumn(AgeColumn):
             ]
         return f"({' AND '.join(conditions)})"
 
-    def values(self, cut_off: datetime) -> Mapping[str, object]:
-        """Return the cut-off in the format, and the patterns."""
+    def cut_off(self, moment: datetime) -> object:
+        """Return a text, or a number for a column of numbers."""
         # A whole day is over before the cut-off only if the cut-off is on a later one, as with a month.
         whole = "H" not in self._order
-        local = cut_off.astimezone(self.zone) if whole else latest_local(cut_off, self.zone)
-        text = local.strftime(
-            self.format
-            if self.has_index
-            else "".join(f"%{field}" for field in LARGEST_FIRST[: len(self._order)])
-        )
+        local = moment.astimezone(self.zone) if whole else latest_local(moment, self.zone)
+        largest_first = "".join(f"%{field}" for field in LARGEST_FIRST[: len(self._order)])
+        text = local.strftime(self.format if self.has_index else largest_first)
+        return int(text) if self.has_index and not self._is_text else text
+
+    def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:
+        """Return the cut-offs and the patterns."""
         pattern = "".join(
             mark.replace(".", "[.]") if field is None else FIELDS[field][1] for field, mark, _ in self._places
         )
-        is_number = self.has_index and not self._is_text
-        return {
-            "cut_off": int(text) if is_number else text,
-            "age_pattern": f"^{pattern}$",
-            "age_leap": DIVISIBLE_BY_4,
-        }
+        return {**super().values(cut_offs), "age_pattern": f"^{pattern}$", "age_leap": DIVISIBLE_BY_4}
 
     def moment_of(self, text: str) -> datetime | None:
         """Return the beginning of what the value names; None if it has another format."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from iam_watcher.jobs.table_job.age_column import EPOCH, AgeColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
 TEXTS = frozenset({"char", "varchar"})
 BYTES = frozenset({"binary", "varbinary"})
@@ -50,11 +50,13 @@ class IdColumn(AgeColumn):
         """MariaDB's type UUID is in another order on some of its versions."""
         return self.column.data_type != "uuid"
 
-    @property
-    def before(self) -> str:
-        """The bare column lets the server use an index; the time of a text is compared by itself."""
-        bare = f"{self.column.quoted} < %(cut_off)s AND {self.present}" if self.has_index else self.present
-        return bare if self._is_bytes else f"{bare} AND {self._time} < %(age_before)s"
+    def before(self, number: int = 0) -> str:
+        """Return the condition. The bare column lets the server use an index; `_time` decides on texts."""
+        bare = f"{self.column.quoted} < %(cut_off{number})s AND {self.present}"
+        if self._is_bytes:
+            return bare
+        exact = f"{self._time} < %(age_before{number})s"
+        return f"{bare if self.has_index else self.present} AND {exact}"
 
     @property
     def zero(self) -> str:
@@ -96,17 +98,18 @@ class IdColumn(AgeColumn):
             ]
         return f"({' AND '.join(conditions)})"
 
-    def values(self, cut_off: datetime) -> Mapping[str, object]:
-        """Return the cut-off as the beginning of an id."""
-        before, first = self._prefix(cut_off), self._prefix(FIRST)
-        if self._is_bytes:
-            return {"cut_off": before, "age_first": first}
-        return {
-            "cut_off": before.decode(),
-            "age_before": before,
-            "age_first": first,
-            "age_pattern": PATTERNS[self.kind],
-        }
+    def cut_off(self, moment: datetime) -> object:
+        """Return the beginning of the first id of a moment, as text or bytes."""
+        prefix = self._prefix(moment)
+        return prefix if self._is_bytes else prefix.decode()
+
+    def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:
+        """Return the cut-offs, the first time and the pattern."""
+        values = {**super().values(cut_offs), "age_first": self._prefix(FIRST)}
+        if not self._is_bytes:
+            before = {f"age_before{number}": self._prefix(moment) for number, moment in enumerate(cut_offs)}
+            values |= {**before, "age_pattern": PATTERNS[self.kind]}
+        return values
 
     def moment_of(self, text: str) -> datetime | None:
         """Return the moment in an id; None if it is no such id."""

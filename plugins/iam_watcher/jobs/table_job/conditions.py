@@ -91,13 +91,16 @@ def columns(conditions: Sequence[Condition]) -> list[str]:
     return names
 
 
-def as_sql(conditions: Sequence[Condition], table: Table, zone: tzinfo) -> tuple[str, dict[str, object]]:
+def as_sql(
+    conditions: Sequence[Condition], table: Table, zone: tzinfo, prefix: str = "where"
+) -> tuple[str, dict[str, object]]:
     """Return the conditions as one SQL condition, and the values of its placeholders.
 
     Args:
         conditions: as `check` took them.
         table: of the columns.
         zone: the time zone of DATETIME and DATE columns, and of times that name none.
+        prefix: of the names of the placeholders.
 
     Raises:
         TableError: a column is not there, can't hold a value, or can't be compared with another.
@@ -114,7 +117,7 @@ def as_sql(conditions: Sequence[Condition], table: Table, zone: tzinfo) -> tuple
             return f"{column.quoted} {operator} {_other(column, simple, table).quoted}"
         names = []
         for value in _converted(simple, column, table, zone):
-            names.append(f"where{len(values)}")
+            names.append(f"{prefix}{len(values)}")
             values[names[-1]] = value
         if simple.operator in NULLS:
             return f"{column.quoted} {operator} NULL"

@@ -12,6 +12,7 @@ from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
 from iam_watcher.jobs.table_job.age_sample import check_form
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan, label
+from iam_watcher.jobs.table_job.row_locks import RowLocks
 from iam_watcher.jobs.table_job.side_effects import warn_of_redaction, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 from iam_watcher.walk.index_order import AgeIndex
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.announce import Announcement
     from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.table_job.age_column import AgeColumn
-    from iam_watcher.jobs.table_job.period import Period
+    from iam_watcher.jobs.table_job.newest import Newest
+    from iam_watcher.jobs.table_job.periods import Periods
     from iam_watcher.walk.row_change import RowRecorder
 
 
@@ -44,7 +46,9 @@ class PurgeJob(TableJob):
         age_column: name of the column that a row's age counts from.
         age_unit: the form of its values, see `age_forms`.
         age_format: the format of its values, or None.
-        period: rows that are older, or expired longer ago, are deleted.
+        period_name: the argument that gives the periods; None if only the newest rows stay.
+        periods: rows that are older, or expired longer ago, are deleted.
+        newest: the newest rows, which stay; None for none.
         expiry: the column says when a row expires, not when its time began.
         zone: the time zone of values that name none, of times in `where` that name none, and of the calendar.
         where: more conditions.
@@ -55,7 +59,9 @@ class PurgeJob(TableJob):
     age_column: str
     age_unit: str
     age_format: str | None
-    period: Period
+    period_name: str | None
+    periods: Periods
+    newest: Newest | None
     expiry: bool
     zone: ZoneInfo
     where: Sequence[Condition]
@@ -70,39 +76,45 @@ class PurgeJob(TableJob):
     @property
     def off_because(self) -> str | None:
         """Why the job is off; None if it is not."""
-        if not self.expiry and not self.period:
-            return "older_than_days or older_than is 0, which turns this job off"
+        if self.period_name is not None and not self.expiry and not self.periods:
+            return f"{self.period_name} is 0, which turns this job off"
         return None
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
-        cut_off = self.period.before(now, self.zone)
         age = self._age(table)
+        cut_offs = self.periods.cut_offs(now, self.zone)
+        old, kinds = self.periods.old(age, table, self.zone)
         left_out = {self._ageless: age.zero, **age.left_out}
         if self.location is not None:
             kept_columns(table, self.redact)
         where, values = conditions.as_sql(self.where, table, age.zone)
-        rows = RowChange(
+        predicate, write_predicate = f"{old} AND {where}", None
+        counted = {reason: f"{condition} AND {where}" for reason, condition in left_out.items()}
+        if self.newest:
+            behind = self.newest.behind(table, age, where)
+            counted["newest"] = f"{predicate} AND ({behind}) IS NOT TRUE"
+            predicate, write_predicate = f"{predicate} AND {behind}", predicate
+        change = RowChange(
             table=table.quoted,
             key=table.key.quoted,
-            predicate=f"{age.old} AND {where}",
-            values={**age.values(cut_off), **values},
-            left_out={reason: f"{condition} AND {where}" for reason, condition in left_out.items()},
+            predicate=predicate,
+            values={**age.values(cut_offs), **kinds, **values},
+            left_out=counted,
             size=table.size,
+            write_predicate=write_predicate,
         )
         index = table.indexes.get(age.column.name) if age.has_index else None
         return Plan(
             table,
-            rows,
-            cut_off,
+            change,
+            cut_offs[0],
             age.shown,
             age.moment_of,
             eligible=where,
             label=label(table),
             index=(
-                AgeIndex(index, age.column.quoted, table.rows, age.old, left_out, age.position)
-                if index
-                else None
+                AgeIndex(index, age.column.quoted, table.rows, old, left_out, age.position) if index else None
             ),
         )
 
@@ -113,6 +125,9 @@ class PurgeJob(TableJob):
             warn_of_redaction(plan.table, self.redact)
         conditions.rehearse(db, plan, "where")
         age = self._age(plan.table)
+        self.periods.check(db, plan.table)
+        if self.newest:
+            self.newest.check(db, plan.table, age)
         if age.is_checked:
             check_form(
                 db,
@@ -139,9 +154,9 @@ class PurgeJob(TableJob):
         return {"kind": KIND, "columns": kept, "redacted": redacted}
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
-        """Return what archives the rows."""
+        """Return what archives the rows, or checks under lock which of them are not among the newest."""
         if archive is None:
-            return None
+            return RowLocks(db, plan.change) if self.newest else None
         return row_archive(db, plan.change, plan.table, kept_columns(plan.table, self.redact), archive)
 
     @property
