@@ -134,14 +134,14 @@ def test_a_report_that_cannot_be_written_disables_nobody(iam, perform, tmp_path)
 
 def killed_before_the_commit(location, connections, reached):
     os.environ.update(connections)  # the fork server may be older than the connection to Redis
-    keep = DisableRecorder.keep
+    record = DisableRecorder.record
 
     def and_stop(self, keys):
-        keep(self, keys)
+        record(self, keys)
         reached.send("written down")
         reached.recv()
 
-    DisableRecorder.keep = and_stop
+    DisableRecorder.record = and_stop
     disable(location, on_disable="expire_secrets").execute({"ti": TaskInstance("run")})
 
 

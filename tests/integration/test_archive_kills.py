@@ -22,7 +22,10 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.integration.test_archive_kills"])
 
 
-WAITING = {"between archive and commit": (Archive, "add"), "between commit and commit": (Walk, "_chunk")}
+WAITING = {
+    "between archive and commit": (Archive, "add"),
+    "between commit and commit": (Walk, "_next_transaction"),
+}
 
 
 def work(location, moment, ready):

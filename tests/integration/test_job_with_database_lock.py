@@ -68,7 +68,7 @@ def in_mid_work(monkeypatch: pytest.MonkeyPatch, what) -> None:
     """Call `what` once, between the first chunk and the second."""
     from iam_watcher.walk.walk import Walk
 
-    original, calls = Walk._chunk, []
+    original, calls = Walk._next_transaction, []
 
     def chunk(self, *arguments):
         calls.append(1)
@@ -76,7 +76,7 @@ def in_mid_work(monkeypatch: pytest.MonkeyPatch, what) -> None:
             what()
         return original(self, *arguments)
 
-    monkeypatch.setattr(Walk, "_chunk", chunk)
+    monkeypatch.setattr(Walk, "_next_transaction", chunk)
 
 
 def database_lock_holder(server: MariaDB) -> int | None:

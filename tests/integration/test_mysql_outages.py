@@ -56,7 +56,7 @@ def before_the_second_chunk(monkeypatch):
     """A function that has another called once, before the second chunk of a walk."""
 
     def before_the_second_chunk(what):
-        chunk, calls = Walk._chunk, []
+        chunk, calls = Walk._next_transaction, []
 
         def noted(walk):
             calls.append(walk)
@@ -64,7 +64,7 @@ def before_the_second_chunk(monkeypatch):
                 what()
             return chunk(walk)
 
-        monkeypatch.setattr(Walk, "_chunk", noted)
+        monkeypatch.setattr(Walk, "_next_transaction", noted)
 
     return before_the_second_chunk
 
