@@ -2,179 +2,48 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
-from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import Announcement
-from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_column import time_zone
-from iam_watcher.jobs.table_job.age_forms import check_form
-from iam_watcher.jobs.table_job.newest import Newest
-from iam_watcher.jobs.table_job.period import Period, period
-from iam_watcher.jobs.table_job.periods import Periods, periods
-from iam_watcher.jobs.table_job_operator import TableJobOperator
+from iam_watcher.jobs.retention_operator import RetentionOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iam_watcher.jobs.conditions import Condition
-    from iam_watcher.jobs.table_job.age_forms import AgeUnit
     from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
 REDACTED = ("secretKey", "password")
 
-CONFIGURED = "configured"
 
-
-class PurgeRowsOperator(TableJobOperator):
+class PurgeRowsOperator(RetentionOperator):
     """Deletes the rows of a table whose age column lies far enough in the past, in short transactions.
 
-    Zero dates, 0 in a column of numbers, empty texts and NULL are no age: such rows stay and are counted. So
-    are values that are no time in the form of the column, such as a 13th month.
-    Give one of `older_than`, `older_than_days`, `grace` and `grace_days`, or `keep_last`. Takes also the
-    arguments of `TableJobOperator`: `table`, `dry_run`, `max_rows`, `max_share` (of the rows that meet
-    `where`), `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
+    Takes also the arguments of `RetentionOperator`: `age_column`, `older_than` and the like, `keep_last`,
+    `where`, `archive`; of `TableJobOperator`: `table`, `dry_run`, `max_rows`, `max_share`, `time_budget`; and
+    of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
 
-    :param age_column: name of the column that a row's age counts from.
-    :param older_than: the column says when a row's time began: delete it after this period, such as "90d",
-        "36h", "6mo", "1y" or a timedelta. Months and years are those of the calendar in `age_timezone`,
-        counted back from now. "0" turns the job off. (templated)
-    :param older_than_days: the same in days of 24 hours; 0 turns the job off. (templated)
-    :param grace: the column says when a row expires: delete it after this period; "0" at once. (templated)
-    :param grace_days: the same in days of 24 hours; 0 at once. (templated)
-    :param keep_last: keep at least so many of the newest rows by their age, of those that have an age and
-        meet `where`; with a period or without one. An index must begin with `per` or, without it, with the
-        age column.
-    :param per: name of a column: keep so many rows of each of its values.
-    :param age_unit: what the column has. "date": a TIMESTAMP, DATETIME or DATE. "unix_seconds",
-        "unix_milliseconds", "unix_microseconds": numbers since 1970. "YYYYMMDD", "YYYYMM", "year": whole
-        numbers, texts, or a YEAR; a row is old when that day, month or year is over. "uuid7", "ulid": ids
-        that begin with their time, as 16 bytes or as texts.
-    :param age_format: the format of texts or whole numbers, such as "%Y-%m-%dT%H:%M:%SZ", instead of
-        `age_unit`. Fields are %Y %m %d %H %M %S %f, with all their digits. An index helps if the largest
-        field comes first.
-    :param age_timezone: the time zone of columns that name none, and of times in `where` that name none. In
-        the hour that a clock is set back, a local time can mean two moments; the later is assumed, so that
-        no row is deleted too early.
-    :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of =
-        <> < <= > >= like, not like, in, not in (and a list), between, not between (and two values), is, is
-        not (and None); (column, "is null"); `AnyOf([...])`; a `Column(...)` as the value. A value that the
-        column can't hold is refused before the first write. See "More conditions" in docs/jobs.md.
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
-    :param archive: URL of the location at which the rows are archived before they are deleted, such as
-        "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location in
-        `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
     :param redact: names of columns that are left out of the archive. If one must have a value and has no
         default, the rows can't be restored; the job warns about this.
     """
 
-    template_fields: Sequence[str] = (
-        "older_than",
-        "older_than_days",
-        "grace",
-        "grace_days",
-        "archive",
-        *TableJobOperator.template_fields,
-    )
-
     def __init__(
         self,
         *,
-        table: str,
-        age_column: str,
-        older_than: timedelta | str | dict[str | None, Any] | None = None,
-        older_than_days: int | str | None = None,
-        grace: timedelta | str | None = None,
-        grace_days: int | str | None = None,
-        keep_last: int | None = None,
-        per: str | None = None,
-        age_unit: AgeUnit = "date",
-        age_format: str | None = None,
-        age_timezone: str = "UTC",
-        where: Sequence[Condition] = (),
         announce: Announcement | None = None,
-        archive: str | None = None,
         redact: Sequence[str] = REDACTED,
         **kwargs: Any,
     ) -> None:
-        super().__init__(table=table, **kwargs)
-        self.age_column = age_column
-        self.older_than = older_than
-        self.older_than_days = older_than_days
-        self.grace = grace
-        self.grace_days = grace_days
-        self.keep_last = keep_last
-        self.per = per
-        self.age_unit = age_unit
-        self.age_format = age_format
-        self.age_timezone = age_timezone
-        self.where = where
+        super().__init__(**kwargs)
         self.announce = announce
-        self.archive = archive
         self.redact = redact
-        arguments.identifier("age_column", age_column)
-        given = {name: value for name, value in self._periods().items() if value is not None}
-        if len(given) > 1 or (not given and keep_last is None):
-            found = ", ".join(f"{name} is {value!r}" for name, value in given.items()) or "none is given"
-            raise JobArgumentError(f"{found}; expected one of {', '.join(self._periods())}, or keep_last")
-        self._period_name = next(iter(given), None)
-        for name, value in given.items():
-            check = periods if name == "older_than" else period
-            arguments.check_literal(arguments.days if name.endswith("_days") else check, name, value)
-        if keep_last is not None and (type(keep_last) is not int or keep_last < 1):
-            raise JobArgumentError(f"keep_last is {keep_last!r}; expected a whole number of rows over 0")
-        if per is not None:
-            arguments.identifier("per", per)
-            if keep_last is None:
-                raise JobArgumentError(f"per is {per!r}, but keep_last is not set; expected both")
-        check_form(age_unit, age_format)
-        time_zone("age_timezone", age_timezone)
-        conditions.check(where)
         if announce is not None:
             arguments.instance("announce", announce, Announcement, "an Announcement, such as SECRET_CHANGED")
-        if archive != CONFIGURED:
-            arguments.check_literal(arguments.location, "archive", archive)
         arguments.listed_names("redact", redact)
 
     def job(self) -> PurgeJob:
         """Return the purge with the arguments of this run."""
-        from iam_watcher.archive.location import configured_location
         from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
-        return PurgeJob(
-            **self.shared_arguments(),
-            location=(
-                configured_location()
-                if self.archive == CONFIGURED
-                else arguments.location("archive", self.archive)
-            ),
-            age_column=self.age_column,
-            age_unit=self.age_unit,
-            age_format=self.age_format,
-            period_name=self._period_name,
-            periods=self._rendered_periods(),
-            newest=None if self.keep_last is None else Newest(self.keep_last, self.per),
-            expiry=self._period_name in {"grace", "grace_days"},
-            zone=time_zone("age_timezone", self.age_timezone),
-            where=self.where,
-            announce=self.announce,
-            redact=self.redact,
-        )
-
-    def _periods(self) -> dict[str, Any]:
-        names = ("older_than", "older_than_days", "grace", "grace_days")
-        return {name: getattr(self, name) for name in names}
-
-    def _rendered_periods(self) -> Periods:
-        """Return the periods of the argument that the DAG file gave, whatever was rendered from it."""
-        name = self._period_name
-        if name is None:
-            return Periods(Period())  # Every row that is not among the newest.
-        value = getattr(self, name)
-        if name == "older_than":
-            return periods(name, value)
-        if name.endswith("_days"):
-            return Periods(Period(elapsed=timedelta(days=arguments.days(name, value))))
-        return Periods(period(name, value))
+        return PurgeJob(**self.retention_arguments(), announce=self.announce, redact=self.redact)

@@ -1,70 +1,39 @@
-"""A purge: what it deletes, checks before its first write, archives and announces."""
+"""A purge: deletes old rows, archives them before, and announces that."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.archive.row_archive import KIND, kept_columns, row_archive
+from iam_watcher.archive.row_archive import kept_columns
 from iam_watcher.jobs.announce import announcing
-from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
-from iam_watcher.jobs.table_job.age_sample import check_form
-from iam_watcher.jobs.table_job.job import TableJob
-from iam_watcher.jobs.table_job.plan import Plan, label
-from iam_watcher.jobs.table_job.row_locks import RowLocks
+from iam_watcher.jobs.table_job.retention_job import RetentionJob
 from iam_watcher.jobs.table_job.side_effects import warn_of_redaction, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
-from iam_watcher.walk.index_order import AgeIndex
-from iam_watcher.walk.row_change import RowChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
-    from zoneinfo import ZoneInfo
 
     from airflow.sdk import Context
 
-    from iam_watcher.archive.writer import Archive
-    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.catalogue import Column, Table
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.announce import Announcement
-    from iam_watcher.jobs.conditions import Condition
-    from iam_watcher.jobs.table_job.age_column import AgeColumn
-    from iam_watcher.jobs.table_job.newest import Newest
-    from iam_watcher.jobs.table_job.periods import Periods
-    from iam_watcher.walk.row_change import RowRecorder
+    from iam_watcher.jobs.table_job.plan import Plan
 
 
 @dataclass
-class PurgeJob(TableJob):
+class PurgeJob(RetentionJob):
     """Deletes old rows.
 
     Attributes:
-        age_column: name of the column that a row's age counts from.
-        age_unit: the form of its values, see `age_forms`.
-        age_format: the format of its values, or None.
-        period_name: the argument that gives the periods; None if only the newest rows stay.
-        periods: rows that are older, or expired longer ago, are deleted.
-        newest: the newest rows, which stay; None for none.
-        expiry: the column says when a row expires, not when its time began.
-        zone: the time zone of values that name none, of times in `where` that name none, and of the calendar.
-        where: more conditions.
         announce: published after rows were deleted.
         redact: names of columns that the archive leaves out.
     """
 
-    age_column: str
-    age_unit: str
-    age_format: str | None
-    period_name: str | None
-    periods: Periods
-    newest: Newest | None
-    expiry: bool
-    zone: ZoneInfo
-    where: Sequence[Condition]
     announce: Announcement | None
     redact: Sequence[str]
 
@@ -73,72 +42,18 @@ class PurgeJob(TableJob):
         """What the run report says in the log."""
         return Words(f"rows of {self.table}", "deleted", "archive", "the rows can't be restored")
 
-    @property
-    def off_because(self) -> str | None:
-        """Why the job is off; None if it is not."""
-        if self.period_name is not None and not self.expiry and not self.periods:
-            return f"{self.period_name} is 0, which turns this job off"
-        return None
-
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
-        age = self._age(table)
-        cut_offs = self.periods.cut_offs(now, self.zone)
-        old, kinds = self.periods.old(age, table, self.zone)
-        left_out = {self._ageless: age.zero, **age.left_out}
         if self.location is not None:
-            kept_columns(table, self.redact)
-        where, values = conditions.as_sql(self.where, table, age.zone)
-        predicate, write_predicate = f"{old} AND {where}", None
-        counted = {reason: f"{condition} AND {where}" for reason, condition in left_out.items()}
-        if self.newest:
-            behind = self.newest.behind(table, age, where)
-            counted["newest"] = f"{predicate} AND ({behind}) IS NOT TRUE"
-            predicate, write_predicate = f"{predicate} AND {behind}", predicate
-        change = RowChange(
-            table=table.quoted,
-            key=table.key.quoted,
-            predicate=predicate,
-            values={**age.values(cut_offs), **kinds, **values},
-            left_out=counted,
-            size=table.size,
-            write_predicate=write_predicate,
-        )
-        index = table.indexes.get(age.column.name) if age.has_index else None
-        return Plan(
-            table,
-            change,
-            cut_offs[0],
-            age.shown,
-            age.moment_of,
-            eligible=where,
-            label=label(table),
-            index=(
-                AgeIndex(index, age.column.quoted, table.rows, old, left_out, age.position) if index else None
-            ),
-        )
+            self.archived(table)
+        return super().plan(table, now)
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
-        """Check the conditions, and a sample of the age column, against the server; warn of side effects."""
+        """Warn of side effects, and check the rest."""
         warn_of_side_effects(db, plan.table)
         if self.location is not None:
             warn_of_redaction(plan.table, self.redact)
-        conditions.rehearse(db, plan, "where")
-        age = self._age(plan.table)
-        self.periods.check(db, plan.table)
-        if self.newest:
-            self.newest.check(db, plan.table, age)
-        if age.is_checked:
-            check_form(
-                db,
-                plan,
-                age,
-                [self.age_column, *conditions.columns(self.where)],
-                now,
-                expiry=self.expiry,
-                pace=self.pace,
-                throttler=throttler,
-            )
+        super().check(db, plan, now, throttler)
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce what is deleted, if there is something to announce."""
@@ -148,21 +63,11 @@ class PurgeJob(TableJob):
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what a restore needs to know."""
-        columns = kept_columns(plan.table, self.redact)
-        kept = {column.name: column.data_type for column in columns}
-        redacted = [c.name for c in plan.table.columns.values() if c.name not in kept and not c.generated]
-        return {"kind": KIND, "columns": kept, "redacted": redacted}
+        facts = super().archive_facts(plan)
+        columns = plan.table.columns.values()
+        redacted = [c.name for c in columns if c.name not in facts["columns"] and not c.generated]
+        return {**facts, "redacted": redacted}
 
-    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
-        """Return what archives the rows, or checks under lock which of them are not among the newest."""
-        if archive is None:
-            return RowLocks(db, plan.change) if self.newest else None
-        return row_archive(db, plan.change, plan.table, kept_columns(plan.table, self.redact), archive)
-
-    @property
-    def _ageless(self) -> str:
-        """The reason why rows with a zero in the age column stay."""
-        return "never_expires" if self.age_unit in UNIX and self.expiry else "zero_date"
-
-    def _age(self, table: Table) -> AgeColumn:
-        return age_column(table, self.age_column, unit=self.age_unit, form=self.age_format, zone=self.zone)
+    def archived(self, table: Table) -> list[Column]:
+        """Return all columns but the redacted ones."""
+        return kept_columns(table, self.redact)

@@ -124,7 +124,7 @@ class TableRun:
     def _write(self, db: Transactions, plan: Plan) -> None:
         job = self._job
         for statement in (plan.change.write, *plan.also_writes):
-            _rehearse(db, statement)
+            _rehearse(db, statement, plan)
         with job.writing(self._context) as before_write, self._recording(db, plan) as recorder:
             if job.max_share is not None and job.max_share < 1:
                 self._count(db, plan)
@@ -237,9 +237,9 @@ class TableRun:
             )
 
 
-def _rehearse(db: Transactions, write: str) -> None:
+def _rehearse(db: Transactions, write: str, plan: Plan) -> None:
     def rehearsal() -> None:
-        db.change(REHEARSAL.format(write=write))
+        db.change(REHEARSAL.format(write=write), plan.change.values)
         db.commit()
 
     db.run(rehearsal, what=f"{write}, without rows", before_retry=lambda: None)

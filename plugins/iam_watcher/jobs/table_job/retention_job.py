@@ -1,0 +1,175 @@
+"""A job on rows that are old enough: which rows it changes, and what it checks before its first write."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.archive.row_archive import KIND, row_archive
+from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
+from iam_watcher.jobs.table_job.age_sample import check_form
+from iam_watcher.jobs.table_job.job import TableJob
+from iam_watcher.jobs.table_job.plan import Plan, label
+from iam_watcher.jobs.table_job.row_locks import RowLocks
+from iam_watcher.walk.index_order import AgeIndex
+from iam_watcher.walk.row_change import RowChange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    from iam_watcher.archive.writer import Archive
+    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.throttle import Throttler
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.conditions import Condition
+    from iam_watcher.jobs.table_job.age_column import AgeColumn
+    from iam_watcher.jobs.table_job.newest import Newest
+    from iam_watcher.jobs.table_job.periods import Periods
+    from iam_watcher.walk.row_change import RowRecorder
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an UPDATE sets.
+
+    Attributes:
+        assignments: SQL such as `status` = 0; "" to delete the rows.
+        values: of its placeholders.
+        not_done: the condition for rows that do not have these values; "" for all.
+    """
+
+    assignments: str = ""
+    values: Mapping[str, object] = field(default_factory=dict)
+    not_done: str = ""
+
+
+@dataclass
+class RetentionJob(TableJob):
+    """Changes old rows.
+
+    Attributes:
+        age_column: name of the column that a row's age counts from.
+        age_unit: the form of its values, see `age_forms`.
+        age_format: the format of its values, or None.
+        period_name: the argument that gives the periods; None if only the newest rows stay.
+        periods: rows that are older, or expired longer ago, are changed.
+        newest: the newest rows, which stay; None for none.
+        expiry: the column says when a row expires, not when its time began.
+        zone: the time zone of values that name none, of times in `where` that name none, and of the calendar.
+        where: more conditions.
+    """
+
+    age_column: str
+    age_unit: str
+    age_format: str | None
+    period_name: str | None
+    periods: Periods
+    newest: Newest | None
+    expiry: bool
+    zone: ZoneInfo
+    where: Sequence[Condition]
+
+    @property
+    def off_because(self) -> str | None:
+        """Why the job is off; None if it is not."""
+        if self.period_name is not None and not self.expiry and not self.periods:
+            return f"{self.period_name} is 0, which turns this job off"
+        return None
+
+    def plan(self, table: Table, now: datetime) -> Plan:
+        """Return the rows to change."""
+        age = self._age(table)
+        cut_offs = self.periods.cut_offs(now, self.zone)
+        old, kinds = self.periods.old(age, table, self.zone)
+        left_out = {self._ageless: age.zero, **age.left_out}
+        where, values = conditions.as_sql(self.where, table, age.zone)
+        update = self.update(table, now)
+        if update.not_done:
+            where = f"{where} AND {update.not_done}"
+        predicate, write_predicate = f"{old} AND {where}", None
+        counted = {reason: f"{condition} AND {where}" for reason, condition in left_out.items()}
+        if self.newest:
+            behind = self.newest.behind(table, age, where)
+            counted["newest"] = f"{predicate} AND ({behind}) IS NOT TRUE"
+            predicate, write_predicate = f"{predicate} AND {behind}", predicate
+        change = RowChange(
+            table=table.quoted,
+            key=table.key.quoted,
+            predicate=predicate,
+            assignments=update.assignments,
+            values={**age.values(cut_offs), **kinds, **values, **update.values},
+            left_out=counted,
+            size=table.size,
+            write_predicate=write_predicate,
+        )
+        index = table.indexes.get(age.column.name) if age.has_index else None
+        return Plan(
+            table,
+            change,
+            cut_offs[0],
+            age.shown,
+            age.moment_of,
+            eligible=where,
+            label=label(table),
+            index=(
+                AgeIndex(index, age.column.quoted, table.rows, old, left_out, age.position) if index else None
+            ),
+        )
+
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
+        """Check the conditions, and a sample of the age column, against the server."""
+        conditions.rehearse(db, plan, "where")
+        age = self._age(plan.table)
+        self.periods.check(db, plan.table)
+        if self.newest:
+            self.newest.check(db, plan.table, age)
+        if age.is_checked:
+            check_form(
+                db,
+                plan,
+                age,
+                [self.age_column, *conditions.columns(self.where)],
+                now,
+                expiry=self.expiry,
+                pace=self.pace,
+                throttler=throttler,
+            )
+
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
+        """Return what archives the rows, or checks under lock which of them are not among the newest."""
+        if archive is None:
+            return RowLocks(db, plan.change) if self.newest else None
+        return row_archive(db, plan.change, plan.table, self.archived(plan.table), archive)
+
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return what a restore needs to know."""
+        kept = {column.name: column.data_type for column in self.archived(plan.table)}
+        return {"kind": KIND, "columns": kept}
+
+    def update(self, table: Table, now: datetime) -> Update:  # noqa: ARG002  for subclasses
+        """Return what an UPDATE sets; nothing to delete the rows.
+
+        Raises:
+            TableError: the table can't have these values.
+        """
+        return Update()
+
+    @abstractmethod
+    def archived(self, table: Table) -> list[Column]:
+        """Return the columns that the archive has.
+
+        Raises:
+            TableError: an archive can't have one of them.
+        """
+
+    @property
+    def _ageless(self) -> str:
+        """The reason why rows with a zero in the age column stay."""
+        return "never_expires" if self.age_unit in UNIX and self.expiry else "zero_date"
+
+    def _age(self, table: Table) -> AgeColumn:
+        return age_column(table, self.age_column, unit=self.age_unit, form=self.age_format, zone=self.zone)
