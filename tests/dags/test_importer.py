@@ -16,6 +16,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from cronsim import CronSim
 
+from iam_watcher import Mail, Notify
 from iam_watcher.importer.__main__ import main
 from tests.dags.runs import states
 
@@ -86,9 +87,11 @@ def test_each_line_keeps_what_it_says(capsys, tmp_path: Path) -> None:
     assert first.command == "/opt/app/bin/poll >>/var/log/app/poll.log 2>&1"
     assert first.env == {"PGUSER": "reporting", "GREETING": "two  words "}
     assert (first.retries, first.user, first.shell, first.stdin) == (0, None, "/bin/sh", "")
-    assert by_name["poll"].on_failure_callback.to == ["ops@example.com", "audit@example.com"]
+    assert by_name["poll"].notices.notify == (
+        Notify(to=[Mail("ops@example.com"), Mail("audit@example.com")]),
+    )
     last = dags[max(dags)]
-    assert last.on_failure_callback is None
+    assert last.notices.notify == ()
     task = last.get_task("run")
     assert task.command == 'mail -s "Report of 100%" team@example.com'
     assert task.stdin == "Good evening,\n\nthe report is done.\n"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from iam_watcher import Mail, Notify
 from iam_watcher.importer.__main__ import main
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def test_jobs_of_dkron(capsys, tmp_path: Path) -> None:
     assert str(nightly.timetable.schedule) == "CRON_TZ=Europe/Berlin 0 30 2 * * *"
     assert nightly.start_date == datetime(2027, 1, 1, tzinfo=UTC)
     assert nightly.max_active_runs == 1
-    assert nightly.on_failure_callback.to == ["ops@example.com"]
+    assert nightly.notices.notify == (Notify(to=[Mail("ops@example.com")]),)
     task = nightly.get_task("run")
     assert task.command == "report --title 'two  words' '$HOME'"  # without a shell, $HOME is a text
     assert task.env == {"A": "1", "TOKEN": "x=y"}

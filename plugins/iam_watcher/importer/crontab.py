@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iam_watcher.importer import vixie
-from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, secrets_in
+from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails, secrets_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,11 +172,7 @@ class _Line:
         addresses = [name for name in names if "@" in name]
         if not addresses:
             return {}
-        return {
-            "on_failure_callback": Call(
-                "airflow.providers.smtp.notifications.smtp", "SmtpNotifier", {"to": addresses}
-            )
-        }
+        return mails(addresses)
 
 
 def split_input(text: str) -> tuple[str, str]:

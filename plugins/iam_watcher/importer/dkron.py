@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.importer import names, vixie
-from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, secrets_in
+from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails, secrets_in
 from iam_watcher.importer.values import ALLOW, AT_ONCE, chosen, documents, duration, get
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ class _Job:
                 "not kept: tags (which servers run it): use queue= for a group of workers"
             )
         if email := get(self._data, "owner_email", str, ""):
-            notifier = "airflow.providers.smtp.notifications.smtp"
-            found["on_failure_callback"] = Call(notifier, "SmtpNotifier", {"to": [email]})
+            found |= mails([email])
         return found
 
     def _task(self, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,12 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
+def mails(addresses: list[str]) -> dict[str, Call]:
+    """Return the argument of a Watcher that mails failed runs."""
+    to = [Call("iam_watcher", "Mail", {"": address}) for address in addresses]
+    return {"notify": Call("iam_watcher", "Notify", {"to": to})}
+
+
 def secrets_in(names: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a difference for variables whose names say that their values are secrets."""
     found = [name for name in names if any(word in name.lower() for word in SECRET)]

@@ -39,17 +39,18 @@ _STANDARD = ("datetime", "re")
 def render(job: Job, name: str) -> str:
     """Return the text of the watcher file of a job, with that name for the watcher."""
     watcher = {"is_paused_upon_creation": True, **job.watcher}
-    modules = {call.module: call.name for call in _calls([job.task, watcher])}
+    names: dict[str, set[str]] = {"iam_watcher": {"watcher" if job.function else "Watcher"}}
+    for call in _calls([job.task, watcher]):
+        names.setdefault(call.module, set()).add(call.name)
     used = [*_IMPORTS[job.function[0]]] if job.function else []
     if "datetime." in repr((watcher, job.task)):
         used.append("datetime")
-    froms = {module: f"from {module} import {name}" for module, name in sorted(modules.items())}
-    theirs = [line for module, line in froms.items() if module.startswith("airflow.")]
-    ours = [line for module, line in froms.items() if not module.startswith("airflow.")]
+    lines = [f"from {module} import {', '.join(sorted(found))}" for module, found in sorted(names.items())]
+    theirs = [line for line in lines if line.startswith("from airflow.")]
     imports = [
         [f"import {one}" for one in sorted(used) if one in _STANDARD],
         [*(f"import {one}" for one in sorted(used) if one not in _STANDARD), *theirs],
-        [f"from iam_watcher import {'watcher' if job.function else 'Watcher'}", *ours],
+        [line for line in lines if line not in theirs],
     ]
     blocks = [_docstring(job), *("\n".join(block) for block in imports if block)]
     arguments = [repr(name), *_arguments(watcher)]

@@ -104,7 +104,7 @@ class Watcher(DAG):
         self.lock = Lock(lock) if isinstance(lock, str) else lock
         self.conf_keys = tuple(conf_keys or ())
         self._inside: set[str] = set()
-        self._notices = told
+        self.notices = told
 
     def __enter__(self) -> Self:
         """Begin the Watcher's body."""
@@ -125,7 +125,7 @@ class Watcher(DAG):
                 without_our_frames(named(error, self.dag_id))
             if kind is None:
                 self._guard()
-                self._notices.attach(self)
+                self.notices.attach(self)
                 self._inside = set(self.task_dict)
         except WatcherError as wrong:
             raise wrong.with_traceback(None)  # noqa: B904  as in `__init__`
