@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from contextlib import closing
@@ -119,6 +120,8 @@ def test_a_time_out_strikes_between_two_transactions(iam, purge, run_dag, monkey
     report = ti.xcom_pull(task_ids="purge")
     assert report["error"].startswith("AirflowTaskTimeout")
     assert 0 < report["changed"] == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")
+    # The alarm is Airflow's own again.
+    assert not signal.getsignal(signal.SIGALRM).__module__.startswith("iam_watcher")
 
 
 def test_a_time_out_ends_a_warning_that_hangs(iam, run_dag, released):
