@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import MySQLdb
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from dev.processes import free_port
+from iam_watcher.database import hook
 from iam_watcher.database.hook import connect
 from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable
 from tests.integration.test_disable_users import disable, enabled, user
@@ -101,6 +103,20 @@ def test_an_account_that_is_locked_or_expired(connection, account, spoil, messag
         connect("other")
     assert where in str(caught.value)
     assert "secret-word" not in str(caught.value)
+
+
+def test_a_connection_that_cannot_be_set_up_is_closed(connection, monkeypatch):
+    opened = []
+
+    def fail(session):
+        opened.append(session)
+        raise MySQLdb.OperationalError(1820, "made by the test")
+
+    connection()
+    monkeypatch.setattr(hook, "set_up", fail)
+    with pytest.raises(ConnectionRefused):
+        connect("other")
+    assert [bool(session.open) for session in opened] == [False]
 
 
 @pytest.mark.parametrize("password", ["ab/cd", "12/cd", "12/c@d", "ab#cd", "12?cd", "ab[cd"])
