@@ -83,6 +83,19 @@ def test_a_replica_that_lags_stands_still_or_is_away_holds_back(why, replica, ma
     assert "replica r can't be asked: (200" in why(at_ease, {"r": replica})
 
 
+def test_a_replica_has_one_connection_until_the_throttle_is_closed(session, mariadb):
+    opened = []
+
+    def connect(_):
+        opened.append(mariadb.connect(""))
+        return opened[-1]
+
+    with closing(ThrottleCheck(Throttle(replica_conn_ids=("r",)), Transactions(session), connect)) as check:
+        assert (check(), check()) == ("r is not replicating",) * 2
+        assert [bool(connection.open) for connection in opened] == [True]
+    assert [bool(connection.open) for connection in opened] == [False]
+
+
 def test_a_job_waits_for_its_throttle_and_then_fails_to_be_retried(iam, perform):
     iam.run("INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (1, '', '', '2001-01-01')")
     job = PurgeRowsOperator(
