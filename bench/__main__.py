@@ -1,10 +1,10 @@
-"""`make bench`: side by side with the peers, on private servers; SUBJECTS="lock waiters" measures a part.
+"""`make bench`: compare the jobs and the lock with other programs, on private servers.
 
-Each subject is a module of this folder with a function `measure(folder)`, which returns its results; a
-new one is added to SUBJECTS. Writes bench/results.json, a list of `{"name", "ratio", "bar", "ok"}`, and
-prints the same as a table.
+SUBJECTS="lock waiters" measures a part. Each subject is a module of this folder with a function
+`measure(folder)` that returns its results. To add a subject, add it to SUBJECTS. The command writes
+bench/results.json, a list of `{"name", "ratio", "target", "ok"}`, and prints the results as a table.
 
-Exit status: 0 if every bar is met, 1 if not or if a subject failed, 130 after Ctrl-C.
+Exit status: 0 if every target is met, 1 if not or if a subject failed, 130 after Ctrl-C.
 """
 
 from __future__ import annotations

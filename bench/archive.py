@@ -1,6 +1,6 @@
-"""Old rows put into an archive before they are deleted: what that costs, and against pt-archiver --file.
+"""The cost of an archive: a purge with and without one, and pt-archiver --file.
 
-A tenth of the largest table; the archive is a folder on the same disk.
+The jobs delete a tenth of the largest table. The archive is a folder on the same disk.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def measure(folder: Path) -> list[Result]:
         Result(
             f"10 % of {rows}: time with an archive / {peer}",
             ratio(seconds["archive"], seconds[name]),
-            at_most=bar,
+            at_most=target,
             detail=f"{statistics.median(seconds['archive']):.1f} against "
             f"{statistics.median(seconds[name]):.1f} s",
         )
-        for name, peer, bar in (("purge", "without", 1.3), ("pt-archiver", "pt-archiver --file", 1.0))
+        for name, peer, target in (("purge", "without", 1.3), ("pt-archiver", "pt-archiver --file", 1.0))
     ]

@@ -1,14 +1,14 @@
-"""A lock that others want too: how fast it goes to the next one, and whether all get their share.
+"""A lock with waiters: how fast the next waiter gets it, and whether all waiters get it equally often.
 
-Ours wait as deferred sensors do, woken by RedisLockTriggers in one event loop; and once more as the
-sensors of a short wait do, polling. The peers' acquire blocks: redis-py's Lock polls every 0.1 s,
-python-redis-lock is woken through a list.
+Our waiters wait in two ways: as deferred sensors, which RedisLockTriggers wake in one event loop, and as
+sensors with a short wait, which poll. The other locks block in acquire: redis-py's Lock polls every 0.1 s,
+and python-redis-lock is woken through a list.
 
-Hand-over: one waits while another holds the lock; from the call of release to the end of acquire.
+Hand-over: the time from the call of release to the end of the waiter's acquire.
 
-Fairness: sixteen contenders, each in a thread, acquire the lock, hold it for 2 ms and release it, over
-and over. Jain's index of how often each got it is 1 if all did equally often, 1/16 if one had it all the
-time (R. Jain, D. Chiu, W. Hawe, "A Quantitative Measure of Fairness", 1984).
+Fairness: sixteen waiters, each in a thread, acquire the lock, hold it for 2 ms and release it, again and
+again. Jain's index is 1 if all waiters got the lock equally often, and 1/16 if one waiter always got it (R.
+Jain, D. Chiu, W. Hawe, "A Quantitative Measure of Fairness", 1984).
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ TTL = 60.0
 
 
 class Blocking(Protocol):
-    """What the peers' locks have in common."""
+    """The interface of the other locks."""
 
     def acquire(self) -> bool:
         """Wait for the lock."""
 
     def release(self) -> Any:
-        """Free it."""
+        """Release the lock."""
 
 
 def measure(folder: Path) -> list[Result]:
@@ -73,27 +73,27 @@ def measure(folder: Path) -> list[Result]:
             Result(
                 f"hand-over to a woken waiter / {peer}",
                 ratio(latency["woken"], latency[peer]),
-                at_most=bar,
+                at_most=target,
                 detail=f"{ms['woken']:.1f} against {ms[peer]:.1f} ms",
             )
-            for peer, bar in (("redis-py", 0.25), ("python-redis-lock", 5.0))
+            for peer, target in (("redis-py", 0.25), ("python-redis-lock", 5.0))
         ),
         Result("hand-over to a polling waiter, ms", ms["polling"], at_most=POLL[1] * 1000),
         *(
             Result(
                 f"fairness, {kind} / {peer}",
                 ratio(fair[kind], fair[peer]),
-                at_least=bar,
+                at_least=target,
                 detail=f"{index[kind]:.3f} against {index[peer]:.3f}",
             )
-            for kind, bar in (("woken", 0.99), ("polling", 0.95))
+            for kind, target in (("woken", 0.99), ("polling", 0.95))
             for peer in ("redis-py", "python-redis-lock")
         ),
     ]
 
 
 def _handover(make: Callable[[int], Blocking]) -> float:
-    """Return the median seconds from a release to the acquisition of the one that waits."""
+    """Return the median of the seconds from a release to the waiter's acquisition."""
     holder, waiter = make(0), make(1)
     acquired: list[float] = []
 
@@ -116,7 +116,7 @@ def _handover(make: Callable[[int], Blocking]) -> float:
 
 
 def _fairness(make: Callable[[int], Blocking]) -> float:
-    """Return Jain's index of the contenders' turns."""
+    """Return Jain's index of how often each waiter got the lock."""
     counts = [0] * CONTENDERS
     until = time.monotonic() + SECONDS
 
@@ -137,7 +137,7 @@ def _fairness(make: Callable[[int], Blocking]) -> float:
 
 
 class _Ours:
-    """One contender; each of its turns has an owner of its own, as each run of a Watcher has."""
+    """One waiter. Each of its acquisitions has its own owner, as each run of a Watcher has."""
 
     def __init__(self, client: Client, key: str, number: int) -> None:
         self._client, self._key, self._number, self._turn = client, key, number, 0

@@ -1,7 +1,7 @@
-"""What all subjects of `make bench` share: a result and its bar, and how runs are compared.
+"""Results with targets, and comparisons of runs, for all subjects of `make bench`.
 
-Machines are noisy, so nothing here is a claim in seconds: the contestants of a subject run in turn, round
-after round, and the result is the median of the rounds' ratios.
+Machines are noisy, so a result is a ratio and not a time: the programs of a subject run in turn, round after
+round, and the result is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Result:
 
     Args:
         name: what was compared with what.
-        ratio: ours / theirs; or a figure whose unit stands in the name.
-        at_most: the bar, if less is better; give one of the two.
-        at_least: the bar, if more is better.
-        detail: the figures behind the ratio, for a reader.
+        ratio: ours / theirs; or a figure whose unit is in the name.
+        at_most: the target, if less is better; give one of the two.
+        at_least: the target, if more is better.
+        detail: the figures from which the ratio was computed.
     """
 
     name: str
@@ -37,26 +37,26 @@ class Result:
     detail: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a result without a bar."""
+        """Refuse a result without a target."""
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError(f"{self.name!r}: expected at_most or at_least")
 
     @property
-    def bar(self) -> str:
-        """The bar as a text: `<= 1.3` or `>= 0.8`."""
+    def target(self) -> str:
+        """The target as a text: `<= 1.3` or `>= 0.8`."""
         return f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
 
     @property
     def ok(self) -> bool:
-        """Whether the bar is met."""
+        """Whether the target is met."""
         high = self.at_most is None or self.ratio <= self.at_most
         return high and (self.at_least is None or self.ratio >= self.at_least)
 
 
 def interleaved(contestants: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:
-    """Measure the contestants in turn and return each one's figures, one per round.
+    """Measure the programs in turn and return the figures of each, one for each round.
 
-    Each round begins with another contestant, so that none always runs on a warmer machine.
+    Each round begins with another program, so that none of them always runs on a warmer machine.
     """
     figures: dict[str, list[Figure]] = {name: [] for name in contestants}
     names = list(contestants)
@@ -74,9 +74,14 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 def table(results: Sequence[Result]) -> str:
     """Return the results as a table for a terminal."""
-    lines = [("", "result", "bar", "figures")]
+    lines = [("", "result", "target", "figures")]
     lines += [
-        ("ok" if one.ok else "BELOW", f"{one.ratio:.3g}", one.bar, f"{one.name}: {one.detail}".rstrip(": "))
+        (
+            "ok" if one.ok else "missed",
+            f"{one.ratio:.3g}",
+            one.target,
+            f"{one.name}: {one.detail}".rstrip(": "),
+        )
         for one in results
     ]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
@@ -87,6 +92,9 @@ def table(results: Sequence[Result]) -> str:
 
 
 def save(results: Sequence[Result], path: Path) -> None:
-    """Write the results as a JSON list of `{"name", "ratio", "bar", "ok"}`."""
-    rows = [{"name": one.name, "ratio": round(one.ratio, 4), "bar": one.bar, "ok": one.ok} for one in results]
+    """Write the results as a JSON list of `{"name", "ratio", "target", "ok"}`."""
+    rows = [
+        {"name": one.name, "ratio": round(one.ratio, 4), "target": one.target, "ok": one.ok}
+        for one in results
+    ]
     path.write_text(json.dumps(rows, indent=2) + "\n")

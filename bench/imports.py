@@ -1,7 +1,7 @@
-"""What a scheduler pays to read our DAG files: over a file with a bare DAG, and for each further Watcher.
+"""The time to import our DAG files, compared with a file with a plain DAG, and for each further Watcher.
 
-Each file is run in a process of its own that has imported airflow.sdk; the further Watchers stand a
-hundred to a file.
+Each file runs in its own process that has already imported airflow.sdk. A file with further Watchers has a
+hundred of them.
 """
 
 from __future__ import annotations

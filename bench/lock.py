@@ -1,4 +1,4 @@
-"""A free lock, acquired and released again: our Lease and redis-py's Lock."""
+"""The time to acquire and release a free lock: our Lease and redis-py's Lock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUNDS = 75
 
 
 def measure(folder: Path) -> list[Result]:
-    """Return how much longer our round takes than redis-py's."""
+    """Return the time of our Lease divided by the time of redis-py's Lock."""
     with Redis(folder) as server, server.client() as client:
         _ours(client)
         _redis_py(client)

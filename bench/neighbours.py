@@ -1,10 +1,11 @@
-"""Other clients of the database, while half of policy_audit is deleted: how long they wait.
+"""How long other clients of the database wait while a job deletes half of policy_audit.
 
-Three processes work without a pause: one inserts into policy_audit, as the trigger of a deleted policy does,
-with keys all over the table; two note logins in `user`. Each of their commits is timed.
+Three processes work without a pause. One inserts rows with random keys into policy_audit, as the trigger of a
+deleted policy does. Two record logins in `user`. Each commit is timed.
 
-Whoever computes on the same machine makes others wait for a core. How much of it is only that is told by a
-process that computes half of the time, as the polite pace does, and never speaks to the database.
+Any process that computes on the same machine makes the clients wait for a core. To see this part of the
+wait, we also measure beside a process that computes half of the time, as the polite pace does, and never
+uses the database.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ROUNDS = 3
 IDLE_SECONDS = 10.0
 COMPUTES = 0.025  # seconds, of twice as many
 
-# Between the keys that are there; in a small table it comes round.
+# Between the existing keys; in a small table the keys begin again.
 INSERT = (
     "REPLACE INTO policy_audit (id, name, username, policyShadow, deletedAt)"
     " VALUES (1 + 2 * (%(n)s * 7919 %% {rows}), 'new', 'user-1', REPEAT('x', 800), NOW())"
@@ -48,7 +49,7 @@ NEIGHBOURS = (
 
 @dataclass(frozen=True)
 class Run:
-    """What the clients felt.
+    """The waits of the clients.
 
     Attributes:
         insert: the longest wait of the client that inserts, in seconds.
@@ -60,7 +61,7 @@ class Run:
 
 
 def measure(folder: Path) -> list[Result]:
-    """Return waits beside each job, against an idle server and against the single DELETE."""
+    """Return the waits beside each job, compared with an idle server and with one DELETE."""
     rows, days = sizes()[-1], older_than(0.5)
     tables = policy_audit(folder.parent / "tables", rows)
     jobs: dict[str, Callable[[MariaDB], object]] = {
@@ -72,7 +73,7 @@ def measure(folder: Path) -> list[Result]:
     }
     statements = [INSERT.format(rows=rows), LOGIN.format(first=1), LOGIN.format(first=51)]
     runs = interleaved({name: partial(_run, tables, job, statements) for name, job in jobs.items()}, ROUNDS)
-    # The client that inserts leaves its share of the machine to the single DELETE while it waits for it.
+    # While the client that inserts waits, the single DELETE has its share of the machine.
     alone = interleaved(
         {name: partial(_seconds, tables, jobs[name]) for name in ("one DELETE", "polite")}, ROUNDS
     )
@@ -133,7 +134,7 @@ def _seconds(tables: Tables, job: Callable[[MariaDB], object]) -> float:
 
 @contextmanager
 def clients(server: MariaDB, *statements: str) -> Iterator[list[list[float]]]:
-    """Run one client for each statement meanwhile; afterwards the value has each one's waits, in seconds.
+    """Run one client for each statement; at the end, the value has the waits of each, in seconds.
 
     Args:
         server: where.
@@ -160,7 +161,7 @@ def clients(server: MariaDB, *statements: str) -> Iterator[list[list[float]]]:
 
 
 def _work(pipe: Connection, server: MariaDB, statement: str) -> None:
-    """What runs in a client's process."""
+    """Run as a client's process."""
     waits: list[float] = []
     with closing(server.connect()) as connection, connection.cursor() as cursor:
         while not pipe.poll():

@@ -1,4 +1,4 @@
-"""Percona's pt-archiver, the peer that many use: a program of its own, from Debian's percona-toolkit."""
+"""Runs Percona's pt-archiver, from Debian's percona-toolkit."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dev.processes import ProcessError, require
 if TYPE_CHECKING:
     from dev.servers import MariaDB
 
-# A purge as its manual has it.
+# A purge as in its manual.
 AS_IN_ITS_MANUAL = ("--limit=1000", "--commit-each")
 
-# The fastest that it can do and still use short transactions.
+# Its fastest options with short transactions.
 TUNED = ("--bulk-delete", "--limit=1000", "--commit-each", "--primary-key-only")
 
 
 def pt_archiver(server: MariaDB, days: int, *options: str, purge: bool = True) -> float:
-    """Delete old rows of policy_audit; return its seconds, since those of its transactions are not known.
+    """Delete old rows of policy_audit, and return the seconds of the whole run.
 
     Args:
         server: where.
         days: as our older_than_days.
         options: more of them.
-        purge: only delete; if not, `options` say where the rows go.
+        purge: only delete. Otherwise, `options` say where the rows are written.
 
     Raises:
         ProcessError: it failed.

@@ -1,15 +1,15 @@
-"""Old rows deleted: our walk, the single DELETE that the original has, and what others use instead.
+"""Deleting old rows: our job, the single DELETE of the Go iam-watcher, and other common ways.
 
-Each contestant deletes the same rows of its own cold copy of the table. What counts is the time until it
-says that it is done, its longest transaction, and the time until InnoDB has really removed the rows.
+Each program deletes the same rows of its own copy of the table, with an empty buffer pool. We measure the
+time until the program ends, its longest transaction, and the time until InnoDB has removed the rows.
 
-All is measured on the largest table; on the smallest one what would take minutes on the largest: the
-DELETE with a LIMIT in a loop, to whose advantage that is, since its time grows with the square of the
-rows, and pt-archiver as its manual has it.
+Most comparisons use the largest table. Two programs that would take minutes there use the smallest table: the
+loop of DELETE with a LIMIT (which favours it, because its time grows with the square of the rows), and
+pt-archiver as in its manual.
 
-While a walk goes on, InnoDB's purge already removes the rows of its earlier transactions, on the same cores;
-what a single DELETE marks it removes only afterwards. How much that is, and that nothing else holds the walk
-up, is told by a walk whose purge is held back, and by bare loops of DELETE … BETWEEN.
+While our job works, InnoDB's purge already removes the rows of earlier transactions, on the same cores.
+After a single DELETE, the purge works later. To see the effect of the purge, we also measure our job while
+a snapshot delays the purge, and simple loops of DELETE … BETWEEN.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
     from dev.servers import MariaDB
 
 ROUNDS = 3
-ROUNDS_OF_HALVES = 5  # the comparison that most bars are about
+ROUNDS_OF_HALVES = 5  # for the comparison that most targets use
 
 # The original's.
 DELETE = "DELETE FROM policy_audit WHERE deletedAt < NOW() - INTERVAL %(days)s DAY"
 
-# The loop that most people write.
+# A loop that many people write.
 DELETE_SOME = f"{DELETE} LIMIT 5000"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took.
+    """The times of a run.
 
     Attributes:
         seconds: until it was done.
@@ -101,9 +101,9 @@ def measure(folder: Path) -> list[Result]:
     ]
     runs = _compare(table(large), _ours_alone_and_one(older_than(0.9)))
     results += _with_and_without_purge(f"90 % of {large}", runs)
-    for share, bar in ((0.1, 0.8), (0.005, 0.95)):
+    for share, target in ((0.1, 0.8), (0.005, 0.95)):
         runs = _compare(table(large), _ours_and_one(older_than(share)))
-        results.append(_speed(f"{share:.1%} of {large}", runs, "one DELETE", bar))
+        results.append(_speed(f"{share:.1%} of {large}", runs, "one DELETE", target))
     results += _by_index(table(large), table(large, index=True), large)
     runs = _compare(table(large, redo="1G"), _ours_and_one(older_than(0.5)))
     results.append(_speed(f"50 % of {large}, with a redo log of 1 GB", runs, "one DELETE", 0.8))
@@ -137,7 +137,7 @@ def measure(folder: Path) -> list[Result]:
 
 
 def _by_index(plain: Tables, indexed: Tables, rows: int) -> list[Result]:
-    """Return what an index on the age is worth, against the table as it is and with that index."""
+    """Return the speed with an index on the age, compared with one DELETE with and without it."""
     days = older_than(0.005)
     walk, one = (partial(job, days=days) for job in (walking.purge, one_delete))
     runs = interleaved(
@@ -149,13 +149,13 @@ def _by_index(plain: Tables, indexed: Tables, rows: int) -> list[Result]:
         ROUNDS,
     )
     return [
-        _speed(f"0.5% of {rows}, with an index", runs, peer, bar)
-        for peer, bar in (("one DELETE without it", 3), ("one DELETE with it", 0.7))
+        _speed(f"0.5% of {rows}, with an index", runs, peer, target)
+        for peer, target in (("one DELETE without it", 3), ("one DELETE with it", 0.7))
     ]
 
 
 def one_delete(server: MariaDB, days: int) -> float:
-    """Delete as the original does, and return the seconds of the transaction."""
+    """Delete with one statement, and return the seconds of the transaction."""
     with closing(server.connect()) as connection, connection.cursor() as cursor:
         began = time.monotonic()
         cursor.execute(DELETE, {"days": days})
@@ -163,7 +163,7 @@ def one_delete(server: MariaDB, days: int) -> float:
 
 
 def _without_innodbs_purge(server: MariaDB, days: int) -> float:
-    """Walk beside a snapshot, for which InnoDB keeps every row that is deleted meanwhile."""
+    """Run our job beside a snapshot, for which InnoDB keeps all deleted rows."""
     with closing(server.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         return walking.purge(server, days)
@@ -195,7 +195,7 @@ def _ours_alone_and_one(days: int) -> dict[str, Callable[[MariaDB], float]]:
 def _with_and_without_purge(what: str, runs: dict[str, list[Run]]) -> list[Result]:
     alone = {"walk": runs["walk alone"], "one DELETE": runs["one DELETE"]}
     return [
-        _speed(f"{what}, InnoDB's purge held back", alone, "one DELETE", 0.8),
+        _speed(f"{what}, InnoDB's purge delayed", alone, "one DELETE", 0.8),
         _speed(what, runs, "one DELETE", 0.6),
     ]
 
@@ -207,7 +207,7 @@ def _compare(
 
 
 def _run(tables: Tables, purge: Callable[[MariaDB], float]) -> Run:
-    """Have the rows of a cold table deleted."""
+    """Delete the rows of a table with an empty buffer pool."""
     with tables.cold() as server:
         began = time.monotonic()
         longest = purge(server)
@@ -216,10 +216,10 @@ def _run(tables: Tables, purge: Callable[[MariaDB], float]) -> Run:
         return Run(seconds, longest, time.monotonic() - began)
 
 
-def _speed(what: str, runs: dict[str, list[Run]], peer: str, bar: float) -> Result:
+def _speed(what: str, runs: dict[str, list[Run]], peer: str, target: float) -> Result:
     ours, theirs = ([run.seconds for run in runs[name]] for name in ("walk", peer))
     return Result(
-        f"{what}: rows/s / {peer}", ratio(theirs, ours), at_least=bar, detail=_against(ours, theirs)
+        f"{what}: rows/s / {peer}", ratio(theirs, ours), at_least=target, detail=_against(ours, theirs)
     )
 
 
@@ -228,7 +228,7 @@ def _against(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 
 def _memory(tables: Tables) -> float:
-    """Return by how much, in MB, a process grows that walks."""
+    """Return the growth, in MB, of a process that runs our job."""
     ours, theirs = multiprocessing.Pipe()
     with tables.cold() as server:
         process = multiprocessing.get_context("fork").Process(target=_grow, args=(theirs, server))
@@ -238,7 +238,7 @@ def _memory(tables: Tables) -> float:
 
 
 def _grow(pipe: multiprocessing.connection.Connection, server: MariaDB) -> None:
-    """What runs in that process; what a first walk imports and caches is no matter of the rows."""
+    """Run as that process. A first run imports and caches, independent of the number of rows."""
     walking.purge(server, days=older_than(0.0))
     before = _status("VmRSS")
     walking.purge(server, days=older_than(0.5))

@@ -1,6 +1,6 @@
-"""A bare loop of DELETE … BETWEEN over the keys: a walk without its counts, on one connection or on several.
+"""A simple loop of DELETE … BETWEEN over the keys, on one or several connections.
 
-Nobody could use it: it can't be stopped and says nothing. What it takes is the database's part of a walk.
+It counts nothing, can't be stopped and reports nothing. So its time is the database's part of a walk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the database subjects work on: tables made once, and put back cold before every run.
+"""The tables of the database subjects: filled once, and copied for each run.
 
-A server is started on a fresh copy of its data folder, with an empty buffer pool, for each run. The
-settings that weigh are those of a Debian server with 1 GB of memory for InnoDB, made durable, and with a
-binary log. BENCH_ROWS="100000 1000000" (the default) says how large the tables are.
+For each run, a server starts on a fresh copy of the data folder, with an empty buffer pool. Its important
+settings are those of a Debian server with 1 GB of memory for InnoDB, a flush for each commit, and a binary
+log. BENCH_ROWS="100000 1000000" (the default) sets the sizes of the tables.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS = (
     "--innodb-flush-log-at-trx-commit=1",
     "--log-bin=binlog",
     "--binlog-format=ROW",
-    # Or the last run's pages would be read again at the start.
+    # Otherwise the server would read the last run's pages again at its start.
     "--innodb-buffer-pool-dump-at-shutdown=OFF",
     "--innodb-buffer-pool-load-at-startup=OFF",
     "--innodb-monitor-enable=module_purge",
@@ -60,13 +60,13 @@ USERS = f"""
 
 INDEX = "ALTER TABLE policy_audit ADD INDEX deleted_at (deletedAt)"
 
-# What InnoDB has yet to remove of the rows that were deleted.
+# The deleted rows that InnoDB has not removed yet.
 HISTORY = "SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'"
 PURGE_SECONDS = 300
 
 
 def sizes() -> list[int]:
-    """Return how many rows the tables are to have, smallest first.
+    """Return the sizes of the tables, smallest first.
 
     Raises:
         ProcessError: BENCH_ROWS is not a list of numbers.
@@ -82,7 +82,7 @@ def sizes() -> list[int]:
 
 
 class Tables:
-    """A server and its tables, as some statements made them.
+    """A server with tables that some statements filled.
 
     Args:
         folder: for its data.
@@ -103,10 +103,10 @@ class Tables:
 
     @contextmanager
     def cold(self) -> Iterator[MariaDB]:
-        """Yield the server, just started on the tables as they were made."""
+        """Yield the server, started on a fresh copy of the tables."""
         shutil.rmtree(self._data, ignore_errors=True)
         shutil.copytree(self._kept, self._data)
-        # What is still to be written to the disk would be in the way of the run.
+        # Data that is not yet on the disk would slow the run down.
         os.sync()
         with self._server as server:
             yield server
@@ -120,7 +120,7 @@ def policy_audit(folder: Path, rows: int, *, index: bool = False, redo: str = ""
         folder: where the tables of all subjects are.
         rows: how many.
         index: whether it has an index on deletedAt.
-        redo: size of InnoDB's redo log, if it is to be another one.
+        redo: size of InnoDB's redo log, if not the default.
     """
     folder /= f"policy_audit-{rows}{'-index' * index}{redo and f'-{redo}'}"
     settings = [f"--innodb-log-file-size={redo}"] if redo else []
@@ -134,12 +134,12 @@ def users(folder: Path, rows: int) -> Tables:
 
 
 def older_than(share: float) -> int:
-    """Return the days after which so large a share of the rows is to be written."""
+    """Return the number of days for which this share of the rows is old."""
     return round(DAYS * (1 - share))
 
 
 def wait_until_purged(server: MariaDB) -> None:
-    """Wait until InnoDB has removed what was deleted: until then it is only marked.
+    """Wait until InnoDB has removed the deleted rows, which are only marked before that.
 
     Raises:
         ProcessError: it takes too long.

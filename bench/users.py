@@ -1,9 +1,9 @@
-"""Disable inactive users: our job with its safety limit, one UPDATE, and the original's loop over users.
+"""Disabling inactive users: our job with its safety limit, one UPDATE, and the loop of the Go iam-watcher.
 
-The loop is written here from what is known of the original: it reads all columns of the active users
-(without its limit of 1,000) and writes each inactive one back whole, in a transaction of its own with the
-three statements that GORM sends for one (of which it also prepares the second, which is left out). It runs
-on the smallest table only, where it already takes a minute.
+The loop is our own version of the Go program's loop: it reads all columns of the active users (without the
+limit of 1,000) and writes each inactive user back with all columns, in a transaction of its own with the
+three statements that GORM sends. (GORM also prepares the second statement; we leave this out.) The loop
+runs only on the smallest table, where it already takes a minute.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LOGIN = "UPDATE user SET loginedAt = NOW() WHERE id = 1 + %(n)s * 7919 %% {rows}
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took, and the longest wait of a login meanwhile, in seconds."""
+    """The time of a run, and the longest wait of a login during the run, in seconds."""
 
     seconds: float
     login: float

@@ -1,7 +1,7 @@
-"""A thousand waiters in one triggerer: what they cost while they wait, and how soon they wake.
+"""A thousand waiters in one triggerer: their memory and CPU time, and the time until they wake.
 
-A process of its own has one event loop with 1,000 RedisLockTriggers, a hundred on each of ten locks. We
-hold the locks, and hand each from one waiter to the next.
+One process has an event loop with 1,000 RedisLockTriggers, a hundred on each of ten locks. The benchmark
+holds the locks, and passes each lock from one waiter to the next.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def measure(folder: Path) -> list[Result]:
 
 class _Place:
     def __init__(self, client: Client, number: int) -> None:
-        # With the number padded: places that are taken in the same millisecond are in the order of names.
+        # Padded, because positions of the same millisecond are in the order of names.
         owner = f"bench/waiter/manual__{number:04}"
         self.lease = Lease(client, f"lock-{number % LOCKS}", owner, ttl=TTL)
         self.deadline = time.time() + TTL
 
 
 def _wake(pipe: Connection, leases: list[Lease]) -> list[float]:
-    """Release lock after lock; whoever wakes has its lease acquired and, at its next turn, released."""
+    """Release one lock after the other. Acquire the lease of each waiter that wakes, and release it later."""
     late = []
     for holder, following in zip(leases, leases[LOCKS:], strict=False):
         released = time.monotonic()
@@ -94,7 +94,7 @@ def _receive(pipe: Connection) -> Any:
 
 
 def _triggerer(pipe: Connection, places: list[tuple[str, str, float]]) -> None:
-    """What runs in the waiters' process."""
+    """Run as the waiters' process."""
     from iam_watcher.lock.trigger import RedisLockTrigger
 
     def trigger(key: str, owner: str, deadline: float) -> RedisLockTrigger:
@@ -105,7 +105,7 @@ def _triggerer(pipe: Connection, places: list[tuple[str, str, float]]) -> None:
         pipe.send((waiter.owner, time.monotonic()))
 
     async def run() -> None:
-        # One waits already: what a first one costs (imports, connections) is no matter of their number.
+        # One waiter waits already, so that imports and connections don't count.
         first = asyncio.create_task(wait(trigger("lock-0", "the first", time.time() + TTL)))
         await asyncio.sleep(2)
         before = _resident()

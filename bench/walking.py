@@ -1,4 +1,4 @@
-"""The jobs as their operators do them, without Airflow's part of it: what all database subjects measure."""
+"""Runs the jobs as their operators do, without Airflow, and measures their transactions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TimedTransactions(Transactions):
-    """Transactions that know how long the longest of them took.
+    """Transactions that record the time of the longest one.
 
     Attributes:
         longest: seconds from its first statement to the end of its commit.
@@ -75,7 +75,7 @@ def walk(server: MariaDB, operator: TableJobOperator) -> float:
 
 
 def purge(server: MariaDB, days: int, **options: Any) -> float:
-    """Delete old rows of policy_audit as our job does; return the seconds of the longest transaction."""
+    """Delete old rows of policy_audit with our job, and return the seconds of the longest transaction."""
     job = PurgeRowsOperator(
         task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=days, **options
     )

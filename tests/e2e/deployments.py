@@ -33,7 +33,8 @@ def until(what: Callable[[], Any], why: str, seconds: float = PATIENCE) -> Any:
 def cpu_waits() -> float:
     """Return the seconds, of all so far, in which some process had to wait for a CPU.
 
-    A bar for Airflow's own work stretches by what the machine is short of; 0 where the kernel doesn't say.
+    A time limit for Airflow's own work stretches by what the machine is short of; 0 where the kernel
+    doesn't say.
     """
     with suppress(OSError):
         some = Path("/proc/pressure/cpu").read_text().splitlines()[0]

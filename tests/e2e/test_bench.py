@@ -40,6 +40,6 @@ def test_a_subject_runs(subject, tmp_path):
     assert {key for result in json.loads(results.read_text()) for key in result} == {
         "name",
         "ratio",
-        "bar",
+        "target",
         "ok",
     }

@@ -8,7 +8,7 @@ from bench.harness import Result, interleaved, ratio, save, table
 
 
 @pytest.mark.parametrize(
-    ("bar", "text", "ok"),
+    ("target", "text", "ok"),
     [
         ({"at_most": 1.3}, "<= 1.3", True),
         ({"at_most": 1.1}, "<= 1.1", False),
@@ -16,15 +16,15 @@ from bench.harness import Result, interleaved, ratio, save, table
         ({"at_least": 1.25}, ">= 1.25", False),
     ],
 )
-def test_a_bar(bar, text, ok) -> None:
-    result = Result("a", 1.2, **bar)
-    assert (result.bar, result.ok) == (text, ok)
+def test_a_target(target, text, ok) -> None:
+    result = Result("a", 1.2, **target)
+    assert (result.target, result.ok) == (text, ok)
 
 
-@pytest.mark.parametrize("bar", [{}, {"at_most": 1, "at_least": 1}])
-def test_a_result_has_one_bar(bar) -> None:
+@pytest.mark.parametrize("target", [{}, {"at_most": 1, "at_least": 1}])
+def test_a_result_has_one_target(target) -> None:
     with pytest.raises(ValueError, match="'a': expected at_most or at_least"):
-        Result("a", 1, **bar)
+        Result("a", 1, **target)
 
 
 def test_contestants_run_in_turn_and_each_begins_once() -> None:
@@ -42,11 +42,11 @@ def test_what_is_written(tmp_path) -> None:
     results = [Result("a", 1.23456, at_most=1.3, detail="2 against 1 µs"), Result("b", 0.5, at_least=1)]
     save(results, tmp_path / "results.json")
     assert json.loads((tmp_path / "results.json").read_text()) == [
-        {"name": "a", "ratio": 1.2346, "bar": "<= 1.3", "ok": True},
-        {"name": "b", "ratio": 0.5, "bar": ">= 1", "ok": False},
+        {"name": "a", "ratio": 1.2346, "target": "<= 1.3", "ok": True},
+        {"name": "b", "ratio": 0.5, "target": ">= 1", "ok": False},
     ]
     assert table(results).splitlines() == [
-        "       result  bar     figures",
-        "ok     1.23    <= 1.3  a: 2 against 1 µs",
-        "BELOW  0.5     >= 1    b",
+        "        result  target  figures",
+        "ok      1.23    <= 1.3  a: 2 against 1 µs",
+        "missed  0.5     >= 1    b",
     ]
