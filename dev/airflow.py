@@ -1,4 +1,4 @@
-"""A private Airflow: the one place that knows its environment, and what starts and stops it.
+"""A private Airflow: its environment, its start and its end.
 
 `make demo`, `make run` and the tests use it; docker-compose.yaml sets the same variables for a cluster.
 """

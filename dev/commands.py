@@ -1,6 +1,6 @@
-"""Small programs that `make run` leaves in its folder: each runs a client of its private servers.
+"""Writes small programs into the folder of `make run`: each runs a client of its private servers.
 
-They have the passwords inside, so only their owner can read them; a command line would show a password to
+The programs contain passwords, so only their owner can read them. A command line would show a password to
 every user of the machine.
 """
 

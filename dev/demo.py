@@ -1,6 +1,6 @@
-"""`make demo`: the three watchers at work on sample rows, in servers that live only as long as it does.
+"""`make demo`: run the three watchers on sample rows, in private servers that end with the demo.
 
-Exit status: 0 if the database then holds exactly what include/sql/sample.sql expects, 1 if not or if
+Exit status: 0 if the database then has exactly the rows that include/sql/sample.sql expects, 1 if not or if
 something failed, 130 after Ctrl-C.
 """
 

@@ -1,4 +1,4 @@
-"""What must become of the sample rows: include/sql/sample.sql says it in each row, this checks it."""
+"""Compares the sample rows with their expected results, which are in the rows of include/sql/sample.sql."""
 
 from __future__ import annotations
 

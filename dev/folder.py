@@ -1,4 +1,4 @@
-"""An empty folder for one run of the demo or of `make run`, and for nobody else meanwhile."""
+"""An empty folder for one run of `make demo` or `make run`, which no other run can use."""
 
 from __future__ import annotations
 

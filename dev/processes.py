@@ -1,7 +1,7 @@
-"""Child processes that this project starts for itself: how they begin, and how they surely end.
+"""Starts child processes, and ends them with everything that they started.
 
-Each process gets a session of its own, so a Ctrl-C in the terminal reaches only us and we end the
-children in our order, and ending the session leaves nothing behind.
+Each process has a session of its own. So a Ctrl-C in the terminal reaches only the parent, which ends its
+children in its own order. Ending the session ends all processes in it.
 """
 
 from __future__ import annotations

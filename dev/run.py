@@ -1,6 +1,6 @@
-"""`make run`: a whole Airflow with the watchers, on private servers, until Ctrl-C.
+"""`make run`: run a complete Airflow with the watchers on private servers, until Ctrl-C.
 
-Everything is kept in one folder below .run/ and starts from fresh sample data each time.
+All data is in one folder below .run/. Each start has new sample rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the private MariaDB and the private Redis have in common: folder, port, password, start and end."""
+"""The base class of the private servers: folder, port, password, start and end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _START_TRIES = 3
 
 
 class Server(ABC):
-    """What both servers have in common; a context manager that starts and stops.
+    """A private server. A context manager that starts and stops it.
 
     Args:
         folder: Where its data, its log and its files are; created, with access for us only.
@@ -61,7 +61,7 @@ class Server(ABC):
     def start(self) -> None:
         """Start the server and wait until it answers a real client.
 
-        The first start moves to another port when someone took ours meanwhile; a later one keeps it.
+        The first start takes another port if the port is in use. A later start keeps the port.
 
         Raises:
             ProcessError: Its program is missing, or it did not come up; with the end of its log.
@@ -77,7 +77,7 @@ class Server(ABC):
                     self._port_is_known = True
                     return
             except BaseException:
-                # Ctrl-C while we wait must not leave a server that nobody knows of.
+                # Ctrl-C during the wait must not leave a server running.
                 process.stop()
                 raise
             code = process.returncode
@@ -104,16 +104,16 @@ class Server(ABC):
         self.stop()
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open, nothing is answered until `resume`."""
+        """Stop the process (SIGSTOP): its connections stay open, and get no answer until `resume`."""
         self.process.pause()
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue after `pause`."""
         self.process.resume()
 
     def _answers(self, process: Process) -> bool:
         wait_until(lambda: not process.running or self._ready(), _START_SECONDS)
-        # A stranger's server on the same port would answer too, so ours must be the one alive.
+        # Another server on the same port would answer too, so this process must be alive.
         return process.running and self._ready()
 
     @abstractmethod

@@ -1,7 +1,7 @@
-"""A database server and a Redis of our own: for the tests, `make demo` and `make run`.
+"""A private database server and a private Redis, for the tests, `make demo` and `make run`.
 
-Both listen on one loopback port only, keep everything in one folder, demand a generated password, and
-end with the process that started them. A server that was on this machine before is never touched.
+Each listens on one loopback port, has its data in one folder, demands a generated password, and ends with the
+process that started it. Other servers on this machine are never used.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Redis(Server):
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        # redis-py's default tries for seconds before it tells that a server is away.
+        # redis-py's default tries for seconds before it reports that a server is away.
         defaults = {"password": self.password or None, "retry": Retry(NoBackoff(), 0)}
         return Client(host=self.host, port=self.port, **{**defaults, **options})
 

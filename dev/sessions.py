@@ -1,7 +1,7 @@
-"""Sessions of the process table: who belongs to one, and how all of it ends.
+"""Sessions of the process table: their processes, and how to end them.
 
-Whatever a process starts stays in its session, even when it makes process groups of its own or loses
-its parent (Airflow's do both), unless it begins a session itself; then it is found as a descendant.
+A process that another one starts stays in its session, also in a process group of its own or without its
+parent. (Airflow's processes do both.) If it begins a session of its own, it is found as a descendant.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def wait_until(done: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:
-    """Ask `done` every `pause` seconds until it says yes or `seconds` are over; return its last answer."""
+    """Call `done` every `pause` seconds until it returns True or `seconds` are over; return its last answer."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() >= deadline:
@@ -41,7 +41,7 @@ class Entry:
 
 def _stat(pid: int | str) -> list[str]:
     """Return the fields of /proc/<pid>/stat that follow the command's name: state, parent, …."""
-    # The name stands in parentheses and may hold blanks and parentheses itself.
+    # The name is in parentheses, and may contain blanks and parentheses.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 

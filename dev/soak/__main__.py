@@ -1,9 +1,10 @@
-"""`make soak`: the lock under random faults, for five minutes or SOAK_SECONDS.
+"""`make soak`: test the lock under random faults, for five minutes or SOAK_SECONDS.
 
-Eight processes acquire, renew, work under and release three locks, with the lease, its renewal and the
-database_lock that Watchers have; meanwhile processes are killed and stopped, and Redis is killed, stopped,
-emptied and cut off. What a witness apart from Redis saw is judged at the end; see dev/soak/witness.py for
-what is counted. The seed (printed; SOAK_SEED repeats it) decides all choices, not the timing.
+Eight processes acquire, renew, work under and release three locks, with the lease, the renewal and the
+database lock of a Watcher. During the test, processes are killed and stopped, and Redis is killed, stopped,
+emptied and cut off. A witness that does not use Redis records what happens, and the record is judged at the
+end (dev/soak/witness.py). The seed is printed, and SOAK_SEED repeats it. It decides all choices, but not
+the timing.
 
 Exit status: 0 if the last line is the verdict "held", 1 if not, 130 after Ctrl-C.
 """

@@ -1,4 +1,4 @@
-"""The processes of the soak: eight that work for ever, and now and then one that repeats a run."""
+"""The processes of the soak: eight that always work, and sometimes one that repeats a run."""
 
 from __future__ import annotations
 

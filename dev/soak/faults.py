@@ -1,4 +1,4 @@
-"""What goes wrong in a soak: one fault after the other, often before the last one is over."""
+"""The faults of a soak: one after the other, often before the last one is over."""
 
 from __future__ import annotations
 

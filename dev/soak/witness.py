@@ -1,21 +1,24 @@
-"""What the processes of the soak wrote down, and what it proves.
+"""The record of a soak, which its processes write, and its judgement.
 
-The witness knows nothing of Redis. It is one file, to which each process appends a line per event with
-the machine's monotonic clock. For keys with a database lock it is also a table in MariaDB, to which the
-session that has the database lock adds a row per step. Who holds a lock is whoever began last.
+The record does not use Redis. It is one file, to which each process appends a line for each event, with the
+machine's monotonic clock. For keys with a database lock it is also a table in MariaDB, to which the session
+that has the database lock adds a row for each step. The lock holder is the process that began last.
 
-Counted as **overlap**, of which there may be none:
+These are **overlaps**, and there must be none:
 
-- a step under a plain key whose `check()` was begun after another process had acquired that key;
-- a row under a keys with a database lock that stands behind the row of a later holder.
+- a step under a plain key, if its `check()` began after another process had acquired the key;
+- a row under a key with a database lock, if it comes after a row of a later lock holder.
 
-Counted apart, because a lease can't exclude it (docs/lock.md says so, and the database lock does exclude it):
+A lease can't prevent the following steps (see docs/lock.md; the database lock prevents them), so they are
+counted separately:
 
-- *beside*: the same as the first, when Redis lost its keys or a person freed the lock by force after the
-  older holder began. It stops at its next renewal; later than a lease after the newer one began, it
-  counts as an overlap;
-- *late*: a step whose check was in time, but which was stopped before it was written, until after a step
-  of the next holder.
+- *beside*: a step beside a newer lock holder, after Redis lost its keys or the lock was released by force.
+The
+  older process stops at its next renewal. A step more than a lease after the newer process began is an
+  overlap;
+- *late*: a step whose check was in time, but that was written after a step of the next lock holder, because
+the
+  process was stopped in between.
 """
 
 from __future__ import annotations

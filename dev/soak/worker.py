@@ -1,9 +1,9 @@
-"""One process of the soak, which does what the tasks of a Watcher do, with the same lock.
+"""One process of the soak. It does the same as the tasks of a Watcher, with the same lock.
 
-That is: wait in the queue (`acquire`), register as a live process and take the lock (`guard`), work step by
-step while `renewal` renews the lease, remove the heartbeat, free the lock (`release`). Lease, heartbeat and
-the time between renewals are shorter than a Watcher's shortest, by one factor, so that more happens in a
-minute.
+It waits in the queue (`acquire`), registers its heartbeat and acquires the lock (`guard`), works step by
+step while `renewal` renews the lease, removes the heartbeat, and releases the lock (`release`). Lease,
+heartbeat and the time between renewals are shorter than those of a Watcher, by one factor, so that more
+happens in a minute.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class _Worker:
         self._release(lease, run)
 
     def _wait(self, lease: Lease) -> float | None:
-        """Wait in line; return when the lock became ours, or None."""
+        """Wait in the queue; return when this process acquired the lock, or None."""
         deadline = time.time() + WAIT
         while time.time() < deadline:
             # Redis out of reach fails the task `acquire`, and its retry goes on waiting.
