@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def wait_until(done: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:
-    """Call `done` every `pause` seconds until it returns True or `seconds` are over; return its last answer."""
+    """Call `done` every `pause` seconds until it is True or `seconds` are over; return its last answer."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() >= deadline:
