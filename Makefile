@@ -21,8 +21,8 @@ help: ## List these targets
 demo: bootstrap ## Run the three watchers once on sample rows, in private servers, and check every row
 	@exec $(python) -m dev.demo
 
-run: bootstrap ## Run a whole Airflow with the watchers on private servers, until Ctrl-C
-	@exec $(python) -m dev.run
+run: bootstrap ## Run a whole Airflow on private servers, until Ctrl-C; ROWS=1000000 adds rows, and a watcher that takes minutes
+	@exec $(python) -m dev.run --rows $(or $(ROWS),0)
 
 test: bootstrap ## Run the tests but the long ones on MariaDB, then those of every statement on MySQL
 	@dev/download_servers.sh mysql
@@ -40,7 +40,7 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own environment, workers killed fifty times
 	@dev/bootstrap.sh browser
 	export UNDER_FIRE_KILLS=50 ARCHIVED_ROWS=500
-	exec $(python) -m pytest tests/e2e tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
+	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
 		tests/integration/test_archive_values.py tests/dags/test_how_do_i.py
 
 soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened

@@ -23,7 +23,7 @@ from dev.processes import ProcessError, interruptible
 if TYPE_CHECKING:
     from bench.harness import Result
 
-SUBJECTS = ("lock", "handover", "waiters", "purge", "neighbours", "users", "archive", "imports")
+SUBJECTS = ("lock", "handover", "waiters", "purge", "neighbours", "users", "archive", "imports", "page")
 RESULTS = Path(__file__).with_name("results.json")
 
 
