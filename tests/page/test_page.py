@@ -115,7 +115,7 @@ def test_filters_are_in_the_url_and_rows_keep_their_order(visit):
     assert "tag=session" in page.url
     page.get_by_role("searchbox").fill("nothing like this")
     page.get_by_role("button", name="Clear the filters").click()
-    expect(names).to_have_count(7)
+    expect(names).to_have_count(8)
 
 
 def test_it_updates_itself_by_small_answers_and_asks_nothing_while_hidden(visit, server):
