@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_authorisation_is_a_dependency_that_takes_the_request_and_the_user():
-    from iam_watcher.ui import airflow
+    from iam_watcher.airflow_internals import page as airflow
 
     check = airflow.requires_access_dag(method="GET", access_entity=airflow.DagAccessEntity.RUN)
     assert list(inspect.signature(check).parameters) == ["request", "user"]
@@ -25,14 +25,14 @@ def test_authorisation_is_a_dependency_that_takes_the_request_and_the_user():
 
 
 def test_the_audit_log_takes_the_name_of_an_event():
-    from iam_watcher.ui import airflow
+    from iam_watcher.airflow_internals import page as airflow
 
     log = airflow.action_logging("event")
     assert {"request", "session", "user"} <= set(inspect.signature(log).parameters)
 
 
 def test_the_columns_that_the_page_reads():
-    from iam_watcher.ui import airflow
+    from iam_watcher.airflow_internals import page as airflow
 
     for model, columns in {
         airflow.DagModel: {"is_paused", "is_stale", "next_dagrun_create_after", "timetable_description"},

@@ -1,12 +1,13 @@
 """Every name of Airflow that we use although its documented public interface doesn't list it.
 
-Such a name can change in any release. So each one stands here, with the reason why we need it and the release
-in which it was seen (3.3.2, all of them), and tests/unit/test_airflow_internals.py fails when Airflow changes
-it.
+Such a name can change in any release. So each one is listed here, with the reason why we need it. All of them
+were seen in Airflow 3.3.2, and tests/unit/test_airflow_internals.py fails when Airflow changes one.
 
     dag_files   while a DAG file is parsed
     tasks       in the process of a task, and in the triggerer
     runs        in the scheduler and the dag-processor: tables of the metadata database
+    page        in the API server (tests/dags/test_page_airflow.py)
+    other_dag   in a task that reads the file of another DAG (tests/dags/test_dry_run_watcher.py)
 
 The public interface: https://airflow.apache.org/docs/apache-airflow/3.3.2/public-airflow-interface.html
 

@@ -69,7 +69,7 @@ class DryRunWatcherOperator(BaseOperator):
 
 def _read(context: Context, dag_id: str) -> DAG:
     """Parse the file of a watcher, as Airflow does before each task."""
-    from iam_watcher.jobs import other_dag
+    from iam_watcher.airflow_internals import other_dag
 
     try:
         return other_dag.parse(context["ti"], dag_id)

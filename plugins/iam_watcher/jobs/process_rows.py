@@ -143,12 +143,16 @@ class ProcessRowsOperator(DatabaseOperator):
         If it ends early, the report of what was done is in the XCom all the same.
         """
         from iam_watcher.jobs.process_rows_run import ProcessRowsRun
+        from iam_watcher.walk.pace import Limits
 
+        max_rows = arguments.row_count("max_rows", self.max_rows)
+        budget = None if self.time_budget is None else self.time_budget.total_seconds()
         return ProcessRowsRun(
             self,
+            self.processing,
             context,
             dry_run=arguments.flag("dry_run", self.is_dry_run),
-            max_rows=arguments.row_count("max_rows", self.max_rows),
+            limits=Limits(max_rows, budget),
         ).perform()
 
     def go_on(self) -> None:

@@ -6,7 +6,7 @@ import time
 import uuid
 from contextlib import ExitStack, closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from iam_watcher.database.hook import JobMySqlHook
 from iam_watcher.database.transactions import Transactions
@@ -20,16 +20,18 @@ from iam_watcher.walk.claim import first_look
 from iam_watcher.walk.claim.function import caller
 from iam_watcher.walk.claim.processing import Processing
 from iam_watcher.walk.claim.renewal import Renewal
-from iam_watcher.walk.pace import Limits
 from iam_watcher.walk.progress import ProgressReporter
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from airflow.sdk import Context
 
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Connection
-    from iam_watcher.jobs.process_rows import ProcessRowsOperator
+    from iam_watcher.jobs.process_rows_arguments import RowProcessing
     from iam_watcher.walk.claim.row_states import RowStates
+    from iam_watcher.walk.pace import Limits, Pace
 
 logger = get_logger(__name__)
 
@@ -39,23 +41,49 @@ LEAST_SILENCE = 60  # seconds after which the server ends a session, at least
 SILENCE = "SET SESSION wait_timeout = %(seconds)s"
 
 
+class RowOperator(Protocol):
+    """The operator, as its run needs it."""
+
+    mysql_conn_id: str
+
+    @property
+    def paced(self) -> Pace:
+        """How fast the run works."""
+
+    def throttling(self, db: Transactions, table: str) -> AbstractContextManager[Throttler]:
+        """Return the throttle."""
+
+    def go_on(self) -> None:
+        """Raise if the run has to stop."""
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Let Airflow's time-out raise within the block."""
+
+
 class ProcessRowsRun:
     """One try of one run.
 
     Args:
-        operator: what to do.
+        operator: gives the connection, the throttle, and the points at which the run may stop.
+        processing: what to do.
         context: of the task.
         dry_run: count only.
-        max_rows: the row limit.
+        limits: the row limit and the time limit.
     """
 
     def __init__(
-        self, operator: ProcessRowsOperator, context: Context, *, dry_run: bool, max_rows: int | None
+        self,
+        operator: RowOperator,
+        processing: RowProcessing,
+        context: Context,
+        *,
+        dry_run: bool,
+        limits: Limits,
     ) -> None:
         self._operator = operator
-        self._job = operator.processing
+        self._job = processing
         self._context = context
-        self._max_rows = max_rows
+        self._limits = limits
         self._began = time.monotonic()
         mode = "hold" if self._job.holds else "claim"
         self._report = ProcessRowsReport(self._job.table, dry_run, mode=mode)
@@ -145,7 +173,6 @@ class ProcessRowsRun:
 
     def _process(self, db: Transactions, states: RowStates) -> None:
         operator, job, report = self._operator, self._job, self._report
-        budget = operator.time_budget
         with ExitStack() as stack:
             throttler = stack.enter_context(operator.throttling(db, job.table))
             renewal = None
@@ -158,7 +185,7 @@ class ProcessRowsRun:
                 renewal=renewal,
                 batch=job.batch,
                 whole_batches=job.per == "batch",
-                limits=Limits(self._max_rows, None if budget is None else budget.total_seconds()),
+                limits=self._limits,
                 stop_after=job.stop_after,
                 safe_point=operator.go_on,
                 interruptible=operator.interruptible,

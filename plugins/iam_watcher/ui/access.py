@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Header, HTTPException, Response
 
-from iam_watcher.ui import data
-from iam_watcher.ui.airflow import (
+from iam_watcher.airflow_internals.page import (
     DagAccessEntity,
     DagDetails,
     DagModel,
     get_auth_manager,
     requires_access_dag,
 )
+from iam_watcher.ui import data
 from iam_watcher.ui.facts import FactsCache
 
 if TYPE_CHECKING:

@@ -9,11 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from iam_watcher.errors import LockError
-from iam_watcher.lock.admin import inspection
-from iam_watcher.lock.admin.force_release import force_release
-from iam_watcher.ui.access import CHANGE, START_RUNS, all_watchers, answer, find_watcher, may, same_origin
-from iam_watcher.ui.airflow import (
+from iam_watcher.airflow_internals.page import (
     DagAccessEntity,
     DagRunTriggeredByType,
     GetUserDep,
@@ -21,6 +17,10 @@ from iam_watcher.ui.airflow import (
     action_logging,
     trigger_dag,
 )
+from iam_watcher.errors import LockError
+from iam_watcher.lock.admin import inspection
+from iam_watcher.lock.admin.force_release import force_release
+from iam_watcher.ui.access import CHANGE, START_RUNS, all_watchers, answer, find_watcher, may, same_origin
 from iam_watcher.ui.locks import all_servers
 
 DRY_RUN_OPERATOR = "DryRunWatcherOperator"

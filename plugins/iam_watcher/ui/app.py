@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 
+from iam_watcher.airflow_internals.page import DagAccessEntity, GetUserDep, SessionDep, get_user
 from iam_watcher.archive.location import configured_location
 from iam_watcher.errors import DeploymentIdError, IamWatcherError
 from iam_watcher.lock.admin import inspection
@@ -32,7 +33,6 @@ from iam_watcher.ui.access import (
     permitted_dags,
 )
 from iam_watcher.ui.actions import actions, dry_run_dag
-from iam_watcher.ui.airflow import DagAccessEntity, GetUserDep, SessionDep, get_user
 from iam_watcher.ui.locks import Servers, waiting_json
 from iam_watcher.ui.runs import without_none
 from iam_watcher.ui.ticks import schedule_json
@@ -137,11 +137,8 @@ def changes(
 
 @app.get("/watchers/{dag_id}", dependencies=[READ_RUNS])
 def one_watcher(dag_id: str, user: GetUserDep, session: SessionDep) -> Response:
-    """Return what the tab says of a watcher beside its runs; of another DAG, that it is none."""
-    try:
-        row, facts = find_watcher(dag_id, user, session)
-    except HTTPException:
-        return answer({"none": True})  # no error: Airflow shows the tab on every DAG
+    """Return what the tab of a watcher says beside its runs: schedule, lock, settings."""
+    row, facts = find_watcher(dag_id, user, session)
     runs = data.changes(session, [dag_id], after=2**31, unfinished=[], reports=False)
     undo = _undo(user, session)
     helper = dry_run_dag(user, session)

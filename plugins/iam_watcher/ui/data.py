@@ -8,8 +8,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.expression import case, null
 
-from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.ui.airflow import (
+from iam_watcher.airflow_internals.page import (
     DagModel,
     DagRun,
     DagTag,
@@ -17,6 +16,7 @@ from iam_watcher.ui.airflow import (
     TaskInstance,
     XComModel,
 )
+from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.ui.runs import MEASURES, Run
 from iam_watcher.watcher_dag import TAG
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from iam_watcher.airflow_internals.page import SerializedDagModel
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.lock.facts import LockFacts
 from iam_watcher.run_conf import DRY_RUN
-from iam_watcher.ui.airflow import SerializedDagModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
