@@ -138,7 +138,7 @@ class _Worker:
             return
         held_since = got if got and lease.verdict == "held" else now()
         self._tell("begin", run, hold, at=held_since, since=since)
-        alive = LeaseRenewer(lease, MEMBER, hold, stops_itself=True)
+        alive = LeaseRenewer(lease, MEMBER, hold, has_safe_points=True)
         alive.start()
         try:
             self._work(run, hold, alive)
@@ -163,7 +163,7 @@ class _Worker:
 
     def _enter(self, lease: Lease, hold: str) -> bool:
         deadline = now() + PREDECESSOR_GONE_WITHIN
-        while not lease.enter(MEMBER, hold, busy_ttl=HEARTBEAT_TTL):
+        while not lease.enter(MEMBER, hold, heartbeat_ttl=HEARTBEAT_TTL):
             if now() > deadline:
                 return False
             time.sleep(self._rng.uniform(*POLL))

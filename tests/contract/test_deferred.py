@@ -87,7 +87,7 @@ def make_trigger(grant: Grant, make_lease: MakeLease) -> Callable[..., LeaseKeep
     def make(*, ignores: int = 0) -> LeaseKeepingTrigger:
         worker = make_lease(OWNER, ttl=TTL)
         assert worker.acquire()
-        assert worker.enter(MEMBER, "try-1", busy_ttl=renewal.HEARTBEAT_TTL)
+        assert worker.enter(MEMBER, "try-1", heartbeat_ttl=renewal.HEARTBEAT_TTL)
         return LeaseKeepingTrigger.around(Gate(MOMENT, ignores), grant, MEMBER, "try-1")
 
     return make
@@ -170,7 +170,9 @@ def test_it_renews_for_longer_than_the_lease_and_passes_the_events_on(
 
     asyncio.run(scene())
     assert Gate.seen == ["begun", "ended", "cleaned"]
-    assert make_lease(OWNER, ttl=TTL).enter(MEMBER, "try-1", busy_ttl=1), "the task goes on in a new process"
+    assert make_lease(OWNER, ttl=TTL).enter(MEMBER, "try-1", heartbeat_ttl=1), (
+        "the task goes on in a new process"
+    )
 
 
 @pytest.mark.parametrize("ignores", [0, 1])
@@ -179,7 +181,7 @@ def test_a_lease_that_is_lost_stops_the_work(make_trigger, servers: list[Redis],
         waiting = await begin(make_trigger(ignores=ignores))
         await until(lambda: Gate.seen)
         set_everywhere(servers, "x7Qy")
-        with pytest.raises(LockLost, match="another took it"):
+        with pytest.raises(LockLost, match="another run acquired it"):
             await ended(waiting)
 
     asyncio.run(scene())
@@ -192,7 +194,7 @@ def test_a_lease_that_was_lost_before_stops_the_work_too(make_trigger, servers: 
     set_everywhere(servers, "x7Qy")
 
     async def scene() -> None:
-        with pytest.raises(LockLost, match="another took it"):
+        with pytest.raises(LockLost, match="another run acquired it"):
             await (await begin(trigger))
 
     asyncio.run(scene())
@@ -319,7 +321,7 @@ def test_a_trigger_that_cannot_be_stopped_hides_no_loss(
         waiting = await begin(make_trigger())
         await until(lambda: Gate.seen)
         set_everywhere(servers, "x7Qy")
-        with pytest.raises(LockLost, match="another took it"):
+        with pytest.raises(LockLost, match="another run acquired it"):
             await ended(waiting)
 
     asyncio.run(scene())

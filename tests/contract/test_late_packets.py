@@ -193,9 +193,9 @@ def test_what_a_renewal_is_told_when_one_server_is_silent(
     proxies[2].unreachable = True
     if says == "gone":
         with pytest.raises(LockUnavailable):
-            lease.beat("", "")
+            lease.heartbeat("", "")
         return
-    assert lease.beat("", "") == says
+    assert lease.heartbeat("", "") == says
     if says == "forgotten":  # It can be had again, before another with the silent server has a majority.
         assert lease.acquire(ahead=True)
         proxies[2].unreachable = False
@@ -210,12 +210,12 @@ def test_a_foreign_key_counts_unless_a_majority_is_ours(redis_servers: list[Redi
     lease = Lease(clients, "clean", "a", ttl=TTL)
     assert lease.acquire()
     clients[0].set("clean", "b", px=60_000)
-    assert lease.beat("", "") == "renewed"
+    assert lease.heartbeat("", "") == "renewed"
     with FaultyProxy(redis_servers[0]) as proxy:
         proxy.unreachable = True
         silent = Client(port=proxy.port, retry=Retry(NoBackoff(), 0))
         cut_off = Lease([*clients[:3], silent, silent], "clean", "a", ttl=TTL)
-        assert cut_off.beat("", "") == "foreign"
+        assert cut_off.heartbeat("", "") == "foreign"
         silent.close()
     for client in clients:
         client.close()

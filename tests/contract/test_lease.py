@@ -109,7 +109,7 @@ def test_an_expired_lease_cannot_be_renewed(make_lease: MakeLease, servers: list
     assert lease.acquire()
     expire(servers)
     assert not lease.renew()
-    assert lease.beat("", "") == "gone"
+    assert lease.heartbeat("", "") == "gone"
     assert lease.holder() is None
 
 
@@ -135,7 +135,7 @@ def test_as_a_context_manager(make_lease: MakeLease) -> None:
 def test_a_live_worker_keeps_the_lock_from_being_freed(make_lease: MakeLease) -> None:
     lease, teardown, other = make_lease("a"), make_lease("a"), make_lease("b")
     assert lease.acquire()
-    assert lease.enter("purge/-1", "try-1", busy_ttl=5)
+    assert lease.enter("purge/-1", "try-1", heartbeat_ttl=5)
     assert not teardown.release()
     assert teardown.holder().busy == ("purge/-1",)
     assert not other.acquire()
@@ -147,44 +147,44 @@ def test_a_live_worker_keeps_the_lock_from_being_freed(make_lease: MakeLease) ->
 def test_a_retry_waits_for_its_own_predecessor_only(make_lease: MakeLease) -> None:
     first, retry = make_lease("a"), make_lease("a")
     assert first.acquire()
-    assert first.enter("purge/-1", "try-1", busy_ttl=5)
-    assert first.enter("purge/-1", "try-1", busy_ttl=5)
-    assert not retry.enter("purge/-1", "try-2", busy_ttl=5)
-    assert retry.enter("purge/0", "try-2", busy_ttl=5)
+    assert first.enter("purge/-1", "try-1", heartbeat_ttl=5)
+    assert first.enter("purge/-1", "try-1", heartbeat_ttl=5)
+    assert not retry.enter("purge/-1", "try-2", heartbeat_ttl=5)
+    assert retry.enter("purge/0", "try-2", heartbeat_ttl=5)
     retry.leave("purge/-1", "try-2")
     assert set(first.holder().busy) == {"purge/-1", "purge/0"}
     first.leave("purge/-1", "try-1")
-    assert retry.enter("purge/-1", "try-2", busy_ttl=5)
+    assert retry.enter("purge/-1", "try-2", heartbeat_ttl=5)
 
 
 def test_a_dead_workers_mark_runs_out(make_lease: MakeLease) -> None:
     first, retry = make_lease("a"), make_lease("a")
     assert first.acquire()
-    assert first.enter("purge/-1", "try-1", busy_ttl=0.1)
+    assert first.enter("purge/-1", "try-1", heartbeat_ttl=0.1)
     deadline = time.monotonic() + 5
-    while not retry.enter("purge/-1", "try-2", busy_ttl=5):
+    while not retry.enter("purge/-1", "try-2", heartbeat_ttl=5):
         assert time.monotonic() < deadline
 
 
 def test_a_beat_leaves_the_mark_of_a_later_process_alone(make_lease: MakeLease) -> None:
     first, retry = make_lease("a"), make_lease("a")
     assert first.acquire()
-    assert first.enter("purge/-1", "try-1", busy_ttl=0.1)
+    assert first.enter("purge/-1", "try-1", heartbeat_ttl=0.1)
     deadline = time.monotonic() + 5
-    while not retry.enter("purge/-1", "try-2", busy_ttl=5):
+    while not retry.enter("purge/-1", "try-2", heartbeat_ttl=5):
         assert time.monotonic() < deadline
-    assert first.beat("purge/-1", "try-1", busy_ttl=5) == "replaced"
-    assert retry.beat("purge/-1", "try-2", busy_ttl=5) == "renewed"
+    assert first.heartbeat("purge/-1", "try-1", heartbeat_ttl=5) == "replaced"
+    assert retry.heartbeat("purge/-1", "try-2", heartbeat_ttl=5) == "renewed"
 
 
 def test_a_beat_renews_lease_and_mark(make_lease: MakeLease, servers: list[Redis]) -> None:
     lease = make_lease()
     assert lease.acquire()
-    assert lease.beat("purge/-1", "try-1", busy_ttl=5) == "renewed"
+    assert lease.heartbeat("purge/-1", "try-1", heartbeat_ttl=5) == "renewed"
     assert lease.holder().busy == ("purge/-1",)
     expire(servers)
     assert make_lease("b").acquire()
-    assert lease.beat("purge/-1", "try-1", busy_ttl=5) == "foreign"
+    assert lease.heartbeat("purge/-1", "try-1", heartbeat_ttl=5) == "foreign"
 
 
 def test_the_go_side_and_ours_exclude_each_other(make_lease: MakeLease, servers: list[Redis]) -> None:
@@ -221,11 +221,11 @@ def test_a_deleted_key_is_gone_and_an_emptied_redis_has_forgotten(
     lease = make_lease()
     assert lease.acquire()
     expire(servers)
-    assert lease.beat("", "") == "gone"
+    assert lease.heartbeat("", "") == "gone"
     for server in servers:
         with server.client() as client:
             client.flushall()
-    assert lease.beat("", "") == "forgotten"
+    assert lease.heartbeat("", "") == "forgotten"
 
 
 def test_another_holder_in_between_is_not_forgotten(make_lease: MakeLease, servers: list[Redis]) -> None:
@@ -234,14 +234,14 @@ def test_another_holder_in_between_is_not_forgotten(make_lease: MakeLease, serve
     expire(servers)
     assert second.acquire()
     assert second.release()
-    assert first.beat("", "") == "gone"
+    assert first.heartbeat("", "") == "gone"
 
 
 def test_max_hold_ends_the_renewals(make_lease: MakeLease) -> None:
     lease, retry, other = (make_lease(owner, ttl=0.3, max_hold=0.6) for owner in "aab")
     assert lease.acquire()
     deadline = time.monotonic() + 5
-    while (answer := lease.beat("", "")) == "renewed":
+    while (answer := lease.heartbeat("", "")) == "renewed":
         assert time.monotonic() < deadline
     assert answer == "max_hold"
     assert not retry.acquire()
@@ -312,9 +312,9 @@ def test_a_done_tick_is_forgotten_after_its_time(make_lease: MakeLease) -> None:
 def test_a_revoked_owner_stops_and_cannot_take_it_again(make_lease: MakeLease) -> None:
     old, new = make_lease("a"), make_lease("b")
     assert old.acquire()
-    assert old.enter("purge/-1", "try-1", busy_ttl=5)
+    assert old.enter("purge/-1", "try-1", heartbeat_ttl=5)
     assert make_lease("observer").revoke("a", "{}")
-    assert old.beat("purge/-1", "try-1", busy_ttl=5) == "revoked"
+    assert old.heartbeat("purge/-1", "try-1", heartbeat_ttl=5) == "revoked"
     assert not make_lease("a").acquire()
     assert new.acquire()
     assert not old.acquire()
@@ -422,7 +422,7 @@ def test_a_holder_that_a_redis_forgot_does_not_stand_in_line_again(
         with server.client() as client:
             client.flushall()
     waiter.queue(time.time() + 60)
-    assert holder.beat("", "") == "forgotten"
+    assert holder.heartbeat("", "") == "forgotten"
     assert not holder.acquire()
     assert holder.verdict == "queued"
     assert holder.acquire(ahead=True)

@@ -198,7 +198,7 @@ def test_the_work_that_any_server_knows_of_counts(redis_servers: list[Redis]) ->
     chosen = emptied(redis_servers[:3])
     lease = Lease(chosen, "clean", "a", ttl=5)
     assert lease.acquire()
-    assert lease.enter("work/0", "try-1", busy_ttl=5)
+    assert lease.enter("work/0", "try-1", heartbeat_ttl=5)
     for client in chosen:  # as if it had begun then
         client.hset("{clean}:info", "since", 1_000_000)
     chosen[0].flushall()
@@ -232,7 +232,7 @@ def test_a_minority_that_hangs_does_not_let_a_mark_run_out(
         server.pause()
     try:
         began = time.monotonic()
-        assert lease.beat("work/-1", "try-1", busy_ttl=renewal.HEARTBEAT_TTL) == "renewed"
+        assert lease.heartbeat("work/-1", "try-1", heartbeat_ttl=renewal.HEARTBEAT_TTL) == "renewed"
         took = time.monotonic() - began
     finally:
         for server in hung:

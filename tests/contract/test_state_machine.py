@@ -58,7 +58,7 @@ class Machine(RuleBasedStateMachine):
     @rule(member=st.sampled_from(["x", "y"]), nonce=st.sampled_from(["1", "2"]))
     def enter(self, member: str, nonce: str) -> None:
         occupied = any(mark.startswith(member) and mark != member + nonce for mark in self.at_work)
-        assert self.leases["a"].enter(member, nonce, busy_ttl=60) != occupied
+        assert self.leases["a"].enter(member, nonce, heartbeat_ttl=60) != occupied
         if not occupied:
             self.at_work.add(member + nonce)
 

@@ -124,9 +124,9 @@ def test_a_mark_counts_from_before_it_was_asked_for(make_lease: MakeLease, clock
     """When it may have run out, the lock may have been freed: so Redis is asked before the next step."""
     lease = clock.slow(make_lease(ttl=TTL))
     assert lease.acquire()
-    alive = LeaseRenewer(lease, "work/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "work/-1", "try-1", has_safe_points=True)
     clock.delays = [renewal.HEARTBEAT_TTL / 2]
-    alive.beat()
+    alive.renew()
     clock.now += renewal.HEARTBEAT_TTL / 2
     make_lease("person").revoke("a/dag/run", "{}")
     with pytest.raises(renewal.LockLost, match="released by force"):

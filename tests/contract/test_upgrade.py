@@ -44,7 +44,7 @@ def test_its_lock_is_held(clients: list[Client], make_lease: MakeLease) -> None:
 
 def test_its_run_goes_on_under_the_lock_that_it_has(clients: list[Client], make_lease: MakeLease) -> None:
     run, teardown = make_lease("old"), make_lease("old")
-    assert run.beat("work/-1", "try-1", busy_ttl=5) == "renewed"
+    assert run.heartbeat("work/-1", "try-1", heartbeat_ttl=5) == "renewed"
     assert run.acquire()
     assert run.verdict == "held"
     run.leave("work/-1", "try-1")

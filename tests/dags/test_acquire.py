@@ -219,7 +219,7 @@ def test_another_airflow_with_our_id_is_refused(
     run = run_dag(dag)
     assert states(run)["acquire"] == "failed"
     assert next(ti for ti in run.get_task_instances() if ti.task_id == "acquire").try_number == 1
-    assert "another Airflow goes by the id 'test'" in caplog.text + capsys.readouterr().out
+    assert "another Airflow uses the id 'test'" in caplog.text + capsys.readouterr().out
     assert redis_client.get("clean") is None
 
 

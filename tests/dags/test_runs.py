@@ -202,7 +202,7 @@ def test_a_deferred_task_that_loses_its_lock_fails(
         Deferring(task_id="work")
     run = run_dag(dag)
     assert (states(run)["work"], states(run)["run"]) == ("failed", "failed")
-    said = "another took it" if noticed else "is held by unknown (Go)"
+    said = "another run acquired it" if noticed else "is held by unknown (Go)"
     assert said in caplog.text + capsys.readouterr().out
     assert redis_client.get("clean") == b"x7Qy"
 
@@ -264,13 +264,13 @@ def test_the_default_key_is_the_watchers_own(run_dag, redis_client: Client) -> N
     assert xcom(run_dag(dag), "acquire", "holder")["key"] == "iam-watcher:run_default_key"
 
 
-@pytest.mark.parametrize("stops_itself", [True, False])
+@pytest.mark.parametrize("has_safe_points", [True, False])
 def test_the_lock_is_lost_in_mid_work(
-    run_dag, redis_client: Client, redis_server: Redis, monkeypatch, stops_itself: bool
+    run_dag, redis_client: Client, redis_server: Redis, monkeypatch, has_safe_points: bool
 ) -> None:
     monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05)
     with Watcher("run_lost", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
-        if stops_itself:
+        if has_safe_points:
 
             @task
             def work() -> None:
@@ -320,7 +320,7 @@ def test_release_says_at_once_and_again_what_it_waits_for(
         def work() -> None:
             lease = current._renewer.lease
             seen.append(lease.owner)
-            assert lease.enter("other/-1", "of another process", busy_ttl=60)
+            assert lease.enter("other/-1", "of another process", heartbeat_ttl=60)
 
         work()
 
@@ -330,9 +330,9 @@ def test_release_says_at_once_and_again_what_it_waits_for(
             Lease(redis_client, "clean", seen[0], ttl=60).leave("other/-1", "of another process")
 
     monkeypatch.setattr(release.time, "sleep", sleep)
-    monkeypatch.setattr(release, "TELL_EVERY", tell_every)
+    monkeypatch.setattr(release, "LOG_EVERY", tell_every)
     assert states(run_dag(dag))["run"] == "success"
-    told = [record for record in caplog.messages if "waiting for work that is not over yet" in record]
+    told = [record for record in caplog.messages if "waiting for tasks that still work" in record]
     assert len(told) == lines
     assert all("tasks=other/-1" in line for line in told)
     assert redis_client.get("clean") is None

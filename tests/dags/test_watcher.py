@@ -131,7 +131,7 @@ def test_the_originals_own_spec_is_a_schedule_here() -> None:
 
 
 def test_a_watcher_in_a_dag() -> None:
-    with DAG("outer", schedule=None), pytest.raises(WatcherError, match="'inner' stands inside 'outer'"):
+    with DAG("outer", schedule=None), pytest.raises(WatcherError, match="'inner' is inside 'outer'"):
         Watcher("inner", schedule=None).__enter__()
 
 

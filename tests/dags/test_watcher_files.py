@@ -147,12 +147,12 @@ def test_a_watcher_without_a_with(tmp_path: Path) -> None:
 def test_a_task_behind_the_with(tmp_path: Path) -> None:
     body = 'with Watcher("open", schedule=None) as dag:\n    EmptyOperator(task_id="x")\n'
     body += 'EmptyOperator(task_id="y", dag=dag)\n'
-    assert "'open': y stands outside its `with`, where no lock guards it" in errors_of(tmp_path, body)
+    assert "'open': y is outside its `with`, where no lock guards it" in errors_of(tmp_path, body)
 
 
 def test_a_watcher_in_a_watcher(tmp_path: Path) -> None:
     body = 'with Watcher("a", schedule=None):\n    with Watcher("b", schedule=None):\n        pass\n'
-    assert "'b' stands inside 'a'" in errors_of(tmp_path, body)
+    assert "'b' is inside 'a'" in errors_of(tmp_path, body)
 
 
 def test_an_id_that_is_used_twice_in_a_file(tmp_path: Path) -> None:

@@ -74,11 +74,11 @@ def test_list_show_and_release(redis_client: Client, command) -> None:
     assert (freed.returncode, freed.stderr) == (0, "")
     assert freed.stdout.endswith(
         "released by force: 'clean', which prod/dag/run held. If it is still alive, it stops at its next "
-        "renewal, within 2 s\n'clean' is held by no one now\n"
+        "renewal, within 2 s\n'clean' is held by nobody now\n"
     )
-    assert lease.beat("", "") == "revoked"
+    assert lease.heartbeat("", "") == "revoked"
     shown = command("show", "clean").stdout
-    assert "'clean' is held by no one\nreleased by force at " in shown
+    assert "'clean' is held by nobody\nreleased by force at " in shown
     assert "by ops: its worker is gone (holder: prod/dag/run)" in shown
     assert command("list").stdout.endswith("no lock is held\n")
 
@@ -86,14 +86,14 @@ def test_list_show_and_release(redis_client: Client, command) -> None:
 def test_a_lock_of_the_go_side_can_be_freed_too(redis_client: Client, command) -> None:
     redis_client.set("clean", "x7Qy", px=60_000)
     freed = command("release", "clean", "--reason", "it crashed").stdout
-    assert "'clean', which x7Qy held. The Go iam-watcher has no mark" in freed
+    assert "'clean', which x7Qy held. The Go iam-watcher does not notice that" in freed
     assert redis_client.get("clean") is None
 
 
 def test_there_is_nothing_to_free(redis_client: Client, command) -> None:
     done = command("release", "clean", "--reason", "a typo")
     assert done.returncode == 1
-    assert "'clean' is held by no one" in done.stderr
+    assert "'clean' is held by nobody" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -143,7 +143,7 @@ def test_no_server_that_answers_is_an_error_of_the_lock(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("by", "reason"), [("", "why"), ("who", " ")])
 def test_who_and_why_must_be_said(redis_client: Client, by: str, reason: str) -> None:
     assert Lease(redis_client, "clean", "a", ttl=60).acquire()
-    with pytest.raises(LockError, match="expected who frees 'clean' and why"):
+    with pytest.raises(LockError, match="expected who releases 'clean' and why"):
         force_release([redis_client], "clean", by=by, reason=reason)
     assert redis_client.get("clean") == b"a"
 

@@ -41,7 +41,7 @@ def test_another_run_at_work_in_a_task_of_the_same_name(redis_client: Client, on
     """Its mark is no predecessor's: there is nothing to wait for."""
     holder = Lease(redis_client, "clean", "a/dag/run", ttl=60)
     assert holder.acquire()
-    assert holder.enter(TASK, "a's try", busy_ttl=60)
+    assert holder.enter(TASK, "a's try", heartbeat_ttl=60)
     grant = grant_of("b/dag/run", on_busy)
     lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
     began = time.monotonic()
@@ -79,7 +79,7 @@ def test_a_lease_for_a_pause_lasts_max_hold_at_most(redis_client: Client, max_ho
 def test_the_last_process_of_a_holder_that_was_forced_out(redis_client: Client) -> None:
     holder = Lease(redis_client, "clean", "a/dag/run", ttl=60)
     assert holder.acquire()
-    assert holder.enter(TASK, "a's try", busy_ttl=1)
+    assert holder.enter(TASK, "a's try", heartbeat_ttl=1)
     assert holder.revoke(holder.owner, "{}")
     grant = grant_of("b/dag/run", "skip")
     lease = Lease(redis_client, grant.key, grant.owner, ttl=60)

@@ -103,10 +103,10 @@ def test_a_connection_that_the_server_closed_is_opened_again(connect, redis_clie
 def test_a_server_that_is_full_lets_its_holder_renew_and_release(redis_client: Client) -> None:
     lease = Lease(redis_client, "clean", "a", ttl=60, tick="t1")
     assert lease.acquire()
-    assert lease.enter("work/-1", "try-1", busy_ttl=5)
+    assert lease.enter("work/-1", "try-1", heartbeat_ttl=5)
     redis_client.config_set("maxmemory", "1")
     try:
-        assert lease.beat("work/-1", "try-1", busy_ttl=5) == "renewed"
+        assert lease.heartbeat("work/-1", "try-1", heartbeat_ttl=5) == "renewed"
         lease.leave("work/-1", "try-1")
         assert lease.release(tick_done_for=60)
     finally:

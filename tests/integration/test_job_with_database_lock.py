@@ -176,7 +176,7 @@ def test_a_lost_lock_fails_the_job_without_a_retry(
 ) -> None:
     def lose() -> None:
         redis_client.set("clean", "x7Qy", px=60_000)
-        with pytest.raises(LockLost, match="another took it"):
+        with pytest.raises(LockLost, match="another run acquired it"):
             current.verify(lambda: None)
         current._renewer.lease._valid_until = 0.0  # as if the lease were over
 
@@ -196,7 +196,7 @@ def test_a_redis_that_refuses_for_too_long_fails_the_try_and_a_retry_does_the_re
     def demote() -> None:
         redis_client.replicaof("127.0.0.1", "1")
         alive = current._renewer
-        alive.renew()
+        alive.try_renew()
         alive.lease._valid_until = 0.0  # as if it had asked until the lease was over
 
     def promote(context: Any) -> None:
@@ -223,11 +223,11 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
     from iam_watcher.lock import renewal
 
     asked = []
-    beat = renewal.LeaseRenewer.beat
+    renew = renewal.LeaseRenewer.renew
 
-    def beat_and_come_back(alive: renewal.LeaseRenewer) -> None:
+    def renew_and_come_back(alive: renewal.LeaseRenewer) -> None:
         try:
-            beat(alive)
+            renew(alive)
         except LockUnavailable as error:
             asked.append(error)
             redis_server.resume()
@@ -238,7 +238,7 @@ def test_a_session_that_ends_while_redis_blinks_is_replaced_and_the_job_goes_on(
             cursor.execute("KILL CONNECTION %s", (database_lock_holder(old_rows),))
         redis_server.pause()
 
-    monkeypatch.setattr(renewal.LeaseRenewer, "beat", beat_and_come_back)
+    monkeypatch.setattr(renewal.LeaseRenewer, "renew", renew_and_come_back)
     in_mid_work(monkeypatch, end_session_and_blink)
     try:
         run = run_dag(watcher_of("database_lock_redis_blinks"))
@@ -259,8 +259,8 @@ def two_tasks(iam_schema: MariaDB, redis_client: Client, monkeypatch):
     first, second = (Lease(redis_client, grant.key, grant.owner, ttl=60) for _ in range(2))
     for lease, task in ((first, "work/0"), (second, "work/1")):
         assert lease.acquire()
-        assert lease.enter(task, "try-1", busy_ttl=60)
-    monkeypatch.setattr(current, "_renewer", LeaseRenewer(second, "work/1", "try-1", stops_itself=True))
+        assert lease.enter(task, "try-1", heartbeat_ttl=60)
+    monkeypatch.setattr(current, "_renewer", LeaseRenewer(second, "work/1", "try-1", has_safe_points=True))
     monkeypatch.setattr(current, "_grant", grant)
     session = iam_schema.connect_as_watcher(autocommit=False)
     DatabaseLock("clean", lease=60, verify=lambda: None).take(session)

@@ -21,7 +21,7 @@ from dev.processes import Process, free_port, require
 from dev.servers import Redis
 from dev.sessions import wait_until
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock import trigger as trigger_module
+from iam_watcher.lock import subscription as trigger_module
 from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.admin.inspection import holders
 from iam_watcher.lock.clients import async_redis_client, redis_client
@@ -57,7 +57,7 @@ def holds_what_a_lock_promises() -> None:
         assert await asyncio.to_thread(first.release)
         return (await woken).payload["reason"]
 
-    assert asyncio.run(scene()) == "turn"
+    assert asyncio.run(scene()) == "free"
     assert second.acquire()
     assert second.release()
     for lease in (first, second):

@@ -65,7 +65,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def alive(fast: None, redis_client: Client, redis_server: Redis) -> Iterator[LeaseRenewer]:
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", has_safe_points=True)
     alive.start()
     yield alive
     alive.stop()
@@ -93,7 +93,7 @@ def test_a_lock_that_another_took_is_lost_at_the_next_beat(alive: LeaseRenewer, 
     redis_client.set("clean", "x7Qy", px=60_000)
     error = wait_for_error(alive)
     assert isinstance(error, LockLost)
-    assert "another took it" in str(error)
+    assert "another run acquired it" in str(error)
     assert redis_client.get("clean") == b"x7Qy"
 
 
@@ -132,7 +132,7 @@ def test_an_error_that_no_one_thought_of_counts_as_lost(alive: LeaseRenewer, mon
     def fail(*_, **__):
         raise RuntimeError("no one thought of this")
 
-    monkeypatch.setattr(alive.lease, "beat", fail)
+    monkeypatch.setattr(alive.lease, "heartbeat", fail)
     assert "no one thought of this" in str(wait_for_error(alive))
 
 
@@ -165,7 +165,7 @@ def test_a_question_is_asked_again_while_redis_blinks(
     monkeypatch.setattr(renewal, "ASK_AGAIN_AFTER", 0.01)
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", has_safe_points=True)
     redis_server.pause()
     try:
         assert not getattr(alive, question)(redis_server.resume)
@@ -182,7 +182,7 @@ def test_a_question_is_not_asked_for_longer_than_the_lease_or_than_it_is_wanted(
 
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", has_safe_points=True)
     redis_server.pause()
     try:
         with pytest.raises(JobError):
@@ -193,7 +193,9 @@ def test_a_question_is_not_asked_for_longer_than_the_lease_or_than_it_is_wanted(
         redis_server.resume()
 
 
-def work(port: int, password: str, folder: Path, stops_itself: bool, ttl: float, kill_after: float) -> None:
+def work(
+    port: int, password: str, folder: Path, has_safe_points: bool, ttl: float, kill_after: float
+) -> None:
     """A task's process: it holds the lease and writes down what happens to it."""
     import redis
 
@@ -201,12 +203,12 @@ def work(port: int, password: str, folder: Path, stops_itself: bool, ttl: float,
     lease = Lease(redis.Redis(port=port, password=password, socket_timeout=0.1), "clean", "a", ttl=ttl)
     signal.signal(signal.SIGTERM, lambda *_: (folder / "sigterm").write_text(str(lease.remaining)))
     assert lease.acquire()
-    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=stops_itself)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", has_safe_points=has_safe_points)
     alive.start()
     (folder / "working").touch()
     while True:
         try:
-            if stops_itself:
+            if has_safe_points:
                 alive.check()
         except LockLost as error:
             (folder / "lost").write_text(str(error))
@@ -218,8 +220,8 @@ def work(port: int, password: str, folder: Path, stops_itself: bool, ttl: float,
 def process(redis_client: Client, redis_server: Redis, tmp_path: Path):
     started = []
 
-    def start(*, stops_itself: bool, ttl: float = TTL, kill_after: float = 0.5) -> multiprocessing.Process:
-        target = (redis_server.port, redis_server.password, tmp_path, stops_itself, ttl, kill_after)
+    def start(*, has_safe_points: bool, ttl: float = TTL, kill_after: float = 0.5) -> multiprocessing.Process:
+        target = (redis_server.port, redis_server.password, tmp_path, has_safe_points, ttl, kill_after)
         process = multiprocessing.get_context("spawn").Process(target=work, args=target)
         process.start()
         started.append(process)
@@ -234,7 +236,7 @@ def process(redis_client: Client, redis_server: Redis, tmp_path: Path):
 
 def test_a_job_that_was_stopped_past_its_lease_does_not_go_on(process, redis_client, tmp_path: Path) -> None:
     """Though the key is free by then: someone may have had it between."""
-    worker = process(stops_itself=True)
+    worker = process(has_safe_points=True)
     os.kill(worker.pid, signal.SIGSTOP)
     wait_for(lambda: redis_client.get("clean") is None)
     os.kill(worker.pid, signal.SIGCONT)
@@ -242,7 +244,7 @@ def test_a_job_that_was_stopped_past_its_lease_does_not_go_on(process, redis_cli
     assert worker.exitcode == 0
     # Which of the two it notices first is a matter of milliseconds.
     assert re.search(
-        r"was not renewed for 1 s|its key was deleted or ran out", (tmp_path / "lost").read_text()
+        r"was not renewed for 1 s|its key was deleted or expired", (tmp_path / "lost").read_text()
     )
     assert redis_client.get("clean") is None
     assert not (tmp_path / "sigterm").exists()
@@ -255,11 +257,11 @@ def test_a_mark_counts_from_before_the_question_and_not_to_its_last_millisecond(
     clock = iter([100.0])
     lease = lease_on(redis_server)
     assert lease.acquire()
-    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", has_safe_points=True)
     with monkeypatch.context() as patch:
         patch.setattr(renewal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-        alive.beat()
-    assert alive._marked_until <= 100 + renewal.HEARTBEAT_TTL - 0.002
+        alive.renew()
+    assert alive._heartbeat_until <= 100 + renewal.HEARTBEAT_TTL - 0.002
 
 
 @pytest.mark.parametrize("meanwhile", ["its lock is freed", "a retry begins"])
@@ -271,14 +273,14 @@ def test_a_job_that_was_stopped_past_its_mark_asks_first(
     lease = lease_on(redis_server)
     assert lease.acquire()
     alive = LeaseRenewer(
-        lease, "purge/-1", "try-1", stops_itself=True
+        lease, "purge/-1", "try-1", has_safe_points=True
     )  # not started: its thread stands still
     alive.check()
     again = lease_on(redis_server)
     if meanwhile == "its lock is freed":
         wait_for(again.release)
     else:
-        wait_for(lambda: again.enter("purge/-1", "try-2", busy_ttl=60))
+        wait_for(lambda: again.enter("purge/-1", "try-2", heartbeat_ttl=60))
     assert lease.remaining > 0
     reason = "key was deleted" if meanwhile == "its lock is freed" else "later try of this task took over"
     for _ in range(2):
@@ -287,7 +289,7 @@ def test_a_job_that_was_stopped_past_its_mark_asks_first(
 
 
 def test_any_other_task_gets_sigterm_and_then_ends(process, redis_client: Client, tmp_path: Path) -> None:
-    worker = process(stops_itself=False)
+    worker = process(has_safe_points=False)
     redis_client.set("clean", "x7Qy", px=60_000)
     worker.join(DEADLINE)
     assert worker.exitcode == 1
@@ -297,7 +299,7 @@ def test_any_other_task_gets_sigterm_and_then_ends(process, redis_client: Client
 def test_any_other_task_ends_before_its_lease_when_redis_is_gone(
     process, redis_server: Redis, tmp_path: Path
 ) -> None:
-    worker = process(stops_itself=False, ttl=4.0, kill_after=2.0)
+    worker = process(has_safe_points=False, ttl=4.0, kill_after=2.0)
     redis_server.pause()
     try:
         worker.join(DEADLINE)
@@ -310,7 +312,7 @@ def test_any_other_task_ends_before_its_lease_when_redis_is_gone(
 def test_max_hold_ends_the_work(fast: None, redis_client: Client, redis_server: Redis) -> None:
     lease = Lease(redis_server.client(), "clean", "a/dag/run", ttl=60, max_hold=60)
     assert lease.acquire()
-    alive = LeaseRenewer(lease, "purge/-1", "try-1", stops_itself=True)
+    alive = LeaseRenewer(lease, "purge/-1", "try-1", has_safe_points=True)
     alive.start()
     redis_client.hincrby("{clean}:info", "since", -60_000)  # as if it had begun a minute ago
     try:
@@ -320,7 +322,7 @@ def test_max_hold_ends_the_work(fast: None, redis_client: Client, redis_server: 
 
 
 def test_a_task_that_is_killed_blocks_others_for_its_lease_only(process, redis_server: Redis) -> None:
-    worker = process(stops_itself=True)
+    worker = process(has_safe_points=True)
     worker.kill()
     worker.join(DEADLINE)
     killed = time.monotonic()

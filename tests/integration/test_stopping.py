@@ -74,16 +74,16 @@ def test_a_lost_lease_ends_it(iam, purge, perform, monkeypatch):
 
     def safe_point():
         if iam.value("SELECT COUNT(*) FROM policy_audit") < 5000:
-            raise LockLost("another took it")
+            raise LockLost("another run acquired it")
 
     monkeypatch.setattr(current, "safe_point", safe_point)
     ti = TaskInstance("run")
-    with pytest.raises(AirflowFailException, match="another took it"):
+    with pytest.raises(AirflowFailException, match="another run acquired it"):
         perform(purge, ti)
     report = ti.xcom["return_value"]
     assert (report["chunks"], report["error"]) == (
         1,
-        "LockLost: The run lost the lock while it worked: another took it",
+        "LockLost: The run lost the lock while it worked: another run acquired it",
     )
     assert report["changed"] == 5000 - iam.value("SELECT COUNT(*) FROM policy_audit")
 

@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError
 
 from dev.servers import Redis
 from iam_watcher.errors import LockUnavailable
-from iam_watcher.lock import trigger as module
+from iam_watcher.lock import subscription as module
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.trigger import RedisLockTrigger
 
@@ -67,12 +67,12 @@ def test_the_release_wakes_the_first_in_line_and_no_one_else(redis_client: Clien
         assert not any(task.done() for task in waiting.values())
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
-            assert await waiting["b"] == {"key": "clean", "reason": "turn"}
+            assert await waiting["b"] == {"key": "clean", "reason": "free"}
         assert not waiting["c"].done()
         assert await asyncio.to_thread(first.acquire)
         assert await asyncio.to_thread(first.release)
         async with asyncio.timeout(WITHIN):
-            assert (await waiting["c"])["reason"] == "turn"
+            assert (await waiting["c"])["reason"] == "free"
 
     asyncio.run(scene())
     assert subscriptions(redis_client) == 0
@@ -92,7 +92,7 @@ def test_a_poll_finds_what_no_release_tells(redis_client: Client, monkeypatch, h
             assert not waiting.done()
             redis_client.delete("clean")
         async with asyncio.timeout(WITHIN):
-            assert (await waiting)["reason"] == "turn"
+            assert (await waiting)["reason"] == "free"
 
     asyncio.run(scene())
 
@@ -115,12 +115,12 @@ def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: C
         await until(lambda: redis_client.zcard("{clean}:queue") == 2)
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
-            assert (await waiting["c"])["reason"] == "turn"
+            assert (await waiting["c"])["reason"] == "free"
         assert not waiting["b"].done()
         assert await asyncio.to_thread(first.acquire)
         assert await asyncio.to_thread(first.release)
         async with asyncio.timeout(WITHIN):
-            assert (await waiting["b"])["reason"] == "turn"
+            assert (await waiting["b"])["reason"] == "free"
 
     asyncio.run(scene())
 
@@ -170,7 +170,7 @@ def test_redis_restarts_while_triggers_wait(redis_client: Client, redis_server: 
         assert not waiting.done()
         redis_server.restart()  # not in a thread: it would end with that thread
         async with asyncio.timeout(WITHIN):
-            assert (await waiting)["reason"] == "turn"
+            assert (await waiting)["reason"] == "free"
 
     asyncio.run(scene())
 
@@ -179,7 +179,7 @@ def test_each_outage_is_told_once(
     redis_client: Client, redis_server: Redis, monkeypatch, caplog, capsys
 ) -> None:
     monkeypatch.setattr(module, "RECONNECT", 0.01)
-    original, hear, tries, heard = module._client, module._Watch._hear, [], []
+    original, hear, tries, heard = module.connect, module.Subscription._receive, [], []
 
     async def counted(conn_id: str):
         tries.append(conn_id)
@@ -193,8 +193,8 @@ def test_each_outage_is_told_once(
         begun = len(heard)
         await until(lambda: len(heard) > begun + 1)  # The outage is over for it once it has heard.
 
-    monkeypatch.setattr(module, "_client", counted)
-    monkeypatch.setattr(module._Watch, "_hear", hear_and_count)
+    monkeypatch.setattr(module, "connect", counted)
+    monkeypatch.setattr(module.Subscription, "_receive", hear_and_count)
     redis_client.set("clean", "x7Qy")
 
     async def scene() -> None:
@@ -212,7 +212,7 @@ def test_each_outage_is_told_once(
 
     asyncio.run(scene())
     told = re.findall(
-        "the triggerer can't see locks come free: iam_redis did not answer for .*: .*Error: .+",
+        "the triggerer can't see which locks are free: iam_redis did not answer for .*: .*Error: .+",
         caplog.text + capsys.readouterr().out,
     )
     assert len(told) == 2
@@ -260,7 +260,7 @@ def test_an_earlier_trigger_of_the_same_owner_takes_nothing_from_the_later_one(
         waiter.queue(time.time() + 60)
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
-            assert (await later)["reason"] == "turn"
+            assert (await later)["reason"] == "free"
 
     asyncio.run(scene())
 
@@ -297,7 +297,7 @@ def test_it_wakes_also_if_the_first_of_three_servers_is_down(two_of_three, redis
         await until(lambda: subscriptions(redis_client) == 1)
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
-            assert (await waiting)["reason"] == "turn"
+            assert (await waiting)["reason"] == "free"
         assert waiter.acquire()
 
     asyncio.run(scene())
@@ -326,13 +326,13 @@ def three_by_conn_id(
 @pytest.fixture
 def looked(monkeypatch) -> list[str]:
     """The connection of each look that is over; before the first one, a cancellation leaves sockets open."""
-    look, over = module._Watch._look, []
+    look, over = module.Subscription._poll, []
 
-    async def look_and_tell(watch: module._Watch, *arguments) -> None:
+    async def look_and_tell(watch: module.Subscription, *arguments) -> None:
         await look(watch, *arguments)
         over.append(watch._conn_id)
 
-    monkeypatch.setattr(module._Watch, "_look", look_and_tell)
+    monkeypatch.setattr(module.Subscription, "_poll", look_and_tell)
     return over
 
 
@@ -350,7 +350,7 @@ def test_a_wrong_password_of_one_of_three_servers_leaves_the_wait_to_the_others(
         await until(lambda: set(looked) == {"redis_1", "redis_2"})
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
-            assert (await waiting)["reason"] == "turn"
+            assert (await waiting)["reason"] == "free"
 
     asyncio.run(scene())
 
@@ -433,7 +433,7 @@ def test_dead_waiters_do_not_keep_the_lock_from_one_in_the_triggerer(redis_clien
 
     async def scene() -> None:
         async with asyncio.timeout(WITHIN):
-            assert (await fired(trigger("b")))["reason"] == "turn"
+            assert (await fired(trigger("b")))["reason"] == "free"
 
     asyncio.run(scene())
     assert Lease(redis_client, "clean", "b", ttl=60).acquire()

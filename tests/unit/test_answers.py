@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
 
-from iam_watcher.lock.answers import told
+from iam_watcher.lock.answers import explain
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ from iam_watcher.lock.answers import told
 )
 def test_only_what_a_clusters_client_packs_up_is_unpacked(outer: RedisError, said: str) -> None:
     outer.__cause__ = AuthenticationError("the password is wrong")
-    assert said in told("redis-1", "clean", outer)
+    assert said in explain("redis-1", "clean", outer)
 
 
 def test_an_error_that_is_not_from_redis_is_told_as_it_is() -> None:
-    assert told("redis-1", "clean", ValueError("no number")) == "ValueError: no number"
+    assert explain("redis-1", "clean", ValueError("no number")) == "ValueError: no number"

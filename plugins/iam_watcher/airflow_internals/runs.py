@@ -1,7 +1,7 @@
 """Names of Airflow that are used in the scheduler and the dag-processor: tables of the metadata database.
 
 Airflow documents none of its tables for plugins. But a custom timetable is public, and Airflow hands it rows
-of these tables in a session; whether a run was going at some moment stands only there.
+of these tables in a session; only these tables say whether a run was active at some moment.
 """
 
 from __future__ import annotations

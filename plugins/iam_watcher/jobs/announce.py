@@ -123,12 +123,12 @@ def _redis_errors(announcement: Announcement) -> Iterator[None]:
     from redis import RedisError
     from redis.exceptions import RedisClusterException
 
-    from iam_watcher.lock.answers import told
+    from iam_watcher.lock.answers import explain
 
     try:
         yield
     except (RedisError, RedisClusterException) as error:
         raise AnnouncementError(
             f"{announcement.command} on {announcement.channel}: "
-            f"{told(announcement.redis_conn_id, announcement.channel, error)}"
+            f"{explain(announcement.redis_conn_id, announcement.channel, error)}"
         ) from error

@@ -1,18 +1,18 @@
-"""What guards a Watcher: at most one run works under a lock, in all deployments that share its Redis.
+"""The lock of a Watcher: at most one run works under it, in all deployments that share its Redis.
 
 Behaviour:
 
-1. A run holds the lock from its task `acquire` to its task `release`; while a task of it works, a
-   thread renews the lease, and while one is deferred, the triggerer does. A run that dies blocks the
+1. A run holds the lock from its task `acquire` to its task `release`. While a task works, a thread of
+   its process renews the lease; while a task is deferred, the triggerer does. A run that dies blocks the
    others for the rest of its lease, no longer.
-2. A retry of the same run is the same owner and goes on under the same lock, once its predecessor's
-   process is gone.
-3. Work that can't renew stops: our own jobs between two statements, any other task by SIGTERM. What
-   it was told is `LockLost`, or `LockUnavailable` if Redis was the reason.
-4. The lock is not freed while a live process of its run works, whatever a person clicks.
-5. Those who wait get it in the order in which they began to wait.
-6. A scheduled tick that one deployment did is not done again by another.
-7. Redis out of reach is an error, never "busy".
+2. A retry of the same run is the same owner. It goes on under the same lock when the process of the
+   earlier try is gone.
+3. Work that can't renew its lease stops: a table job between two statements, any other task by SIGTERM.
+   The error is `LockLost`, or `LockUnavailable` if Redis did not answer.
+4. The lock is not released while a process of its run works, whatever a person clicks.
+5. Runs that wait get the lock in the order in which they began to wait.
+6. A tick that one deployment did is not done again by another.
+7. If Redis does not answer, that is an error, never "busy".
 
 What it is not: see docs/lock.md.
 """
@@ -34,7 +34,7 @@ RELEASE_TASK_ID = "release"
 
 OnBusy = Literal["skip", "fail"]
 
-SHORTEST_LEASE = timedelta(seconds=10)  # a work process renews every 2 s and must be able to miss a few
+SHORTEST_LEASE = timedelta(seconds=10)  # a process renews every 2 s, and a few renewals may fail
 
 
 @shown_at_the_call
@@ -43,16 +43,16 @@ class Lock:
     """The lock of a Watcher.
 
     Args:
-        key: its name in Redis; None: `iam-watcher:<dag_id>`.
+        key: its key in Redis; None: `iam-watcher:<dag_id>`.
         redis_conn_id: the Airflow connection to Redis, or several to independent servers, of which a
             majority then decides (an odd number, 3 or more).
-        lease: how long the lock outlives a holder that died (10 s or more).
-        wait: how long `acquire` waits for a lock that is held by another.
-        on_busy: after that, end the run as skipped (and green), or as failed.
-        once_per_tick: skip a scheduled tick that another deployment did already.
-        max_hold: how long one run may hold the lock in all; None: as long as it works.
-        database_lock: table jobs also take a lock inside the database, in the session that writes. Turn it
-            off where a proxy shares one session among several clients.
+        lease: for how long a holder that died still blocks the lock (10 s or more).
+        wait: how long `acquire` waits for a lock that another run holds.
+        on_busy: how the run ends after that: "skip" (the run is green) or "fail".
+        once_per_tick: whether a run is skipped if another deployment did its scheduled time already.
+        max_hold: how long one run may hold the lock in total; None: as long as it works.
+        database_lock: whether table jobs also acquire a lock inside the database, in the session that writes.
+            Set it to False behind a proxy that shares one session among several clients.
 
     Raises:
         ValueError: names the argument, its value and what was expected.
@@ -69,7 +69,7 @@ class Lock:
     database_lock: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what can't work, when the DAG file is parsed."""
+        """Refuse values that can't work, when the DAG file is parsed."""
         for name in ("lease", "wait", "max_hold"):
             value = getattr(self, name)
             if not isinstance(value, timedelta) and not (name == "max_hold" and value is None):

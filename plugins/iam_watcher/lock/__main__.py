@@ -25,14 +25,18 @@ def main(arguments: list[str] | None = None) -> int:
         help="Airflow connection of the locks' Redis; several for a quorum (default: iam_redis)",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the locks that are held, of all that a Watcher used in the last day")
-    show = commands.add_parser(
-        "show", help="who holds a lock, how far its work is, what was released by force before"
+    commands.add_parser(
+        "list", help="the locks that are held, of all locks that a Watcher used in the last day"
     )
-    release = commands.add_parser("release", help="free a lock whoever holds it; the holder stops within 2 s")
+    show = commands.add_parser(
+        "show", help="who holds a lock, the progress of its work, and earlier forced releases"
+    )
+    release = commands.add_parser(
+        "release", help="release a lock whoever holds it; the holder stops within 2 s"
+    )
     for command in (show, release):
         command.add_argument("key", help="the lock's key in Redis, as clean")
-    release.add_argument("--reason", required=True, help="why; it is written down")
+    release.add_argument("--reason", required=True, help="why; Redis stores it")
     release.add_argument("--by", default=_account(), help="who does this (default: your account)")
     given = parser.parse_args(arguments)
     from airflow.sdk.exceptions import AirflowNotFoundException
@@ -61,7 +65,7 @@ def _account() -> str:
 
 def _fate(freed: Holder) -> str:
     if freed.since is None:
-        return "The Go iam-watcher has no mark that would stop it: it works on"
+        return "The Go iam-watcher does not notice that: it works on"
     return "If it is still alive, it stops at its next renewal, within 2 s"
 
 
@@ -80,7 +84,7 @@ def _run(given: argparse.Namespace) -> int:
         lines = list(inspection.holders(clients)) or ["no lock is held"]
     elif given.command == "show":
         holder = inspection.holder(clients, given.key)
-        lines = [holder or f"{given.key!r} is held by no one"]
+        lines = [holder or f"{given.key!r} is held by nobody"]
         lines += [task for task in progress.read(clients, given.key) if holder and task.owner == holder.owner]
         lines += [
             f"released by force at {past.at} by {past.by}: {past.reason} (holder: {past.owner})"
@@ -89,7 +93,7 @@ def _run(given: argparse.Namespace) -> int:
     else:
         freed = force_release(clients, given.key, by=given.by, reason=given.reason)
         lines = [f"released by force: {given.key!r}, which {freed.owner} held. {_fate(freed)}"]
-        lines += [inspection.holder(clients, given.key) or f"{given.key!r} is held by no one now"]
+        lines += [inspection.holder(clients, given.key) or f"{given.key!r} is held by nobody now"]
     print(*(one_line(str(line)) for line in lines), sep="\n")  # noqa: T201  a command line
     return 0
 

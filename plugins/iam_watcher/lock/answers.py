@@ -1,4 +1,4 @@
-"""What a Redis server said when it did not do what it was asked: in the words of its answer, with a cure."""
+"""Error messages for a Redis server that refuses a request or does not answer, each with a cure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iam_watcher.errors import LockUnavailable
 if TYPE_CHECKING:
     from redis import Redis
 
-# The first that is found in the server's answer counts. A script's error has its code anywhere.
+# The first one that matches the server's answer counts. The error of a script has its code anywhere.
 CURES = {
     "WRONGPASS|NOAUTH|AUTH <password> called": "Correct login and password of the Airflow connection",
     "unknown command": "The lock needs this command; remove its rename-command from the server",
@@ -27,13 +27,13 @@ CURES = {
     "WRONG_VERSION_NUMBER|record layer failure": "The server does not speak TLS on this port",
     "CERTIFICATE_VERIFY_FAILED": "Set the extra ssl_ca_certs to the certificate of the server's authority",
 }
-# What an answer adds to its sentence: arguments of a command (a password, if AUTH is unknown), script lines.
+# Left out of an answer: arguments of a command (a password, if AUTH is unknown) and lines of a script.
 ADDED = re.compile(r",? with args beginning with:.*|\.? *script: [0-9a-f]{40}.*", re.DOTALL)
-LONGEST = 300  # characters of an answer that are repeated
+LONGEST = 300  # characters of an answer in the message
 
 
 def node(client: Redis) -> str:
-    """Name a server by host and port: never by its URL, which may hold a password."""
+    """Return the host and port of a server, never its URL, which may contain a password."""
     pool = getattr(client, "connection_pool", None)
     if pool is None:
         return "the Redis Cluster"
@@ -44,19 +44,17 @@ def node(client: Redis) -> str:
 
 
 def unavailable(server: Redis | str, key: str, error: Exception) -> LockUnavailable:
-    """Return the error of the lock that says what `told` says."""
-    return LockUnavailable(told(server, key, error))
+    """Return the error of the lock with the message of `explain`."""
+    return LockUnavailable(explain(server, key, error))
 
 
-def told(server: Redis | str, key: str, error: BaseException) -> str:
-    """Return in one sentence what a server answered, or that it didn't, and what to do.
-
-    Not redis-py's `repr`, which has no text.
+def explain(server: Redis | str, key: str, error: BaseException) -> str:
+    """Return in one sentence what a server answered, or that it did not answer, and what to do.
 
     Args:
         server: its client, or its name.
-        key: what was asked for.
-        error: what redis-py raised; any other is told as it is.
+        key: the lock's key, or the name of the key that was asked for.
+        error: what redis-py raised; of any other error, the message is its type and text.
     """
     from redis import RedisError
     from redis.exceptions import (
@@ -67,7 +65,7 @@ def told(server: Redis | str, key: str, error: BaseException) -> str:
     )
 
     if isinstance(error, RedisClusterException) and isinstance(error.__cause__, RedisError):
-        error = error.__cause__  # A cluster's client packs it up.
+        error = error.__cause__  # The client of a cluster wraps it.
     if not isinstance(error, RedisError | RedisClusterException):
         return f"{type(error).__name__}: {error}"
     name = server if isinstance(server, str) else node(server)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.retry import Retry
 
-TIMEOUT_SHARE = 10  # a hung server costs at most this part of the lease, so a renewal has several tries
+TIMEOUT_SHARE = 10  # a server that hangs costs at most this part of the lease, so a renewal has several tries
 # Seconds. A renewal, an answer that is lost and the next renewal (2 + 1.5 + 2 s) must come before the last
 # heartbeat is over (renewal.HEARTBEAT_TTL, 6 s), or a release or a retry would pass a process that lives.
 LONGEST_TIMEOUT = 1.5
-# The same for each of several servers, which are asked one after the other: two may hang.
+# The same for each of several servers, which get their requests one after the other: two may hang.
 LONGEST_OF_SEVERAL = 1.0
 
 
@@ -46,18 +46,18 @@ def redis_client(conn_id: str, *, lease: timedelta, servers: int = 1) -> Redis:
     Args:
         conn_id: the connection.
         lease: how long a lease lasts.
-        servers: how many of them a lease asks, one after the other.
+        servers: how many servers the lock has; they get their requests one after the other.
 
     Raises:
-        LockError: the connection says something that can't be meant.
-        LockUnavailable: the cluster can't be reached.
+        LockError: the connection has a value that is not valid.
+        LockUnavailable: the cluster does not answer.
     """
     server = read_connection(BaseHook.get_connection(conn_id))
     return _client(server, _timeout(lease, servers))
 
 
 async def redis_client_for_threads(conn_id: str, *, lease: timedelta, servers: int = 1) -> Redis:
-    """Return a client as `redis_client`, where connections must be resolved in an event loop: a triggerer."""
+    """Return a client as `redis_client` does, for a triggerer, where only coroutines can read connections."""
     server = read_connection(await BaseHook.aget_connection(conn_id))
     return await asyncio.to_thread(_client, server, _timeout(lease, servers))
 
@@ -68,7 +68,7 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
     One to a cluster or a Sentinel connects at once, any other at its first command.
 
     Raises:
-        LockError: the connection says something that can't be meant.
+        LockError: the connection has a value that is not valid.
         RedisError, RedisClusterException: the cluster or the Sentinels can't be reached.
     """
     import redis.asyncio as redis
@@ -81,10 +81,10 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
     if server.cluster:
         nodes = [ClusterNode(*each) for each in server.nodes]
         cluster: Any = redis.RedisCluster(startup_nodes=nodes, **arguments)
-        return cast("AsyncRedis", await cluster.initialize())  # a subscription needs to know its nodes
+        return cast("AsyncRedis", await cluster.initialize())  # a subscription needs the list of nodes
     host, port = server.nodes[0]
     if server.service:
-        # Asked anew for each client: after a failover the old one's connections break.
+        # For each client anew: after a failover the connections of the old client break.
         sentinel: Any = redis.Sentinel(  # type: ignore[no-untyped-call]
             server.nodes, sentinel_kwargs=_sentinel_arguments(arguments, Retry(NoBackoff(), 0))
         )
@@ -133,8 +133,8 @@ def _arguments(server: RedisServer, timeout: float) -> dict[str, Any]:
 
 
 def _sentinel_arguments(arguments: dict[str, Any], retry: Retry | AsyncRetry) -> dict[str, Any]:
-    """Return how to talk to the Sentinels themselves: same time-outs and TLS, no account, no database.
+    """Return the arguments for the Sentinels themselves: the same time-outs and TLS, no account, no database.
 
-    Each is asked once, then the next: by default redis-py asks one ten times more, time-outs included.
+    Each Sentinel gets one request, then the next one: by default redis-py tries each ten times more.
     """
     return {k: v for k, v in arguments.items() if k.startswith(("socket_", "ssl"))} | {"retry": retry}

@@ -1,7 +1,7 @@
-"""What an Airflow connection says of a Redis, read strictly.
+"""Reads the Airflow connection to a Redis, and refuses every value that is not valid.
 
-A value that is misread can send a password without encryption, or look for a lock in another database
-than all others do. So a value or an extra that is not understood is an error.
+A value that is misread could send a password without encryption, or make this worker use another database
+than the others. So an unknown extra or value is an error.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Node = tuple[str, int]
 
 @dataclass(frozen=True)
 class RedisServer:
-    """Where a Redis is, and how to talk to it.
+    """The address of a Redis, and the arguments of its clients.
 
     Args:
-        conn_id: the Airflow connection that says so.
-        nodes: its host and port; of a cluster, those of some of its nodes; with a `service`, the Sentinels.
+        conn_id: the Airflow connection.
+        nodes: its host and port; for a cluster, some of its nodes; with a `service`, the Sentinels.
         cluster: whether it is a Redis Cluster.
         service: the name by which Sentinels know it, or "".
         account: arguments of every redis-py client for this server: login, password and database.
@@ -62,10 +62,10 @@ class RedisServer:
 
 
 def read_connection(conn: Connection) -> RedisServer:
-    """Return what an Airflow connection says of a Redis.
+    """Return the Redis that an Airflow connection names.
 
     Raises:
-        LockError: a value can't be meant, contradicts another, or is missing.
+        LockError: a value is not valid, contradicts another, or is missing.
     """
     return _Reader(conn).server()
 
@@ -73,7 +73,7 @@ def read_connection(conn: Connection) -> RedisServer:
 class _Reader:
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
-        # Airflow's form stores what was left empty.
+        # Airflow's form stores empty fields, too.
         self._extras = {name: value for name, value in conn.extra_dejson.items() if value not in (None, "")}
 
     def server(self) -> RedisServer:
@@ -112,7 +112,7 @@ class _Reader:
         host = self._conn.host
         if not host:
             return ()
-        # Not repeated in the error: what stands before an @ can be a password.
+        # The error does not show the host: the part before an @ can be a password.
         if set(host) & set("/@ "):
             raise self._error(
                 "has a host with '/', '@' or a space in it",

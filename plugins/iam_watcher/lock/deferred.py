@@ -1,8 +1,8 @@
 """LeaseKeepingTrigger: renews a run's lease while one of its tasks is deferred.
 
-The keepalive is a thread of the task's process, and a deferred task has none. So `guard.begin` lets the
-task's `defer` hand this trigger to Airflow. It runs the task's own trigger inside, and renews lease and mark
-beside it as the thread would: the work that is waited for goes on elsewhere, and the lock must not be free.
+While a task works, a thread of its process renews the lease (see `renewal`). A deferred task has no process.
+So `guard` puts this trigger in the place of the task's own one, which it runs inside
+and renews the lease meanwhile: what the task waits for goes on elsewhere, under the lock.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
     from redis import Redis
 
-# A beat is a millisecond, but a second if one of several servers hangs: then so many leases are renewed a
-# second. Each thread has a connection to each server at most.
 logger = get_logger(__name__)
 
+# A renewal takes a millisecond, but a second if one of several servers hangs: then so many leases are renewed
+# in a second. Each thread has at most one connection to each server.
 THREADS = 64
-STOPPED_WITHIN = 30.0  # seconds for a trigger's `on_kill`, as Airflow's own [triggerer] on_kill_timeout
+STOPPED_WITHIN = 30.0  # seconds for a trigger's `on_kill`, the same as [triggerer] on_kill_timeout
 
 
 class LeaseKeepingTrigger(BaseTrigger):
-    """Fires what a deferred task's own trigger fires, and renews the lease of its run meanwhile.
+    """Yields the events of a deferred task's own trigger, and renews the lease of its run meanwhile.
 
-    When the lease is lost, the other trigger is stopped as when a person ends the task, and this one fails.
+    When the lease is lost, it stops the task's own trigger as if a person had ended the task, and fails.
 
-    :param grant: what the task works under, as JSON.
+    :param grant: the grant that the task works under, as JSON.
     :param member: the task, as `task_id/map_index`.
-    :param nonce: what tells this try of the task from another.
+    :param nonce: a text that differs for each try of the task.
     :param classpath: of the task's own trigger.
-    :param kwargs: of that one.
+    :param kwargs: arguments of the task's own trigger.
     """
 
     def __init__(
@@ -60,72 +60,72 @@ class LeaseKeepingTrigger(BaseTrigger):
         self.classpath = classpath
         self.kwargs = kwargs
         self._inner: BaseTrigger | None = None
-        self._waits: asyncio.Task[Any] | None = None  # for the inner trigger's next event
+        self._waits: asyncio.Task[Any] | None = None  # for the next event of the task's own trigger
         self._lost: Exception | None = None
-        self._interruptions = 0  # of the one that waits, by us
+        self._interruptions = 0  # how often this trigger interrupted that wait
 
     @classmethod
     def around(cls, trigger: BaseTrigger, grant: Grant, member: str, nonce: str) -> Self:
-        """Return one that runs `trigger` inside."""
+        """Return a trigger that runs `trigger` inside."""
         classpath, kwargs = trigger.serialize()
         return cls(grant=grant.to_xcom(), member=member, nonce=nonce, classpath=classpath, kwargs=kwargs)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what another triggerer makes the same trigger of."""
+        """Return the class and the arguments with which a triggerer creates this trigger."""
         names = ("grant", "member", "nonce", "classpath", "kwargs")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the other trigger's events.
+        """Yield the events of the task's own trigger.
 
         Raises:
-            LockLost: the lease is not ours any more.
-            LockUnavailable: it is not, because Redis could not be asked for too long.
+            LockLost: the run does not own the lease any more.
+            LockUnavailable: it does not, because Redis did not answer for as long as the lease lasts.
         """
         try:
             renewer = await self._begin()
         except LockError:
             await self._stop_work()
             raise
-        keeping = asyncio.create_task(self._keep(renewer))
+        renewals = asyncio.create_task(self._renew_until_lost(renewer))
         events = aiter(self._own().run())
         try:
             while (event := await self._next(events)) is not None:
                 yield event
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            renewals.cancel()
+            await asyncio.gather(renewals, return_exceptions=True)
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
 
     async def cleanup(self) -> None:
-        """Pass it on. The mark stays: another triggerer may go on, or the task's next process."""
+        """Clean up the task's own trigger. The heartbeat stays: another triggerer or a process goes on."""
         if self._inner is not None:
             await self._inner.cleanup()
 
     async def on_kill(self) -> None:
-        """Pass it on. The mark runs out by itself, which gives the work some seconds to stop."""
+        """Forward it. The heartbeat expires on its own, which gives the task's work a few seconds to stop."""
         await self._own().on_kill()
 
     def _own(self) -> BaseTrigger:
-        """Return the task's own trigger, as the triggerer would have made it."""
+        """Return the task's own trigger, created as a triggerer does it."""
         if self._inner is None:
             self._inner = pkgutil.resolve_name(self.classpath)(**self.kwargs)
             set_as_the_triggerer_does(self._inner, outer=self)
         return self._inner
 
     async def _begin(self) -> LeaseRenewer:
-        """Renew for the first time: this process knows nothing of the lease yet.
+        """Renew the lease for the first time in this process.
 
-        A Redis that is away may still have it, so it is asked for as long as a lease lasts.
+        If Redis does not answer, ask again for as long as a lease lasts: the run may still own it.
         """
         grant = Grant.from_json(self.grant)
         lease = grant.lease(await _Shared.here().clients(grant))
-        renewer = LeaseRenewer(lease, self.member, self.nonce, stops_itself=True)
+        renewer = LeaseRenewer(lease, self.member, self.nonce, has_safe_points=True)
         until = time.monotonic() + grant.ttl
         while True:
             try:
-                await _Shared.here().call(renewer.beat)
+                await _Shared.here().call(renewer.renew)
             except LockUnavailable:
                 if time.monotonic() > until:
                     raise
@@ -133,25 +133,27 @@ class LeaseKeepingTrigger(BaseTrigger):
             else:
                 return renewer
 
-    async def _keep(self, renewer: LeaseRenewer) -> None:
-        """Renew until the lease is lost; then interrupt the wait for the other trigger."""
+    async def _renew_until_lost(self, renewer: LeaseRenewer) -> None:
+        """Renew until the lease is lost; then interrupt the wait for the task's own trigger."""
         try:
             while True:
                 await asyncio.sleep(renewal.RENEW_EVERY)
-                await _Shared.here().call(renewer.renew)
+                await _Shared.here().call(renewer.try_renew)
                 renewer.check_lease()
-        except Exception as error:  # noqa: BLE001  whatever it is, no one renews any more
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody renews any more
             self._lost = error
             while self._waits is not None:
                 self._waits.cancel()
                 self._interruptions += 1
-                await asyncio.sleep(renewal.RENEW_EVERY)  # In Python 3.11 it can be lost: see `trigger`.
+                await asyncio.sleep(
+                    renewal.RENEW_EVERY
+                )  # Python 3.11 can lose a cancellation: see `trigger`.
 
     async def _next(self, events: AsyncIterator[TriggerEvent]) -> TriggerEvent | None:
-        """Return the other trigger's next event, or None after the last one.
+        """Return the next event of the task's own trigger, or None after the last one.
 
-        It runs in Airflow's own task, not in one of ours: the way of a trigger to the triggerer's
-        supervisor, for connections, is bound to that.
+        The own trigger runs in Airflow's asyncio task, because only there can it ask the triggerer's
+        supervisor for connections.
         """
         event = None
         if self._lost is None:
@@ -159,7 +161,7 @@ class LeaseKeepingTrigger(BaseTrigger):
             try:
                 event = await anext(events, None)
             except asyncio.CancelledError:
-                # By us, or by Airflow; it may be both.
+                # By `_renew_until_lost`, or by Airflow, or by both.
                 if waits is None or waits.cancelling() > self._interruptions:
                     raise
             finally:
@@ -170,25 +172,25 @@ class LeaseKeepingTrigger(BaseTrigger):
         return event
 
     async def _stop_work(self) -> None:
-        """Stop what the other trigger waits for, as Airflow does: first the trigger, then its work."""
+        """Call `on_kill` of the task's own trigger, as Airflow does when a person ends the task."""
         try:
             async with asyncio.timeout(STOPPED_WITHIN):
                 await self._own().on_kill()
-        except Exception as error:  # noqa: BLE001  whatever it is, that the lease is lost is said
-            logger.warning("event=work_not_stopped task=%s error=%r", self.member, error)
+        except Exception as error:  # noqa: BLE001  the lost lease is the error to raise
+            logger.warning("the deferred work could not be stopped: task=%s error=%r", self.member, error)
 
 
 class _Shared:
-    """What all triggers of one event loop share: the threads they ask in, and a client for each server.
+    """Shared by all triggers of one event loop: the threads for requests, and a client for each server.
 
-    The client is redis-py's blocking one: so all that `Lease` promises, quorum included, holds here too.
+    The clients are redis-py's blocking ones, so that the triggerer uses the same `Lease` as a task.
     """
 
     _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared]] = WeakKeyDictionary()
 
     @classmethod
     def here(cls) -> _Shared:
-        """Return that of the running loop."""
+        """Return the one of the running loop."""
         loop = asyncio.get_running_loop()
         if loop not in cls._all:
             cls._all[loop] = cls()
@@ -198,14 +200,14 @@ class _Shared:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lease-keeping")
         # They are closed with the last lease that holds them.
         self._clients: WeakValueDictionary[tuple[str, float, int], Redis] = WeakValueDictionary()
-        self._making = asyncio.Lock()  # or a thousand triggers that begin at once make a thousand of them
+        self._making = asyncio.Lock()  # so that a thousand triggers that begin at once create one
 
     async def call(self, what: Callable[[], None]) -> None:
-        """Do what waits for Redis in a thread."""
+        """Call a function that waits for Redis, in a thread."""
         await asyncio.get_running_loop().run_in_executor(self._threads, what)
 
     async def clients(self, grant: Grant) -> list[Redis]:
-        """Return the clients of a grant's servers."""
+        """Return a client for each server of the lock."""
         from iam_watcher.lock.clients import redis_client_for_threads
 
         found = []

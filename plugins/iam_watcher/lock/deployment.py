@@ -1,8 +1,8 @@
 """Which Airflow this is, among all that share a Redis.
 
-The id comes from the configuration, so two deployments can be given the same one by mistake; each would
-then take the other's locks for its own. So every deployment also has a fingerprint, a random text in its
-own metadata database (an Airflow Variable), and Redis remembers which fingerprint goes by which id.
+The id comes from the configuration, so two deployments can have the same id by mistake; each would then
+believe that the other's locks are its own. So every deployment also has a fingerprint, a random text in its
+own metadata database (an Airflow Variable), and Redis stores which fingerprint uses which id.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 FINGERPRINT = "iam_watcher_fingerprint"  # the Airflow Variable
 CLAIM_KEY = "iam-watcher:deployment:{id}"
-MADE_WITHIN = 10.0  # seconds; who makes the fingerprint and dies blocks the others for so long
-POLL = (0.05, 0.25)  # seconds between two looks for the fingerprint that another makes
-CLAIM_MS = 7 * 86_400_000  # a deployment that is gone gives its id back after so long
+MADE_WITHIN = 10.0  # seconds; if the task that makes the fingerprint dies, the others wait so long
+POLL = (0.05, 0.25)  # seconds between two looks for the fingerprint that another task makes
+CLAIM_MS = 7 * 86_400_000  # after so long, another deployment may use the id of one that is gone
 
-# KEYS: claim. ARGV: fingerprint, ms. Returns 1 if the id is ours.
+# KEYS: claim. ARGV: fingerprint, ms. Returns 1 if the fingerprint has the id.
 CLAIM = """
 local claimed = redis.call('GET', KEYS[1])
 if claimed and claimed ~= ARGV[1] then return 0 end
@@ -41,14 +41,14 @@ return 1
 
 
 def deployment_id() -> str:
-    """Return `[iam_watcher] deployment_id`: what tells this Airflow from all others on the same Redis.
+    """Return `[iam_watcher] deployment_id`, which identifies this Airflow among all on the same Redis.
 
     Raises:
-        DeploymentIdError: if it is empty or could not stand in an owner.
+        DeploymentIdError: it is empty, or not valid as a part of an owner.
     """
     value: str = conf.get("iam_watcher", "deployment_id", fallback="")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        # What stands there by mistake may be a secret.
+        # Not shown: by mistake, the value may be a secret.
         is_now = f"can't be an id ({len(value)} characters, not shown)" if value else "is empty"
         raise DeploymentIdError(
             f"[iam_watcher] deployment_id {is_now}; expected 1 to 64 letters, digits, '.', '_' or '-', "
@@ -59,12 +59,12 @@ def deployment_id() -> str:
 
 
 def claim(clients: Sequence[Redis]) -> None:
-    """Make sure that no other Airflow goes by our id on these servers.
+    """Store that this Airflow uses its id on these servers.
 
     Raises:
-        DeploymentIdError: one does.
-        LockUnavailable: a server can't be asked, and it is the only one.
-        LockBusy: another task of this deployment has not made its fingerprint in time.
+        DeploymentIdError: another Airflow uses the id.
+        LockUnavailable: the lock has one server, which does not answer.
+        LockBusy: another task of this deployment has not made the fingerprint in time.
     """
     from redis import RedisError
     from redis.exceptions import RedisClusterException
@@ -78,19 +78,19 @@ def claim(clients: Sequence[Redis]) -> None:
         except (RedisError, RedisClusterException) as error:
             if len(clients) == 1:
                 raise unavailable(client, key, error) from error
-            continue  # The lock itself judges whether enough of several can be reached.
+            continue  # The lock itself checks whether enough servers answer.
         if not ours:
             raise DeploymentIdError(
-                f"another Airflow goes by the id {name!r} on the Redis {node(client)}. Give one of them "
+                f"another Airflow uses the id {name!r} on the Redis {node(client)}. Give one of them "
                 "another AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID. If this is the same one with a new metadata "
                 f"database, delete the key {key!r} in Redis"
             )
 
 
 def _fingerprint(clients: Sequence[Redis], name: str) -> str:
-    """Return our fingerprint, and make it if there is none.
+    """Return the fingerprint of this deployment, and make it if there is none.
 
-    Several watchers may begin at once in a new deployment: one of them makes it, the others wait for it.
+    Several watchers may begin at once in a new deployment: one of them makes it, the others wait.
     """
     lease = Lease(clients, f"iam-watcher:fingerprint:{name}", uuid.uuid4().hex, ttl=MADE_WITHIN)
     deadline = time.monotonic() + 2 * MADE_WITHIN
@@ -98,7 +98,7 @@ def _fingerprint(clients: Sequence[Redis], name: str) -> str:
         if lease.acquire():
             try:
                 if not Variable.get(FINGERPRINT, default=None):
-                    about = "Tells this Airflow from others on the same Redis."
+                    about = "Identifies this Airflow among others on the same Redis."
                     Variable.set(FINGERPRINT, uuid.uuid4().hex, description=about)
             finally:
                 lease.release()

@@ -1,4 +1,4 @@
-"""What `acquire` hands on to the other tasks of its run: which lock, for which owner, on which Redis.
+"""The grant: what `acquire` passes to the other tasks of its run. Which lock, which owner, which Redis.
 
 The tasks after it read this from its XCom, not from the DAG file, which may have been edited meanwhile.
 """
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grant:
-    """A lock that a run was granted, as plain JSON values.
+    """A lock that a run was granted, as JSON values.
 
     Args:
         key: the lock's key.
         owner: `deployment/dag_id/run_id`.
         redis_conn_ids: the Airflow connections to Redis.
         ttl: the lease, in seconds.
-        on_busy: what a task does that begins and finds the lock held by another.
-        max_hold: how long it may be held in all, in seconds.
+        on_busy: how a task ends that begins while another run has the lock.
+        max_hold: how long it may be held in total, in seconds.
         database_lock: whether table jobs take a lock in the database too.
-        tick: the name of the tick, if this run is for one that is to be done once.
-        tick_kept: seconds that the tick is remembered when it is done.
+        tick: the name of the tick, if the run has one that is to be done once.
+        tick_kept: for how many seconds Redis stores that the tick is done.
     """
 
     key: str
     owner: str
     redis_conn_ids: Sequence[str]
     ttl: float
-    # Defaults: what another version of iam-watcher may have left out.
+    # With defaults: the fields that another version of iam-watcher may leave out.
     on_busy: OnBusy = "fail"
     max_hold: float | None = None
     database_lock: bool = True
@@ -55,12 +55,12 @@ class Grant:
 
     @classmethod
     def of(cls, lock: Lock, context: Context, *, per_tick: bool = False) -> Self:
-        """Return what this run asks for.
+        """Return the grant that this run asks for.
 
         Args:
-            lock: the Watcher's.
+            lock: the lock of the Watcher.
             context: of the task.
-            per_tick: runs may go on beside each other; each has a key of its own.
+            per_tick: whether runs may overlap; each then has its own key.
 
         Raises:
             DeploymentIdError: see `deployment_id`.
@@ -69,7 +69,7 @@ class Grant:
         tick = tick_of(context) if lock.once_per_tick else None
         owner = f"{deployment_id()}/{run.dag_id}/{run.run_id}"
         if is_tasks_test():
-            # Not the owner that the run itself is: it may be at work.
+            # Another owner than the run itself, which may be at work.
             owner, tick = f"{owner}:tasks-test-{os.getpid()}", None
         return cls(
             key=key_of(lock.key, run.dag_id, run.run_after if per_tick else None),
@@ -85,7 +85,7 @@ class Grant:
 
     @classmethod
     def pull(cls, context: Context) -> Self | None:
-        """Return what `acquire` of this run was granted, or None if it was granted nothing.
+        """Return the grant of `acquire` of this run, or None if it was granted no lock.
 
         Raises:
             LockError: see `from_json`.
@@ -95,12 +95,12 @@ class Grant:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Return what `to_xcom` gave, also that of an older or a newer version of iam-watcher.
+        """Return the grant of a JSON object that `to_xcom` returned, also in another version of iam-watcher.
 
-        Fields that this version doesn't know are ignored, those that may be missing have their defaults.
+        Fields that this version doesn't know are ignored. Fields that are missing have their defaults.
 
         Raises:
-            LockError: what every version needs is missing, or has another type.
+            LockError: a field that every version needs is missing, or has another type.
         """
         import msgspec
 
@@ -113,7 +113,7 @@ class Grant:
             ) from error
 
     def to_xcom(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
+        """Return the grant as a JSON object."""
         return asdict(self)
 
     def clients(self) -> list[Redis]:
@@ -124,11 +124,11 @@ class Grant:
         return [redis_client(name, lease=lease, servers=len(names)) for name in names]
 
     def lease(self, clients: Sequence[Redis] | None = None, *, pause: float = 0.0) -> Lease:
-        """Return the lease, on these clients or new ones.
+        """Return the lease of this grant, on these clients or on new ones.
 
         Args:
-            clients: of its servers.
-            pause: seconds that no one renews; the lease lasts so much longer, up to `max_hold`.
+            clients: one for each server.
+            pause: seconds in which nobody renews; the lease lasts so much longer, up to `max_hold`.
         """
         ttl = self.ttl + pause
         return Lease(

@@ -34,25 +34,25 @@ PR_SET_PDEATHSIG = 1  # see prctl(2)
 
 
 def begin(context: Context) -> None:
-    """Let the task begin only under the lock of its run, and keep that lock alive.
+    """Let the task begin only under the lock of its run, and renew the lease from then on.
 
-    It is the lock that `acquire` was granted. `airflow tasks test` runs no `acquire`: there the task acquires
-    the lock itself, as another owner than its run, and frees it when it ends.
+    The lock is the one that `acquire` was granted. `airflow tasks test` runs no `acquire`: the task then
+    acquires the lock itself, as another owner than its run, and releases it when it ends.
 
     Raises:
-        AirflowSkipException: the lock is another's now and `on_busy` is "skip".
-        AirflowFailException: `acquire` was granted nothing (skipped, the work would end in a green run), or
-            the lock is another's now and `on_busy` is "fail".
-        LockBusy: the lock is another's now and the task has worked before: skipped, what it did not finish
-            would look like a success. The same in `airflow tasks test`.
-        AirflowException: a process of this very task is still alive; a retry comes later.
-        LockError: the grant is of a version of iam-watcher that this one doesn't understand.
-        LockUnavailable: Redis can't be asked.
+        AirflowSkipException: another run has the lock now, and `on_busy` is "skip".
+        AirflowFailException: `acquire` was granted no lock (a skip would make the run green), or another run
+            has the lock now and `on_busy` is "fail".
+        LockBusy: another run has the lock now, and the task has worked before: a skip would make unfinished
+            work look like a success. The same in `airflow tasks test`.
+        AirflowException: an earlier process of this task is still alive; a retry comes later.
+        LockError: another version of iam-watcher wrote the grant, and this one can't read it.
+        LockUnavailable: Redis does not answer, or refuses the request.
     """
     current.stop()
     if trial_run.locks_are_off():
         return
-    _die_with_parent()  # A supervisor that died before can't answer what comes next.
+    _die_with_parent()  # If the supervisor is dead already, the next request to it fails.
     grant = _grant_now(context) if is_tasks_test() else Grant.pull(context)
     if grant is None:
         raise AirflowFailException(
@@ -65,9 +65,9 @@ def begin(context: Context) -> None:
     lease = grant.lease(pause=_pause(task))
     again = ti.try_number > 1 or is_resumed(ti) or is_tasks_test()
     _take(lease, grant, member, nonce, again=again)
-    renewer = LeaseRenewer(lease, member, nonce, stops_itself=getattr(task, "has_safe_points", False))
+    renewer = LeaseRenewer(lease, member, nonce, has_safe_points=getattr(task, "has_safe_points", False))
     current.start(renewer, grant)
-    _keep_while_deferred(task, renewer, grant)
+    _renew_while_deferred(task, renewer, grant)
 
     def end(context: Context) -> None:  # noqa: ARG001  a callback's signature
         current.stop()
@@ -85,9 +85,9 @@ def _grant_now(context: Context) -> Grant:
 
 
 def _take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
-    """Take the lock again and become the one live process of this task; see `begin`."""
-    # Another holder's tasks have marks of the same names: only the lock tells whose they are. A run that has
-    # begun takes a free lock ahead of those who wait: else it would be refused a lock that no one holds.
+    """Acquire the lock again, and start the heartbeat of this process; see `begin`."""
+    # First the lock: tasks of another owner have heartbeats of the same names. A run that has begun acquires
+    # a free lock ahead of the waiting queue, or it would be refused a lock that nobody holds.
     if not lease.acquire(ahead=True):
         _refuse(lease, grant, again=again)
     _enter(lease, member, nonce)
@@ -105,22 +105,22 @@ def _refuse(lease: Lease, grant: Grant, *, again: bool) -> None:
 
 def _enter(lease: Lease, member: str, nonce: str) -> None:
     deadline = time.monotonic() + PREDECESSOR_GONE_WITHIN
-    while not lease.enter(member, nonce, busy_ttl=renewal.HEARTBEAT_TTL):
+    while not lease.enter(member, nonce, heartbeat_ttl=renewal.HEARTBEAT_TTL):
         if time.monotonic() > deadline:
             raise AirflowException(
-                f"an earlier process of task {member} still works under lock {lease.key!r} "
+                f"an earlier process of task {member} still works under the lock {lease.key!r} "
                 f"after {PREDECESSOR_GONE_WITHIN:g} s; not starting a second one beside it"
             )
         time.sleep(0.25)
 
 
 def _pause(task: Any) -> float:
-    """Return the seconds between two processes of a sensor that works in turns; in between no one renews."""
+    """Return the seconds between two processes of a sensor in reschedule mode: nobody renews in between."""
     return float(task.poke_interval) if getattr(task, "mode", None) == "reschedule" else 0.0
 
 
-def _keep_while_deferred(task: Any, renewer: LeaseRenewer, grant: Grant) -> None:
-    """Have the triggerer renew the lease when the task goes there by its `defer`."""
+def _renew_while_deferred(task: Any, renewer: LeaseRenewer, grant: Grant) -> None:
+    """Let the triggerer renew the lease when the task calls its `defer`."""
 
     def defer(*, trigger: BaseTrigger, **arguments: Any) -> None:
         from iam_watcher.lock.deferred import LeaseKeepingTrigger
@@ -134,9 +134,9 @@ def _keep_while_deferred(task: Any, renewer: LeaseRenewer, grant: Grant) -> None
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process when its supervisor dies, so that it can't work on as an orphan.
+    """Let the kernel end this process when its supervisor dies, so that it can't go on as an orphan.
 
-    Linux only, see prctl(2). Not for a run inside `dags test`, whose parent is a person's shell.
+    Linux only, see prctl(2). Not in `dags test`: the parent of that process is a person's shell.
     """
     if sys.platform == "linux" and not is_in_process():
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

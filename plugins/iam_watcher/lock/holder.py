@@ -15,14 +15,14 @@ GO = "unknown (Go)"
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock, as Redis tells it.
+    """Who holds a lock, according to Redis.
 
     Args:
         key: the lock's key.
-        owner: the key's value; what the Go iam-watcher writes is a random text.
-        since: when the owner acquired it, or None if it left no record (the Go side).
-        remaining: seconds until it expires unless renewed; None if it never does.
-        busy: the live work processes under the lock, as `task_id/map_index`.
+        owner: the key's value; the Go iam-watcher writes a random text.
+        since: when the owner acquired it, or None for the Go iam-watcher, which stores no time.
+        remaining: seconds until the lease ends unless renewed; None if the key never expires.
+        busy: the tasks that have a heartbeat, as `task_id/map_index`.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Holder:
 
     @property
     def deployment(self) -> str:
-        """The deployment id in the owner, or `unknown (Go)`: only we leave a record."""
+        """The deployment id in the owner, or `unknown (Go)`."""
         return self.owner.split("/", 1)[0] if self.since else GO
 
     def __str__(self) -> str:
@@ -42,5 +42,5 @@ class Holder:
             return f"{self.key!r} is held by {GO}, value {self.owner!r}, for {left} more"
         work = f", at work: {', '.join(self.busy)}" if self.busy else ""
         since = f"{self.since:%Y-%m-%d %H:%M:%S}Z"
-        # Whoever can write to Redis chooses these texts, and they stand in skips and errors of Airflow's own.
+        # Anybody who can write to Redis chooses these texts, and Airflow logs them in skips and errors.
         return one_line(f"{self.key!r} is held by {self.owner} since {since}, for {left} more{work}")

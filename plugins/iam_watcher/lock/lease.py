@@ -2,29 +2,34 @@
 
 Plain redis-py, no Airflow. The lock itself is what redsync (and so the Go iam-watcher) uses: one
 string key, `SET key value NX PX`, compare-and-delete. Either side excludes the other. What redis-py's
-own Lock lacks is here: an owner that people can read and that a retry can have again, live-worker
-marks, a fair queue, revocation, ticks that are done once, and a quorum over several servers.
+own Lock lacks is here: an owner that people can read and that a retry can have again, heartbeats of
+live processes, a fair queue, revocation, ticks that are done once, and a quorum over several servers.
 
 With N independent servers every key is on each of them, and a majority decides (Redlock: S. Sanfilippo,
 "Distributed Locks with Redis"). The keys are listed in `scripts`.
 
-How long a lease counts. Only the client's own clock is asked, and only for a difference:
+How long a lease is valid. The client compares two times of its own clock, and no time of a server:
 
-    client   t0 asks ───────────────────── t1 has the answers          t0 + ttl - drift: counts on it no more
-    server          └─ t' sets the key for ttl                                     └─ t' + ttl: the key ends
+    client   t0 request ──────────────── t1 answer          t0 + ttl - drift: over for the client
+    server          └─ t' sets the key for ttl                           └─ t' + ttl: the key expires
 
-The server sets the key at some moment t' between t0 and t1. It can't be before t0, so a lease counts from
-t0: whatever the way to the server took, the client is done before the key ends. If less than nothing is left
-at t1, the lease was won too late. `drift` covers two clocks that run apart while the lease lasts.
+The server sets the key at some moment t' between t0 and t1. It can't be before t0, so the client counts the
+ttl from t0: however slow the network is, the client stops before the key expires. If the time is over at t1
+already, the lease was acquired too late. `drift` covers two clocks that don't run at the same speed.
 
-How an attempt is undone. One that finds no majority gives back what it won, so that it blocks nobody for a
-ttl. Its commands may reach a server late and in any order, while another process of the same owner works:
+The life of a lease: `acquire` (or `queue`, then `acquire` again), `heartbeat` while the work goes on,
+`release`. Each process that works has a heartbeat, from `enter` to `leave`; `release` waits for all of them.
+All of that is one class, so that one reader can follow it: hence its length.
+
+How an attempt is undone. An attempt that finds no majority gives back the keys that it acquired, so that it
+blocks nobody for a ttl. Its commands may reach a server late and in any order, while another process of the
+same owner works:
 
     attempt 1   ACQUIRE ──X the answer is lost            GIVE_BACK 1 ──────┐ late
     attempt 2                      ACQUIRE ── held, by a majority           v
-    server      1 has the key      2 has the key, too                       no attempt's own: stays
+    server      1 acquired it      2 relies on it, too                      changes nothing
 
-A server therefore remembers which attempt acquired the key, and whether another one relies on it since.
+So each server stores which attempt acquired the key, and whether another attempt relies on it since.
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ from typing import TYPE_CHECKING, Self
 from iam_watcher.errors import LockBusy
 from iam_watcher.lock import queue_scripts, scripts
 from iam_watcher.lock.observer import Observer
-from iam_watcher.lock.outcome import FINAL, MAY_COME, OURS, Renewal, Verdict
+from iam_watcher.lock.outcome import FINAL, MAY_COME, OURS, Entry, Release, Renewal, Verdict
 from iam_watcher.lock.scripts import ms, text
 
 if TYPE_CHECKING:
@@ -46,41 +51,44 @@ if TYPE_CHECKING:
 
     from iam_watcher.lock.quorum import Answers
 
-DRIFT_FACTOR = 0.01  # of the ttl: how far two clocks may run apart while a lease lasts
+DRIFT_FACTOR = 0.01  # of the ttl: how much two clocks may differ at the end of a lease
 DRIFT_FLOOR = 0.002  # seconds: Redis expires keys in steps of a millisecond, rounded
-TRIES = 2  # of an acquisition that a majority granted too late: the process may have stood still
+TRIES = 2  # if a majority granted the key too late: the process may have been stopped meanwhile
 
 
 def valid_until(asked: float, ttl: float) -> float:
-    """Return until when a process may count on what Redis keeps for `ttl` seconds, by the monotonic clock.
+    """Return until when a process may rely on a key that Redis keeps for `ttl` seconds.
 
     Args:
-        asked: the time of that clock before Redis was asked.
+        asked: the time of the monotonic clock before the request.
         ttl: in seconds.
+
+    Returns:
+        A time of the monotonic clock.
     """
     return asked + ttl * (1 - DRIFT_FACTOR) - DRIFT_FLOOR
 
 
 class Lease(Observer):
-    """One owner's claim to one key, over one Redis client or several independent ones.
+    """One owner's lease of one key, on one Redis server or on several independent ones.
 
-    Not for sharing between threads that acquire and release; `beat` may run in a thread of its own
-    while others read `remaining`.
+    Only one thread at a time may use it; any thread may read `remaining`.
 
     Args:
-        clients: a redis-py client, or several (their number should be odd). Give each a socket
-            time-out that is a small part of the ttl: a server that hangs is waited for that long.
-        key: the lock's key, as the Go side would name it.
-        owner: who we are; the same text again is the same owner, in any process.
+        clients: a redis-py client, or several (an odd number). Give each a socket time-out that is a small
+            part of the ttl: that is how long a request waits for a server that hangs.
+        key: the lock's key, the same as that of the Go iam-watcher.
+        owner: the owner; the same text is the same owner, in any process.
         ttl: how long the lease lasts unless renewed, in seconds.
-        max_hold: how long it may be held in all, in seconds; None: as long as it is renewed.
-        tick: a name for the work to be done once, by whichever owner; `release` says when it is done.
+        max_hold: how long it may be held in total, in seconds; None: as long as it is renewed.
+        tick: the name of a scheduled time that is to be done once, by any owner; `release` stores that it
+            is done.
 
     Attributes:
         verdict: of the last `acquire`; None before.
 
     Raises:
-        ValueError: for a key, owner or ttl that can't be.
+        ValueError: the key, owner, ttl or max_hold is not valid.
     """
 
     def __init__(
@@ -94,7 +102,7 @@ class Lease(Observer):
         tick: str = "",
     ) -> None:
         if not owner:
-            raise ValueError("a lease needs an owner: a text that no one else uses")
+            raise ValueError("a lease needs an owner: a text that no other owner uses")
         if not ttl > DRIFT_FLOOR:
             raise ValueError(f"ttl {ttl!r}: expected a positive number of seconds")
         if max_hold is not None and max_hold < ttl:
@@ -105,24 +113,25 @@ class Lease(Observer):
         self.verdict: Verdict | None = None
         self._max_hold = 0 if max_hold is None else ms(max_hold)
         self._valid_until = 0.0
-        self._tokens = [""] * len(self.clients)  # of our acquisition, as each server told us
+        self._tokens = [""] * len(self.clients)  # of our acquisition, one from each server
         self._position = ""  # in the waiting queue; '': not in it
 
     @property
     def remaining(self) -> float:
-        """Seconds that this process may still count on, by its own monotonic clock; 0.0 if none."""
+        """The seconds for which this process may still rely on the lease, by its own clock; 0.0 if none."""
         return max(0.0, self._valid_until - time.monotonic())
 
     def acquire(self, *, ahead: bool = False) -> bool:
-        """Take the key if it is free, or ours already; True if we hold it now. `verdict` says why not.
+        """Acquire the key if it is free or this owner's; return whether this owner holds it now.
+
+        `verdict` then says what the servers decided.
 
         Args:
-            ahead: of those who wait. For its holder in mid-work, when a Redis has lost its keys: those who
-                come back first are the ones in the queue, and the work would be stopped for them.
+            ahead: go ahead of the waiting queue. For a run that has begun: if Redis lost its keys, the
+                waiting runs ask first, and the work would be stopped for them.
 
         Raises:
-            LockUnavailable: too many servers can't be reached to know, or they answer too slowly for
-                this ttl.
+            LockUnavailable: too few servers answer, or they answer too slowly for this ttl.
         """
         attempt = secrets.token_hex(8)
         for _ in range(TRIES):
@@ -144,36 +153,41 @@ class Lease(Observer):
         return False
 
     def renew(self) -> bool:
-        """Extend the lease to a full ttl from now; True if it is still ours.
+        """Extend the lease to a full ttl from now; return whether it still was this owner's.
 
-        A key that is gone (expired, or a Redis that lost everything) is not taken again: see `beat`.
+        A key that is gone (it expired, or Redis lost its keys) is not acquired again: see `heartbeat`.
 
         Raises:
-            LockUnavailable: too many servers can't be reached to know.
+            LockUnavailable: too few servers answer.
         """
-        return self.beat("", "") is Renewal.RENEWED
+        return self.heartbeat("", "") is Renewal.RENEWED
 
-    def beat(self, member: str, nonce: str, *, busy_ttl: float = 0.0) -> Renewal:
-        """Renew the lease and, with a member, its mark as a live worker, in one step.
+    def heartbeat(self, member: str, nonce: str, *, heartbeat_ttl: float = 0.0) -> Renewal:
+        """Renew the lease and, with a member, the heartbeat of its process, in one request.
+
+        Args:
+            member: the task, as `task_id/map_index`; "" for no heartbeat.
+            nonce: a text that differs for each process of the task.
+            heartbeat_ttl: how long the heartbeat counts, in seconds.
 
         Returns:
-            What it came to. Only after FORGOTTEN may the owner `acquire` the key again in mid-work. A server
-            that says FOREIGN is believed unless a majority says otherwise: with the servers that we can't
-            reach, that other owner may have one.
+            What the servers decided. Only after FORGOTTEN may the owner `acquire` the key again while it
+            works. FOREIGN from one server counts unless a majority says RENEWED: together with the servers
+            that don't answer, the other owner may have a majority.
 
         Raises:
-            LockUnavailable: too many servers can't be reached to know.
+            LockUnavailable: too few servers answer.
         """
         started = time.monotonic()
         answers = self._servers.ask(
-            scripts.RENEW, self.owner, ms(self.ttl), self._max_hold, member, nonce, ms(busy_ttl)
+            scripts.RENEW, self.owner, ms(self.ttl), self._max_hold, member, nonce, ms(heartbeat_ttl)
         )
         if final := answers.first(FINAL):
             return Renewal(final)
         if answers.agree(Renewal.RENEWED):
             self._extend(started)
             if answers.count(Renewal.GONE, Renewal.FORGOTTEN):
-                # A server of a quorum that restarted empty counts again.
+                # A server that restarted empty gets the key again, so that it counts for the majority.
                 self._ask_for_key(secrets.token_hex(8), ahead=True)
             return Renewal.RENEWED
         if answers.agree(Renewal.RENEWED, Renewal.FORGOTTEN):
@@ -184,54 +198,72 @@ class Lease(Observer):
         return Renewal.REPLACED if answers.count(Renewal.REPLACED) else Renewal.GONE
 
     def release(self, *, tick_done_for: float = 0.0) -> bool:
-        """Free the key if it is ours and no work of ours is alive; True if it was freed.
+        """Release the key if it is this owner's and no process of its run has a heartbeat.
 
         Args:
-            tick_done_for: seconds to remember that the tick is done, so that no one else does it again;
-                0: it is not done.
+            tick_done_for: for how many seconds Redis stores that the tick is done, so that no other owner
+                does it again; 0: it is not done.
+
+        Returns:
+            Whether the key was released.
 
         Raises:
-            LockUnavailable: too many servers can't be reached to know.
+            LockUnavailable: too few servers answer.
         """
         answers = self._ask_to_release(range(len(self.clients)), tick_done_for)
-        if answers.count("released") < len(self.clients):
+        if answers.count(Release.RELEASED) < len(self.clients):
             answers = answers.updated(self._ask_to_release(self._worth_asking_again(answers), tick_done_for))
-        freed = answers.agree("released")
+        freed = answers.agree(Release.RELEASED)
         if freed:
             self._tokens = [""] * len(self.clients)
         else:
-            self._check_reachable(answers, "released")
-        if not answers.count("working"):
+            self._check_reachable(answers, Release.RELEASED)
+        if not answers.count(Release.WORKING):
             self._valid_until = 0.0
         return freed
 
-    def enter(self, member: str, nonce: str, *, busy_ttl: float) -> bool:
-        """Mark `member` as at work for `busy_ttl` seconds; False while another process has that mark."""
-        answers = self._servers.ask(scripts.ENTER, member, nonce, ms(busy_ttl))
-        entered = answers.agree("entered")
+    def enter(self, member: str, nonce: str, *, heartbeat_ttl: float) -> bool:
+        """Start the heartbeat of a process of the task `member`.
+
+        Args:
+            member: the task, as `task_id/map_index`.
+            nonce: a text that differs for each process of the task.
+            heartbeat_ttl: how long the heartbeat counts, in seconds.
+
+        Returns:
+            False while another process of the task has a heartbeat.
+
+        Raises:
+            LockUnavailable: too few servers answer.
+        """
+        answers = self._servers.ask(scripts.ENTER, member, nonce, ms(heartbeat_ttl))
+        entered = answers.agree(Entry.ENTERED)
         if not entered:
             self.leave(member, nonce)
-            self._check_reachable(answers, "entered")
+            self._check_reachable(answers, Entry.ENTERED)
         return entered
 
     def leave(self, member: str, nonce: str) -> None:
-        """Take the mark off again, if it is this process's."""
+        """Remove the heartbeat of this process."""
         self._servers.ask(scripts.LEAVE, member, nonce)
 
     def queue(self, deadline: float) -> float:
-        """Wait in the queue behind those who waited before us, until `deadline` (seconds since 1970).
+        """Enter the waiting queue, or give a heartbeat there.
 
-        Call it again at least once a second: that is the heartbeat without which others pass by. It also
-        gives a Redis that has lost its keys the position of the first call.
+        Call it at least once a second: without that heartbeat the queue skips this owner. If Redis lost its
+        keys, the call gives it the position of the first call again.
 
-        The position is a time of the servers, the same on all of them: the one that they know, or else the
-        median of their clocks.
+        The position is a time of the servers, the same on all of them: the one that they have stored, or else
+        the median of their clocks.
+
+        Args:
+            deadline: until when the owner waits, in seconds since 1970.
 
         Returns:
-            The deadline in force: that of this owner's first call, until `unqueue` or success.
+            The deadline that counts: that of the owner's first call, until `unqueue` or success.
 
         Raises:
-            LockUnavailable: too many servers can't be reached.
+            LockUnavailable: too few servers answer.
         """
         now = time.time()
         left = ms(deadline - now)
@@ -269,9 +301,9 @@ class Lease(Observer):
         return answers
 
     def _give_back(self, attempt: str, answers: Answers) -> None:
-        """Undo what an attempt won, or may have won where no answer came."""
-        won = [*answers.who_said(Verdict.ACQUIRED), *answers.errors]
-        self._servers.ask(scripts.GIVE_BACK, self.owner, attempt, only=won)
+        """Undo an attempt on the servers that granted it the key, or did not answer."""
+        granted = [*answers.who_said(Verdict.ACQUIRED), *answers.errors]
+        self._servers.ask(scripts.GIVE_BACK, self.owner, attempt, only=granted)
 
     def _ask_to_release(self, servers: Iterable[int], tick_done_for: float) -> Answers:
         common = self.owner, self._channel, ms(tick_done_for)
@@ -280,7 +312,7 @@ class Lease(Observer):
         )
 
     def _worth_asking_again(self, answers: Answers) -> list[int]:
-        """Return the servers whose answer was lost, or where another process of ours acquired since."""
+        """Return the servers whose answer was lost, or where another process of this owner acquired since."""
         again = list(answers.errors)
         for number, answer in answers.given.items():
             if answer.startswith(scripts.CHANGED):

@@ -1,4 +1,4 @@
-"""What anyone may ask a lock, or do to it, without owning it. Plain redis-py, no Airflow."""
+"""What anybody may ask of a lock, or do to it, without owning it. Plain redis-py, no Airflow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from iam_watcher.lock import scripts
 from iam_watcher.lock.answers import unavailable
 from iam_watcher.lock.holder import Holder
 from iam_watcher.lock.key import check_key
+from iam_watcher.lock.outcome import Revocation
 from iam_watcher.lock.quorum import Answers, Quorum, majority
 from iam_watcher.lock.scripts import text
 
@@ -32,20 +33,20 @@ def agreed_holder(key: str, answers: Iterable[Sequence[Any]], *, servers: int) -
     owner, votes = owners.most_common(1)[0] if owners else ("", 0)
     if votes < majority(servers):
         return None
-    told = [answer for answer in found if text(answer[0]) == owner]
-    ttl = min((int(ttl) for _, ttl, *_ in told), key=lambda ttl: (ttl >= 0, -ttl))  # none, or the longest
-    since = [int(since) for _, _, since, *_ in told if since]
+    same = [answer for answer in found if text(answer[0]) == owner]
+    ttl = min((int(ttl) for _, ttl, *_ in same), key=lambda ttl: (ttl >= 0, -ttl))  # none, or the longest
+    since = [int(since) for _, _, since, *_ in same if since]
     return Holder(
         key=key,
         owner=owner,
         since=datetime.fromtimestamp(min(since) / 1000, UTC) if since else None,
         remaining=None if ttl < 0 else ttl / 1000,
-        busy=tuple(sorted({text(member) for _, _, _, *busy in told for member in busy})),
+        busy=tuple(sorted({text(member) for _, _, _, *busy in same for member in busy})),
     )
 
 
 class Observer:
-    """One key, on one Redis server or on several independent ones, as anyone sees it.
+    """One key, on one Redis server or on several independent ones, seen by somebody who does not own it.
 
     Args:
         clients: a redis-py client, or several.
@@ -53,7 +54,7 @@ class Observer:
         tick: a name for the work to be done once; see `Lease`.
 
     Raises:
-        ValueError: for a key that can't be.
+        ValueError: the key is not valid.
     """
 
     def __init__(self, clients: Redis | Sequence[Redis], key: str, *, tick: str = "") -> None:
@@ -65,10 +66,10 @@ class Observer:
         self._channel = scripts.released_channel(key)
 
     def holder(self) -> Holder | None:
-        """Tell who holds the key, or None if no one does.
+        """Return who holds the key, or None if nobody does.
 
         Raises:
-            LockUnavailable: no server, or less than a majority, can be reached.
+            LockUnavailable: less than a majority of the servers answers.
         """
         answers = self._servers.ask(scripts.INSPECT)
         self._check_majority(answers)
@@ -81,29 +82,29 @@ class Observer:
         return next((text(answer) for answer in answers.given.values() if answer), None)
 
     def revoke(self, owner: str, record: str) -> bool:
-        """Free the key that `owner` holds, whatever it does, and keep it from taking it for two leases.
+        """Release the key that `owner` holds, whatever that owner does, and refuse it the key for two leases.
 
         Args:
-            owner: as `holder` told it: a new holder meanwhile is left alone.
+            owner: as `holder` returned it; a new holder keeps the lock.
             record: who did this, when and why, as JSON.
 
         Returns:
-            True if it was freed.
+            Whether the key was released.
 
         Raises:
-            LockUnavailable: too many servers can't be reached to know.
+            LockUnavailable: too few servers answer.
         """
         arguments = owner, self._channel, record, secrets.token_hex(8)
         answers = self._servers.ask(scripts.REVOKE, *arguments)
         if answers.errors:  # An answer may have been lost: see `release`.
             answers = answers.updated(self._servers.ask(scripts.REVOKE, *arguments, only=answers.errors))
-        revoked = answers.agree("revoked")
+        revoked = answers.agree(Revocation.REVOKED)
         if not revoked:
-            self._check_reachable(answers, "revoked")
+            self._check_reachable(answers, Revocation.REVOKED)
         return revoked
 
     def _check_reachable(self, answers: Answers, *good: str) -> None:
-        """Raise LockUnavailable if the servers that can't be reached could have made a majority."""
+        """Raise LockUnavailable if the servers that did not answer could make a majority."""
         if answers.might_agree(*good):
             self._raise_unavailable(*next(iter(answers.errors.items())))
 

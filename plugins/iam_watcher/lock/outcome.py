@@ -1,4 +1,4 @@
-"""What an attempt to acquire, or to renew, a lease came to."""
+"""The results of requests for a lease, by the names that the scripts in Redis use."""
 
 from __future__ import annotations
 
@@ -6,29 +6,48 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What an attempt to acquire came to."""
+    """The result of an attempt to acquire."""
 
     ACQUIRED = "acquired"
-    HELD = "held"  # ours before
-    BUSY = "busy"  # another's
-    QUEUED = "queued"  # free, but the turn of another who waits
-    DONE = "done"  # another did the tick
-    REVOKED = "revoked"  # this owner was forced out
+    HELD = "held"  # this owner had it before
+    BUSY = "busy"  # another owner has it
+    QUEUED = "queued"  # free, but another owner is first in the waiting queue
+    DONE = "done"  # another owner did the tick
+    REVOKED = "revoked"  # it was released by force
     MAX_HOLD = "max_hold"
 
 
 class Renewal(StrEnum):
-    """What a renewal came to."""
+    """The result of a renewal."""
 
     RENEWED = "renewed"
-    FOREIGN = "foreign"  # another's
-    REVOKED = "revoked"  # this owner was forced out
+    FOREIGN = "foreign"  # another owner has it
+    REVOKED = "revoked"  # it was released by force
     MAX_HOLD = "max_hold"
-    REPLACED = "replaced"  # another live process has the member's mark
-    GONE = "gone"  # no one holds the key
-    FORGOTTEN = "forgotten"  # no one holds it, and Redis knows nothing of us
+    REPLACED = "replaced"  # another live process of the task has its heartbeat
+    GONE = "gone"  # nobody holds the key
+    FORGOTTEN = "forgotten"  # nobody holds it, and Redis does not know this owner: it lost its keys
+
+
+class Release(StrEnum):
+    """The answer of one server to a release; see scripts.RELEASE."""
+
+    RELEASED = "released"
+    WORKING = "working"  # a process of the owner has a heartbeat
+
+
+class Entry(StrEnum):
+    """The answer of one server to the first heartbeat of a process; see scripts.ENTER."""
+
+    ENTERED = "entered"
+
+
+class Revocation(StrEnum):
+    """The answer of one server to a forced release; see scripts.REVOKE."""
+
+    REVOKED = "revoked"
 
 
 OURS = (Verdict.ACQUIRED, Verdict.HELD)
 MAY_COME = (Verdict.BUSY, Verdict.QUEUED)  # the lock may come free
-FINAL = (Verdict.REVOKED, Verdict.MAX_HOLD, Verdict.DONE)  # one server that knows this is enough
+FINAL = (Verdict.REVOKED, Verdict.MAX_HOLD, Verdict.DONE)  # the answer of one server is enough

@@ -1,8 +1,8 @@
-"""How far the tasks under a lock have come: a record in Redis beside the lock, for people and pages.
+"""The progress of the tasks under a lock: a record in Redis beside the lock, for people and for the page.
 
-A hash, `{key}:progress`: task -> JSON. It is no part of the lock: nothing is decided by it, it may be some
-seconds old or missing, and a Redis that can't be asked for it stops no work. Of several servers the first
-one that answers has it.
+A hash, `{key}:progress`: task -> JSON. The lock does not depend on it. The record may be some seconds old or
+missing, and if Redis does not answer, the work goes on. If the lock has several servers, the first one that
+answers has the record.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock import scripts
-from iam_watcher.lock.answers import told, unavailable
+from iam_watcher.lock.answers import explain, unavailable
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TaskProgress:
     """How far a task has come, by the clock of its worker.
 
     Args:
-        owner: of the lock, which tells the run: `deployment/dag_id/run_id`.
+        owner: the owner of the lock, and so the run: `deployment/dag_id/run_id`.
         task: `task_id/map_index`.
         table: that it works on.
         began: when this try began, an ISO time in UTC.
@@ -51,7 +51,7 @@ class TaskProgress:
         examined: rows that it looked at.
         changed: rows that it wrote.
         rows_per_second: rows examined in a second, in the mean.
-        share: how much of the way is done, 0 to 1.
+        share: how much is done, 0 to 1.
         eta_seconds: until it is done; None if nothing can be said yet.
     """
 
@@ -90,7 +90,7 @@ class ProgressRecord:
         self._table = table
         self._began = _now()
         self._clients: dict[str, Redis] = {}
-        self._told = False
+        self._warned = False
 
     def write(self, **facts: Any) -> None:
         """Write how far the task has come. If no server takes it, that is logged the first time.
@@ -116,12 +116,12 @@ class ProgressRecord:
                 self._clients[conn_id] = client
                 client.register_script(WRITE)(keys=[self._name], args=[self._task, text, KEPT])
             except (RedisError, RedisClusterException, LockUnavailable, AirflowRuntimeError) as error:
-                reason = told(conn_id, self._name, error)
+                reason = explain(conn_id, self._name, error)
             else:
                 return
-        if not self._told:
+        if not self._warned:
             logger.warning("progress is not recorded: key=%s error=%s", self._name, reason)
-        self._told = True
+        self._warned = True
 
     def close(self) -> None:
         """Take the record away; where that fails it expires."""

@@ -1,4 +1,4 @@
-"""Asks the servers of a lock, one or several, and counts their answers. Plain redis-py, no Airflow."""
+"""Sends requests to the servers of a lock, one or several, and counts their answers. No Airflow."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def majority(servers: int) -> int:
 
 @dataclass(slots=True)
 class Answers:
-    """What the servers answered to one question.
+    """The answers of the servers to one request.
 
     Args:
         servers: how many there are.
-        given: server (its number) -> its answer.
-        errors: server -> why there is no answer of it.
+        given: the number of a server -> its answer.
+        errors: the number of a server -> why it did not answer.
     """
 
     servers: int
@@ -47,7 +47,7 @@ class Answers:
         return bool(self.errors) and self.count(*words) + len(self.errors) >= majority(self.servers)
 
     def first(self, words: Iterable[str]) -> str | None:
-        """Return the first of these words that any server answered: the order of the words decides."""
+        """Return the first of these words, in their order, that any server answered."""
         given = self.given.values()
         return next((word for word in words if word in given), None)
 
@@ -72,7 +72,7 @@ class Quorum:
     """
 
     def __init__(self, clients: Sequence[Redis], keys: Sequence[str]) -> None:
-        # Not at the top: parsing a DAG file imports no redis. Not for each question: that takes its time.
+        # Not at the top: parsing a DAG file imports no redis. Not for each request: that takes time.
         from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
         self._failures = RedisError, RedisClusterException

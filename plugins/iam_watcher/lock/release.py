@@ -19,54 +19,57 @@ logger = get_logger(__name__)
 
 PATIENCE = 60.0  # seconds; a task that is marked failed is gone after about 11
 POLL = 0.25  # seconds
-TELL_EVERY = 10.0  # seconds between two log lines while it waits
+LOG_EVERY = 10.0  # seconds between two log lines while it waits
 
 
 class ReleaseLockOperator(BaseOperator):
-    """Free the lock that `acquire` of this run was granted, once no task of the run works any more.
+    """Release the lock that `acquire` of this run was granted, when no task of the run works any more.
 
-    Key and owner come from the XCom of `acquire`. A lock that is another's by now stays theirs.
+    Key and owner come from the XCom of `acquire`. If another run has the lock now, it keeps it.
     """
 
     ui_color = "#e6d8f2"
 
     def execute(self, context: Context) -> None:
-        """Free the lock.
+        """Release the lock.
 
         Raises:
-            AirflowSkipException: there is nothing to free.
-            AirflowException: work still goes on under the lock after PATIENCE; the lock stays.
-            LockUnavailable: Redis can't be asked; the lock ends with its lease.
+            AirflowSkipException: there is nothing to release.
+            AirflowException: a task still works under the lock after PATIENCE; the lock stays.
+            LockUnavailable: Redis does not answer; the lock ends with its lease.
         """
         from iam_watcher.lock import current, trial_run
         from iam_watcher.lock.grant import Grant
 
         current.stop()  # In `dags test` the work ran in this process.
         if trial_run.locks_are_off() or is_tasks_test():
-            raise AirflowSkipException("this test holds no lock: nothing to free")
+            raise AirflowSkipException("this test holds no lock: nothing to release")
         grant = Grant.pull(context)
         if grant is None:
-            raise AirflowSkipException("this run was not granted its lock: nothing to free")
+            raise AirflowSkipException("this run was not granted its lock: nothing to release")
         lease = grant.lease()
         done_for = grant.tick_kept if grant.tick and _all_went_well(context) else 0.0
         deadline = time.monotonic() + PATIENCE
-        tell_at = 0.0
+        log_at = 0.0
         while not lease.release(tick_done_for=done_for):
             holder = lease.holder()
             if holder is None or holder.owner != grant.owner:
                 logger.warning(
-                    "lock was no longer ours: key=%s owner=%s now=%s", grant.key, grant.owner, holder
+                    "another run has the lock, or nobody: key=%s owner=%s now=%s",
+                    grant.key,
+                    grant.owner,
+                    holder,
                 )
                 return
             now = time.monotonic()
             if now > deadline:
                 raise AirflowException(
-                    f"work still goes on after {PATIENCE:g} s, so the lock stays: {holder}"
+                    f"a task still works after {PATIENCE:g} s, so the lock is not released: {holder}"
                 )
-            if now >= tell_at:
-                tell_at = now + TELL_EVERY
+            if now >= log_at:
+                log_at = now + LOG_EVERY
                 logger.info(
-                    "waiting for work that is not over yet: key=%s tasks=%s for=%.0fs",
+                    "waiting for tasks that still work: key=%s tasks=%s for=%.0fs",
                     grant.key,
                     ",".join(holder.busy),
                     deadline - now,
@@ -76,7 +79,7 @@ class ReleaseLockOperator(BaseOperator):
 
 
 def _all_went_well(context: Context) -> bool:
-    """Return whether the tick is done: work succeeded, and none failed."""
+    """Return whether the tick is done: at least one task succeeded, and none failed."""
     ti = context["ti"]
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
     work = {state for name, state in states.items() if name not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)}

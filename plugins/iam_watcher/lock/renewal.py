@@ -1,10 +1,25 @@
-"""Keeps a run's lease alive while one of its tasks works, and stops the task when the lease is lost.
+"""Renews a run's lease while one of its tasks works, and stops the task when the lease is lost.
 
-A thread renews the lease every RENEW_EVERY seconds, together with a mark that this process is alive: a retry
-waits for the mark of its predecessor, and the release for all of them. `guard` begins it.
+A thread renews the lease every RENEW_EVERY seconds. The same request is the heartbeat of this process: a
+retry waits until the heartbeat of its predecessor is over, and `release` waits for those of all tasks.
 
-The thread never logs and never resolves a connection: in an orphan (its supervisor is dead) logging
-raises, and the channel to the supervisor is the main thread's.
+The race between the renewals and the end of the lease, if a lease lasts 60 s and Redis is gone after t0:
+
+    t0           The last renewal that Redis answered. The times below count from the moment before its
+                 request, so that they are over in this process before they are over in Redis (see `lease`).
+    t0 + 2 s     The next renewal gets no answer. Nothing is lost: the thread tries again every 2 s.
+    t0 + 6 s     The heartbeat is over. From now on a retry may begin, or `release` may free the lock. So
+                 `check` asks Redis before the work goes on, and `verify` waits until Redis answers.
+    t0 + 55 s    A task without safe points gets SIGTERM, and its process ends at t0 + 60 s.
+    t0 + 60 s    The lease is over: `check` raises. After that Redis deletes the key, and another run may
+                 acquire the lock.
+
+A renewal that Redis refuses (another run has the lock, or it was released by force) ends the work at once.
+After a SIGSTOP the main thread and the renewing thread wake up together, so `check` goes by the clock and not
+by what the thread has done.
+
+The thread never logs and never resolves a connection. In an orphan (a process whose supervisor is dead)
+logging raises, and only the main thread may use the connection to the supervisor.
 """
 
 from __future__ import annotations
@@ -29,65 +44,67 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 RENEW_EVERY = 2.0  # seconds between two renewals
-ASK_AGAIN_AFTER = 0.25  # seconds between two questions to a Redis that can't be asked
-HEARTBEAT_TTL = 6.0  # seconds: longer than the longest statement, which a server finishes for a dead client
-KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as Airflow's supervisor has it
+ASK_AGAIN_AFTER = 0.25  # seconds between two requests of `verify` to a Redis that does not answer
+# Seconds for which a heartbeat counts: more than the longest statement, which a server finishes although its
+# client is dead.
+HEARTBEAT_TTL = 6.0
+KILL_AFTER = 5.0  # seconds between SIGTERM and the end of a process, as in Airflow's supervisor
 
 LOST_BECAUSE = {
-    Renewal.FOREIGN: "another took it",
+    Renewal.FOREIGN: "another run acquired it",
     Renewal.REVOKED: "it was released by force",
     Renewal.MAX_HOLD: "it was held for max_hold",
     Renewal.REPLACED: "a later try of this task took over",
-    Renewal.GONE: "its key was deleted or ran out",
+    Renewal.GONE: "its key was deleted or expired",
     Renewal.FORGOTTEN: "Redis lost its keys, and another run acquired the lock",
 }
 
 
 class LeaseRenewer:
-    """A thread that renews one lease for one task.
+    """Renews one lease for one task, in a thread.
 
     Args:
         lease: held by this run.
         member: the task, as `task_id/map_index`.
-        nonce: what tells this try of the task from another.
-        stops_itself: the task calls `safe_point` between its steps; any other gets SIGTERM when the
-            lease is lost, or KILL_AFTER before it ends without a renewal.
+        nonce: a text that differs for each try of the task.
+        has_safe_points: the task calls `current.safe_point` between its steps. Any other task gets SIGTERM
+            when the lease is lost, or KILL_AFTER before the lease ends without a renewal.
     """
 
-    def __init__(self, lease: Lease, member: str, nonce: str, *, stops_itself: bool) -> None:
+    def __init__(self, lease: Lease, member: str, nonce: str, *, has_safe_points: bool) -> None:
         self.lease, self.member, self.nonce = lease, member, nonce
         self._lost: LockError | None = None
         self._last_error: LockUnavailable | None = None
-        self._marked_until = 0.0  # by our clock: until then, no release and no retry passes our mark
-        self._beating = threading.Lock()  # a Lease is for one thread at a time
+        self._heartbeat_until = 0.0  # by our clock: until then, no release and no retry begins
+        self._lease_in_use = threading.Lock()  # a Lease is for one thread at a time
         self._ended = threading.Event()
         self._renewals_over = threading.Event()
-        targets = [self._run] if stops_itself else [self._run, self._end_in_time]
+        targets = [self._run] if has_safe_points else [self._run, self._end_in_time]
         self._threads = [
             threading.Thread(target=target, name=f"lease-renewal-{lease.key}", daemon=True)
             for target in targets
         ]
 
     def start(self) -> None:
-        """Begin to renew."""
+        """Start to renew the lease."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End the renewals and take the mark off. The lease stays: the run may have more tasks."""
+        """Stop to renew, and remove the heartbeat. The lease stays: the run may have more tasks."""
         self._end()
-        with suppress(LockError):  # Redis out of reach: the mark expires by itself.
+        with suppress(LockError):  # Redis does not answer: the heartbeat expires.
             self.lease.leave(self.member, self.nonce)
 
     def hand_over(self) -> None:
-        """End the renewals and leave a fresh mark to the one that goes on with them in our name.
+        """Stop to renew, and leave a new heartbeat to the triggerer, which renews the lease from now on.
 
         Raises:
-            LockLost, LockUnavailable: see `check`; there is nothing to go on with.
+            LockLost, LockUnavailable: the lease is lost; see `check`.
         """
         self.check_lease()
-        with suppress(LockUnavailable):  # The other has the rest of the lease to ask again.
-            self.beat()
+        with suppress(LockUnavailable):  # The triggerer can ask again until the lease ends.
+            self.renew()
         self._end()
 
     def _end(self) -> None:
@@ -96,56 +113,53 @@ class LeaseRenewer:
             thread.join()
 
     def check(self) -> None:
-        """Return if the lease is ours at this moment.
-
-        Judged by this process's clock and not by the thread: after SIGSTOP both wake up at once. If the
-        mark may have run out, the lock may have been freed or a retry begun, so Redis is asked first.
+        """Return if this process still owns the lease; ask Redis only if the heartbeat is over.
 
         Raises:
-            LockLost: it is not.
-            LockUnavailable: it is not, because Redis could not be asked for too long.
+            LockLost: it does not.
+            LockUnavailable: it does not, because Redis did not answer for as long as the lease lasts.
         """
         self.check_lease()
-        if time.monotonic() >= self._marked_until:
-            self.renew()
+        if time.monotonic() >= self._heartbeat_until:
+            self.try_renew()
             self.check_lease()
 
     def check_lease(self) -> None:
-        """Do as `check`, without asking Redis."""
+        """Raise as `check` does if the lease is lost by the local clock, without a request to Redis."""
         if self._lost is None and self.lease.remaining <= 0:
             self._lost = self._last_error or LockLost(
                 f"{self.lease.key!r} was not renewed for {self.lease.ttl:g} s; "
-                "this process stood still, or its thread did"
+                "this process or its renewing thread was stopped"
             )
         if self._lost is not None:
             raise self._lost
 
     def verify(self, wanted: Callable[[], None]) -> None:
-        """Ask Redis now, and return if the lease is ours.
+        """Ask Redis now, and return if this process still owns the lease.
 
-        A Redis that can't be asked is asked again for as long as the lease lasts.
+        If Redis does not answer, ask again for as long as the lease lasts.
 
         Args:
-            wanted: called before each further question; raises if the answer isn't wanted any more.
+            wanted: called before each further request; raises if the answer isn't needed any more.
 
         Raises:
-            LockLost: it is not.
-            LockUnavailable: Redis could not be asked until the lease was over.
+            LockLost: it does not.
+            LockUnavailable: Redis did not answer until the lease was over.
         """
-        self._ask_again(self.beat, wanted)
+        self._until_answered(self.renew, wanted)
 
     def others_at_work(self, wanted: Callable[[], None]) -> bool:
-        """Return whether other tasks of our run are alive under the lock; see `verify`."""
-        holder = self._ask_again(self._holder, wanted)
+        """Return whether other tasks of the same run have a heartbeat; see `verify`."""
+        holder = self._until_answered(self._holder, wanted)
         if holder is None or holder.owner != self.lease.owner:
             return False
         return bool(set(holder.busy) - {self.member})
 
     def _holder(self) -> Holder | None:
-        with self._beating:
+        with self._lease_in_use:
             return self.lease.holder()
 
-    def _ask_again(self, ask: Callable[[], Answer], wanted: Callable[[], None]) -> Answer:
+    def _until_answered(self, ask: Callable[[], Answer], wanted: Callable[[], None]) -> Answer:
         while True:
             self.check_lease()
             try:
@@ -157,15 +171,15 @@ class LeaseRenewer:
 
     def _run(self) -> None:
         while not self._ended.wait(RENEW_EVERY):
-            self.renew()
+            self.try_renew()
             if self._lost is not None or self.lease.remaining <= 0:
                 break
         self._renewals_over.set()
 
     def _end_in_time(self) -> None:
-        """End the process when the lease is lost, or so early that the lease outlives it.
+        """End the process when the lease is lost, or KILL_AFTER before the lease ends.
 
-        Not the renewing thread's business: that one may be waiting for an answer.
+        This is a thread of its own, because the renewing thread may be waiting for an answer.
         """
         while (left := self.lease.remaining - KILL_AFTER) > 0:
             if self._renewals_over.wait(left):
@@ -173,40 +187,40 @@ class LeaseRenewer:
         if not self._ended.is_set():
             self._end_process()
 
-    def renew(self) -> None:
-        """Renew lease and mark; what goes wrong is for `check` to tell."""
+    def try_renew(self) -> None:
+        """Renew the lease, and keep an error for `check` to raise."""
         try:
             self.check_lease()
-            self.beat()
+            self.renew()
         except LockUnavailable as error:
-            self._last_error = error  # The next beat asks again, for as long as the lease lasts.
+            self._last_error = error  # The next renewal asks again, for as long as the lease lasts.
         except LockError as error:
             self._lost = error
-        except Exception as error:  # noqa: BLE001  whatever it is, no one renews any more
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody renews any more
             self._lost = LockLost(f"{self.lease.key!r} can't be renewed: {error!r}")
 
-    def beat(self) -> None:
-        """Renew lease and mark.
+    def renew(self) -> None:
+        """Renew the lease and the heartbeat.
 
         Raises:
             LockLost: the lease is not ours any more.
-            LockUnavailable: Redis can't be asked.
+            LockUnavailable: Redis does not answer.
         """
-        with self._beating:
+        with self._lease_in_use:
             started = time.monotonic()
-            answer = self.lease.beat(self.member, self.nonce, busy_ttl=HEARTBEAT_TTL)
+            answer = self.lease.heartbeat(self.member, self.nonce, heartbeat_ttl=HEARTBEAT_TTL)
             if answer is Renewal.FORGOTTEN and self.lease.remaining > 0 and self.lease.acquire(ahead=True):
-                # A Redis that lost its keys: ours again, and no one had it between.
-                answer = self.lease.beat(self.member, self.nonce, busy_ttl=HEARTBEAT_TTL)
+                # Redis lost its keys, and no other run acquired the lock meanwhile.
+                answer = self.lease.heartbeat(self.member, self.nonce, heartbeat_ttl=HEARTBEAT_TTL)
         if answer is Renewal.RENEWED:
-            self._marked_until = valid_until(started, HEARTBEAT_TTL)
+            self._heartbeat_until = valid_until(started, HEARTBEAT_TTL)
         else:
             raise LockLost(f"{self.lease.key!r} of {self.lease.owner}: {LOST_BECAUSE[answer]}")
 
     def _end_process(self) -> None:
-        """Stop a task that knows nothing of the lock: SIGTERM (so `on_kill`), then the end.
+        """Send SIGTERM to this process, for the task's `on_kill`, and end the process after KILL_AFTER.
 
-        Its process must go whatever it does, so nothing here may block or raise.
+        Nothing here may block or raise: the process must end whatever the task does.
         """
         reason = self._lost or self._last_error or f"{self.lease.key!r} was not renewed in time"
         text = f"iam_watcher: {reason}; ending this task\n"

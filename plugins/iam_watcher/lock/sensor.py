@@ -1,4 +1,4 @@
-"""RedisLockSensor: the first task of a Watcher, which waits for the lock and takes it."""
+"""RedisLockSensor: the first task of a Watcher, which waits for the lock and acquires it."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-POLL = (0.05, 0.25)  # seconds between two tries, at random so that waiters don't march in step
-LONGEST_POLLING = 10.0  # seconds; a longer wait costs no worker: the triggerer waits
-# Seconds in which one that is first in the queue takes a free lock, or lost its turn: see queue_scripts.
+POLL = (0.05, 0.25)  # seconds between two tries, at random so that waiters don't all ask at the same moment
+LONGEST_POLLING = 10.0  # seconds; in a longer wait, the triggerer waits and no worker is needed
+# Seconds in which the first waiter acquires a free lock, or the queue skips it: see queue_scripts.
 OTHERS_COME_WITHIN = 17.0
 
 
 class RedisLockSensor(BaseSensorOperator):
     """Acquire a Redis lock for this DAG run, or wait for it.
 
-    It tries at once. A wait of over 10 s is deferred to the triggerer. Runs that wait are in a queue, and the
-    first one that is alive gets the lock. The deadline is that of the first try, across deferrals and
-    retries. `wait` stands in the lock, so a sensor's own `timeout` and `mode` have no part.
+    The sensor tries at once. If the wait is longer than 10 s, it defers to the triggerer. Runs that wait are
+    in a queue, and the first one that is alive gets the lock. The deadline counts from the first try, across
+    deferrals and retries. The lock says how long to wait; a sensor's own `timeout` and `mode` have no effect.
 
-    It pushes the XCom `holder` (key, owner, deployment, since) of whoever holds the lock in the end,
-    and returns the grant that the tasks after it work under.
+    The sensor pushes the XCom `holder` (key, owner, deployment, since), which says who holds the lock in the
+    end. It returns the grant that the tasks after it work under.
 
-    :param lock: which lock, how long to wait for it, and what to do when it stays busy.
-    :param per_tick: runs of this DAG may go on beside each other; each has a key of its own.
+    :param lock: the lock, how long to wait for it, and what to do if it stays busy.
+    :param per_tick: whether runs of this DAG may overlap; each then has its own key.
     """
 
     ui_color = "#e6d8f2"
@@ -58,21 +58,21 @@ class RedisLockSensor(BaseSensorOperator):
         self.lock = lock
         self.per_tick = per_tick
         self.lock_facts = LockFacts.of(lock, self.dag_id, per_tick=per_tick).as_dict()
-        self._told_to_stop = False
+        self._stopped = False
 
     def execute(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the grant.
 
         Args:
             context: of this task.
-            event: why the triggerer woke us, after a deferral. It is no proof: we try again.
+            event: after a deferral, why the triggerer woke this task. The sensor tries again in any case.
 
         Raises:
             AirflowSkipException: the lock stayed busy and `on_busy` is "skip", or the tick is done.
-            AirflowFailException: it stayed busy and `on_busy` is "fail", or the deployment has no id of
-                its own.
-            LockUnavailable: Redis can't be asked.
-            TaskDeferred: the triggerer waits.
+            AirflowFailException: the lock stayed busy and `on_busy` is "fail", or the deployment has no id
+                of its own.
+            LockUnavailable: Redis does not answer, or refuses the request.
+            TaskDeferred: the triggerer waits from now on.
         """
         from iam_watcher.lock import trial_run
         from iam_watcher.lock.deployment import claim
@@ -82,7 +82,7 @@ class RedisLockSensor(BaseSensorOperator):
             logger.warning("Locks are off in this test: nothing is acquired")
             return {}
         if event:
-            logger.info("woken: key=%s reason=%s", event["key"], event["reason"])
+            logger.info("the triggerer woke this task: key=%s reason=%s", event["key"], event["reason"])
         try:
             grant = Grant.of(self.lock, context, per_tick=self.per_tick)
             clients = grant.clients()
@@ -103,7 +103,7 @@ class RedisLockSensor(BaseSensorOperator):
             if acquired:  # A setup that fails has no teardown.
                 lease.release()
             if isinstance(error, AirflowSkipException):
-                # What Airflow says of a skip stands in a group that its log view folds.
+                # Airflow logs a skip inside a group that its log view folds.
                 logger.warning("This run is skipped, no task of it works: %s", error)
             raise
         logger.info("lock acquired: key=%s owner=%s lease=%ss", grant.key, grant.owner, grant.ttl)
@@ -113,29 +113,31 @@ class RedisLockSensor(BaseSensorOperator):
         return grant.to_xcom()
 
     def on_kill(self) -> None:
-        """Stop waiting; what was acquired in this moment is given back."""
-        self._told_to_stop = True
+        """Stop waiting; a lock that is acquired at this moment is released again."""
+        self._stopped = True
 
     def _check_wanted(self) -> None:
-        if self._told_to_stop:
-            raise AirflowFailException("this task was told to stop")
+        if self._stopped:
+            raise AirflowFailException("this task was stopped")
 
     def _wait(self, lease: Lease, grant: Grant) -> bool:
-        """Wait in the queue until the lock is ours, or another's at the deadline; True if it is ours.
+        """Wait in the queue until the deadline; return whether the lock was acquired.
 
-        Nobody is refused a lock that no one holds. If it is free at the deadline and others are first, we
-        wait until one of them has it, and take it ourselves if none of them comes.
+        A free lock is never refused. If it is free at the deadline and other waiters are first, wait until
+        one of them has it, and acquire it ahead of them if none of them does.
         """
         from iam_watcher.lock.trigger import RedisLockTrigger
 
         wait = self.lock.wait.total_seconds()
         if lease.verdict not in MAY_COME or (not wait and _is_held(lease)):
-            lease.unqueue()  # Where it may stand since before a deferral.
+            lease.unqueue()  # It may be in the queue since before a deferral.
             return False
         deadline = lease.queue(time.time() + wait)
         try:
             if wait > LONGEST_POLLING and time.time() < deadline:
-                logger.info("waiting: %s", lease.holder() or f"{grant.key!r}, behind others in the queue")
+                logger.info(
+                    "waiting for the lock: %s", lease.holder() or f"{grant.key!r}, other runs are first"
+                )
                 self.defer(
                     trigger=RedisLockTrigger(
                         key=grant.key,
@@ -155,7 +157,7 @@ class RedisLockSensor(BaseSensorOperator):
                     return False
                 ahead = time.time() > deadline + OTHERS_COME_WITHIN
                 time.sleep(pause)
-                lease.queue(deadline)  # Our heartbeat; a Redis that lost its keys gets our position again.
+                lease.queue(deadline)  # The heartbeat; if Redis lost its keys, it gets the position again.
         except TaskDeferred:
             raise
         except BaseException:
@@ -165,21 +167,20 @@ class RedisLockSensor(BaseSensorOperator):
 
 
 def _is_held(lease: Lease) -> bool:
-    """Return whether the lock that `acquire` found busy is held at this moment."""
+    """Return whether another owner still holds the lock that `acquire` found busy."""
     return lease.verdict is Verdict.BUSY and lease.holder() is not None
 
 
 def _check_running(context: Context) -> None:
-    """Raise if Airflow has ended this task meanwhile.
+    """Raise AirflowFailException if a person has ended this task meanwhile.
 
-    A person may have done that a moment ago, of which this process learns at its next heartbeat only. Then
-    no teardown would free the lock.
+    This process learns of that at its next heartbeat only, and no teardown would release the lock.
     """
     ti = context["ti"]
     states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id])
     state = states.get(ti.run_id, {}).get(ti.task_id)
     if state != "running":
-        raise AirflowFailException(f"this task is {state!r} by now; expected 'running'")
+        raise AirflowFailException(f"this task is {state!r} now; expected 'running'")
 
 
 def _as_xcom(key: str, holder: Holder | None, lease: Lease) -> dict[str, Any] | None:

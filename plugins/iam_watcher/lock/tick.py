@@ -1,8 +1,8 @@
 """Ticks that are done once, by whichever deployment comes first.
 
-A tick is one time of a schedule: the same DAG and `run_after` in every deployment. Manual and asset runs,
-those of `dags test` and dry runs are none. With `@after`, where every deployment has times of its own, the
-whole interval after a run is one tick.
+A tick is a scheduled time: the same DAG and `run_after` in every deployment. Manual runs, asset runs, runs of
+`dags test` and dry runs have no tick. With `@after` each deployment has other times, so the whole interval
+after a run is one tick.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 SHORTEST_MEMORY = timedelta(days=1)
-MARGIN = timedelta(seconds=1)  # the next `@after` run of the same deployment must not meet its own mark
+MARGIN = timedelta(seconds=1)  # the next `@after` run of the same deployment must find its last tick expired
 
 
 @dataclass(frozen=True)
 class Tick:
-    """One time of a schedule.
+    """A scheduled time that is to be done once.
 
     Args:
         name: the same in every deployment.
-        kept: seconds that Redis remembers that it is done.
+        kept: for how many seconds Redis stores that it is done.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Tick:
 
 
 def tick_of(context: Context) -> Tick | None:
-    """Return the tick that this run is for, or None if it is for none."""
+    """Return the tick of this run, or None if the run has none."""
     run = context["dag_run"]
     if run.run_type != "scheduled" or _is_dry_run(context):
         return None
@@ -54,7 +54,7 @@ def tick_of(context: Context) -> Tick | None:
 def _is_dry_run(context: Context) -> bool:
     """Return whether the param `dry_run` is set, or a job of the DAG has `dry_run=True`.
 
-    Such a run did not do the work, so it must not keep another deployment from doing it.
+    Such a run does not do the work, so another deployment must still do it.
     """
     tasks: Any = context["dag"].tasks
     jobs = (task for task in tasks if "is_dry_run" in task.template_fields)

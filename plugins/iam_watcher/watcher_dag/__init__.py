@@ -109,7 +109,7 @@ class Watcher(DAG):
     def __enter__(self) -> Self:
         """Begin the Watcher's body."""
         if (outer := current_dag()) is not None:
-            raise WatcherError(f"{self.dag_id!r} stands inside {outer.dag_id!r}; move it out of that `with`")
+            raise WatcherError(f"{self.dag_id!r} is inside {outer.dag_id!r}; move it out of that `with`")
         if self._inside:
             raise WatcherError(f"{self.dag_id!r} has a second `with`; put all of its tasks into the first")
         if is_defined_before(self.dag_id):
@@ -144,7 +144,7 @@ class Watcher(DAG):
             raise WatcherError(f"{self.dag_id!r} has no `with`; write `with Watcher(...):` above its tasks")
         if outside := set(self.task_dict) - self._inside:
             raise WatcherError(
-                f"{self.dag_id!r}: {', '.join(sorted(outside))} stands outside its `with`, where no lock "
+                f"{self.dag_id!r}: {', '.join(sorted(outside))} is outside its `with`, where no lock "
                 "guards it; move it inside"
             )
         super().validate()  # type: ignore[no-untyped-call]

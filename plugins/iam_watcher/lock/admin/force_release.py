@@ -1,7 +1,7 @@
-"""Frees a lock whoever holds it.
+"""Releases a lock whoever holds it.
 
-A lock that is freed by force is first marked, so that its old holder stops at its next renewal (within
-2 s) and can't take it again for two leases. Who did it, when, to whom and why stays in Redis.
+Redis refuses the lock to its old holder for two leases, so the holder stops at its next renewal, within 2 s.
+Redis stores who did it, when, whose lock it was, and why.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 
 def force_release(clients: Sequence[Redis], key: str, *, by: str, reason: str) -> Holder:
-    """Free the lock `key`, whoever holds it, and write down who did that and why.
+    """Release the lock `key`, whoever holds it, and store who did that and why.
 
     Args:
-        clients: of all servers of the lock.
+        clients: one for each server of the lock.
         key: its key.
         by: who does it.
         reason: why; not empty.
 
     Returns:
-        Who held it.
+        Who held the lock.
 
     Raises:
-        LockError: no one holds it, another took it in this moment, or `by` or `reason` is empty.
-        LockUnavailable: too many servers can't be reached.
+        LockError: nobody holds it, another owner acquired it at this moment, or `by` or `reason` is empty.
+        LockUnavailable: too few servers answer.
     """
     if not by.strip() or not reason.strip():
-        raise LockError(f"by={by!r}, reason={reason!r}; expected who frees {key!r} and why")
+        raise LockError(f"by={by!r}, reason={reason!r}; expected who releases {key!r} and why")
     lease = observer(clients, key)
     found = lease.holder()
     if found is None:
-        raise LockError(f"{key!r} is held by no one; there is nothing to free")
+        raise LockError(f"{key!r} is held by nobody; there is nothing to release")
     at = datetime.now(UTC).isoformat(timespec="seconds")
     record = ForcedRelease(at, by, reason, found.owner, found.deployment)
     if not lease.revoke(found.owner, json.dumps(asdict(record))):
-        raise LockError(f"{key!r} changed hands in this moment; look again: {lease.holder()}")
+        raise LockError(f"{key!r} was acquired by another owner at this moment. Look again: {lease.holder()}")
     return found

@@ -23,13 +23,13 @@ ANY_TTL = 60.0  # seconds; an observer acquires nothing
 
 @dataclass(frozen=True)
 class ForcedRelease:
-    """One forced release, as it is written down.
+    """One forced release, as Redis stores it.
 
     Args:
-        at: when, an ISO time in UTC.
-        by: who did it, as they said.
-        reason: why, as they said.
-        owner: whose lock it was.
+        at: when it happened, an ISO time in UTC.
+        by: who did it, as that person wrote.
+        reason: why, as that person wrote.
+        owner: the owner that lost the lock.
         deployment: of that owner.
     """
 
@@ -56,7 +56,7 @@ def holders(clients: Sequence[Redis]) -> list[Holder]:
 
 
 def holder(clients: Sequence[Redis], key: str) -> Holder | None:
-    """Return who holds the lock `key`, the Go side included.
+    """Return who holds the lock `key`, the Go iam-watcher included.
 
     Raises:
         LockUnavailable: see `Lease.holder`.

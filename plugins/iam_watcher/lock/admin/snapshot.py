@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.lock import progress, scripts
-from iam_watcher.lock.answers import told
+from iam_watcher.lock.answers import explain
 from iam_watcher.lock.observer import agreed_holder
 from iam_watcher.lock.queue_scripts import NOW
 from iam_watcher.lock.quorum import majority
@@ -70,11 +70,11 @@ class Waiter:
 
 @dataclass(frozen=True)
 class LockState:
-    """A lock as its servers tell of it.
+    """A lock, according to its servers.
 
     Args:
         key: the lock's key.
-        holder: who holds it; None if no one does, or if it isn't known.
+        holder: who holds it; None if nobody does, or if it isn't known.
         waiters: alive in its waiting queue.
         waiting: the first MOST_WAITING of them, in order.
         tasks: how far the work of its holder is.
@@ -162,7 +162,7 @@ def _state(key: str, by_server: Mapping[str, Any]) -> LockState:
         ),
         tasks=tuple(newest[name] for name in sorted(newest)),
         known=len(by_server) - len(errors) >= majority(len(by_server)),
-        errors=tuple(told(name, key, error) for name, error in sorted(errors.items())),
+        errors=tuple(explain(name, key, error) for name, error in sorted(errors.items())),
     )
 
 
