@@ -39,9 +39,10 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 
 e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own environment, workers killed fifty times
 	@dev/bootstrap.sh browser
-	export UNDER_FIRE_KILLS=50 ARCHIVED_ROWS=500
+	export UNDER_FIRE_KILLS=50 ROWS_UNDER_FIRE=100000 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
-		tests/integration/test_archive_values.py tests/dags/test_how_do_i.py
+		tests/integration/test_rows_under_fire.py tests/integration/test_archive_values.py \
+		tests/dags/test_how_do_i.py
 
 soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
 	@PYTHONPATH=plugins exec $(python) -m dev.soak

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -14,19 +13,15 @@ from functools import partial
 
 import pytest
 
-import iam_watcher.database.hook  # noqa: F401  else each worker would import it when its time runs already
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk.pace import Pace
 from tests.integration.conftest import Database, TaskInstance, numbers
+from tests.integration.forks import FORKS
 from tests.integration.test_archive import kept
 from tests.integration.test_original_faults import original_disable
 
 KILLS = int(os.environ.get("UNDER_FIRE_KILLS", "8"))
-
-# The workers are forked from a process that has all imports done: a kill can come at any moment of the work.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.integration.test_under_fire"])
 
 # So many are written until a worker is killed, at the most: the next one has work left.
 ROWS = 4_000 * KILLS
