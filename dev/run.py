@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from dev.airflow import ROOT, Airflow
@@ -18,16 +18,25 @@ from dev.folder import fresh_folder
 from dev.processes import Process, ProcessError, interruptible, telling_of_the_end
 from dev.servers import SAMPLE_FILE, MariaDB, Redis
 
+SLOW_DAGS = ROOT / "dev" / "dags"
+# A tenth of them is younger than the watchers keep rows. MariaDB alone has such a sequence.
+MORE_ROWS = (
+    "INSERT INTO policy_audit (id, name, username, policyShadow, deletedAt)"
+    " SELECT 1000000000 + seq, 'more', 'admin', REPEAT('x', 300), NOW() - INTERVAL MOD(seq, 10) * 100 DAY"
+    " FROM seq_1_to_1000000000 LIMIT %(rows)s"
+)
+
 
 def main() -> int:
     """Run until Ctrl-C and return the exit status: 0 then, 1 after a failure."""
     parser = argparse.ArgumentParser(prog="make run", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=ROOT / ".run" / "run", help="where everything is kept")
     parser.add_argument("--dags", type=Path, default=ROOT / "dags", help="folder of the watchers")
+    parser.add_argument("--rows", type=int, default=0, help="more audit rows, and a watcher that takes long")
     arguments = parser.parse_args()
     try:
         with interruptible(), fresh_folder(arguments.folder):
-            _run(arguments.folder.absolute(), arguments.dags.absolute())
+            _run(arguments.folder.absolute(), arguments.dags.absolute(), arguments.rows)
     except KeyboardInterrupt:
         print("\nEverything that was started has been stopped.")
         return 0
@@ -37,7 +46,7 @@ def main() -> int:
     return 0
 
 
-def _run(folder: Path, dags: Path) -> None:
+def _run(folder: Path, dags: Path, rows: int) -> None:
     """Start everything, say where it is, and wait for the interrupt.
 
     Raises:
@@ -51,7 +60,7 @@ def _run(folder: Path, dags: Path) -> None:
             Airflow(
                 folder / "airflow",
                 deployment_id="run",
-                dags_folders=[dags],
+                dags_folders=[dags, *([SLOW_DAGS] if rows else [])],
                 options={
                     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
                     "AIRFLOW__IAM_WATCHER__ARCHIVE": archive,
@@ -63,6 +72,10 @@ def _run(folder: Path, dags: Path) -> None:
         redis = stack.enter_context(Redis(folder / "redis"))
         mariadb.create_schema()
         mariadb.run_script(SAMPLE_FILE)
+        if rows:
+            with closing(mariadb.connect()) as connection, connection.cursor() as cursor:
+                cursor.execute(MORE_ROWS, {"rows": rows})
+                connection.commit()
         airflow.connect(iam_mysql=mariadb.airflow_uri, iam_redis=redis.airflow_uri)
         airflow.finish(migration)
         airflow.start()
@@ -71,6 +84,7 @@ def _run(folder: Path, dags: Path) -> None:
         programs = Path(os.path.relpath(folder / "bin"))
         print(
             f"healthy after {time.monotonic() - began:.0f} s\n\n"
+            f"  Watchers  {airflow.url}/plugin/watchers\n"
             f"  Airflow   {airflow.url}\n"
             f"  user      {airflow.user}\n"
             f"  password  {airflow.password}\n"

@@ -35,14 +35,14 @@ def write_samples(session: Session) -> None:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.models.dag import DagModel
 
-    from dev.page.watchers import sample_watchers
+    from dev.page.watchers import other_dags, sample_watchers
 
     bundles: Any = DagBundlesManager
     bundles().sync_bundles_to_db(session=session)
     session.commit()
     chance = random.Random(16)  # noqa: S311  invented numbers
     now = datetime.now(UTC)
-    for dag in sample_watchers():
+    for dag in (*sample_watchers(), *other_dags()):
         store(dag, session)
         model = session.get_one(DagModel, dag.dag_id)
         model.is_paused = dag.dag_id == "clean_sessions_gently"

@@ -6,17 +6,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import Param
+from airflow.sdk import DAG, Param
 
 from iam_watcher import Lock, Watcher
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.dry_run_watcher import DryRunWatcherOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from airflow.sdk import DAG
 
 DRY_RUN = {"dry_run": Param(False, type="boolean", description="Count and list the rows, change nothing.")}
 
@@ -62,6 +61,19 @@ def sample_watchers() -> Iterator[DAG]:
             dry_run="{{ params.dry_run }}",
         )
     yield dag
+
+
+def other_dags() -> Iterator[DAG]:
+    """Yield the DAG that does dry runs, and one that is no watcher."""
+    params = {"watcher": Param("", type="string"), "params": Param({}, type="object")}
+    with Watcher("dry_run_watcher", schedule=None, lock=None, params=params) as dag:
+        DryRunWatcherOperator(
+            task_id="dry_run", watcher="{{ params.watcher }}", watcher_params="{{ params.params }}"
+        )
+    yield dag
+    with DAG("plain", schedule=None) as plain:
+        EmptyOperator(task_id="nothing")
+    yield plain
 
 
 def _purge(dag_id: str, table: str, schedule: str, **arguments: Any) -> DAG:

@@ -243,8 +243,8 @@ def test_a_user_sees_the_watchers_that_airflow_lets_them_see(call, watchers):
     assert [row[0] for row in changes["next"]] == ["page_only"]
     assert call("only", "GET", "/watchers/page_only").status_code == 200
     # An admin passes any authorisation: a DAG that is no watcher has to be looked for.
-    for path in ("/watchers/no_such_watcher", "/watchers/no_such_watcher/runs"):
-        assert call("admin", "GET", path).status_code == 404
+    assert call("admin", "GET", "/watchers/no_such_watcher/runs").status_code == 404
+    assert body(call("admin", "GET", "/watchers/no_such_watcher")) == {"none": True}
 
 
 def test_reports_need_the_right_to_xcoms(call, watchers):
@@ -366,6 +366,36 @@ def test_a_running_watcher_tells_how_far_it_is(call, watchers, redis_client):
     assert (task["share"], task["examined"], task["left"], task["rate"]) == (0.38, 380, 62, 10)
     waiting = body(call("only", "GET", "/watchers/page_only"))["waiting"]
     assert [one["owner"] for one in waiting] == ["other/dag/run"]
+
+
+@pytest.mark.parametrize("path", ["/watchers", "/watchers/changes?after=0"])
+def test_two_queries_and_one_pipeline_answer_however_many_watchers_there_are(
+    path, call, watchers, redis_client, monkeypatch
+):
+    from airflow import settings
+    from redis import Redis
+    from sqlalchemy import event
+
+    call("viewer", "GET", path)  # facts of stored DAGs are read once
+    statements, pipelines = [], []
+
+    def seen(connection, cursor, statement, *more):
+        statements.append(statement)
+
+    pipeline = Redis.pipeline
+    monkeypatch.setattr(
+        Redis, "pipeline", lambda self, **given: pipelines.append(self) or pipeline(self, **given)
+    )
+    event.listen(settings.engine, "before_cursor_execute", seen)
+    try:
+        body(call("viewer", "GET", path))
+    finally:
+        event.remove(settings.engine, "before_cursor_execute", seen)
+    ours = [one for one in statements if "dag_tag" in one or "FROM dag_run" in one]
+    assert len(ours) == 2
+    # The others are Airflow's own: which DAGs this user may see, and which change.
+    assert len(statements) <= 2 + 2 * 2
+    assert len(pipelines) == 1
 
 
 def test_the_page_works_behind_a_prefix(app, call, watchers, monkeypatch):

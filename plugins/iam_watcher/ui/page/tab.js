@@ -26,14 +26,18 @@ const useWatcher = (dag) => {
       if (document.hidden) return;
       let pause = AFTER_ERROR;
       try {
-        const [watcher, { runs }] = await Promise.all([api.watcher(dag, stop.signal), api.runs(dag, undefined, stop.signal)]);
+        const watcher = await api.watcher(dag, stop.signal);
+        if (watcher.none) {
+          set({ isOther: true, runs: [] });
+          return;
+        }
+        const { runs } = await api.runs(dag, undefined, stop.signal);
         const oldest = runs.at(-1)?.after ?? 0;
         set({ watcher: { ...watcher, runs }, runs: [...runs, ...older.current.filter((run) => run.after < oldest)], home: watcher.deployment });
         pause = runs.some((run) => !isDone(run)) || watcher.lock?.owner ? EVERY : CALM;
       } catch (error) {
         if (stop.signal.aborted) return;
         set((old) => ({ ...old, error }));
-        if (error.status === 404) return;
       }
       timer = setTimeout(ask, pause);
     };
@@ -56,11 +60,10 @@ const useWatcher = (dag) => {
 };
 
 export const Tab = ({ dagId }) => {
-  const { watcher, runs, home, error, more, reload } = useWatcher(dagId);
+  const { watcher, isOther, runs, home, error, more, reload } = useWatcher(dagId);
   const [open, setOpen] = useState(null);
   if (!watcher) {
-    const isOther = error?.status === 404;
-    return h("main", { className: "iw", "aria-busy": !error }, h("style", null, css),
+    return h("main", { className: "iw", "aria-busy": !error && !isOther }, h("style", null, css),
       isOther ? h("div", null, h("strong", null, say("tab.not")), h("p", { className: "small" }, say("tab.not.text")))
         : error ? h(Notice, { tone: "failed", text: say("error.load", { error: error.message }) }, h(Button, { size: "xs", onClick: reload }, say("error.try")))
           : h(C.Stack, { gap: 3, "aria-label": say("loading") }, h(C.Skeleton, { height: "160px" }), h(C.Skeleton, { height: "160px" })));

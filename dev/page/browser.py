@@ -1,0 +1,90 @@
+"""Debian's Chromium, driven by Playwright, on the pages of a private Airflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    from dev.airflow import Airflow
+
+READY = ".iw:not([aria-busy=true])"
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start a browser without a window.
+
+    Raises:
+        FileNotFoundError: Chromium is not installed.
+    """
+    program = shutil.which("chromium")
+    if program is None:
+        raise FileNotFoundError("there is no chromium here; dev/bootstrap.sh browser installs it")
+    with sync_playwright() as playwright:
+        # As root, which a container often is, Chromium has no sandbox of its own.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """A person with an account, at a browser.
+
+    Args:
+        browser: a running one.
+        airflow: whose pages.
+        user: who is logged in.
+        dark: Airflow's dark mode.
+        language: of Airflow.
+        width: of the window, in pixels.
+        height: of the window.
+        errors: what the browser's console said is wrong.
+    """
+
+    browser: Browser
+    airflow: Airflow
+    user: str = "admin"
+    dark: bool = False
+    language: str = "en"
+    width: int = 1440
+    height: int = 900
+    errors: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Page:
+        """Open a page and wait until it shows its data."""
+        context = self.browser.new_context(
+            viewport={"width": self.width, "height": self.height},
+            color_scheme="dark" if self.dark else "light",
+            locale="en-US",
+        )
+        facts = {
+            "i18nextLng": self.language,
+            "theme": "dark" if self.dark else "light",
+            "timezone": json.dumps("UTC"),
+        }
+        lines = "".join(f"localStorage.setItem({json.dumps(k)}, {json.dumps(v)});" for k, v in facts.items())
+        context.add_init_script(f"if (!localStorage.getItem('i18nextLng')) {{{lines}}}")
+        login = {"username": self.user, "password": self.airflow.password}
+        token = context.request.post(f"{self.airflow.url}/auth/token", data=login).json()["access_token"]
+        context.add_cookies([{"name": "_token", "value": token, "url": self.airflow.url}])
+        page = context.new_page()
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(f"{self.airflow.url}{path}")
+        page.wait_for_selector(READY, timeout=60_000)
+        return page
+
+    def _heard(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
