@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import json
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import time_machine
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.sdk import BaseNotifier, task
+from airflow.serialization.serialized_objects import DagSerialization
 
 from iam_watcher import Lock, Mail, Notify, Watcher, Webhook
 from iam_watcher.errors import LockLost, NoticeError, WatcherError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.notices import http, notice, ping, receivers
+from iam_watcher.notices import http, notice, overrun, ping, receivers
 from tests.dags.receivers import Received, http_receiver, smtp_receiver
 from tests.dags.runs import states
 
@@ -35,6 +38,7 @@ ONCE = {"retries": 0}
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Received]:
     """A receiver behind the connections ops_webhook and healthchecks, whose URLs hold a secret."""
     monkeypatch.setattr(receivers, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(overrun, "PAUSES", (0.0, 0.0))
     with http_receiver() as received:
         base = f"http://127.0.0.1:{received.port}"
         monkeypatch.setenv("AIRFLOW_CONN_OPS_WEBHOOK", f"{base}/services/T0/hunter22")
@@ -124,7 +128,7 @@ def test_a_skipped_run_is_told_with_the_holder_and_is_no_success(
     assert states(run_dag(dag))["run"] == "success"
     (told,) = bodies_of_webhook(web)
     assert told["event"] == "skip"
-    assert told["what"].startswith("the run was skipped: prod/busy/manual__1 holds iam-watcher:busy")
+    assert told["what"].startswith("the run was skipped: iam-watcher:busy is held by prod/busy/manual__1")
     assert told["holder"]["owner"] == "prod/busy/manual__1"
     assert web.paths[0] == "/ping-hunter22/log"
     assert len(web.paths) == 2
@@ -231,6 +235,52 @@ def test_a_lost_lock_is_told_as_such() -> None:
     assert not notice.is_lost(None)
 
 
+def test_a_watcher_that_is_always_skipped_is_told(
+    run_dag, redis_client: Client, web: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from the run that worked last; one that another deployment did is none that was missed."""
+    told = Notify(on="stale", to=Webhook("ops_webhook"))
+    with Watcher("stale", schedule=None, lock=QUICK, notify=told, stale_after=timedelta(hours=1)) as dag:
+        work()
+    start = datetime.now(UTC)
+
+    def run_at(hours: float) -> None:
+        with time_machine.travel(start + timedelta(hours=hours)):
+            run_dag(dag, logical_date=start + timedelta(hours=hours))
+
+    redis_client.set("iam-watcher:stale", "prod/stale/manual__1")
+    run_at(0)
+    run_at(0.9)
+    assert web.requests == []  # no run has worked, but not for long yet
+    run_at(1.1)
+    (first,) = bodies_of_webhook(web)
+    assert first["event"] == "stale"
+    assert f"No run has worked since {start.isoformat(timespec='minutes')[:16]}" in first["what"]
+    redis_client.delete("iam-watcher:stale")
+    run_at(5)
+    redis_client.set("iam-watcher:stale", "prod/stale/manual__1")
+    run_at(5.5)
+    assert len(web.requests) == 1
+    run_at(6.1)
+    assert len(web.requests) == 2
+
+
+def test_an_overrun_is_told_by_what_the_triggerer_can_run(web: Received, mail: Received) -> None:
+    own = Notify(to=[SmtpNotifier(to=["ops@example.com"]), Webhook("ops_webhook"), print])
+    with Watcher("slow", schedule=None, notify=own, expected=timedelta(minutes=5)) as dag:
+        work()
+    (alert,) = dag.deadline
+    assert alert.interval == timedelta(minutes=5)
+    assert DagSerialization.from_dict(DagSerialization.to_dict(dag)).dag_id == "slow"
+    run = {"dag_id": "slow", "dag_run_id": "manual__1"}
+    web.answers += [500]
+    asyncio.run(overrun.tell_overrun(**alert.callback.kwargs, context={"dag_run": run}))
+    assert [one["what"] for one in bodies_of_webhook(web)] == [
+        "the run takes longer than the 0:05:00 that were expected"
+    ] * 2
+    assert "Subject: slow: the run takes longer" in mail.mails[0]
+
+
 @pytest.mark.parametrize(
     ("uri", "url"),
     [
@@ -267,6 +317,14 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
         (lambda: Notify(on=(), to=print), r"on=\(\); expected at least one of"),
         (lambda: Notify(to="ops@example.com"), "to='ops@example.com'; expected a notifier"),
         (lambda: Watcher("w", schedule=None, notify=print), "expected a Notify"),
+        (lambda: Watcher("w", schedule=None, expected=timedelta(1)), "needs a receiver that can be told"),
+        (
+            lambda: Watcher("w", schedule=None, expected=timedelta(1), notify=Notify(to=print)),
+            "a Webhook, a Mail or an SmtpNotifier",
+        ),
+        (lambda: Watcher("w", schedule=None, expected=5, notify=Notify(to=print)), "timedelta above zero"),
+        (lambda: Watcher("w", schedule=None, stale_after=timedelta(1)), "on='stale'"),
+        (lambda: Watcher("w", schedule=None, stale_after=timedelta(0)), "timedelta above zero"),
         (lambda: Watcher("w", schedule=None, ping="https://hc/hunter22"), "the id of an Airflow connection"),
     ],
 )

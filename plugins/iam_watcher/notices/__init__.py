@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from datetime import timedelta
 from typing import Any
 
 from iam_watcher.errors import WatcherError, shown_at_the_call
@@ -23,7 +24,7 @@ EVENTS = {
     "failure": "a task failed, and has no retry left",
     "lost": "a task failed because its run lost the lock",
     "skip": "the run was skipped: the lock was busy, or another deployment did this scheduled time",
-    "success": "the run worked",
+    "success": "the run succeeded",
     "overrun": "the run takes longer than the Watcher's `expected`",
     "stale": "the run was skipped, and none has worked for longer than the Watcher's `stale_after`",
 }
@@ -84,6 +85,17 @@ def as_tuple(notify: object) -> tuple[Notify, ...]:
     if not all(isinstance(one, Notify) for one in found):
         raise WatcherError(f"notify={notify!r}; expected a Notify(on=..., to=...), or a list of them")
     return found
+
+
+def positive(name: str, value: object) -> timedelta:
+    """Return a duration of a Watcher's argument.
+
+    Raises:
+        WatcherError: it is no timedelta above zero.
+    """
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise WatcherError(f"{name}={value!r}; expected a timedelta above zero")
+    return value
 
 
 def configured() -> tuple[Notify, ...]:

@@ -8,17 +8,20 @@ the DAG processor tells it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from iam_watcher.airflow_internals.dag_files import add_callback, add_success_callback
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.notices import as_tuple, configured, configured_ping, notice
+from iam_watcher.notices import as_tuple, configured, configured_ping, notice, overrun, positive
 from iam_watcher.notices.ping import FAIL, LOG, START, SUCCESS, Ping
 from iam_watcher.notices.receivers import tell
+from iam_watcher.notices.stale import skipped_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from airflow.sdk import DAG
 
@@ -35,13 +38,15 @@ class Notices:
     Attributes:
         notify: who is told what.
         ping: what is called when a run begins and ends.
+        stale_after: after how long a Watcher whose runs are all skipped is told.
     """
 
     notify: Sequence[Notify] = ()
     ping: Ping | None = None
+    stale_after: timedelta | None = None
 
     @classmethod
-    def of(cls, notify: object, ping: object) -> Self:
+    def of(cls, notify: object, ping: object, stale_after: object = None) -> Self:
         """Return what a Watcher's arguments and `[iam_watcher]` say.
 
         Raises:
@@ -51,10 +56,24 @@ class Notices:
             # Not repeated: a URL can hold a secret.
             raise WatcherError("ping=...; expected the id of an Airflow connection, which has the URL")
         told = (*as_tuple(notify), *configured())
-        if isinstance(ping, str):
-            return cls(told, Ping(ping))
-        everyones = configured_ping()
-        return cls(told, Ping(everyones, names_watcher=True) if everyones else None)
+        found = Ping(ping) if isinstance(ping, str) else None
+        if found is None and (everyones := configured_ping()):
+            found = Ping(everyones, names_watcher=True)
+        if stale_after is None:
+            return cls(told, found)
+        patience = positive("stale_after", stale_after)
+        if not any("stale" in one.on for one in told):
+            raise WatcherError(f"stale_after={stale_after!r} needs notify=Notify(on='stale', to=...)")
+        return cls(told, found, patience)
+
+    def deadlines(self, expected: object, others: object = None) -> list[Any]:
+        """Return the deadlines of a Watcher's runs: that of `expected`, and those of its file.
+
+        Raises:
+            WatcherError: see `overrun.alert`.
+        """
+        own = others if isinstance(others, list | tuple) else [others] if others else []
+        return [overrun.alert(self.notify, positive("expected", expected)), *own]
 
     def attach(self, dag: DAG) -> None:
         """Add the callbacks to a DAG that has all of its tasks."""
@@ -107,6 +126,12 @@ class Notices:
         if self.ping is not None:
             self.ping.send_notice(LOG, found)
         self.tell(context, found)
+        if self.stale_after is None:
+            return
+        since = skipped_since(context)
+        if datetime.now(UTC) - since > self.stale_after:
+            more = f". No run has worked since {since.isoformat(timespec='seconds')}"
+            self.tell(context, notice.of_skip(context, event="stale", more=more))
 
     def _released(self, context: Any) -> None:
         ti = context["ti"]

@@ -95,10 +95,11 @@ def of_skip(context: Any, *, event: str = "skip", more: str = "") -> Notice:
     ti = context["ti"]
     holder = ti.xcom_pull(task_ids=ti.task_id, key="holder")
     by = ""
-    if holder and holder["since"]:
-        by = f": {holder['key']} is held by {holder['owner']} since {holder['since']}"
+    if holder and holder.get("done"):
+        by = f": {holder['owner']} did this scheduled time already"
     elif holder:
-        by = f": {holder['owner']} holds {holder['key']}, or did this scheduled time already"
+        since = f" since {holder['since']}" if holder["since"] else ""
+        by = f": {holder['key']} is held by {holder['owner']}{since}"
     return _notice(event, ti, f"the run was skipped{by}{more}", ti.log_url, holder=holder)
 
 

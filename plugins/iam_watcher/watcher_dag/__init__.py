@@ -56,6 +56,9 @@ class Watcher(DAG):
         notify: who is told what became of a run, besides those in `[iam_watcher] notify`.
         ping: the Airflow connection whose URL is called when a run begins and ends. Default: that of
             `[iam_watcher] ping`, followed by the watcher's name.
+        expected: how long a run should take at most, counted from the moment at which it is queued. A run
+            that takes longer is told (`on="overrun"`), and goes on.
+        stale_after: a run that is skipped is told (`on="stale"`) if no run has worked for longer than that.
         dag_arguments: any other argument of a DAG. Set here unless given: `doc_md` (the docstring of
             the file) and two retries after 10 s. Added: the tag. `default_args` are for the tasks inside;
             `acquire` and `release` take none of them.
@@ -78,6 +81,8 @@ class Watcher(DAG):
         conf_keys: Collection[str] = (),
         notify: Notify | Sequence[Notify] = (),
         ping: str | None = None,
+        expected: timedelta | None = None,
+        stale_after: timedelta | None = None,
         **dag_arguments: Any,
     ) -> None:
         try:
@@ -91,10 +96,12 @@ class Watcher(DAG):
                     f"overlap, missed_grace and dst belong to a schedule given as a text; "
                     f"got schedule={schedule!r}"
                 )
-            told = Notices.of(notify, ping)
+            told = Notices.of(notify, ping, stale_after)
             site = CallSite.find()
             given = {"doc_md": site.doc, "max_active_runs": 1, "allowed_run_types": RUN_TYPES} | dag_arguments
             given["default_args"] = RETRIES | (dag_arguments.get("default_args") or {})
+            if expected is not None:
+                given["deadline"] = told.deadlines(expected, dag_arguments.get("deadline"))
             given["tags"] = {TAG, *(dag_arguments.get("tags") or ())}
             super().__init__(dag_id, schedule=schedule, **{**given, "catchup": False})
         except (IamWatcherError, TypeError, ValueError) as error:
