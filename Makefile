@@ -18,13 +18,13 @@ help: ## List these targets
 		printf '  %-12s %s\n' "$$target" "$$text"
 	done
 
-demo: bootstrap ## Run the three watchers once on sample rows, in private servers, and check every row
+demo: bootstrap ## Run the three watchers once on sample rows, in private servers, and compare every row
 	@exec $(python) -m dev.demo
 
 run: bootstrap ## Run a whole Airflow on private servers, until Ctrl-C; ROWS=1000000 adds rows, and a watcher that takes minutes
 	@exec $(python) -m dev.run --rows $(or $(ROWS),0)
 
-test: bootstrap ## Run the tests but the long ones on MariaDB, then those of every statement on MySQL
+test: bootstrap ## Run all tests except the long ones on MariaDB, then the tests of each SQL statement on MySQL
 	@dev/download_servers.sh mysql
 	dev/bootstrap.sh browser
 	$(python) -m pytest $(in_parallel) -m "not e2e" --durations=10 --durations-min=5
@@ -37,21 +37,21 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 		IAM_WATCHER_DATABASE=$$server $(python) -m pytest $(in_parallel) -m "not e2e" tests/integration tests/contract
 	done
 
-e2e: bootstrap ## Run the long tests: a whole Airflow, the wheel in its own environment, workers killed fifty times
+e2e: bootstrap ## Run the long tests: complete Airflows, the wheel in its own environment, workers killed fifty times
 	@dev/bootstrap.sh browser
 	export UNDER_FIRE_KILLS=50 ROWS_UNDER_FIRE=100000 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
 		tests/integration/test_rows_under_fire.py tests/integration/test_archive_values.py \
 		tests/dags/test_how_do_i.py
 
-soak: bootstrap ## Try to break the lock for SOAK_SECONDS (default 300) and judge what happened
+soak: bootstrap ## Test the lock under random faults for SOAK_SECONDS (default 300)
 	@PYTHONPATH=plugins exec $(python) -m dev.soak
 
-mutants: bootstrap ## Change the core a little, MUTANTS (default 100) times, and see whether a test notices
+mutants: bootstrap ## Make MUTANTS (default 100) small changes to the core, and list those that no test notices
 	@dev/download_servers.sh mysql
 	exec $(python) -m dev.mutants
 
-bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lock purge" measures a part
+bench: bootstrap .run/peers ## Compare with other programs; SUBJECTS="lock purge" measures a part
 	@dev/bootstrap.sh bench
 	PYTHONPATH=plugins:.run/peers exec $(python) -m bench
 
@@ -63,7 +63,7 @@ bench: bootstrap .run/peers ## Measure side by side with the peers; SUBJECTS="lo
 		--target $@ --no-deps --constraint constraints-bench.txt --group bench
 	touch $@
 
-check: bootstrap ## Check format, lint, types, layers and the examples of the pages
+check: bootstrap ## Check format, lint, types, import layers and the examples in the pages
 	@set -x
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -71,7 +71,7 @@ check: bootstrap ## Check format, lint, types, layers and the examples of the pa
 	PYTHONPATH=plugins .venv/bin/lint-imports --no-logo
 	$(python) -m pytest --quiet tests/dags/test_docs.py
 
-clean: ## Remove what the other targets made, except .venv
+clean: ## Remove the files of the other targets, except .venv
 	rm -rf .run build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 

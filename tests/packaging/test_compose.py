@@ -194,6 +194,7 @@ class TestTheSameAsMakeRun:
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
             and node.func.attr == "connect"
+            and node.keywords
         ]
         uris = {"iam_mysql": MariaDB(tmp_path).airflow_uri, "iam_redis": Redis(tmp_path).airflow_uri}
         assert {keyword.arg for keyword in call.keywords} == uris.keys()
