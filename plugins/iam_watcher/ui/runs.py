@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 # What the reports of the jobs call the rows that they wrote, and what says that they wrote none.
-MEASURES = ("changed", "enabled", "restored", "dry_run")
+MEASURES = ("changed", "enabled", "restored", "done", "dry_run")
 NUMBERS = (
     *("examined", "matched", "changed", "changed_before", "eligible", "max_share", "unconfirmed", "chunks"),
     *("retries", "longest_chunk_seconds", "duration_seconds", "enabled", "listed", "restored", "rows"),
+    *("claimed", "done", "failed", "retried", "not_ready", "remaining", "lost"),
     *("secrets_restored", "position", "began_after"),
 )
 TEXTS = ("table", "cut_off", "now", "stopped", "error", "archive", "undo_record", "listed", "order")

@@ -5,8 +5,10 @@ Plain redis-py, no Airflow. A server that can't be asked is no error here: each 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.lock import progress, scripts
@@ -17,7 +19,7 @@ from iam_watcher.lock.quorum import majority
 from iam_watcher.lock.scripts import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from redis import Redis
 
@@ -51,6 +53,7 @@ if redis.call('HGET', KEYS[2], 'owner') == owner then since = redis.call('HGET',
 {scripts.LIVE}
 return {{owner, redis.call('PTTL', KEYS[1]), since, live, alive, listed, redis.call('HVALS', KEYS[10])}}
 """
+SNAPSHOT_SHA = hashlib.sha1(SNAPSHOT.encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,28 @@ def snapshot(
     return {key: _state(key, {name: answers[name][key] for name in names}) for key, names in locks.items()}
 
 
-def _ask(client: Redis, keys: Iterable[str]) -> dict[str, Any]:
-    """Return key -> answer or error, in one pipeline.
+def _ask(client: Redis, keys: Sequence[str]) -> dict[str, Any]:
+    """Return key -> answer or error, in one pipeline."""
+    from redis import RedisCluster
+    from redis.exceptions import NoScriptError
 
-    By EVAL: a cluster's pipeline refuses EVALSHA.
-    """
-    keys = list(keys)
+    if isinstance(client, RedisCluster):  # its pipeline refuses EVALSHA
+        return _in_a_pipeline(client, keys, lambda pipeline: partial(pipeline.eval, SNAPSHOT))
+    answers: dict[str, Any] = {}
+    for _ in range(2):
+        answers = _in_a_pipeline(client, keys, lambda pipeline: partial(pipeline.evalsha, SNAPSHOT_SHA))
+        if not any(isinstance(answer, NoScriptError) for answer in answers.values()):
+            break
+        client.script_load(SNAPSHOT)  # the server has started again, or never knew it
+    return answers
+
+
+def _in_a_pipeline(client: Any, keys: Sequence[str], command: Callable[[Any], Any]) -> dict[str, Any]:
     with client.pipeline(transaction=False) as pipeline:
+        ask = command(pipeline)
         for key in keys:
             names = [*scripts.keys(key), scripts.side_key(key, progress.NAME)]
-            pipeline.eval(SNAPSHOT, len(names), *names, str(MOST_WAITING))
+            ask(len(names), *names, str(MOST_WAITING))
         return dict(zip(keys, pipeline.execute(raise_on_error=False), strict=True))
 
 

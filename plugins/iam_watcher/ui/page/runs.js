@@ -22,6 +22,7 @@ const Numbers = ({ report, job }) => {
     [number(of), say("report.examined")],
     [report.dry_run ? undefined : number(n), say(`job.${job.done}`)],
     [report.matched === undefined || (report.matched === n && !report.dry_run) ? undefined : number(report.matched), say("report.matched")],
+    ...["failed", "retried", "not_ready", "remaining", "lost"].map((name) => [report[name] ? number(report[name]) : undefined, say(`report.${name}`)]),
     ...Object.entries(report.skipped ?? {}).map(([reason, count]) => [number(count), reasonWords(reason)]),
     [report.longest_chunk_seconds ? duration(report.longest_chunk_seconds) : undefined, say("report.longest")],
     [speed ? number(Math.round(speed)) : undefined, say("report.speed")],

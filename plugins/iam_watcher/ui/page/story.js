@@ -7,6 +7,7 @@ const JOBS = {
   DisableInactiveUsersOperator: { rows: "users", done: "disabled", undo: "undo" },
   PurgeRowsOperator: { rows: "rows", done: "deleted", undo: "archive" },
   ReenableUsersOperator: { rows: "users", done: "enabled", n: "enabled", of: "listed" },
+  ProcessRowsOperator: { rows: "rows", done: "processed", n: "done", of: "claimed", dry: "remaining", ofDry: "remaining" },
   RestoreRowsOperator: { rows: "rows", done: "restored", n: "restored", of: "rows" },
 };
 const OTHER = { rows: "rows", done: "changed" };
@@ -16,8 +17,9 @@ export const jobOf = (watcher, task) => JOBS[watcher.jobs?.[task.split("/")[0]]]
 
 /** Return the counts of a report under the names that all jobs share. */
 export const counts = (report, job) => {
-  const n = report[job.n ?? "changed"] ?? report.changed ?? 0;
-  return { n: report.dry_run ? (job.n ? n : report.matched ?? 0) : n, of: report[job.of ?? "examined"] ?? 0 };
+  const n = report[job.n ?? "changed"] ?? 0;
+  const dry = job.dry ? report[job.dry] : job.n ? n : report.matched;
+  return { n: (report.dry_run ? dry : n) ?? 0, of: report[(report.dry_run && job.ofDry) || (job.of ?? "examined")] ?? 0 };
 };
 
 export const isDone = (run) => run.state === "success" || run.state === "skipped" || run.state === "failed";
@@ -101,6 +103,7 @@ export const facts = (watcher, run, now) => {
   if (stopped(run)) found.push(say("run.nothing"));
   for (const report of Object.values(run.reports ?? {})) {
     if (report.stopped && has(`limit.${report.stopped}`)) found.push(say("did.limit", { limit: say(`limit.${report.stopped}`) }));
+    for (const name of ["failed", "retried", "remaining"]) if (report[name]) found.push(`${number(report[name])} ${say(`report.${name}`)}`);
     const left = Object.entries(report.skipped ?? {});
     if (run.state === "success") for (const [reason, n] of left.slice(0, 2)) found.push(`${number(n)} ${reasonWords(reason)}`);
   }
