@@ -1,6 +1,7 @@
-"""An Airflow DAG that purges secrets which expired over `grace_days` days ago, and tells IAM's servers.
+"""An Airflow DAG that deletes secrets which expired more than `grace_days` days ago.
 
-A secret whose `expires` is 0 never expires. Deleted secrets are not archived: they can't be restored.
+It publishes a message to IAM's servers. A secret whose `expires` is 0 never expires. Deleted secrets are not
+archived, so they can't be restored.
 """
 
 from airflow.sdk import Param

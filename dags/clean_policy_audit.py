@@ -1,7 +1,7 @@
-"""An Airflow DAG that purges audit rows whose policy was deleted over `max_reserve_days` days ago.
+"""An Airflow DAG that deletes audit rows of policies that were deleted more than `max_reserve_days` days ago.
 
-Rows with a zero date have no known age and stay. 0 days turns the job off. If `[iam_watcher] archive` names
-a location, the rows are archived there before they are deleted, and `restore_archive` can restore them.
+Rows with a zero date have no age, and stay. 0 days turns the job off. If `[iam_watcher] archive` is set,
+the job archives the rows there before it deletes them, and `restore_archive` can restore them.
 """
 
 from airflow.sdk import Param

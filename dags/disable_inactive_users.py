@@ -1,6 +1,6 @@
 """An Airflow DAG that disables users who have not logged in for `max_inactive_days` days.
 
-Administrators (`isAdmin`) and the exempt names stay as they are. 0 days turns the job off.
+Administrators (`isAdmin`) and users with exempt names are never disabled. 0 days turns the job off.
 """
 
 from airflow.sdk import Param

@@ -1,7 +1,7 @@
-"""An Airflow DAG that does a dry run of another watcher, which may be paused: it stays paused.
+"""An Airflow DAG that does a dry run of another watcher. If that watcher is paused, it stays paused.
 
-The Watchers page starts it. Leave it switched on: it has no schedule and changes no row. Whoever may
-trigger it can do a dry run of every watcher, and read its run report.
+The Watchers page triggers this DAG. Don't pause it: it has no schedule and changes no row. A person who may
+trigger it can do a dry run of every watcher, and read the run report.
 """
 
 from airflow.sdk import Param

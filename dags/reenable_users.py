@@ -1,9 +1,9 @@
-"""An Airflow DAG that enables users again whom a run of disable_inactive_users disabled.
+"""An Airflow DAG that re-enables users that a run of disable_inactive_users disabled.
 
-`undo_record` is the folder that the run report names as `undo_record`: the job enables exactly the users whom
-the run disabled and who were not changed since, and restores the secrets that the run expired. `names` (one a
-line) picks some of them; without an undo record, the job enables these users, whoever disabled them. Their
-inactivity counts from now.
+Set `undo_record` to the folder that the run report names as `undo_record`. The job re-enables exactly the
+users that the run disabled and that were not changed since then. It also restores the secrets that the run
+expired. With `names` (one on each line), the job re-enables only these users of the undo record. Without an
+undo record, it re-enables these users, whoever disabled them. Their inactivity counts from now.
 """
 
 from airflow.sdk import Param
@@ -14,7 +14,7 @@ from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 with Watcher(
     "reenable_users",
     schedule=None,
-    lock="task",  # never beside a run that disables
+    lock="task",  # never at the same time as a run that disables users
     params={
         "undo_record": Param(
             "",

@@ -1,8 +1,8 @@
-"""An Airflow DAG that restores archived rows: it undoes a run of clean_policy_audit.
+"""An Airflow DAG that restores the rows that a run of clean_policy_audit archived and deleted.
 
-That watcher archives the rows that it deletes if `[iam_watcher] archive` names a location. `path` is the
-folder that its run report names as `archive`. Rows that exist stay as they are. Restored rows are as old
-as before: pause the purge or raise its days first, or the next run deletes them again.
+Set `path` to the folder that the run report names as `archive`. Existing rows stay as they are. Restored
+rows have their old age. Pause clean_policy_audit before, or raise its number of days. Otherwise its next
+run deletes the rows again.
 """
 
 from airflow.sdk import Param
@@ -10,13 +10,13 @@ from airflow.sdk import Param
 from iam_watcher import Watcher
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 
-# Nothing else is written into, whatever an archive says. Secrets can't come back: their key is left out.
+# The only tables that an archive can be restored into. Secrets can't be restored: their key is not archived.
 TABLES = ("policy_audit",)
 
 with Watcher(
     "restore_archive",
     schedule=None,
-    lock="clean",  # never beside the purge of these rows
+    lock="clean",  # never at the same time as the purge of these rows
     params={
         "path": Param(
             "", type="string", description="Folder of the archive: `archive` in the run report of the purge."
