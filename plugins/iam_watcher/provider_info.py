@@ -17,6 +17,7 @@ OPERATORS = tuple(
         "disable_users",
         "dry_run_watcher",
         "process_rows",
+        "anonymize_rows",
         "purge_rows",
         "reenable_users",
         "restore_rows",

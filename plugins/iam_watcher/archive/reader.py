@@ -85,12 +85,12 @@ class ArchivedTry:
             raise ArchiveDamaged(f"{where} has {rows} rows; expected {part.rows}")
 
 
-def find(url: str, *, kind: str, below: str | None = None) -> list[ArchivedTry]:
+def find(url: str, *, kind: str | tuple[str, ...], below: str | None = None) -> list[ArchivedTry]:
     """Return the archives in the folder of a run or of a try, the last try first.
 
     Args:
         url: of the folder.
-        kind: that is expected.
+        kind: that is expected, or kinds; all tries have one of them.
         below: the location that nothing may lead out of, by links; default: the folder itself.
 
     Raises:
@@ -98,6 +98,7 @@ def find(url: str, *, kind: str, below: str | None = None) -> list[ArchivedTry]:
         ArchiveDamaged: something is missing, leads out of the location, or is not what was written.
         ArchiveError: it can't be read.
     """
+    kinds = (kind,) if isinstance(kind, str) else kind
     folder, top = Folder(url), Folder(below or url)
     folder.check_connection()
     names = _names(folder, top)
@@ -111,10 +112,11 @@ def find(url: str, *, kind: str, below: str | None = None) -> list[ArchivedTry]:
         )
     written = [one for one in found if one is not None]
     for one in written:
-        if one.manifest["kind"] != kind:
+        if one.manifest["kind"] not in kinds or one.manifest["kind"] != written[0].manifest["kind"]:
             raise JobArgumentError(
-                f"{one.folder.url} has {one.manifest['kind']!r}; expected {kind!r}. Name the folder that the "
-                "run report of a real run names as `archive`"
+                f"{one.folder.url} has {one.manifest['kind']!r}; expected "
+                f"{' or '.join(map(repr, kinds))}. Name the folder that the run report of a real run names "
+                "as `archive`"
             )
     return sorted(written, key=lambda one: (one.began, one.folder.url), reverse=True)
 

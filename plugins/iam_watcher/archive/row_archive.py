@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-KIND = "rows"
+KIND, KIND_CHANGED = "rows", "changed_rows"
 
 # The rows that are to be written: locked, so that they stay as they are read until they are.
 LOCK = (

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive.column_formats import format_of, format_of_type
+from iam_watcher.archive.format import MANIFEST
 from iam_watcher.archive.location import location_or_configured
-from iam_watcher.archive.row_archive import KIND
+from iam_watcher.archive.row_archive import KIND, KIND_CHANGED
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
+from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
 from iam_watcher.jobs.database_operator import DatabaseOperator
@@ -39,12 +43,13 @@ MOST_ORPHANS = 10_000  # rows that are kept to be tried again
 
 
 class RestoreRowsOperator(DatabaseOperator):
-    """Restores the rows of an archive into their table.
+    """Restores the rows of an archive into their table: deleted rows, or the old values of changed rows.
 
-    The archive is verified before the first row is written. A row whose key is there is left as it is, so a
-    second restore changes nothing. What the archive does not have (redacted columns) gets its default; if
-    a column has none, nothing is restored. Each row that was inserted is read again and compared. The account
-    needs INSERT on the table. Takes also the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    The archive is verified before the first row is written. A deleted row whose key is there is left as it
+    is, and a changed row gets its old values only if it is as the job left it. So a second restore changes
+    nothing. What the archive does not have (redacted columns) gets its default; if a column has none, nothing
+    is restored. Each restored row is read again and compared. The account needs INSERT on the table, or
+    UPDATE on the changed columns. Takes also the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`,
     `throttle`.
 
     :param path: URL of the folder of the archive, as the purge's run report names it, or the part of the URL
@@ -81,7 +86,7 @@ class RestoreRowsOperator(DatabaseOperator):
         location = location_or_configured(self.location)
         url = arguments.below("path", self.path, location)
         logger.info("Verifying the archive %s", url)
-        found = archive_reader.find(url, kind=KIND, below=location)
+        found = archive_reader.find(url, kind=(KIND, KIND_CHANGED), below=location)
         names = {str(written.manifest["table"]) for written in found}
         if len(names) != 1 or not names <= set(self.tables):
             raise JobArgumentError(
@@ -97,12 +102,18 @@ class RestoreRowsOperator(DatabaseOperator):
         with self.transactions(locked=not dry_run) as (_, db), _logging(restored):
             table = read_table(db, name)
             columns = [_columns(table, written.manifest, restored) for written in found]
-            restoring = RowInserter(db, table, dry_run=dry_run)
-            try:
-                tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
-                self._restore(db, restoring, tries, restored)
-            finally:
-                restored.unconfirmed += len(restoring.unanswered)
+            tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
+            if found[0].manifest["kind"] == KIND:
+                todo: list[tuple[RowInserter, Tries]] = [(RowInserter(db, table, dry_run=dry_run), tries)]
+            else:
+                # Each try set its own time: only its own rows are as it left them.
+                updaters = [RowUpdater(db, table, _set_to(written), dry_run=dry_run) for written in found]
+                todo = [(updater, [rows]) for updater, rows in zip(updaters, tries, strict=True)]
+            for restoring, of_it in todo:
+                try:
+                    self._restore(db, restoring, of_it, restored)
+                finally:
+                    restored.unconfirmed += len(restoring.unanswered)
         return restored.as_dict()
 
     def _restore(
@@ -199,6 +210,8 @@ def _columns(table: Table, manifest: Mapping[str, Any], restored: RestoreReport)
                 f"column {column.name!r} of {table.name} is {now}; in the archive it is "
                 f"{archived[column.name]}. Restore into a table as it was"
             )
+    if manifest["kind"] == KIND_CHANGED:
+        return columns
     absent = [c for c in table.columns.values() if c.name not in archived and not c.generated]
     needed = [column.name for column in absent if not (column.nullable or column.has_default)]
     if needed:
@@ -223,3 +236,15 @@ def _kept(written: ArchivedTry) -> Mapping[str, str]:
             f"{written.manifest['key']}, the primary key, among them"
         )
     return columns
+
+
+def _set_to(written: ArchivedTry) -> Mapping[str, str | int | None]:
+    """Return column → what the archived try has set it to.
+
+    Raises:
+        ArchiveDamaged: the manifest does not have that.
+    """
+    try:
+        return msgspec.convert(written.manifest.get("set_to"), dict[str, str | int | None])
+    except msgspec.ValidationError as error:
+        raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has no valid set_to: {error}") from error

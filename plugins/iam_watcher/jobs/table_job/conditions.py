@@ -73,12 +73,33 @@ def check(conditions: object) -> None:
         raise JobArgumentError(f"where is {conditions!r}; expected a list of (column, operator, value)")
     for condition in _simple(conditions):
         for value in condition.values:
-            try:
-                check_type(value)
-            except UnfitValueError as error:
-                raise JobArgumentError(
-                    f"where has {condition.given!r}; expected {error}, not {value!r}"
-                ) from error
+            check_value("where", repr(condition.given), value)
+
+
+def check_value(argument: str, given: str, value: object) -> None:
+    """Check what can be said of a value without its column.
+
+    Args:
+        argument: that has the value.
+        given: the condition or assignment, for the message.
+        value: to check.
+
+    Raises:
+        JobArgumentError: no column can have the value.
+    """
+    try:
+        check_type(value)
+    except UnfitValueError as error:
+        raise JobArgumentError(f"{argument} has {given}; expected {error}, not {value!r}") from error
+
+
+def value_for(value: Any, column: catalogue.Column, table: Table, zone: tzinfo, argument: str) -> object:
+    """Return what a value that `check_value` took becomes for a column.
+
+    Raises:
+        TableError: the column can't hold it.
+    """
+    return _for_column(value, column, "=", table, zone, argument)
 
 
 def columns(conditions: Sequence[Condition]) -> list[str]:
@@ -218,19 +239,25 @@ def _read(condition: Any) -> _Simple:
 
 
 def _converted(condition: _Simple, column: catalogue.Column, table: Table, zone: tzinfo) -> list[Any]:
-    found: list[Any] = []
-    for value in condition.values:
-        try:
-            found.append(for_column(value, column, condition.operator, zone))
-        except UnfitValueError as error:
-            raise TableError(
-                f"column {column.name!r} of {table.name} is {column.column_type}; "
-                f"where has {column.name} {condition.operator} {value!r}, expected {error}"
-            ) from error
+    found: list[Any] = [
+        _for_column(value, column, condition.operator, table, zone, "where") for value in condition.values
+    ]
     # Which of two texts is larger depends on their collation.
     if condition.operator in BETWEEN and not isinstance(found[0], str) and found[0] > found[1]:
         raise TableError(f"where has {condition.given!r}; expected the smaller value first")
     return found
+
+
+def _for_column(  # noqa: PLR0917  two of them are for the message
+    value: Any, column: catalogue.Column, operator: str, table: Table, zone: tzinfo, argument: str
+) -> object:
+    try:
+        return for_column(value, column, operator, zone)
+    except UnfitValueError as error:
+        raise TableError(
+            f"column {column.name!r} of {table.name} is {column.column_type}; "
+            f"{argument} has {column.name} {operator} {value!r}, expected {error}"
+        ) from error
 
 
 def _other(column: catalogue.Column, condition: _Simple, table: Table) -> catalogue.Column:

@@ -1,0 +1,96 @@
+"""Restores the old values of rows that a job changed, if the rows are as the job left them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iam_watcher.archive.row_inserter import REFUSED, STRICT, Batch, Put, RowInserter
+from iam_watcher.database.server_errors import code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.transactions import Transactions
+
+STATES = "SELECT {key}, {unchanged} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys}){lock}"
+UPDATE = "UPDATE {table} FORCE INDEX (PRIMARY) SET {assignments} WHERE {key} = {value} AND {unchanged}"
+
+GONE, CHANGED_SINCE = "gone", "changed_since"
+
+
+class RowUpdater(RowInserter):
+    """Writes old values into rows of one table.
+
+    Args:
+        db: where.
+        table: of the rows.
+        set_to: column → what the job has set it to. A row that has another value now was changed since, or
+            was never changed by this try.
+        dry_run: look which rows are as the job left them, change none.
+    """
+
+    def __init__(
+        self, db: Transactions, table: Table, set_to: Mapping[str, str | int | None], *, dry_run: bool
+    ) -> None:
+        super().__init__(db, table, dry_run=dry_run)
+        self._values = {f"left{number}": value for number, value in enumerate(set_to.values())}
+        conditions = [f"{table.column(name).quoted} <=> %(left{n})s" for n, name in enumerate(set_to)]
+        self._unchanged = f"({' AND '.join(conditions) or 'TRUE'})"
+
+    def _put(self, batch: Batch) -> Put:
+        db, table, put = self._db, self._table, Put()
+        query = STATES.format(
+            key=table.key.quoted,
+            table=table.quoted,
+            keys=",".join(map(str, batch.rows)),
+            unchanged=self._unchanged,
+            lock="" if self._dry_run else " FOR UPDATE",
+        )
+        states = dict(db.read(query, self._values))
+        if not self._dry_run:
+            db.change(STRICT)
+        for key in batch.rows:
+            if states.get(key):
+                why = None if self._dry_run else self._update(batch, key)
+            elif key in self.unanswered and key in states:
+                put.unconfirmed.add(key)
+                continue
+            else:
+                why = CHANGED_SINCE if key in states else GONE
+            if why is None:
+                put.inserted.add(key)
+            else:
+                put.refused.append((key, why))
+        put.altered.update(name for names in self._differing(batch, put.inserted).values() for name in names)
+        self.unanswered |= put.inserted
+        db.commit()
+        self.unanswered = set()
+        return put
+
+    def _update(self, batch: Batch, key: int) -> str | None:
+        """Write the old values of a row; return why the server refuses them, or None."""
+        table, assignments, values = self._table, [], dict[str, object](self._values)
+        for number, (column, (template, value)) in enumerate(
+            zip(batch.columns, batch.rows[key][1], strict=True)
+        ):
+            if column.name == table.key.name:
+                continue
+            literal = f"_binary %(v{number})s" if isinstance(value, bytes) else f"%(v{number})s"
+            assignments.append(f"{column.quoted} = {template.format(value=literal)}")
+            values[f"v{number}"] = value
+        query = UPDATE.format(
+            table=table.quoted,
+            assignments=", ".join(assignments),
+            key=table.key.quoted,
+            value=int(key),
+            unchanged=self._unchanged,
+        )
+        try:
+            self._db.change(query, values)
+        except self._db.error as error:
+            why = REFUSED.get(code_of(error) or 0)
+            if why is None:
+                raise
+            return why
+        return None

@@ -1,0 +1,68 @@
+"""Sets columns of old rows to other values: to make the rows anonymous, or to mark them deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher import arguments
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs.new_values import NOW, Hashed, Now
+from iam_watcher.jobs.retention_operator import RetentionOperator
+from iam_watcher.jobs.table_job import conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from iam_watcher.jobs.table_job.anonymize_job import AnonymizeJob
+
+__all__ = ["NOW", "AnonymizeRowsOperator", "Hashed"]
+
+
+class AnonymizeRowsOperator(RetentionOperator):
+    """Sets columns of the rows whose age column lies far enough in the past, in short transactions.
+
+    A row is done once. With a column that is set to `NOW`, rows with a NULL there are not done yet. Without
+    one, rows are done that have all values of `set` already. Takes also the arguments of `RetentionOperator`:
+    `age_column`, `older_than` and the like, `keep_last`, `where`, `archive`; of `TableJobOperator`: `table`,
+    `dry_run`, `max_rows`, `max_share`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    `throttle`. The account needs UPDATE on the columns of `set`.
+
+    :param set: column → what it is set to: None, a value that the column can hold, `NOW` (one column, a
+        TIMESTAMP, DATETIME or DATE that can be NULL), or `Hashed(...)`, which needs a column that is set to
+        `NOW`.
+    :param archive: location for the old values of these columns; `RestoreRowsOperator` restores them. None:
+        they are lost.
+    :param redact: names of columns whose old values are left out of the archive.
+    """
+
+    def __init__(
+        self,
+        *,
+        set: Mapping[str, Any],  # noqa: A002  as in SQL
+        redact: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.set = set
+        self.redact = redact
+        if not isinstance(set, dict) or not set:
+            raise JobArgumentError(f"set is {set!r}; expected a dictionary of column → value")
+        for name, value in set.items():
+            arguments.identifier("set", name)
+            if value is not None and not isinstance(value, (Now, Hashed)):
+                conditions.check_value("set", f"{name}={value!r}", value)
+        now = [name for name, value in set.items() if isinstance(value, Now)]
+        if len(now) > 1:
+            raise JobArgumentError(f"set has NOW for {', '.join(now)}; expected it for one column")
+        if not now and any(isinstance(value, Hashed) for value in set.values()):
+            raise JobArgumentError(
+                "set has a Hashed, but no column that is set to NOW; expected one, such as "
+                "'anonymized_at': NOW. Otherwise the next run would hash the same rows again"
+            )
+        arguments.listed_names("redact", redact)
+
+    def job(self) -> AnonymizeJob:
+        """Return the job with the arguments of this run."""
+        from iam_watcher.jobs.table_job.anonymize_job import AnonymizeJob
+
+        return AnonymizeJob(**self.retention_arguments(), new_values=self.set, redact=self.redact)

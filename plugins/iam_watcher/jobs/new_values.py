@@ -1,0 +1,42 @@
+"""What `AnonymizeRowsOperator` can set besides a value: `NOW` and `Hashed`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from iam_watcher.errors import JobArgumentError, shown_at_the_call
+
+
+class Now:
+    """The time of the run; see `NOW`."""
+
+    def __repr__(self) -> str:
+        return "NOW"
+
+
+NOW: Final = Now()
+"""The database's time when the run began, for a column that is NULL in rows that are not done."""
+
+
+@shown_at_the_call
+@dataclass(frozen=True)
+class Hashed:
+    """The old value, hashed with a key: equal values stay equal, and the value can't be computed back.
+
+    The result is a text of up to 64 hexadecimal digits, as many as the column holds. NULL stays NULL.
+
+    Attributes:
+        column: name of the column whose old value is hashed; default: the column that is set.
+        key_conn_id: Airflow connection whose password is the key, so that equal values stay equal over all
+            runs. Default: each try of a run has a random key, which nobody learns.
+    """
+
+    column: str | None = None
+    key_conn_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("column", "key_conn_id"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise JobArgumentError(f"{name} of a Hashed is {value!r}; expected a text, or None")

@@ -1,0 +1,178 @@
+"""Making rows anonymous, or marking them deleted: what is set, and which rows are not done."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.archive.row_archive import KIND_CHANGED, kept_columns
+from iam_watcher.errors import JobArgumentError, TableError
+from iam_watcher.jobs.new_values import Hashed, Now
+from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.age_column import DATES, DateColumn
+from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
+from iam_watcher.jobs.table_job.table_job_report import Words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.throttle import Throttler
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.plan import Plan
+
+TEXTS = frozenset({"char", "varchar"})
+LEAST_DIGITS, MOST_DIGITS = 16, 64  # of a hash
+
+# The key comes twice, as in an HMAC: from one hash nobody can compute that of a longer text.
+HASH = "LEFT(SHA2(CONCAT(%({key})s, SHA2(CONCAT(%({key})s, {column}), 256)), 256), {digits})"
+
+# A value that must be unique can't be that of several rows.
+UNIQUE = (
+    "SELECT COLUMN_NAME, INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE()"
+    " AND TABLE_NAME = %(table)s AND NON_UNIQUE = 0 AND INDEX_NAME IN"
+    " (SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE()"
+    " AND TABLE_NAME = %(table)s GROUP BY INDEX_NAME HAVING COUNT(*) = 1)"
+)
+
+
+@dataclass
+class AnonymizeJob(RetentionJob):
+    """Sets columns of old rows.
+
+    Attributes:
+        new_values: column → what it is set to.
+        redact: names of columns whose old values the archive leaves out.
+    """
+
+    new_values: Mapping[str, Any]
+    redact: Sequence[str]
+
+    @property
+    def words(self) -> Words:
+        """What the run report says in the log."""
+        return Words(f"rows of {self.table}", "changed", "archive", "the old values can't be restored")
+
+    def plan(self, table: Table, now: datetime) -> Plan:
+        """Return the rows to change."""
+        if self.location is not None:
+            self.archived(table)
+        return super().plan(table, now)
+
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
+        """Check that no value must be unique, and the rest."""
+
+        def ask() -> dict[str, str]:
+            found = dict(db.read(UNIQUE, {"table": plan.table.name}))
+            db.commit()
+            return found
+
+        unique = db.run(ask, what=f"indexes of {plan.table.name}", before_retry=lambda: None)
+        for name, value in self.new_values.items():
+            if name in unique and value is not None and not isinstance(value, Hashed):
+                raise TableError(
+                    f"set has {name}={value!r}, but the index {unique[name]} of {plan.table.name} takes each "
+                    "value once. Use None or Hashed() for this column"
+                )
+        super().check(db, plan, now, throttler)
+
+    def update(self, table: Table, now: datetime) -> Update:
+        """Return what is set: the hashes first, since a column that is set has its new value from then on."""
+        first, then, values = list[str](), list[str](), dict[str, object]()
+        different, mark = list[str](), ""
+        for number, (name, value) in enumerate(self.new_values.items()):
+            column = self._settable(table, name)
+            if isinstance(value, Hashed):
+                first.append(f"{column.quoted} = {self._hash(table, column, value, f'key{number}')}")
+                values[f"key{number}"] = _key(value)
+                continue
+            if value is None:
+                then.append(f"{column.quoted} = NULL")
+                different.append(f"{column.quoted} IS NOT NULL")
+                continue
+            bound = f"set{number}"
+            then.append(f"{column.quoted} = %({bound})s")
+            if isinstance(value, Now):
+                table.column(name, DATES)
+                # Whole seconds: the undo looks for exactly this time, whatever precision the column has.
+                values[bound] = DateColumn(column, self.zone).cut_off(now.replace(microsecond=0))
+                mark = f"{column.quoted} IS NULL"
+            else:
+                values[bound] = conditions.value_for(value, column, table, self.zone, "set")
+                different.append(f"NOT ({column.quoted} <=> %({bound})s)")
+        return Update(", ".join(first + then), values, mark or f"({' OR '.join(different)})")
+
+    def archive_facts(self, plan: Plan) -> dict[str, Any]:
+        """Return what a restore of the old values needs to know."""
+        facts = super().archive_facts(plan)
+        columns = self.new_values.keys() - facts["columns"].keys()
+        return {**facts, "kind": KIND_CHANGED, "redacted": sorted(columns), "set_to": self._set_to(plan)}
+
+    def archived(self, table: Table) -> list[Column]:
+        """Return the key and the columns that are set, but for the redacted ones."""
+        wanted = {table.key.name, *self.new_values}
+        return [column for column in kept_columns(table, self.redact) if column.name in wanted]
+
+    def _set_to(self, plan: Plan) -> dict[str, Any]:
+        """Return the columns that show whether a row is as this run left it, with their values."""
+        found: dict[str, Any] = {}
+        for number, (name, value) in enumerate(self.new_values.items()):
+            if isinstance(value, Now):
+                return {name: str(plan.change.values[f"set{number}"])}
+            if value is None:
+                found[name] = None
+            elif isinstance(value, int):
+                found[name] = int(value)
+            elif isinstance(value, str):
+                found[name] = str(plan.change.values[f"set{number}"])
+        return found
+
+    def _settable(self, table: Table, name: str) -> Column:
+        column, value = table.column(name), self.new_values[name]
+        must_be_null = value is None or isinstance(value, Now)
+        why = (
+            "is the primary key, which must not change"
+            if name == table.key.name
+            else "is computed from other columns"
+            if column.generated
+            else "is the age column, by which the rows are found"
+            if name == self.age_column
+            else "can't be NULL"
+            if must_be_null and not column.nullable
+            else None
+        )
+        if why is not None:
+            raise TableError(f"set has {name}={value!r}, but this column of {table.name} {why}")
+        return column
+
+    def _hash(self, table: Table, column: Column, value: Hashed, key: str) -> str:
+        table.column(column.name, TEXTS)
+        source = table.column(value.column or column.name)
+        other = self.new_values.get(source.name)
+        if source.name != column.name and isinstance(other, Hashed):
+            raise TableError(
+                f"set has {column.name}={value!r}, but {source.name} is set to a Hashed as well; hash each "
+                "column by itself"
+            )
+        digits = min(MOST_DIGITS, *column.sizes[:1])
+        if digits < LEAST_DIGITS:
+            raise TableError(
+                f"column {column.name!r} of {table.name} is {column.column_type}; expected {LEAST_DIGITS} "
+                "characters or more for a Hashed"
+            )
+        return HASH.format(key=key, column=source.quoted, digits=digits)
+
+
+def _key(value: Hashed) -> str:
+    if value.key_conn_id is None:
+        return secrets.token_hex(32)
+    from airflow.sdk import Connection
+
+    password = Connection.get(value.key_conn_id).password
+    if not password:
+        raise JobArgumentError(
+            f"the connection {value.key_conn_id!r} has no password; expected the key there"
+        )
+    return str(password)

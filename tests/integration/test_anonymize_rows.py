@@ -1,0 +1,273 @@
+"""Rows that are old enough get other values, once, and get their old values back from the archive."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.archive.reader import find
+from iam_watcher.database.transactions import Transactions
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs.anonymize_rows import NOW, AnonymizeRowsOperator, Hashed
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+from tests.integration.conftest import Database
+
+OLD, YOUNG = range(1, 301), range(301, 401)
+PERSONAL = {"email": None, "name": Hashed(), "ip": "0.0.0.0", "visits": 0, "anonymized_at": NOW}  # noqa: S104
+COLUMNS = "id, email, name, ip, visits, anonymized_at, plan, at"
+HEX = re.compile(r"[0-9a-f]{40}")
+
+
+def anonymize(**options):
+    arguments = {
+        "task_id": "anonymize",
+        "table": "t",
+        "age_column": "at",
+        "older_than": "90d",
+        "set": PERSONAL,
+        "mysql_conn_id": "scratch",
+    }
+    return AnonymizeRowsOperator(**{**arguments, **options})
+
+
+def restore(location, report, **options):
+    return RestoreRowsOperator(
+        task_id="restore",
+        path=report["archive"],
+        location=location,
+        tables=["t"],
+        mysql_conn_id="scratch",
+        **options,
+    )
+
+
+@pytest.fixture
+def customers(scratch):
+    """400 rows of people, of which 300 are old; returns the database."""
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, email varchar(50) NULL, name varchar(40) NULL,"
+        " ip varchar(40) NOT NULL, visits int NOT NULL, anonymized_at datetime(3) NULL,"
+        " plan varchar(9) NOT NULL, at datetime NOT NULL)"
+    )
+    now = datetime.now(UTC).replace(tzinfo=None)
+    rows = [
+        (key, f"m{key}@example.invalid", f"Zoë {key % 7}", f"10.0.0.{key % 200}", key, None, "free", now)
+        for key in [*OLD, *YOUNG]
+    ]
+    scratch.connection.set_character_set("utf8mb4")
+    scratch.run_many("INSERT INTO t VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", rows)
+    scratch.run("UPDATE t SET at = at - INTERVAL 100 DAY WHERE id <= 300")
+    return scratch
+
+
+def rows_of(database):
+    return {row[0]: row for row in database.rows(f"SELECT {COLUMNS} FROM t")}
+
+
+@pytest.fixture
+def location(tmp_path):
+    return f"file://{tmp_path}/archive"
+
+
+@pytest.mark.every_server
+def test_old_rows_are_changed_once_and_others_never(customers, perform, location):
+    before = rows_of(customers)
+    dry = perform(anonymize(dry_run=True))
+    assert (dry["matched"], rows_of(customers)) == (300, before)
+    report = perform(anonymize(archive=location))
+    assert (report["matched"], report["changed"], report["examined"]) == (300, 300, 400)
+    after = rows_of(customers)
+    assert {key: after[key] for key in YOUNG} == {key: before[key] for key in YOUNG}
+    for key in OLD:
+        _, email, name, ip, visits, done, plan, at = after[key]
+        assert (email, ip, visits, plan, at) == (None, "0.0.0.0", 0, "free", before[key][-1])  # noqa: S104
+        assert HEX.fullmatch(name)
+        assert done is not None
+    # Equal values stay equal, and different ones different.
+    assert {after[key][2] for key in OLD if key % 7 == 1} == {after[1][2]}
+    assert len({after[key][2] for key in OLD}) == 7
+    again = perform(anonymize())
+    assert (again["changed"], rows_of(customers)) == (0, after)
+
+
+@pytest.mark.every_server
+def test_the_old_values_come_back_and_only_where_nothing_was_changed_since(customers, perform, location):
+    before = rows_of(customers)
+    report = perform(anonymize(archive=location))
+    customers.run("UPDATE t SET anonymized_at = NULL, email = 'new@example.invalid' WHERE id = 7")
+    customers.run("UPDATE t SET plan = 'paid' WHERE id = 8")
+    customers.run("DELETE FROM t WHERE id = 9")
+    dry = perform(restore(location, report, dry_run=True))
+    assert (dry["restored"], dry["skipped"]) == (298, {"changed_since": 1, "gone": 1})
+    assert rows_of(customers)[1][1] is None
+    back = perform(restore(location, report))
+    assert (back["rows"], back["restored"], back["skipped"]) == (300, 298, {"changed_since": 1, "gone": 1})
+    after = rows_of(customers)
+    assert after[7][1] == "new@example.invalid"
+    assert after[8] == (*before[8][:6], "paid", before[8][-1])
+    assert {key: row for key, row in after.items() if key not in {7, 8, 9}} == {
+        key: row for key, row in before.items() if key not in {7, 8, 9}
+    }
+    assert perform(restore(location, report))["restored"] == 0
+
+
+def test_a_run_takes_back_its_own_rows_alone(customers, perform, location):
+    first = perform(anonymize(archive=location, where=[("id", "<=", 100)]))
+    customers.run("UPDATE t SET anonymized_at = anonymized_at - INTERVAL 1 MINUTE WHERE id <= 100")
+    second = perform(anonymize(archive=location))
+    assert (first["changed"], second["changed"]) == (100, 200)
+    assert perform(restore(location, second))["restored"] == 200
+    assert perform(restore(location, first))["skipped"] == {"changed_since": 100}
+
+
+@pytest.mark.every_server
+def test_a_soft_delete_is_a_column_that_is_set_to_now(customers, perform, location):
+    customers.run("UPDATE t SET anonymized_at = '2020-01-01' WHERE id = 5")
+    options = {"set": {"anonymized_at": NOW}, "archive": location}
+    report = perform(anonymize(**options))
+    assert report["changed"] == 299
+    ((stamp,),) = customers.rows("SELECT DISTINCT anonymized_at FROM t WHERE anonymized_at > '2021-01-01'")
+    assert stamp.replace(tzinfo=UTC) == datetime.fromisoformat(report["now"]).replace(microsecond=0)
+    assert perform(restore(location, report))["restored"] == 299
+    assert customers.column("SELECT id FROM t WHERE anonymized_at IS NOT NULL") == [5]
+
+
+@pytest.mark.every_server
+def test_without_a_column_for_now_the_values_themselves_say_what_is_done(customers, perform, location):
+    options = {"set": {"email": None, "ip": "0.0.0.0"}, "archive": location}  # noqa: S104
+    customers.run("UPDATE t SET email = NULL WHERE id IN (1, 2)")
+    customers.run("UPDATE t SET ip = '0.0.0.0' WHERE id IN (2, 3)")
+    report = perform(anonymize(**options))
+    assert report["changed"] == 299
+    assert customers.value("SELECT COUNT(*) FROM t WHERE email IS NULL AND ip = '0.0.0.0'") == 300
+    assert perform(anonymize(**options))["changed"] == 0
+    assert perform(restore(location, report))["restored"] == 299
+
+
+def test_a_key_keeps_equal_values_equal_over_all_runs(customers, perform, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_HASHES", '{"conn_type": "generic", "password": "a key"}')
+    options = {"set": {"name": Hashed(key_conn_id="hashes"), "anonymized_at": NOW}}
+    perform(anonymize(where=[("id", "<=", 100)], **options))
+    perform(anonymize(**options))
+    assert customers.value("SELECT COUNT(DISTINCT name) FROM t WHERE id <= 300") == 7
+    monkeypatch.setenv("AIRFLOW_CONN_HASHES", '{"conn_type": "generic"}')
+    customers.run("UPDATE t SET anonymized_at = NULL")
+    with pytest.raises(AirflowFailException, match="'hashes' has no password"):
+        perform(anonymize(**options))
+
+
+def test_random_keys_are_of_one_run(customers, perform):
+    perform(anonymize(where=[("id", "<=", 150)]))
+    perform(anonymize())
+    assert customers.value("SELECT COUNT(DISTINCT name) FROM t WHERE id <= 300") == 14
+
+
+def test_a_hash_of_another_column_is_of_its_old_value(customers, perform):
+    options = {"email": None, "name": Hashed("email"), "anonymized_at": NOW}
+    perform(anonymize(set=options))
+    assert customers.value("SELECT COUNT(DISTINCT name) FROM t WHERE id <= 300") == 300
+
+
+def test_redacted_columns_stay_out_of_the_archive(customers, perform, location):
+    report = perform(anonymize(archive=location, redact=["email"]))
+    (written,) = find(report["archive"], kind="changed_rows")
+    assert written.manifest["redacted"] == ["email"]
+    rows = list(written.rows())
+    assert len(rows) == 300
+    assert all(row.keys() == {"id", "name", "ip", "visits", "anonymized_at"} for row in rows)
+    assert "example.invalid" not in str(rows)
+    perform(restore(location, report))
+    assert customers.value("SELECT COUNT(*) FROM t WHERE email IS NULL AND name LIKE 'Zo%'") == 300
+
+
+def test_a_row_that_is_changed_between_search_and_update_stays(customers, mariadb, perform, monkeypatch):
+    change, done = Transactions.change, []
+
+    def after_others(db, query, values=None):
+        if query.startswith("UPDATE") and "FALSE" not in query and not done:
+            with closing(mariadb.connect("scratch")) as other:
+                done.append(Database(other).run("UPDATE t SET at = NOW() WHERE id = 3"))
+        return change(db, query, values)
+
+    monkeypatch.setattr(Transactions, "change", after_others)
+    report = perform(anonymize())
+    assert (report["changed"], report["skipped"]) == (299, {"changed_meanwhile": 1})
+    assert rows_of(customers)[3][1] == "m3@example.invalid"
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("new_values", "message"),
+    [
+        ({"id": 1}, "set has id=1, but this column of t is the primary key"),
+        ({"at": "2020-01-01 00:00:00"}, "is the age column"),
+        ({"plan": None}, "plan=None, but this column of t can't be NULL"),
+        ({"absent": None}, "no column 'absent'"),
+        ({"visits": "many"}, "set has visits = 'many', expected a number"),
+        ({"visits": 2**40}, "expected a whole number from"),
+        ({"plan": "x" * 10}, "expected a text of up to 9 characters"),
+        ({"email": NOW}, "'email' of t is varchar; expected date or datetime or timestamp"),
+        ({"visits": Hashed(), "anonymized_at": NOW}, "'visits' of t is int; expected char or varchar"),
+        ({"plan": Hashed(), "anonymized_at": NOW}, "expected 16 characters or more"),
+        ({"email": Hashed("name"), "name": Hashed(), "anonymized_at": NOW}, "hash each column by itself"),
+        ({"doubled": 2}, "is computed from other columns"),
+        ({"login": "nobody"}, "the index login of t takes each value once"),
+    ],
+)
+def test_what_the_table_cannot_have_is_refused_before_the_first_write(
+    customers, perform, new_values, message, dry_run
+):
+    customers.run(
+        "ALTER TABLE t ADD doubled int AS (visits * 2), ADD login varchar(9) NULL, ADD UNIQUE (login)"
+    )
+    before = rows_of(customers)
+    with pytest.raises(AirflowFailException) as refused:
+        perform(anonymize(set=new_values, dry_run=dry_run))
+    assert message in str(refused.value)
+    assert rows_of(customers) == before
+
+
+@pytest.mark.parametrize(
+    ("new_values", "message"),
+    [
+        ({}, "set is {}; expected a dictionary"),
+        ([("email", None)], "expected a dictionary"),
+        ({"a`b": None}, "expected a name"),
+        ({"email": "{{ x }}"}, "set has email='{{ x }}'; expected a text without a template"),
+        ({"email": object}, "expected a text, a number"),
+        ({"name": Hashed()}, "no column that is set to NOW"),
+        ({"a": NOW, "b": NOW}, "set has NOW for a, b"),
+    ],
+)
+def test_bad_literals_are_refused_when_the_dag_file_is_parsed(new_values, message):
+    with pytest.raises(JobArgumentError) as refused:
+        anonymize(set=new_values)
+    assert message in str(refused.value)
+
+
+def test_a_hash_takes_names_only():
+    with pytest.raises(JobArgumentError, match="key_conn_id of a Hashed is 1"):
+        Hashed(key_conn_id=1)
+
+
+def test_the_old_values_of_a_lost_answer_count_as_unconfirmed(customers, perform, location, monkeypatch):
+    report = perform(anonymize(archive=location))
+    commit, lost = Transactions.commit, []
+
+    def lose_the_answer(db):
+        changes = db._changes
+        commit(db)
+        if changes and not lost:
+            lost.append(db)
+            raise db.error(2013, "Lost connection")
+
+    monkeypatch.setattr(Transactions, "commit", lose_the_answer)
+    back = perform(restore(location, report))
+    assert back["restored"] + back["unconfirmed"] == 300
+    assert back["unconfirmed"] > 0
+    assert back["skipped"] == {}
+    assert customers.value("SELECT COUNT(*) FROM t WHERE email IS NULL") == 0
