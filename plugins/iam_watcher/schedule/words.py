@@ -28,6 +28,7 @@ _MONTHS = (
 )
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _LISTED_TIMES = 6
+_HOURS = 24
 
 
 def describe(schedule: Schedule) -> str:
@@ -79,17 +80,34 @@ def _times(cron: Cron) -> tuple[str, bool]:
     if len(seconds) * len(minutes) * len(hours) <= _LISTED_TIMES:
         clocks = sorted(f"{h:02}:{m:02}:{s:02}" for h, m, s in product(hours, minutes, seconds))
         return f"at {_and(clocks)}", False
-    during = "" if _is_full(cron.fields.hour, HOUR) else f" in {_counted('hour', cron.fields.hour, HOUR)}"
+    during = _during(cron.fields.hour)
     if _is_full(cron.fields.minute, MINUTE) and (rhythm := _rhythm(seconds, 60, "second")):
         return f"every {rhythm}{during}", True
     if seconds == [0] and (rhythm := _rhythm(minutes, 60, "minute")):
         return f"every {rhythm}{during}", True
-    if seconds == [0] and minutes == [0] and (rhythm := _rhythm(hours, 24, "hour")):
+    if seconds == [0] and minutes == [0] and (rhythm := _rhythm(hours, _HOURS, "hour")):
         return f"every {rhythm}", True
+    if len(seconds) == len(minutes) == 1 and len(hours) < _HOURS and _is_one_run(hours):
+        clock = f"{minutes[0]:02}:{seconds[0]:02}"
+        return f"every hour from {hours[0]:02}:{clock} to {hours[-1]:02}:{clock}", True
     second = "" if seconds == [0] else f"{_counted('second', cron.fields.second, SECOND)} of "
     minute = _counted("minute", cron.fields.minute, MINUTE)
     hour = "every hour" if _is_full(cron.fields.hour, HOUR) else _counted("hour", cron.fields.hour, HOUR)
     return f"at {second}{minute} of {hour}", True
+
+
+def _during(hours: Field) -> str:
+    """Return the hours of a schedule that fires several times in each of them, or nothing for all hours."""
+    numbers = HOUR.numbers(hours)
+    if _is_full(hours, HOUR):
+        return ""
+    if _is_one_run(numbers):
+        return f" from {numbers[0]:02}:00 to {numbers[-1]:02}:59"
+    return f" in {_counted('hour', hours, HOUR)}"
+
+
+def _is_one_run(numbers: list[int]) -> bool:
+    return numbers == list(range(numbers[0], numbers[-1] + 1))
 
 
 def _rhythm(numbers: list[int], size: int, unit: str) -> str:
