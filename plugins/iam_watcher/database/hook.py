@@ -48,13 +48,19 @@ class JobMySqlHook(MySqlHook):
         self._wants_tls = False
         self._resolved: Any = None
 
-    def resolve(self) -> None:
+    def resolve(self, found: Any = None) -> None:
         """Ask Airflow for the connection, once for all calls of `get_conn`, which any thread may then make.
+
+        Args:
+            found: the answer, if Airflow was asked already.
 
         Raises:
             DatabaseUnavailable: see `get_conn`.
         """
         conn_id = self.get_conn_id()
+        if found is not None:
+            self._resolved = found
+            return
         try:
             self._resolved = self.get_connection(conn_id)
         except (AirflowNotFoundException, ValueError):

@@ -44,6 +44,20 @@ WITHOUT_TIME = (
     " WHERE {state} = %(working)s AND {claimed_at} IS NULL LIMIT 1"
 )
 
+# What tells the first row that is due from others; NULL if none is. The schedule asks every second.
+FIRST = (
+    "(SELECT CONCAT_WS(',', {key}) FROM {table} FORCE INDEX ({index})"
+    " WHERE {state} = %(pending)s{fresh} ORDER BY {key} LIMIT 1)"
+)
+FIRST_RETRY = (
+    "(SELECT CONCAT_WS(',', {retry_at}, {key}) FROM {table} FORCE INDEX ({index})"
+    " WHERE {state} = %(pending)s AND {retry_at} <= NOW(6) ORDER BY {retry_at}, {key} LIMIT 1)"
+)
+FIRST_EXPIRED = (
+    "(SELECT CONCAT_WS(',', {claimed_at}, {key}) FROM {table} FORCE INDEX ({index})"
+    " WHERE {state} = %(working)s AND {claimed_at} < NOW(6) - INTERVAL %(timeout)s SECOND LIMIT 1)"
+)
+
 TIMES = frozenset({"datetime", "timestamp"})
 TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 SHORTEST_CLAIMANT = 32  # characters of the column of the claimant
@@ -100,15 +114,8 @@ def find(db: Transactions, names: Names) -> RowStates:
         TableError: the table, a column or an index is not there or has another type, or a state does not fit
             its column. It says which statement adds what is missing.
     """
-    columns = read_columns(db, names.table)
-    key = tuple(columns[row[0]] for row in db.read(KEY, {"table": names.table}))
-    indexes: dict[str, list[str]] = {}
-    for index, column, usable in db.read(INDEXES, {"table": names.table}):
-        indexes.setdefault(index, []).append(column if usable else "")
-    db.commit()
-    if not key:
-        raise TableError(f"{names.table} has no primary key; expected one, by which rows are claimed")
-    state = _column(columns, names, "state_column", names.state_column)
+    columns, key, indexes = _read(db, names.table)
+    state = _column(columns, names.table, "state_column", names.state_column)
     for argument in ("pending", "working", "done", "failed"):
         value = getattr(names, argument)
         if argument != "working" or value is not None:
@@ -116,7 +123,7 @@ def find(db: Transactions, names: Names) -> RowStates:
     ours = _our_columns(columns, names)
     retry_at = ours.get("retry_at_column")
     taken = {column.name for column in (*key, state, *ours.values())}
-    age = None if names.age_column is None else _column(columns, names, "age_column", names.age_column)
+    age = None if names.age_column is None else _column(columns, names.table, "age_column", names.age_column)
     if age is not None and age.data_type not in TIMES:
         raise TableError(
             f"column {age.name!r} of {names.table} (age_column) is {age.column_type}; expected a DATETIME or "
@@ -124,14 +131,14 @@ def find(db: Transactions, names: Names) -> RowStates:
         )
     read = [*columns] if names.read is None else [*names.read]
     for name in read:
-        _column(columns, names, "columns", name)
+        _column(columns, names.table, "columns", name)
     needed = [column.name for column in (*key, state, *ours.values()) if column.name not in read]
     return RowStates(
         name=names.table,
         table=quoted(names.table),
         key=key,
         by_key="PRIMARY",
-        index=quoted(_index(indexes, names, key, state, retry_at)),
+        index=quoted(_index(indexes, names.table, key, state, retry_at)),
         columns=tuple(columns[name] for name in (*read, *needed)),
         writable={n: c for n, c in columns.items() if n not in taken and not c.generated},
         state=state,
@@ -150,6 +157,39 @@ def find(db: Transactions, names: Names) -> RowStates:
         max_attempts=names.max_attempts,
         backoff=names.backoff,
     )
+
+
+def due_query(
+    db: Transactions,
+    *,
+    table: str,
+    state_column: str,
+    claim: object,
+    working: object,
+    claimed_at_column: str | None,
+    retry_at_column: str | None,
+    claim_timeout: float,
+) -> tuple[str, dict[str, object]]:
+    """Return SQL for the first row that is due, NULL if none is, and its values; see `Names`.
+
+    Raises:
+        TableError: as `find`.
+    """
+    columns, key, indexes = _read(db, table)
+    state = _column(columns, table, "state_column", state_column)
+    names = {"key": ", ".join(one.quoted for one in key), "table": quoted(table), "state": state.quoted}
+    retry_at = None
+    if retry_at_column is not None:
+        retry_at = _column(columns, table, "retry_at_column", retry_at_column)
+        names["retry_at"] = retry_at.quoted
+    names["index"] = quoted(_index(indexes, table, key, state, retry_at))
+    names["fresh"] = "" if retry_at is None else f" AND {retry_at.quoted} IS NULL"
+    parts = [FIRST] if retry_at is None else [FIRST, FIRST_RETRY]
+    if claimed_at_column is not None:
+        names["claimed_at"] = _column(columns, table, "claimed_at_column", claimed_at_column).quoted
+        parts.append(FIRST_EXPIRED)
+    query = f"COALESCE({', '.join(part.format(**names) for part in parts)})"
+    return query, {"pending": claim, "working": working, "timeout": claim_timeout}
 
 
 def check(db: Transactions, states: RowStates) -> None:
@@ -202,13 +242,26 @@ def check(db: Transactions, states: RowStates) -> None:
     db.run(look, what=f"a first look at {states.name}", before_retry=lambda: None)
 
 
-def _column(columns: Mapping[str, Column], names: Names, argument: str, name: str) -> Column:
+def _column(columns: Mapping[str, Column], table: str, argument: str, name: str) -> Column:
     if name not in columns:
         raise TableError(
-            f"{names.table} has no column {name!r} ({argument}); it has {', '.join(columns)}. The server "
+            f"{table} has no column {name!r} ({argument}); it has {', '.join(columns)}. The server "
             "hides columns on which the account has no right"
         )
     return columns[name]
+
+
+def _read(db: Transactions, table: str) -> tuple[dict[str, Column], tuple[Column, ...], dict[str, list[str]]]:
+    """Return the columns, those of the key, and those of each index; "" for one that has no use here."""
+    columns = read_columns(db, table)
+    key = tuple(columns[row[0]] for row in db.read(KEY, {"table": table}))
+    indexes: dict[str, list[str]] = {}
+    for index, column, usable in db.read(INDEXES, {"table": table}):
+        indexes.setdefault(index, []).append(column if usable else "")
+    db.commit()
+    if not key:
+        raise TableError(f"{table} has no primary key; expected one, by which rows are claimed")
+    return columns, key, indexes
 
 
 def _our_columns(columns: Mapping[str, Column], names: Names) -> dict[str, Column]:
@@ -260,7 +313,7 @@ def _check_state(names: Names, column: Column, argument: str, value: object) -> 
 
 def _index(
     indexes: Mapping[str, Sequence[str]],
-    names: Names,
+    table: str,
     key: Sequence[Column],
     state: Column,
     retry_at: Column | None,
@@ -274,8 +327,8 @@ def _index(
     listed = ", ".join(map(quoted, first))
     new = quoted("_".join(first)[:64])
     raise TableError(
-        f"{names.table} has no index on ({', '.join(first)}): to find pending rows, the server would read or "
-        f"lock the whole table. Run CREATE INDEX {new} ON {quoted(names.table)} ({listed})"
+        f"{table} has no index on ({', '.join(first)}): to find pending rows, the server would read or "
+        f"lock the whole table. Run CREATE INDEX {new} ON {quoted(table)} ({listed})"
     )
 
 

@@ -1,0 +1,83 @@
+"""A schedule that starts a run when a table has rows to process, for Watchers of `process_rows`.
+
+The triggerer asks the database once a second: one statement for all watchers that use the same Airflow
+connection. It looks at the level, not at the change: rows exist, or they don't. So no row is forgotten if a
+DAG was paused, a run failed or the triggerer was restarted. A run every ten minutes is the net below.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, DeltaTriggerTimetable
+
+from iam_watcher import arguments
+from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk.bases.timetable import BaseTimetable
+
+EVERY = timedelta(minutes=10)
+
+
+def rows_in_state(
+    table: str,
+    *,
+    state_column: str,
+    claim: str | int,
+    working: str | int | None = None,
+    claimed_at_column: str | None = None,
+    retry_at_column: str | None = None,
+    claim_timeout: timedelta = timedelta(minutes=5),
+    mysql_conn_id: str = "iam_mysql",
+    every: timedelta = EVERY,
+    **others: Any,  # noqa: ARG001  of `process_rows`
+) -> BaseTimetable:
+    """Return a schedule for a Watcher: a run starts about a second after a row becomes due.
+
+    A row is due if it is pending and its time to be tried again has come, or if its claim was not renewed.
+    While rows are due, a run follows the other. The triggerer has to run.
+
+    Args:
+        table: see `ProcessRowsOperator`, for this and the next arguments.
+        state_column: as there.
+        claim: as there.
+        working: as there.
+        claimed_at_column: as there.
+        retry_at_column: as there.
+        claim_timeout: as there.
+        mysql_conn_id: as there.
+        every: a run starts after so long in any case.
+        others: arguments of `process_rows` that don't matter here, so that both can get the same ones.
+
+    Raises:
+        JobArgumentError: an argument is not valid.
+    """
+    arguments.identifier("table", table)
+    arguments.identifier("state_column", state_column)
+    arguments.connection_id("mysql_conn_id", mysql_conn_id)
+    arguments.duration("claim_timeout", claim_timeout)
+    arguments.duration("every", every)
+    if working is not None:
+        claimed_at_column = claimed_at_column or "claimed_at"
+    for name, column in (("claimed_at_column", claimed_at_column), ("retry_at_column", retry_at_column)):
+        if column is not None:
+            arguments.identifier(name, column)
+    trigger = RowsInStateTrigger(
+        mysql_conn_id=mysql_conn_id,
+        table=table,
+        state_column=state_column,
+        claim=claim,
+        working=working,
+        claimed_at_column=claimed_at_column,
+        retry_at_column=retry_at_column,
+        claim_timeout=claim_timeout.total_seconds(),
+    )
+    place = "/".join(quote(str(part), safe="") for part in (mysql_conn_id, table, state_column, claim))
+    name = f"{claim} rows of {table} ({mysql_conn_id})"
+    asset = Asset(
+        name=name, uri=f"iam-watcher://{place}", watchers=[AssetWatcher(name=name, trigger=trigger)]
+    )
+    return AssetOrTimeSchedule(timetable=DeltaTriggerTimetable(every), assets=asset)

@@ -1,0 +1,146 @@
+"""The schedule that starts a run when rows are due: what the triggerer asks, and when it fires."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from airflow.sdk import DAG, AssetOrTimeSchedule
+
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs import rows_in_state_trigger as triggers
+from iam_watcher.jobs.rows_in_state import rows_in_state
+from iam_watcher.jobs.rows_in_state_trigger import Level, Poll, RowsInStateTrigger, Watched
+from tests.integration.claims import BY_STATE, create
+
+CLAIM = {"working": "work", "claimed_at_column": "claimed_at"}
+ORDERS = {"table": "orders", "state_column": "status", "claim": "pending"}
+
+
+def watched(**given):
+    plain = {"working": None, "claimed_at_column": None, "retry_at_column": None, "claim_timeout": 60.0}
+    return Watched(**{**ORDERS, **plain, **given})
+
+
+@pytest.mark.every_server
+def test_a_row_is_due_if_it_is_pending_or_its_claim_expired(scratch):
+    create(scratch)
+    one = watched(retry_at_column="retry_at", **CLAIM)
+    poll = Poll("scratch")
+
+    def due():
+        (first,) = asyncio.run(poll.ask([one])).values()
+        return first
+
+    try:
+        assert due() is None
+        scratch.run("INSERT INTO orders (id, retry_at) VALUES (7, NOW(6) + INTERVAL 1 HOUR)")
+        assert due() is None
+        scratch.run("UPDATE orders SET retry_at = NOW(6) - INTERVAL 1 SECOND")
+        assert due() is not None
+        scratch.run("UPDATE orders SET retry_at = NULL")
+        assert due() == "7"
+        scratch.run("UPDATE orders SET status = 'work', claimed_at = NOW(6)")
+        assert due() is None
+        scratch.run("UPDATE orders SET claimed_at = NOW(6) - INTERVAL 2 MINUTE")
+        assert due() is not None
+        scratch.run("UPDATE orders SET status = 'normal'")
+        assert due() is None
+    finally:
+        poll.close()
+
+
+def test_one_statement_asks_for_all_watchers_of_a_connection(scratch):
+    create(scratch, index=BY_STATE)
+    scratch.run("INSERT INTO orders (id) VALUES (7)")
+    scratch.run("CREATE TABLE others LIKE orders")
+    poll = Poll("scratch")
+    all_of_them = [watched(), watched(claim="failed"), watched(table="others")]
+    try:
+        asyncio.run(poll.ask(all_of_them))
+        before = int(poll._db.read("SHOW SESSION STATUS LIKE 'Questions'".replace("'", '"'))[0][1])
+        answers = asyncio.run(poll.ask(all_of_them))
+        after = int(poll._db.read('SHOW SESSION STATUS LIKE "Questions"')[0][1])
+        assert [answers[one] for one in all_of_them] == ["7", None, None]
+        assert after - before == 2  # the other is the question itself
+    finally:
+        poll.close()
+
+
+def test_a_table_that_is_not_as_it_must_be_does_not_stop_the_others(scratch, caplog):
+    create(scratch, index=BY_STATE)
+    scratch.run("CREATE TABLE others LIKE orders")
+    poll = Poll("scratch")
+    both = [watched(), watched(table="others")]
+    try:
+        assert asyncio.run(poll.ask([*both, watched(table="absent")])) == dict.fromkeys(both)
+        assert "there is no table 'absent'" in caplog.text
+        scratch.run("DROP TABLE others")
+        asyncio.run(poll.ask(both))
+        assert asyncio.run(poll.ask(both)) == {both[0]: None}
+        scratch.run(f"KILL {poll._db.read('SELECT CONNECTION_ID()')[0][0]}")
+        asyncio.run(poll.ask(both))
+        assert asyncio.run(poll.ask(both)) == {both[0]: None}
+    finally:
+        poll.close()
+
+
+def test_triggers_of_a_connection_share_a_poll(scratch, monkeypatch):
+    monkeypatch.setattr(triggers, "EVERY", 0.01)
+    create(scratch, index=BY_STATE)
+    scratch.run("CREATE TABLE others LIKE orders")
+    for table in ("orders", "others"):
+        scratch.run(f"INSERT INTO {table} (id) VALUES (1)")
+    first = RowsInStateTrigger(mysql_conn_id="scratch", **vars(watched()))
+    second = RowsInStateTrigger(mysql_conn_id="scratch", **vars(watched(table="others")))
+    assert first.shared_stream_key() == second.shared_stream_key()
+    path, arguments = second.serialize()
+    assert path.endswith(".RowsInStateTrigger")
+    assert json.loads(json.dumps(arguments))["table"] == "others"
+
+    async def one_event_of_each():
+        return await asyncio.gather(anext(first.run()), anext(second.run()))
+
+    events = asyncio.run(one_event_of_each())
+    assert [event.payload["table"] for event in events] == ["orders", "others"]
+    assert not RowsInStateTrigger._sharing["scratch"]
+
+
+def test_an_event_comes_at_once_and_then_from_time_to_time():
+    level = Level()
+    seen = [
+        (0, None),
+        (1, "1"),
+        (2, "1"),
+        (3, "2"),
+        (4, "2"),
+        (5, "2"),
+        (33, "2"),
+        (34, "2"),
+        (35, None),
+        (36, "2"),
+    ]
+    assert [at for at, first in seen if level.fires(first, at)] == [1, 4, 34, 36]
+
+
+def test_the_schedule_and_the_job_take_the_same_arguments():
+    schedule = rows_in_state(**ORDERS, working="work", attempts_column="attempts", batch=50)
+    assert isinstance(schedule, AssetOrTimeSchedule)
+    with DAG("orders", schedule=schedule):
+        pass
+    (watcher,) = schedule.asset_condition.watchers
+    assert watcher.trigger.watched.claimed_at_column == "claimed_at"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"table": ""}, "table is ''"),
+        ({"claim_timeout": 5}, "claim_timeout is 5"),
+        ({"every": 0}, "every is 0"),
+    ],
+)
+def test_a_wrong_argument_of_the_schedule_is_an_error(given, message):
+    with pytest.raises(JobArgumentError, match=message):
+        rows_in_state(**{**ORDERS, **given})
