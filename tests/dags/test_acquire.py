@@ -269,7 +269,7 @@ def test_a_sensor_that_a_person_ended_as_it_took_the_lock_gives_it_back(
     run_dag(dag)
     assert ended[0].startswith(b"test/run_ended/")
     assert redis_client.get("clean") is None
-    assert f"this task is {state!r} by now; expected 'running'" in caplog.text + capsys.readouterr().out
+    assert f"this task is {state!r} now; expected 'running'" in caplog.text + capsys.readouterr().out
 
 
 def test_a_sensor_that_is_stopped_does_not_take_the_lock_any_more(
