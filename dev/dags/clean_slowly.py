@@ -7,7 +7,7 @@ from airflow.sdk import Param
 
 from iam_watcher import Watcher
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.walk.pace import Pace
+from iam_watcher.jobs.throttle import Pace
 
 with Watcher(
     "clean_slowly",

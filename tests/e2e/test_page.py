@@ -48,7 +48,7 @@ def airflow(tmp_path_factory):
         airflow.finish(airflow.spawn("db-migrate", "db", "migrate"))
         airflow.start()
         airflow.wait_healthy()
-        assert wait_until(lambda: airflow.api("/dags")["total_entries"] >= WATCHERS, 120, pause=1)
+        assert wait_until(lambda: airflow.api("/dags")["total_entries"] >= WATCHERS, 300, pause=1)
         yield airflow
 
 

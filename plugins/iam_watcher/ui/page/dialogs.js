@@ -92,7 +92,7 @@ const Release = ({ watcher, home, onClose, onDone }) => {
     h("p", null, tell("release.text", { who: who(lock.owner, home, lock.since), key: watcher.key, since })),
     h("code", null, h("bdi", null, lock.owner)),
     !lock.since && h("p", null, say("release.go")),
-    h("div", null, h("label", { htmlFor: field }, say("release.reason")), h(C.Input, { id: field, size: "sm", maxLength: 500, value: reason, onChange: (event) => setReason(event.target.value) })));
+    h("div", { className: "field" }, h("label", { htmlFor: field }, say("release.reason")), h(C.Input, { id: field, size: "sm", maxLength: 500, value: reason, onChange: (event) => setReason(event.target.value) })));
 };
 
 const Pause = ({ watcher, paused, onClose, onDone }) => {

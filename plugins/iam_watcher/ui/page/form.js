@@ -64,7 +64,7 @@ const Field = ({ name, param, value, onChange }) => {
   } else if (isNumber(schema)) field = h(C.Input, { ...props, inputMode: has(schema, "integer") ? "numeric" : "decimal" });
   else if (isLines(schema) || has(schema, "object") || has(schema, "array")) field = h(C.Textarea, { ...props, rows: 4 });
   else field = h(C.Input, props);
-  return h("div", null,
+  return h("div", { className: "field" },
     h("label", { htmlFor: id }, `${name}${isNumber(schema) ? range(schema) : ""}`), field,
     h("small", { id: `${id}-about` }, description, isLines(schema) ? ` ${say("form.lines")}` : has(schema, "object") ? ` ${say("form.json")}` : ""));
 };
