@@ -11,6 +11,7 @@ from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import time_zone
 from iam_watcher.jobs.table_job.age_forms import check_form
 from iam_watcher.jobs.table_job.newest import Newest
+from iam_watcher.jobs.table_job.orphans import Orphans
 from iam_watcher.jobs.table_job.period import Period, period
 from iam_watcher.jobs.table_job.periods import Periods, periods
 from iam_watcher.jobs.table_job_operator import TableJobOperator
@@ -40,6 +41,8 @@ class RetentionOperator(TableJobOperator):
     :param older_than_days: the same in days of 24 hours; 0 turns the job off. (templated)
     :param grace: the column says when a row expires: delete it after this period; "0" at once. (templated)
     :param grace_days: the same in days of 24 hours; 0 at once. (templated)
+    :param orphans_of: name of another table: change only rows whose parent there is gone.
+    :param key: name of the column that has the primary key of the parent, for `orphans_of`.
     :param keep_last: keep at least so many of the newest rows by their age, of those that have an age and
         meet `where`; with a period or without one. An index must begin with `per` or, without it, with the
         age column.
@@ -81,6 +84,8 @@ class RetentionOperator(TableJobOperator):
         older_than_days: int | str | None = None,
         grace: timedelta | str | None = None,
         grace_days: int | str | None = None,
+        orphans_of: str | None = None,
+        key: str | None = None,
         keep_last: int | None = None,
         per: str | None = None,
         age_unit: AgeUnit = "date",
@@ -96,6 +101,8 @@ class RetentionOperator(TableJobOperator):
         self.older_than_days = older_than_days
         self.grace = grace
         self.grace_days = grace_days
+        self.orphans_of = orphans_of
+        self.key = key
         self.keep_last = keep_last
         self.per = per
         self.age_unit = age_unit
@@ -114,6 +121,11 @@ class RetentionOperator(TableJobOperator):
             arguments.check_literal(arguments.days if name.endswith("_days") else check, name, value)
         if keep_last is not None and (type(keep_last) is not int or keep_last < 1):
             raise JobArgumentError(f"keep_last is {keep_last!r}; expected a whole number of rows over 0")
+        if (orphans_of is None) != (key is None):
+            raise JobArgumentError(f"orphans_of is {orphans_of!r}, key is {key!r}; expected both or none")
+        if orphans_of is not None:
+            arguments.identifier("orphans_of", orphans_of)
+            arguments.identifier("key", key)
         if per is not None:
             arguments.identifier("per", per)
             if keep_last is None:
@@ -145,6 +157,7 @@ class RetentionOperator(TableJobOperator):
             "period_name": self._period_name,
             "periods": self._rendered_periods(),
             "newest": None if self.keep_last is None else Newest(self.keep_last, self.per),
+            "orphans": Orphans(self.orphans_of, self.key) if self.orphans_of and self.key else None,
             "expiry": self._period_name in {"grace", "grace_days"},
             "zone": time_zone("age_timezone", self.age_timezone),
             "where": self.where,

@@ -53,6 +53,13 @@ class TableJob(ABC):
     def off_because(self) -> str | None:
         """Why this job has nothing to do by its arguments; None if it has."""
 
+    def look_up(self, db: Transactions) -> None:  # noqa: B027  a hook
+        """Read what `plan` needs to know of other tables.
+
+        Raises:
+            TableError: another table is not as the arguments say.
+        """
+
     @abstractmethod
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return what to do.

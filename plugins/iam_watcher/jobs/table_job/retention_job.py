@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.table_job.age_column import AgeColumn
     from iam_watcher.jobs.table_job.newest import Newest
+    from iam_watcher.jobs.table_job.orphans import Orphans
     from iam_watcher.jobs.table_job.periods import Periods
     from iam_watcher.walk.row_change import RowRecorder
 
@@ -58,6 +59,7 @@ class RetentionJob(TableJob):
         period_name: the argument that gives the periods; None if only the newest rows stay.
         periods: rows that are older, or expired longer ago, are changed.
         newest: the newest rows, which stay; None for none.
+        orphans: only rows whose parent is gone are changed; None for all.
         expiry: the column says when a row expires, not when its time began.
         zone: the time zone of values that name none, of times in `where` that name none, and of the calendar.
         where: more conditions.
@@ -69,9 +71,16 @@ class RetentionJob(TableJob):
     period_name: str | None
     periods: Periods
     newest: Newest | None
+    orphans: Orphans | None
     expiry: bool
     zone: ZoneInfo
     where: Sequence[Condition]
+    _parents: Table = field(init=False)
+
+    def look_up(self, db: Transactions) -> None:
+        """Read the table of the parents."""
+        if self.orphans:
+            self._parents = self.orphans.read_parents(db)
 
     @property
     def off_because(self) -> str | None:
@@ -90,8 +99,10 @@ class RetentionJob(TableJob):
         update = self.update(table, now)
         if update.not_done:
             where = f"{where} AND {update.not_done}"
-        predicate, write_predicate = f"{old} AND {where}", None
-        counted = {reason: f"{condition} AND {where}" for reason, condition in left_out.items()}
+        # Not in `where`, which is also a condition on other names of the table.
+        meant = f"{where} AND {self.orphans.condition(table, self._parents)}" if self.orphans else where
+        predicate, write_predicate = f"{old} AND {meant}", None
+        counted = {reason: f"{condition} AND {meant}" for reason, condition in left_out.items()}
         if self.newest:
             behind = self.newest.behind(table, age, where)
             counted["newest"] = f"{predicate} AND ({behind}) IS NOT TRUE"

@@ -85,6 +85,7 @@ class TableRun:
         job, report = self._job, self._report
         with self._operator.transactions(locked=not report.dry_run) as (connection, db):
             now = read_now(connection)
+            job.look_up(db)
             plan = job.plan(read_table(db, job.table), now)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
             try:

@@ -1,0 +1,71 @@
+"""Orphans: rows whose parent is gone, where no foreign key keeps that from happening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.errors import TableError
+
+if TYPE_CHECKING:
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.transactions import Transactions
+
+# A row that refers to nothing is no orphan.
+IS_ORPHAN = (
+    "{table}.{key} IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM {parents} AS parent WHERE parent.{parent_key} = {table}.{key})"
+)
+ANY = "SELECT 1 FROM {parents} LIMIT 1"
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """Rows whose parent is gone.
+
+    Attributes:
+        parents: name of the table of the parents.
+        key: name of the column that has the parent's primary key.
+    """
+
+    parents: str
+    key: str
+
+    def read_parents(self, db: Transactions) -> Table:
+        """Return the table of the parents.
+
+        Raises:
+            TableError: there is none, or it is empty: then every row would be an orphan.
+        """
+        parents = read_table(db, self.parents)
+
+        def ask() -> bool:
+            found = bool(db.read(ANY.format(parents=parents.quoted)))
+            db.commit()
+            return found
+
+        if not db.run(ask, what=f"SELECT on {self.parents}", before_retry=lambda: None):
+            raise TableError(
+                f"orphans_of is {self.parents!r}, but that table has no row, so every row would be an "
+                "orphan. Check the table and the connection"
+            )
+        return parents
+
+    def condition(self, table: Table, parents: Table) -> str:
+        """Return the condition for orphans.
+
+        Raises:
+            TableError: there is no such column, or the server would convert types to compare the keys.
+        """
+        column, key = table.column(self.key), parents.key
+        if parents.name == table.name:
+            raise TableError(f"orphans_of is {self.parents!r}, the table itself; expected another table")
+        if (column.data_type, column.charset) != (key.data_type, key.charset):
+            raise TableError(
+                f"column {self.key!r} of {table.name} is {column.column_type}, and the primary key of "
+                f"{parents.name} is {key.column_type}; expected the same type"
+            )
+        return IS_ORPHAN.format(
+            table=table.quoted, key=column.quoted, parents=parents.quoted, parent_key=key.quoted
+        )
