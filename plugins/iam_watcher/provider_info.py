@@ -74,9 +74,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "notify": {
                         "description": (
-                            "Who is told of failed runs of all watchers, besides what their files say: mail "
-                            "addresses (mailto:address) and ids of HTTP connections (webhooks), separated by "
-                            "commas. Secrets belong into the connections.\n"
+                            "Receivers of notices about failed runs of all watchers, in addition to those in "
+                            "the DAG files: mail addresses (mailto:address) and ids of HTTP connections "
+                            "(webhooks), separated by commas. Secrets belong in the connections.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -85,8 +85,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "ping": {
                         "description": (
-                            "Id of the HTTP connection whose URL, followed by the watcher's name, is called "
-                            "when a run begins and ends, in the protocol of Healthchecks.\n"
+                            "Id of an HTTP connection. Each run calls its URL, followed by the watcher's "
+                            "name, when it begins and ends, in the protocol of Healthchecks.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
