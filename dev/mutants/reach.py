@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _coverage = coverage.Coverage(data_file=None, source=["plugins/iam_watcher"], config_file=False)
+_coverage.set_option("run:disable_warnings", ["no-data-collected"])
 _coverage.start()
 _seconds: dict[str, float] = {}
 _failed: list[str] = []

@@ -164,6 +164,7 @@ class Selection:
             )
             kept.mkdir(parents=True, exist_ok=True)
             of_all = kept / "all.json"
+            of_all.unlink(missing_ok=True)
             done = subprocess.run(
                 pytest("-q", "--no-header", "-m", SERVERS[self.server], "-p", "dev.mutants.reach", *new),
                 cwd=root, env={**environment(root, self.server), "MUTANTS_REACH": str(of_all)}, check=False,
