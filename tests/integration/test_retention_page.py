@@ -1,0 +1,144 @@
+"""The examples of docs/retention.md delete and change the rows that the page says."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+PAGE = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
+SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SECTIONS = {name: dict(BLOCK.findall(text)) for name, text in SECTION.findall(PAGE)}
+
+NOW = datetime.now(UTC)
+
+
+def ago(**period):
+    return (NOW - timedelta(**period)).replace(tzinfo=None)
+
+
+def unix(moment, parts=1):
+    return int(moment.replace(tzinfo=UTC).timestamp() * parts)
+
+
+def uuid7(moment):
+    return uuid.UUID(int=unix(moment, 1000) << 80 | 7 << 76 | 2 << 62).bytes
+
+
+# Section → rows without their keys, which are 1, 2, …; keys that are left.
+ROWS: dict[str, tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[int]]]] = {
+    "Sessions": (
+        {"session": [(1, 0), (1, unix(ago(hours=35))), (1, unix(ago(hours=37))), (1, unix(ago(days=-1)))]},
+        {"session": [1, 2, 4]},
+    ),
+    "Audit log": (
+        {
+            "audit_log": [
+                *[("debug", ago(days=2)), ("debug", ago(days=4)), ("info", ago(days=4))],
+                *[
+                    ("info", ago(days=31)),
+                    ("error", ago(days=300)),
+                    ("error", ago(days=400)),
+                    (None, ago(days=400)),
+                ],
+            ]
+        },
+        {"audit_log": [1, 3, 5]},
+    ),
+    "Event store": (
+        {"event": [(uuid7(ago(days=170)), "{}"), (uuid7(ago(days=190)), "{}"), (uuid.uuid4().bytes, "{}")]},
+        {"event": [1, 3]},
+    ),
+    "Queue table": (
+        {
+            "job": [
+                *[("done", 1, unix(ago(days=6), 1000)), ("done", 1, unix(ago(days=8), 1000))],
+                *[("failed", 4, unix(ago(days=8), 1000)), ("failed", 5, unix(ago(days=8), 1000))],
+                *[("new", 5, unix(ago(days=8), 1000)), ("done", 1, None)],
+            ]
+        },
+        {"job": [1, 3, 5, 6]},
+    ),
+    "Rows of a day": (
+        {"visit": [(int(f"{ago(days=88):%Y%m%d}"), ""), (int(f"{ago(days=92):%Y%m%d}"), ""), (20201301, "")]},
+        {"visit": [1, 3]},
+    ),
+    "Revisions": (
+        {
+            "revision": [(n % 2, ago(days=n)) for n in range(20, 60, 2)]
+            + [(7, ago(days=n)) for n in range(40, 47)]
+        },
+        {"revision": [1, 2, 3, 4, 5, 21, 22, 23, 24, 25]},
+    ),
+    "The newest rows": (
+        {"metric": [(ago(minutes=n), 0) for n in range(1, 1051)]},
+        {"metric": [*range(1, 1001)]},
+    ),
+    "Soft delete": (
+        {"message": [(ago(days=300), None), (ago(days=400), None), (ago(days=500), ago(days=40))]},
+        {"message": [1, 2], "message WHERE deleted_at IS NOT NULL": [2]},
+    ),
+    "Personal data": (
+        {
+            "customer": [
+                ("a", "A", ago(days=800), None),
+                ("b", "B", ago(days=700), None),
+                ("c", "C", None, None),
+            ]
+        },
+        {
+            "customer": [1, 2, 3],
+            "customer WHERE email IS NULL AND LENGTH(name) = 64 AND anonymized_at > 0": [1],
+        },
+    ),
+    "Parents and children": (
+        {
+            "orders": [(ago(days=4000),), (ago(days=4000),), (ago(days=10),)],
+            "order_line": [(1, ago(days=4000)), (2, ago(days=10)), (3, ago(days=10))],
+        },
+        {"orders": [2, 3], "order_line": [2, 3]},
+    ),
+    "Orphans": (
+        {
+            "author": [(), ()],
+            "comment": [
+                (1, ago(days=2)),
+                (9, ago(days=2)),
+                (9, ago(hours=1)),
+                (None, ago(days=2)),
+                (2, ago(days=2)),
+            ],
+        },
+        {"comment": [1, 3, 4, 5]},
+    ),
+}
+
+
+def test_each_need_of_the_table_has_a_section():
+    links = re.findall(r"^\| \[[^]]+\]\(#([a-z-]+)\)", PAGE, re.MULTILINE)
+    assert links == [name.lower().replace(" ", "-") for name in SECTIONS]
+    assert SECTIONS.keys() - ROWS.keys() == {"Accounts"}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("section", ROWS)
+def test_an_example_does_what_its_section_says(scratch, perform, section):
+    blocks, (rows, left) = SECTIONS[section], ROWS[section]
+    for statement in blocks["sql"].split(";")[:-1]:
+        scratch.run(statement)
+    for table, values in rows.items():
+        for key, row in enumerate(values, 1):
+            scratch.run(f"INSERT INTO {table} VALUES (%s{', %s' * len(row)})", [key, *row])
+        scratch.run(f"ANALYZE TABLE {table}")
+    with DAG("page", schedule=None, default_args={"mysql_conn_id": "scratch"}) as dag:
+        exec(compile(blocks["python"], section, "exec"), {})  # noqa: S102  our own page
+    for operator in dag.tasks:
+        perform(operator)
+    key = "seq" if section == "Event store" else "id"
+    assert {table: scratch.column(f"SELECT {key} FROM {table} ORDER BY {key}") for table in left} == left
