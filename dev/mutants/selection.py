@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from dev.mutants.mutations import Mutation
 
 TESTS = ("tests/unit", "tests/contract", "tests/integration", "tests/dags")
-SERVERS = {
-    "mariadb": "not e2e",
-    "mysql": "every_server and not e2e",
-}  # which tests run on it, as in `make test`
+# A database server, and which tests run on it, as in `make test`.
+SERVERS = {"mariadb": "not e2e", "mysql": "every_server and not e2e"}
 LONGEST = 40.0  # seconds of tests for one change, by their usual time
 WORKED = (0, 1, 5)  # pytest's exit status: all tests passed, some failed, or there are none
 NOTHING: dict[str, Any] = {"seconds": {}, "failed": [], "lines": {}}
@@ -53,15 +51,15 @@ class Selection:
         self._root = root
         self.seconds: dict[str, float] = {}
         self._lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-        failed: set[str] = set()
         for file in self._measured(kept):
             found = json.loads(file.read_text(encoding="utf-8"))
+            for test in found["failed"]:
+                print(f"fails without a change, and so notices none: {test}")
+                del found["seconds"][test]
             self.seconds |= found["seconds"]
-            failed.update(found["failed"])
             for path, lines in found["lines"].items():
                 for line, tests in lines.items():
-                    # A test that fails anyhow notices nothing.
-                    self._lines[path][int(line)].update(set(tests) - failed)
+                    self._lines[path][int(line)].update(self.seconds.keys() & tests)
 
     def tests_for(self, mutation: Mutation) -> list[str]:
         """Return the tests that reach a change, the quickest first, and those of the module's own test file.
