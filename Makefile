@@ -18,7 +18,7 @@ help: ## List these targets
 		printf '  %-12s %s\n' "$$target" "$$text"
 	done
 
-demo: bootstrap ## Run the three watchers once on sample rows, in private servers, and compare every row
+demo: bootstrap ## Run the watchers once on sample rows, in private servers, and compare every row
 	@exec $(python) -m dev.demo
 
 run: bootstrap ## Run a whole Airflow on private servers, until Ctrl-C; ROWS=1000000 adds rows, and a watcher that takes minutes

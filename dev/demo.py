@@ -1,4 +1,4 @@
-"""`make demo`: run the three watchers on sample rows, in private servers that end with the demo.
+"""`make demo`: run the watchers on sample rows, in private servers that end with the demo.
 
 Exit status: 0 if the database then has exactly the rows that include/sql/sample.sql expects, 1 if not or if
 something failed, 130 after Ctrl-C.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # IAM's authz-server reloads its secrets when it hears of a change here.
 NOTIFICATIONS = "iam.cluster.notifications"
-LOCKS = ("task", "clean", "cleansecret")
+LOCKS = ("task", "clean", "cleansecret", "iam-watcher:provision_users")
 
 _HEADINGS = ("watcher", "examined", "changed", "skipped", "before → after", "job", "with Airflow")
 _STARTED_TASK = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
@@ -53,6 +53,12 @@ SUBJECTS = (
     ),
     Subject("clean_policy_audit", "purge", "SELECT COUNT(*) FROM policy_audit", "audit rows"),
     Subject("clean_expired_secrets", "purge", "SELECT COUNT(*) FROM secret", "secrets"),
+    Subject(
+        "provision_users",
+        "provision",
+        "SELECT COUNT(*) FROM user_provisioning WHERE status = 'pending'",
+        "pending users",
+    ),
 )
 
 
@@ -81,7 +87,7 @@ class Run:
     """One watcher, run by `airflow dags test` in an Airflow of its own.
 
     Three commands that store the same DAG files in one metadata database would be in each other's way;
-    so these are three deployments, which share a Redis and a MariaDB.
+    so each has a deployment, which share a Redis and a MariaDB.
     """
 
     def __init__(self, subject: Subject, home: Path, migrated: Path, mariadb: MariaDB, redis: Redis) -> None:
@@ -142,10 +148,12 @@ class Run:
         """Return its line of the final table."""
         report = self.report()
         skipped = [f"{rows:,} {reason}" for reason, rows in report["skipped"].items() if rows]
+        if "failed" in report:
+            skipped.append(f"{report['failed']:,} failed")
         return (
             self.subject.watcher,
-            f"{report['examined']:,}",
-            f"{report['changed']:,}",
+            f"{report.get('examined', report.get('claimed')):,}",
+            f"{report.get('changed', report.get('done')):,}",
             ", ".join(skipped) or "none",
             f"{self.before:,} → {self.count():,} {self.subject.what}",
             f"{report['duration_seconds']:.2f} s",
@@ -154,7 +162,8 @@ class Run:
 
     def faults(self) -> list[str]:
         """Return in what the report and the database disagree."""
-        reported, real = self.report()["changed"], self.before - self.count()
+        report, real = self.report(), self.before - self.count()
+        reported = report["changed"] if "changed" in report else report["done"] + report["failed"]
         if reported == real:
             return []
         return [f"{self.subject.watcher} reports {reported} changed rows, the database says {real}"]
@@ -200,14 +209,14 @@ def _demo(folder: Path) -> int:
 
         before = snapshot(mariadb)
         runs = []
-        progress.event("starting three watchers by `airflow dags test`")
+        progress.event("starting the watchers by `airflow dags test`")
         for subject in SUBJECTS:
             runs.append(Run(subject, folder / subject.watcher, airflow.home, mariadb, redis))
             stack.enter_context(runs[-1].airflow)
         while [run for run in runs if run.poll(progress)]:
             progress.state(", ".join(f"{run.count():,} {run.subject.what}" for run in runs))
             time.sleep(0.5)
-        progress.event("all three have ended; holding every row against what it expects")
+        progress.event("all have ended; holding every row against what it expects")
         table = [_HEADINGS, *(run.cells() for run in runs)]
         faults = differences(before, snapshot(mariadb))
         faults += [fault for run in runs for fault in run.faults()]

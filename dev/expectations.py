@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dev.servers import MariaDB
 
-TABLES = ("user", "policy", "policy_audit", "secret")
+TABLES = ("user", "policy", "policy_audit", "secret", "user_provisioning")
 
 Row = dict[str, str | None]
 Snapshot = dict[str, dict[str | None, Row]]
@@ -32,12 +32,15 @@ def snapshot(server: MariaDB) -> Snapshot:
 
 
 def expected(before: Snapshot) -> Snapshot:
-    """Return what the tables must hold after the three watchers; a column that is left out is free."""
+    """Return what the tables must hold after the watchers of the demo; a column that is left out is free."""
     return {
         "user": {key: _expected_user(row) for key, row in before["user"].items()},
         "policy": before["policy"],
         "policy_audit": _kept(before["policy_audit"]),
         "secret": _kept(before["secret"]),
+        "user_provisioning": {
+            key: _expected_provisioning(row) for key, row in before["user_provisioning"].items()
+        },
     }
 
 
@@ -47,6 +50,13 @@ def _expected_user(row: Row) -> Row:
         return row
     # The server itself sets updatedAt of a row that is written.
     return {column: value for column, value in row.items() if column != "updatedAt"} | {"status": status}
+
+
+def _expected_provisioning(row: Row) -> Row:
+    name = str(row["name"])
+    if name.startswith("expect-normal-"):
+        return {"name": name, "status": "normal", "home": f"/home/{name}", "attempts": "1", "error": None}
+    return {"name": name, "status": "failed", "home": None, "attempts": "1"}
 
 
 def _kept(rows: dict[str | None, Row]) -> dict[str | None, Row]:

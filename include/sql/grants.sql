@@ -15,3 +15,6 @@ GRANT UPDATE (loginedAt) ON iam.user TO iam_watcher;
 
 -- To expire the secrets of disabled users (on_disable="expire_secrets"), and to restore these secrets.
 GRANT UPDATE (expires) ON iam.secret TO iam_watcher;
+
+-- The example provision_users, whose table is no table of IAM. Without it, leave this out.
+GRANT SELECT, UPDATE ON iam.user_provisioning TO iam_watcher;

@@ -9,6 +9,8 @@
 --                                          'already-disabled-' had 0 before, all others had 1
 --   policy_audit.name    'expect-kept-…' is still there, 'expect-deleted-…' is gone
 --   secret.name          the same
+--   user_provisioning.name  'expect-normal-…' has the status normal and a home after the run,
+--                        'expect failed …' has the status failed: no folder can have that name
 -- user.name starts with the reason: active- inactive- never-old- never-new- already-disabled-
 -- admin- svc-. In policy_audit 'expect-kept-fresh-', 'expect-kept-zero-', 'expect-deleted-old-';
 -- in secret 'expect-kept-living-', 'expect-kept-never-', 'expect-deleted-expired-'.
@@ -94,6 +96,13 @@ FROM (
   SELECT 'expect-deleted-expired-' AS prefix, 300 AS how_many
   UNION ALL SELECT 'expect-kept-living-', 500
   UNION ALL SELECT 'expect-kept-never-', 200
+) AS kind JOIN n ON n.i <= kind.how_many;
+
+INSERT INTO user_provisioning (name)
+SELECT CONCAT(kind.prefix, LPAD(n.i, 4, '0'))
+FROM (
+  SELECT 'expect-normal-' AS prefix, 400 AS how_many
+  UNION ALL SELECT 'expect failed ', 20
 ) AS kind JOIN n ON n.i <= kind.how_many;
 
 DROP TEMPORARY TABLE n;

@@ -80,6 +80,22 @@ CREATE TABLE secret (
     ON DELETE NO ACTION ON UPDATE NO ACTION
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8;
 
+-- Not a table of IAM: the example of row processing, dags/provision_users.py.
+CREATE TABLE user_provisioning (
+  id        bigint unsigned NOT NULL AUTO_INCREMENT,
+  name      varchar(45)     NOT NULL COMMENT 'of the user',
+  status    enum('pending', 'work', 'normal', 'failed') NOT NULL DEFAULT 'pending',
+  home      varchar(255)        NULL COMMENT 'the folder that was made for the user',
+  createdAt datetime(6)     NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  claimedAt datetime(6)         NULL,
+  claimedBy varchar(255)        NULL,
+  attempts  int unsigned    NOT NULL DEFAULT 0,
+  retryAt   datetime(6)         NULL,
+  error     text                NULL,
+  PRIMARY KEY (id),
+  KEY idx_status_retryAt (status, retryAt)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8;
+
 DELIMITER $$
 
 CREATE TRIGGER policy_before_delete BEFORE DELETE ON policy FOR EACH ROW

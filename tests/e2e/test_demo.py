@@ -43,8 +43,8 @@ def test_the_demo_ends_with_the_expected_rows_and_leaves_nothing(demo, tmp_path)
     ports = _read_until(demo, r"MariaDB on port (\d+) .* Redis on port (\d+)").groups()
     _read_until(demo, "acquire")
     sessions = _sessions(tmp_path / "demo")
-    # MariaDB, Redis and three times `airflow dags test`.
-    assert len([session for session in sessions if session_members(session)]) == 5
+    # MariaDB, Redis and four times `airflow dags test`.
+    assert len([session for session in sessions if session_members(session)]) == 6
     output, errors = demo.communicate()
 
     assert (demo.returncode, errors) == (0, "")
@@ -70,6 +70,7 @@ def test_the_demo_ends_with_the_expected_rows_and_leaves_nothing(demo, tmp_path)
         "200 never_expires",
         "1,000 → 700 secrets",
     ]
+    assert rows["provision_users"] == ["provision_users", "420", "400", "20 failed", "420 → 0 pending users"]
     assert [port for port in ports if listening(int(port))] == []
     assert [session for session in sessions if session_members(session)] == []
     assert _sessions(tmp_path / "demo") == []
@@ -87,5 +88,5 @@ def test_ctrl_c_in_the_middle_leaves_nothing(demo, tmp_path):
     assert demo.returncode == 130
     assert "everything that was started has been stopped" in errors
     assert [port for port in ports if listening(int(port))] == []
-    assert len(sessions) == 5
+    assert len(sessions) == 6
     assert [session for session in sessions if session_members(session)] == []

@@ -14,6 +14,9 @@ def before():
     def user(key, nickname, status):
         return {"id": key, "name": f"u{key}", "nickname": nickname, "status": status, "updatedAt": "old"}
 
+    def row(key, name):
+        return {"id": key, "name": name, "status": "pending", "home": None, "attempts": "0", "error": None}
+
     return {
         "user": {
             "1": user("1", "expect-enabled", "1"),
@@ -26,6 +29,10 @@ def before():
             "2": {"id": "2", "name": "expect-deleted-old-1"},
         },
         "secret": {"1": {"id": "1", "name": "expect-deleted-expired-1"}},
+        "user_provisioning": {
+            "1": row("1", "expect-normal-1"),
+            "2": row("2", "expect failed 2"),
+        },
     }
 
 
@@ -34,6 +41,9 @@ def right(before):
     after = copy.deepcopy(before)
     after["user"]["2"].update(status="0", updatedAt="new")
     del after["policy_audit"]["2"], after["secret"]["1"]
+    rows = after["user_provisioning"]
+    rows["1"].update(status="normal", home="/home/expect-normal-1", attempts="1")
+    rows["2"].update(status="failed", attempts="1", error="any")
     return after
 
 
@@ -46,6 +56,11 @@ def test_doing_nothing_is_not_enough(before):
         "user 2 (u2): status is 1, expected 0",
         "policy_audit 2 (expect-deleted-old-1) is there, expected to be gone",
         "secret 1 (expect-deleted-expired-1) is there, expected to be gone",
+        "user_provisioning 1 (expect-normal-1): status is pending, expected normal",
+        "user_provisioning 1 (expect-normal-1): home is None, expected /home/expect-normal-1",
+        "user_provisioning 1 (expect-normal-1): attempts is 0, expected 1",
+        "user_provisioning 2 (expect failed 2): status is pending, expected failed",
+        "user_provisioning 2 (expect failed 2): attempts is 0, expected 1",
     ]
 
 

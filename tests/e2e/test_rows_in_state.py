@@ -1,0 +1,144 @@
+"""Rows that are due start a run, on a real scheduler with a triggerer; none is forgotten."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from statistics import median
+
+import pytest
+
+from dev.sessions import wait_until
+from tests.e2e.deployments import Deployment, until
+from tests.integration.claims import ALL, BY_ID, BY_RETRY, CREATE
+from tests.integration.conftest import Database, numbers
+
+logger = logging.getLogger(__name__)
+
+ORDERS = {
+    "table": "orders",
+    "state_column": "status",
+    "claim": "pending",
+    "working": "work",
+    "mysql_conn_id": "scratch",
+    **ALL,
+}
+
+FILE = f'''"""An Airflow DAG for the tests of rows in a state."""
+from datetime import datetime, timedelta, timezone
+from iam_watcher import Watcher
+from iam_watcher.jobs.process_rows import process_rows
+from iam_watcher.jobs.rows_in_state import rows_in_state
+
+ORDERS = {ORDERS!r}
+
+with Watcher("orders", schedule=rows_in_state(**ORDERS), lock=None, default_args={{"retries": 0}}):
+
+    @process_rows(**ORDERS, done="normal", failed="failed", stop_after=1, backoff=timedelta(seconds=1))
+    def send(row):
+        now = datetime.now(timezone.utc).replace(tzinfo=None)
+        if row["note"] == "fails once" and row["attempts"] == 1:
+            raise ConnectionError("away")
+        return {{"begun_at": now}}
+
+    send()
+'''
+
+
+class Orders(Database):
+    def insert(self, rows=1, note=None):
+        self.run(f"INSERT INTO orders (note) SELECT %s FROM {numbers(rows)}", [note])
+
+    def left(self):
+        return self.value("SELECT COUNT(*) FROM orders WHERE status <> 'normal'")
+
+    def wait(self, seconds=120):
+        assert wait_until(lambda: not self.left(), seconds, pause=0.2), self.rows("SELECT * FROM orders")
+
+
+@pytest.fixture(scope="module")
+def orders(mariadb):
+    with closing(mariadb.connect(database="")) as connection:
+        database = Orders(connection)
+        for statement in (
+            "DROP DATABASE IF EXISTS scratch",
+            "CREATE DATABASE scratch",
+            "USE scratch",
+            "SET time_zone = '+00:00'",
+            CREATE.format(key=BY_ID, index=BY_RETRY),
+            "ALTER TABLE orders ADD COLUMN created_at DATETIME(6) NOT NULL DEFAULT NOW(6)",
+            "ALTER TABLE orders ADD COLUMN begun_at DATETIME(6) NULL",
+        ):
+            database.run(statement)
+        yield database
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory, mariadb, orders):
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "dags").mkdir()
+    (folder / "dags" / "orders.py").write_text(FILE)
+    airflow = Deployment(
+        folder / "home",
+        deployment_id="rows",
+        dags_folders=(folder / "dags",),
+        connections={"scratch": mariadb.airflow_admin_uri.removesuffix("/iam") + "/scratch"},
+        options={"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10"},
+    )
+    airflow.name = "rows"
+    with airflow:
+        airflow.run("db", "migrate")
+        airflow.start(["api-server", "scheduler", "dag-processor", "triggerer"])
+        airflow.wait_healthy()
+        until(lambda: airflow.api("/dags?limit=100")["total_entries"] == 1, "the DAG")
+        yield airflow
+
+
+def runs(airflow):
+    return airflow.api("/dags/orders/dagRuns?limit=1000")["dag_runs"]
+
+
+def test_rows_start_runs_and_none_is_forgotten(airflow, orders):
+    orders.insert()
+    orders.wait()
+
+    before = len(runs(airflow))
+    orders.insert(1_000)
+    orders.wait()
+    assert len(runs(airflow)) - before <= 3
+
+    airflow.pause("orders")
+    until(lambda: all(run["state"] == "success" for run in runs(airflow)), "the runs' end")
+    before = len(runs(airflow))
+    orders.insert()
+    time.sleep(5)  # A paused DAG does nothing: there is no event to wait for.
+    assert (orders.left(), len(runs(airflow))) == (1, before)
+    airflow.pause("orders", False)
+    orders.wait()
+
+    orders.insert(note="fails once")
+    orders.wait()
+    assert "failed" in {run["state"] for run in runs(airflow)}
+
+    airflow.processes["triggerer"].kill()
+    orders.insert()
+    airflow.start(["triggerer"])
+    orders.wait()
+
+
+def test_a_row_is_processed_soon(airflow, orders):
+    """The figures are logged: a test does not measure time."""
+    orders.run("DELETE FROM orders")
+    for _ in range(12):
+        orders.insert()
+        orders.wait()
+        until(lambda: all(run["state"] != "running" for run in runs(airflow)), "the runs' end")
+    waits = sorted(
+        float(seconds)
+        for seconds in orders.column(
+            "SELECT TIMESTAMPDIFF(MICROSECOND, created_at, begun_at) / 1e6 FROM orders"
+        )
+    )
+    logger.info("row to function: median %.2f s, longest %.2f s", median(waits), waits[-1])
+    assert len(waits) == 12
