@@ -110,6 +110,10 @@ class AnonymizeJob(RetentionJob):
         columns = self.new_values.keys() - facts["columns"].keys()
         return {**facts, "kind": KIND_CHANGED, "redacted": sorted(columns), "set_to": self._set_to(plan)}
 
+    def used_columns(self) -> list[str]:
+        """Return also the columns that show which rows are done."""
+        return [*super().used_columns(), *self.new_values]
+
     def archived(self, table: Table) -> list[Column]:
         """Return the key and the columns that are set, but for the redacted ones."""
         wanted = {table.key.name, *self.new_values}

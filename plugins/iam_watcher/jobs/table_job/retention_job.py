@@ -143,7 +143,7 @@ class RetentionJob(TableJob):
                 db,
                 plan,
                 age,
-                [self.age_column, *conditions.columns(self.where)],
+                self.used_columns(),
                 now,
                 expiry=self.expiry,
                 pace=self.pace,
@@ -168,6 +168,10 @@ class RetentionJob(TableJob):
             TableError: the table can't have these values.
         """
         return Update()
+
+    def used_columns(self) -> list[str]:
+        """Return the names of the columns in the condition for eligible rows, and the age column."""
+        return [self.age_column, *conditions.columns(self.where)]
 
     @abstractmethod
     def archived(self, table: Table) -> list[Column]:
