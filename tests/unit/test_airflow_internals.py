@@ -145,11 +145,11 @@ def test_callbacks_that_are_added():
         for callback in operator.on_failure_callback:
             callback({})
     assert "".join(called).split("then")[1:] == ["ours", "ownours", "ours", "ownours"]
-    stored = DagSerialization.to_dict(dag)["dag"]
-    assert "has_on_success_callback" not in stored
-    dag_files.add_success_callback(dag, print)
-    assert DagSerialization.to_dict(dag)["dag"]["has_on_success_callback"] is True
-    assert dag.on_success_callback == [print]
+    for name in ("on_success_callback", "on_failure_callback"):
+        assert f"has_{name}" not in DagSerialization.to_dict(dag)["dag"]
+        dag_files.add_dag_callback(dag, name, print)
+        assert DagSerialization.to_dict(dag)["dag"][f"has_{name}"] is True
+        assert getattr(dag, name) == [print]
 
 
 def test_the_hook_before_execute():

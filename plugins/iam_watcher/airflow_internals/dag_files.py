@@ -102,16 +102,14 @@ def add_callback(operator: Any, name: str, callback: Callable[[Context], None]) 
         setattr(operator, name, callbacks)
 
 
-def add_success_callback(dag: DAG, callback: Callable[[Context], None]) -> None:
-    """Add an `on_success_callback` to those that a DAG was given.
+def add_dag_callback(dag: DAG, name: str, callback: Callable[[Context], None]) -> None:
+    """Add an `on_success_callback` or an `on_failure_callback` to those that a DAG was given.
 
-    `DAG.has_on_success_callback`, by which the scheduler knows that there is one. A DAG sets it when it is
-    made, from its argument.
+    `DAG.has_on_success_callback` and `DAG.has_on_failure_callback`, by which the scheduler knows that there
+    is one. A DAG sets them when it is made, from its arguments.
     """
-    given: Any = dag.on_success_callback
-    own = given if isinstance(given, list | tuple) else [given] if given else []
-    dag.on_success_callback = [*own, callback]
-    dag.has_on_success_callback = True
+    add_callback(dag, name, callback)
+    setattr(dag, f"has_{name}", True)
 
 
 def makes_tasks_by_a_call(value: Any) -> bool:

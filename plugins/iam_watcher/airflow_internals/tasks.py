@@ -27,6 +27,17 @@ def is_in_process() -> bool:
     return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), InProcessSupervisorComms)
 
 
+def has_supervisor() -> bool:
+    """Return whether this process can ask Airflow for XComs and connections.
+
+    `task_runner.SUPERVISOR_COMMS`. It is missing where `dag.test()` calls the callbacks of the DAG itself,
+    outside of any task.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    return hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
 def is_tasks_test() -> bool:
     """Return whether `airflow tasks test` runs this task: alone, without the other tasks of its run.
 

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher import arguments, run_conf
@@ -28,6 +28,7 @@ from iam_watcher.errors import (
 )
 from iam_watcher.jobs.execution_timeout import ExecutionTimeout
 from iam_watcher.log_lines import get_logger
+from iam_watcher.notices import metrics
 from iam_watcher.walk.pace import Pace, pace_of
 
 if TYPE_CHECKING:
@@ -94,11 +95,16 @@ class DatabaseOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work. Fail without a retry if a retry can't help."""
         try:
-            return self._performed(context)
+            report = self._performed(context)
         except AirflowSkipException as skip:
             # What Airflow says of a skip stands in a group that its log view folds.
             logger.warning("Nothing was changed: %s", skip)
             raise
+        metrics.worked(context["ti"], report)
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = report
+        return report
 
     def _performed(self, context: Context) -> dict[str, Any]:
         from iam_watcher.lock import current

@@ -1,8 +1,8 @@
-"""Puts the notices of a Watcher on its tasks and on itself, as callbacks of Airflow.
+"""Puts the notices and the metrics of a Watcher on its tasks and on itself, as callbacks of Airflow.
 
-The task that fails or is skipped tells it in its own process, where the error is known, or in Airflow's DAG
-processor, if that process was killed. That a run worked is told by its last task, `release`. Without a lock
-the DAG processor tells it.
+The task that fails or is skipped tells it in its own process, where the error is known. If that process was
+killed, or a person ended the task, the DAG processor tells that the run failed. That a run worked is told by
+its last task, `release`. Without a lock the DAG processor tells it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from iam_watcher.airflow_internals.dag_files import add_callback, add_success_callback
+from iam_watcher.airflow_internals import tasks
+from iam_watcher.airflow_internals.dag_files import add_callback, add_dag_callback
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.notices import as_tuple, configured, configured_ping, notice, overrun, positive
+from iam_watcher.notices import as_tuple, configured, configured_ping, metrics, notice, overrun, positive
 from iam_watcher.notices.ping import FAIL, LOG, START, SUCCESS, Ping
 from iam_watcher.notices.receivers import tell
 from iam_watcher.notices.stale import skipped_since
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from iam_watcher.notices.notice import Notice
 
 _FAILED = {"failed", "upstream_failed"}
+_TOLD = "failure_told"  # XCom of a task that told that it failed
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,21 @@ class Notices:
 
     def attach(self, dag: DAG) -> None:
         """Add the callbacks to a DAG that has all of its tasks."""
-        if not self.notify and self.ping is None:
-            return
-        locked = ACQUIRE_TASK_ID in dag.task_dict
         for task in dag.tasks:
             add_callback(task, "on_failure_callback", self._failed)
-            if task.task_id == ACQUIRE_TASK_ID:
-                add_callback(task, "on_skipped_callback", self._skipped)
-        if self.ping is not None:
-            if locked:
-                add_callback(dag.task_dict[ACQUIRE_TASK_ID], "on_success_callback", self._started)
-            else:
-                for task in dag.roots:
-                    add_callback(task, "on_execute_callback", self._started)
-        if self.ping is None and not self._wants("success"):
-            return
-        if locked:
+        if self.notify or self.ping is not None:
+            add_dag_callback(dag, "on_failure_callback", self._run_failed)
+        if ACQUIRE_TASK_ID in dag.task_dict:
+            acquire = dag.task_dict[ACQUIRE_TASK_ID]
+            add_callback(acquire, "on_skipped_callback", self._skipped)
+            add_callback(acquire, "on_success_callback", self._acquired)
             add_callback(dag.task_dict[RELEASE_TASK_ID], "on_success_callback", self._released)
-        else:
-            add_success_callback(dag, self._worked)
-
-    def _wants(self, event: str) -> bool:
-        return any(event in one.on for one in self.notify)
+            return
+        if self.ping is not None:
+            for task in dag.roots:
+                add_callback(task, "on_execute_callback", self._started)
+        if self.ping is not None or any("success" in one.on for one in self.notify):
+            add_dag_callback(dag, "on_success_callback", self._worked)
 
     def tell(self, context: Any, found: Notice, *events: str) -> None:
         """Tell those who want to know of one of these events; each of them once."""
@@ -111,18 +106,38 @@ class Notices:
         for receiver in dict.fromkeys(receivers):
             tell(receiver, context, found)
 
+    def _acquired(self, context: Any) -> None:
+        metrics.acquired(context["ti"])
+        self._started(context)
+
     def _started(self, context: Any) -> None:
         if self.ping is not None:
             self.ping.send(START, context["ti"].dag_id, context["ti"].run_id)
 
     def _failed(self, context: Any) -> None:
         found = notice.of_failure(context)
+        if found.event == "lost":
+            metrics.lost(context["ti"])
+        context["ti"].xcom_push(key=_TOLD, value=True)
+        self._tell_failure(context, found)
+
+    def _run_failed(self, context: Any) -> None:
+        """Tell what no task could tell, because its process was killed or a person ended it."""
+        if not tasks.has_supervisor():
+            return
+        ti = context.get("ti")
+        names = [task.task_id for task in context["dag"].tasks]
+        if ti is None or not any(ti.xcom_pull(task_ids=names, key=_TOLD)):
+            self._tell_failure(context, notice.of_failed_run(context))
+
+    def _tell_failure(self, context: Any, found: Notice) -> None:
         if self.ping is not None:
             self.ping.send_notice(FAIL, found)
         self.tell(context, found, "failure")
 
     def _skipped(self, context: Any) -> None:
         found = notice.of_skip(context)
+        metrics.skipped(context["ti"], done=bool(found.holder and found.holder.get("done")))
         if self.ping is not None:
             self.ping.send_notice(LOG, found)
         self.tell(context, found)
@@ -136,10 +151,15 @@ class Notices:
     def _released(self, context: Any) -> None:
         ti = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        if not _FAILED & {str(state) for state in states.values()}:
+        failed = bool(_FAILED & {str(state) for state in states.values()})
+        holder = ti.xcom_pull(task_ids=ACQUIRE_TASK_ID, key="holder")
+        metrics.released(ti, holder and holder["since"], failed=failed)
+        if not failed:
             self._worked(context)
 
     def _worked(self, context: Any) -> None:
+        if self.ping is None and not any("success" in one.on for one in self.notify):
+            return
         found = notice.of_success(context)
         if self.ping is not None:
             self.ping.send_notice(SUCCESS, found)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from iam_watcher.log_lines import fact_lines, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _LONGEST = 1000  # characters of an error
 # Of a run report, what a reader of a notice looks for.
@@ -86,8 +86,16 @@ def of_failure(context: Any) -> Notice:
     """Return the notice of a task that failed for good."""
     ti, error = context["ti"], context.get("exception")
     event = "lost" if is_lost(error) else "failure"
-    reason = f": {_short(error)}" if error else ": its process ended, or a person ended it"
-    return _notice(event, ti, f"task {ti.task_id} failed{reason}", ti.log_url)
+    reason = f": {_short(error)}" if error else ": its process was killed"
+    reports = reports_of(context, [context["task"]]) if "task" in context else {}
+    return _notice(event, ti, f"task {ti.task_id} failed{reason}", ti.log_url, reports=reports)
+
+
+def of_failed_run(context: Any) -> Notice:
+    """Return the notice of a run that failed although none of its tasks told so."""
+    dag_id, run_id = context["dag"].dag_id, context["run_id"]
+    what = "the run failed: the process of a task was killed, or a person ended the run or a task"
+    return Notice("failure", dag_id, run_id, what, _page(dag_id, run_id))
 
 
 def of_skip(context: Any, *, event: str = "skip", more: str = "") -> Notice:
@@ -118,10 +126,15 @@ def of_overrun(dag_id: str, run_id: str, expected: str) -> Notice:
     return Notice("overrun", dag_id, run_id, what, _page(dag_id, run_id))
 
 
-def reports_of(context: Any) -> dict[str, Mapping[str, Any]]:
-    """Return what the jobs of a run returned, by task_id; of a mapped one, with its index."""
+def reports_of(context: Any, tasks: Iterable[Any] = ()) -> dict[str, Mapping[str, Any]]:
+    """Return what the jobs of a run returned, by task_id; of a mapped one, with its index.
+
+    Args:
+        context: of a task of the run.
+        tasks: default: all of the DAG.
+    """
     found: dict[str, Mapping[str, Any]] = {}
-    for task in context["dag"].tasks:
+    for task in tasks or context["dag"].tasks:
         if "is_dry_run" not in task.template_fields:
             continue
         values = context["ti"].xcom_pull(task_ids=task.task_id)

@@ -1,0 +1,136 @@
+"""The metrics that whole runs send, to a StatsD on this machine."""
+
+from __future__ import annotations
+
+import re
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.sdk import Asset, task
+from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+from airflow.sdk.observability import stats
+from airflow.sdk.observability.metrics import statsd_logger
+
+from iam_watcher import Lock, Watcher
+from iam_watcher.errors import LockLost
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.notices import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from redis import Redis as Client
+
+    from dev.servers import DatabaseServer
+
+PAGE = Path(__file__).parents[2] / "docs" / "notices.md"
+KINDS = {"c": "counter", "ms": "timer", "g": "gauge"}
+
+
+@pytest.fixture
+def sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[], list[tuple[str, str, dict[str, str], float]]]]:
+    """A function that returns what came: name, kind, tags, value."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_PORT", str(listener.getsockname()[1]))
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED", "True")
+        loggers = []
+
+        def logger() -> object:
+            loggers.append(statsd_logger.get_statsd_logger())
+            return loggers[-1]
+
+        stats.initialize(factory=logger, export_legacy_names=False)
+
+        def received() -> list[tuple[str, str, dict[str, str], float]]:
+            found = []
+            while True:
+                try:
+                    text = listener.recv(65536).decode()
+                except BlockingIOError:
+                    return found
+                name, *tags = text.partition(":")[0].split(",")
+                value, kind = text.partition(":")[2].split("|")[:2]
+                if name.startswith("airflow.iam_watcher."):
+                    pairs = dict(tag.split("=") for tag in tags)
+                    found.append((name.removeprefix("airflow."), KINDS[kind], pairs, float(value)))
+
+        yield received
+        for made in loggers:
+            made.statsd.close()
+        stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
+
+
+def test_the_metrics_of_runs(
+    run_dag, redis_client: Client, iam_schema: DatabaseServer, sent: Callable
+) -> None:
+    old = "INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (%s, 'n', 'u', %s)"
+    with iam_schema.connect() as connection, connection.cursor() as cursor:
+        cursor.executemany(old, [(1, "2001-01-01"), (2, "2001-01-01"), (3, "0000-00-00")])
+        connection.commit()
+    with Watcher("measured", schedule=None, lock=Lock(wait=timedelta(0))) as dag:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="policy_audit",
+            age_column="deletedAt",
+            older_than_days=1,
+            max_share=None,
+            outlets=[Asset("purged")],
+        )
+    run_dag(dag)
+    found = sent()
+    for name, kind, tags, _ in found:
+        assert (kind, set(tags)) == (metrics.TAGS[name][0], set(metrics.TAGS[name][1])), name
+        assert tags["watcher"] == "measured"
+    values = {(name, tags.get("outcome") or tags.get("reason")): value for name, _, tags, value in found}
+    assert values["iam_watcher.runs", "success"] == 1
+    assert values["iam_watcher.rows.examined", None] == 3
+    assert values["iam_watcher.rows.changed", None] == 2
+    assert values["iam_watcher.rows.skipped", "zero_date"] == 1
+    assert values["iam_watcher.last_success", None] > 1_700_000_000
+    assert 0 < values["iam_watcher.lock.held", None] < 600_000
+    assert {name for name, _ in values} == set(metrics.TAGS) - {metrics.LOCK_LOST}
+    assert extra_of("purged")["changed"] == 2
+    redis_client.set("iam-watcher:measured", "another")
+    run_dag(dag)
+    assert [(name, tags["outcome"]) for name, _, tags, _ in sent()] == [("iam_watcher.runs", "lock_busy")]
+
+
+def extra_of(asset: str) -> dict:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        event = select(AssetEvent).join(AssetModel, AssetEvent.asset_id == AssetModel.id)
+        return session.scalars(event.where(AssetModel.name == asset)).one().extra
+
+
+def test_the_metrics_of_runs_that_fail(run_dag, redis_client: Client, sent: Callable) -> None:
+    @task
+    def lose() -> None:
+        raise LockLost("another took it")
+
+    with Watcher("loser", schedule=None, default_args={"retries": 0}) as dag:
+        lose()
+    run_dag(dag)
+    found = [(name, tags.get("outcome")) for name, _, tags, _ in sent()]
+    assert ("iam_watcher.lock.lost", None) in found
+    assert ("iam_watcher.runs", "failed") in found
+    assert metrics.LAST_SUCCESS not in dict(found)
+
+
+def test_the_page_has_the_same_table() -> None:
+    row = re.compile(r"^\| `(iam_watcher\.[\w.]+)` \| (\w+) \| (.*?) \|", re.MULTILINE)
+    table = {
+        name: (kind, tuple(re.findall(r"`(\w+)`", tags)))
+        for name, kind, tags in row.findall(PAGE.read_text())
+    }
+    assert table == metrics.TAGS
