@@ -202,6 +202,10 @@ def watcher(
     missed_grace: timedelta | None = None,
     dst: Dst = "robfig",
     conf_keys: Collection[str] = (),
+    notify: Notify | Sequence[Notify] = (),
+    ping: str | None = None,
+    expected: timedelta | None = None,
+    stale_after: timedelta | None = None,
     **dag_arguments: Any,
 ) -> Callable[[Callable[..., Any]], Watcher]:
     """Make a Watcher of one Python function, its only task.
@@ -214,6 +218,10 @@ def watcher(
         missed_grace: see `Watcher`.
         dst: see `Watcher`.
         conf_keys: see `Watcher`.
+        notify: see `Watcher`.
+        ping: see `Watcher`.
+        expected: see `Watcher`.
+        stale_after: see `Watcher`.
         dag_arguments: see `Watcher`.
 
     Returns:
@@ -238,6 +246,10 @@ def watcher(
             missed_grace=missed_grace,
             dst=dst,
             conf_keys=conf_keys,
+            notify=notify,
+            ping=ping,
+            expected=expected,
+            stale_after=stale_after,
             **{**own, **dag_arguments},
         ) as dag:
             task(task_guard.without_tasks(function, name))()
