@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def test_a_busy_lock_skips_and_names_the_holder(run_dag, redis_client: Client, caplog) -> None:
-    redis_client.set("clean", "x7Qy", px=60_000)
+    redis_client.set("clean", "x7Qy", px=600_000)
     with Watcher("run_busy", schedule=None, lock=BRIEF) as dag:
         look()
     run = run_dag(dag)
@@ -37,7 +37,7 @@ def test_a_busy_lock_skips_and_names_the_holder(run_dag, redis_client: Client, c
 
 
 def test_a_busy_lock_fails_if_it_should(run_dag, redis_client: Client) -> None:
-    redis_client.set("clean", "x7Qy", px=60_000)
+    redis_client.set("clean", "x7Qy", px=600_000)
     lock = Lock("clean", wait=timedelta(0), on_busy="fail")
     with Watcher("run_busy_fail", schedule=None, lock=lock) as dag:
         look()
@@ -234,7 +234,7 @@ def test_who_can_never_have_it_leaves_the_line(redis_client: Client, verdict: st
     elif verdict == "done":
         redis_client.set("{clean}:tick:t1", "a/dag/run")
     else:
-        redis_client.set("clean", grant.owner, px=60_000)
+        redis_client.set("clean", grant.owner, px=600_000)
         redis_client.hset("{clean}:info", mapping={"owner": grant.owner, "since": 1, "ttl": 60_000})
     assert not lease.acquire()
     assert lease.verdict == verdict
@@ -276,7 +276,7 @@ def test_a_sensor_that_is_stopped_does_not_take_the_lock_any_more(
     run_dag, redis_client: Client, redis_server: Redis, monkeypatch
 ) -> None:
     """As by "mark failed": its process goes on for some seconds after that."""
-    redis_client.set("clean", "x7Qy", px=60_000)
+    redis_client.set("clean", "x7Qy", px=600_000)
     original = RedisLockSensor._check_wanted
 
     def stop_and_free(self) -> None:

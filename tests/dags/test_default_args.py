@@ -278,7 +278,7 @@ def test_a_first_task_may_have_any_trigger_rule(rule: str, mapped: bool) -> None
 def test_a_first_task_that_runs_whatever_comes_before_is_skipped_without_the_lock(
     run_dag, redis_client: Client
 ) -> None:
-    redis_client.set("clean", "x7Qy", px=60_000)
+    redis_client.set("clean", "x7Qy", px=600_000)
     with Watcher("run_rule", schedule=None, lock=BRIEF) as dag:
 
         @task(trigger_rule="all_done")

@@ -268,7 +268,7 @@ def test_names_and_reports_of_any_kind_arrive_as_data(call, watchers, redis_clie
         ("text", ["list"], {"dry_run": "maybe", "changed": []}, {"dry_run": True, "changed": -1})
     ):
         add_run(watchers, "page_other", 6 - number, xcoms={("disable", "return_value"): odd})
-    redis_client.set("clean", NASTY, px=60_000)
+    redis_client.set("clean", NASTY, px=600_000)
     redis_client.hset("{clean}:progress", "disable/-1", NASTY)
     redis_client.hset("{clean}:progress", "x", '{"owner": 1}')
     for path in (
@@ -328,7 +328,7 @@ def test_a_forced_release_frees_what_the_person_saw_and_is_in_the_audit_log(call
     from airflow.models.log import Log
     from sqlalchemy import select
 
-    redis_client.set("clean", "other/dag/run", px=60_000)
+    redis_client.set("clean", "other/dag/run", px=600_000)
     path = RELEASE.format("page_other")
 
     def release(owner):

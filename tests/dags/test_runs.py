@@ -79,7 +79,7 @@ def test_a_task_that_does_not_stop_by_itself_has_a_thread_that_ends_it(run_dag, 
 def test_a_task_that_the_skip_does_not_reach_does_not_run_without_the_lock(
     run_dag, redis_client: Client
 ) -> None:
-    redis_client.set("clean", "x7Qy", px=60_000)
+    redis_client.set("clean", "x7Qy", px=600_000)
     with Watcher("run_all_done", schedule=None, lock=BRIEF) as dag:
         first = BashOperator(task_id="first", bash_command="true")
         first >> look.override(trigger_rule="all_done")()
@@ -112,7 +112,7 @@ def test_the_lock_is_taken_over_between_acquire_and_work(
         def execute(self, context):
             granted = super().execute(context)
             with redis_server.client() as client:
-                client.set("clean", "x7Qy", px=60_000)
+                client.set("clean", "x7Qy", px=600_000)
             return granted
 
     with Watcher("run_taken", schedule=None, lock=BRIEF) as dag:
@@ -132,7 +132,7 @@ def test_a_retry_that_finds_the_lock_busy_is_no_green_run(run_dag, redis_client:
 
         @task(retries=1, retry_delay=timedelta(0))
         def work() -> None:
-            redis_client.set("clean", "x7Qy", px=60_000)
+            redis_client.set("clean", "x7Qy", px=600_000)
             raise RuntimeError
 
         work()
@@ -193,7 +193,7 @@ def test_a_deferred_task_that_loses_its_lock_fails(
     monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05 if noticed else 3600.0)
 
     async def lose() -> None:
-        redis_client.set("clean", "x7Qy", px=60_000)
+        redis_client.set("clean", "x7Qy", px=600_000)
         if noticed:
             await asyncio.Event().wait()
 
@@ -276,7 +276,7 @@ def test_the_lock_is_lost_in_mid_work(
             def work() -> None:
                 import time
 
-                redis_client.set("clean", "x7Qy", px=60_000)
+                redis_client.set("clean", "x7Qy", px=600_000)
                 for _ in range(300):
                     time.sleep(0.05)
                     current.safe_point()

@@ -58,7 +58,7 @@ def only_warning(log: str, *texts: str) -> None:
 
 
 def test_the_lock_is_busy(run_dag, redis_client: Client, run_log) -> None:
-    redis_client.set("clean", "b/purge/run7", px=60_000)
+    redis_client.set("clean", "b/purge/run7", px=600_000)
     with Watcher("skip_busy", schedule=None, lock=BRIEF) as dag:
         look()
     assert states(run_dag(dag))["run"] == "success"
@@ -72,7 +72,7 @@ def test_the_lock_was_taken_before_the_work_began(
         def execute(self, context):
             granted = super().execute(context)
             with redis_server.client() as client:
-                client.set("clean", "b/purge/run7", px=60_000)
+                client.set("clean", "b/purge/run7", px=600_000)
             return granted
 
     with Watcher("skip_taken", schedule=None, lock=BRIEF) as dag:

@@ -83,7 +83,7 @@ def test_an_import_error_shows_the_line_of_the_file_and_the_watcher(tmp_path: Pa
     ("arguments", "error"),
     [
         ('"purge", older_than_days=-3', "JobArgumentError: 'shown': "),
-        ('"purge", older_than=3', "TypeError: 'shown': Invalid arguments were passed"),
+        ('"purge", older_days=3', "TypeError: 'shown': Invalid arguments were passed"),
         ('"purge", older_than_days=3, retries="x"', "TypeError: 'shown': 'retries' type must be int"),
         ('"a b", older_than_days=3', "ValueError: 'shown': The key 'a b'"),
     ],

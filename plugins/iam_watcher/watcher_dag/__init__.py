@@ -41,32 +41,33 @@ RUN_TYPES = ("scheduled", "manual", "operator_triggered", "asset_triggered", "as
 
 
 class Watcher(DAG):
-    """A DAG that does its work under a lock, never twice at a time.
+    """A DAG whose tasks run under a lock, so that only one run works at a time.
 
     Args:
-        dag_id: its name.
-        schedule: a spec as `"@every 1d"` (see iam_watcher.schedule), or anything a DAG takes.
-        lock: a `Lock`, the key of one, or None for no lock. Default: the key `iam-watcher:<dag_id>`.
-        overlap: what happens to a tick that comes while a run is going: "skip" it, "delay" it, or
-            "allow" it beside the other, which needs `max_active_runs` of 2 or more.
-        missed_grace: how late a tick that was missed may be made up for; see docs/schedules.md.
-        dst: how a cron spec behaves when clocks change: "robfig" or "vixie".
-        conf_keys: keys that the conf of a run may have although they are not params. A run with any
-            other key fails before it changes anything.
-        notify: who is told what became of a run, besides those in `[iam_watcher] notify`.
-        ping: the Airflow connection whose URL is called when a run begins and ends. Default: that of
+        dag_id: the name of the DAG.
+        schedule: a spec such as `"@every 1d"` (see iam_watcher.schedule), or any other schedule of a DAG.
+        lock: a `Lock`, the key of a lock, or None for no lock. Default: the key `iam-watcher:<dag_id>`.
+        overlap: what happens to a scheduled time during an active run: "skip" it, "delay" its run, or
+            "allow" a run beside the active one, which needs `max_active_runs` of 2 or more.
+        missed_grace: the latest missed scheduled time gets a run if it is less than this time ago; see
+            docs/schedules.md.
+        dst: what a cron spec does when clocks change: "robfig" or "vixie".
+        conf_keys: keys that the conf of a run may have although they are not params. With any other such
+            key, a run fails before it changes anything.
+        notify: notices about runs, and their receivers, in addition to those in `[iam_watcher] notify`.
+        ping: id of the Airflow connection whose URL a run calls when it begins and ends. Default: that of
             `[iam_watcher] ping`, followed by the watcher's name.
-        expected: how long a run should take at most, counted from the moment at which it is queued. A run
-            that takes longer is told (`on="overrun"`), and goes on.
-        stale_after: a run that is skipped is told (`on="stale"`) if no run has worked for longer than that.
-        dag_arguments: any other argument of a DAG. Set here unless given: `doc_md` (the docstring of
-            the file) and two retries after 10 s. Added: the tag. `default_args` are for the tasks inside;
-            `acquire` and `release` take none of them.
+        expected: the longest expected time of a run, counted from the moment at which Airflow queues it.
+            A longer run continues, and sends a notice (`on="overrun"`).
+        stale_after: a skipped run sends a notice (`on="stale"`) if no run has worked for this time.
+        dag_arguments: any other argument of a DAG. If they are not given, `doc_md` is the docstring of the
+            file, and tasks have two retries after 10 s. The tag `iam-watcher` is added. `default_args`
+            apply to the tasks inside the `with`, not to `acquire` and `release`.
 
     Raises:
-        InvalidSpec: for a schedule that is none.
-        WatcherError: for arguments that contradict what a Watcher is.
-        ValueError: for a lock that can't be.
+        InvalidSpec: the schedule is not valid.
+        WatcherError: an argument is not valid, or a Watcher can't have it.
+        ValueError: the lock is not valid.
     """
 
     def __init__(
