@@ -137,6 +137,19 @@ def test_an_index_is_needed(scratch, perform, table, index, options, message, dr
         perform(purge(keep_last=3, dry_run=dry_run, **options))
 
 
+@pytest.mark.parametrize("per", [None, "grp"])
+def test_values_that_are_no_times_do_not_count_as_the_newest(scratch, perform, per):
+    """As texts they are behind all days."""
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, at varchar(8) NOT NULL, grp int, KEY (grp, at), KEY (at))"
+    )
+    days = [f"{datetime.now(UTC) - number * DAY:%Y%m%d}" for number in range(3, 103)]
+    scratch.run_many("INSERT INTO t VALUES (%s, %s, 1)", list(enumerate(days, 1)))
+    scratch.run_many("INSERT INTO t VALUES (%s, %s, 1)", [(200 + n, f"zzzz{n}") for n in range(50)])
+    perform(purge(keep_last=10, per=per, age_unit="YYYYMMDD"))
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [*range(1, 11), *range(200, 250)]
+
+
 KINDS = {"column": "level", "info": "20d", "debug": "5d"}
 
 

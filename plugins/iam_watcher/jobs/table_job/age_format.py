@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.errors import JobArgumentError, TableError
-from iam_watcher.jobs.table_job.age_column import AgeColumn, latest_local
+from iam_watcher.jobs.table_job.age_column import SHORT_TEXTS, AgeColumn, latest_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,7 @@ LARGEST_FIRST = "".join(FIELDS)
 BETWEEN = frozenset("-./:_, TZ")
 DIVISIBLE_BY_4 = "^([02468][048]|[13579][26])$"
 
-TEXTS = frozenset({"char", "varchar"})
-TYPES = TEXTS | INTEGERS | {"year"}
+TYPES = SHORT_TEXTS | INTEGERS | {"year"}
 
 _FORMAT = re.compile(r"%(.)|([^%])", re.DOTALL)
 
@@ -170,7 +169,7 @@ class FormatColumn(AgeColumn):
 
     @property
     def _is_text(self) -> bool:
-        return self.column.data_type in TEXTS
+        return self.column.data_type in SHORT_TEXTS
 
     @property
     def _text(self) -> str:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from iam_watcher.jobs.table_job.age_column import EPOCH, AgeColumn
+from iam_watcher.jobs.table_job.age_column import EPOCH, SHORT_TEXTS, AgeColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TEXTS = frozenset({"char", "varchar"})
 BYTES = frozenset({"binary", "varbinary"})
-TYPES = TEXTS | BYTES | {"uuid"}
+TYPES = SHORT_TEXTS | BYTES | {"uuid"}
 
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 PATTERNS = {
@@ -139,7 +138,11 @@ class IdColumn(AgeColumn):
 
     @property
     def _text(self) -> str:
-        return self.column.quoted if self.column.data_type in TEXTS else f"CAST({self.column.quoted} AS CHAR)"
+        return (
+            self.column.quoted
+            if self.column.data_type in SHORT_TEXTS
+            else f"CAST({self.column.quoted} AS CHAR)"
+        )
 
     @property
     def _time(self) -> str:

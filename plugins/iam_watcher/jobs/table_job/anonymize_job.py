@@ -10,7 +10,7 @@ from iam_watcher.archive.row_archive import KIND_CHANGED, kept_columns
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_column import DATES, DateColumn
+from iam_watcher.jobs.table_job.age_column import DATES, SHORT_TEXTS, DateColumn
 from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
 from iam_watcher.jobs.table_job.table_job_report import Words
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
 
-TEXTS = frozenset({"char", "varchar"})
 LEAST_DIGITS, MOST_DIGITS = 16, 64  # of a hash
 
 # The key comes twice, as in an HMAC: from one hash nobody can compute that of a longer text.
@@ -152,7 +151,7 @@ class AnonymizeJob(RetentionJob):
         return column
 
     def _hash(self, table: Table, column: Column, value: Hashed, key: str) -> str:
-        table.column(column.name, TEXTS)
+        table.column(column.name, SHORT_TEXTS)
         source = table.column(value.column or column.name)
         other = self.new_values.get(source.name)
         if source.name != column.name and isinstance(other, Hashed):

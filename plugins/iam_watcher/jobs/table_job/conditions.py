@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher import arguments
 from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.database.server_errors import NOT_COMPARABLE, code_of
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.conditions import AnyOf, Column
+from iam_watcher.jobs.table_job.condition_syntax import BETWEEN, LISTS, NULLS, simple_conditions
 from iam_watcher.jobs.table_job.where_times import UnfitValueError
 from iam_watcher.jobs.table_job.where_values import check_type, for_column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import tzinfo
 
     from iam_watcher.database import catalogue
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.conditions import Condition
+    from iam_watcher.jobs.table_job.condition_syntax import SimpleCondition
     from iam_watcher.jobs.table_job.plan import Plan
-
-ORDERS = frozenset({"=", "<>", "<", "<=", ">", ">="})
-COMPARISONS = ORDERS | {"like", "not like"}
-LISTS = frozenset({"in", "not in"})
-BETWEEN = frozenset({"between", "not between"})
-NULLS = frozenset({"is", "is not"})
-WITHOUT_VALUE = {"is null": "is", "is not null": "is not"}
-OPERATORS = COMPARISONS | LISTS | BETWEEN | NULLS
-
-MOST_NESTED = 5  # groups in groups
 
 # Columns of one family can be compared with each other.
 FAMILIES = (
@@ -43,25 +33,6 @@ FAMILIES = (
 # The server checks whether it can compare the columns with the values, and reads no row.
 REHEARSAL = "SELECT 1 FROM {table} WHERE {condition} LIMIT 0"
 
-EXPECTED = 'expected (column, operator, value), (column, "is null") or an AnyOf([...])'
-
-
-@dataclass(frozen=True)
-class _Simple:
-    """A condition that is no group, with "is null" as "is" None."""
-
-    given: object
-    column: str
-    operator: str
-    value: Any
-
-    @property
-    def values(self) -> Sequence[Any]:
-        """The values that the column is compared with."""
-        if self.operator in NULLS or isinstance(self.value, Column):
-            return ()
-        return self.value if self.operator in LISTS | BETWEEN else (self.value,)
-
 
 def check(conditions: object) -> None:
     """Check conditions as they stand in a DAG file.
@@ -71,7 +42,7 @@ def check(conditions: object) -> None:
     """
     if not isinstance(conditions, (list, tuple)):
         raise JobArgumentError(f"where is {conditions!r}; expected a list of (column, operator, value)")
-    for condition in _simple(conditions):
+    for condition in simple_conditions(conditions):
         for value in condition.values:
             check_value("where", repr(condition.given), value)
 
@@ -105,7 +76,7 @@ def value_for(value: Any, column: catalogue.Column, table: Table, zone: tzinfo, 
 def columns(conditions: Sequence[Condition]) -> list[str]:
     """Return the names of the columns that the conditions use."""
     names = []
-    for condition in _simple(conditions):
+    for condition in simple_conditions(conditions):
         names.append(condition.column)
         if isinstance(condition.value, Column):
             names.append(condition.value.name)
@@ -131,7 +102,7 @@ def as_sql(
     def text(condition: Condition) -> str:
         if isinstance(condition, AnyOf):
             return f"({' OR '.join(all_of(one) for one in condition.conditions)})"
-        (simple,) = _simple([condition])
+        (simple,) = simple_conditions([condition])
         column = table.column(simple.column)
         operator = simple.operator.upper()
         if isinstance(simple.value, Column):
@@ -182,63 +153,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
     db.run(rehearsal, what=f"the conditions on {plan.table.name}", before_retry=lambda: None)
 
 
-def _simple(conditions: Sequence[Any], nested: int = 0) -> Iterator[_Simple]:
-    """Return the conditions, those in groups too.
-
-    Raises:
-        JobArgumentError: one is no condition.
-    """
-    for condition in conditions:
-        if not isinstance(condition, AnyOf):
-            yield _read(condition)
-            continue
-        groups = condition.conditions
-        if not isinstance(groups, (list, tuple)) or not groups or nested == MOST_NESTED:
-            raise JobArgumentError(
-                f"where has {condition!r}; expected AnyOf of a list of conditions, nested up to "
-                f"{MOST_NESTED} times"
-            )
-        for group in groups:
-            if group == []:
-                raise JobArgumentError(
-                    f"where has {condition!r} with an empty list, which every row would meet"
-                )
-            yield from _simple(group if isinstance(group, list) else [group], nested + 1)
-
-
-def _read(condition: Any) -> _Simple:
-    if not isinstance(condition, (list, tuple)) or len(condition) not in {2, 3}:
-        raise JobArgumentError(f"where has {condition!r}; {EXPECTED}")
-    column, operator, *rest = condition
-    arguments.identifier("where", column)
-    if not rest:
-        if not isinstance(operator, str) or operator not in WITHOUT_VALUE:
-            raise JobArgumentError(f"where has {condition!r}; {EXPECTED}")
-        return _Simple(condition, column, WITHOUT_VALUE[operator], None)
-    if not isinstance(operator, str) or operator not in OPERATORS:
-        known = ", ".join(sorted(OPERATORS))
-        raise JobArgumentError(f"where has the operator {operator!r}; expected one of {known}")
-    (value,) = rest
-    if isinstance(value, Column):
-        arguments.identifier("where", value.name)
-        fits = operator in ORDERS
-    elif operator in LISTS:
-        fits = isinstance(value, (list, tuple)) and len(value) > 0
-    elif operator in BETWEEN:
-        fits = isinstance(value, (list, tuple)) and len(value) == len(("from", "to"))
-    elif operator in NULLS:
-        fits = value is None
-    else:
-        fits = value is not None and not isinstance(value, (list, tuple))
-    if not fits:
-        raise JobArgumentError(
-            f"where has {condition!r}; expected a list after in, two values after between, None after is, "
-            f"else one value; a Column only after {' '.join(sorted(ORDERS))}"
-        )
-    return _Simple(condition, column, operator, value)
-
-
-def _converted(condition: _Simple, column: catalogue.Column, table: Table, zone: tzinfo) -> list[Any]:
+def _converted(condition: SimpleCondition, column: catalogue.Column, table: Table, zone: tzinfo) -> list[Any]:
     found: list[Any] = [
         _for_column(value, column, condition.operator, table, zone, "where") for value in condition.values
     ]
@@ -260,7 +175,7 @@ def _for_column(  # noqa: PLR0917  two of them are for the message
         ) from error
 
 
-def _other(column: catalogue.Column, condition: _Simple, table: Table) -> catalogue.Column:
+def _other(column: catalogue.Column, condition: SimpleCondition, table: Table) -> catalogue.Column:
     """Return the column that another is compared with.
 
     Raises:

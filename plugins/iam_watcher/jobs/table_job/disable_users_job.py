@@ -15,6 +15,7 @@ from iam_watcher.database.catalogue import INTEGERS
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.age_column import SHORT_TEXTS
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan, label
 from iam_watcher.jobs.table_job.table_job_report import Words
@@ -35,13 +36,12 @@ if TYPE_CHECKING:
 # One column only. The table's own ON UPDATE rule moves updatedAt along with it.
 DISABLE = "`status` = 0"
 
-NAMES = frozenset({"varchar", "char"})
 TIMESTAMPS = frozenset({"timestamp"})
 
 COLUMNS = {
     "status": INTEGERS,
     "isAdmin": INTEGERS,
-    "name": NAMES,
+    "name": SHORT_TEXTS,
     "loginedAt": TIMESTAMPS,
     "createdAt": TIMESTAMPS,
     "updatedAt": TIMESTAMPS,
@@ -90,7 +90,7 @@ class DisableUsersJob(TableJob):
         for name, data_types in COLUMNS.items():
             table.column(name, data_types)
         if self.warn_days:
-            table.column("email", NAMES)
+            table.column("email", SHORT_TEXTS)
         if self.expire_secrets and self.location is None:
             raise JobArgumentError(
                 "on_disable is 'expire_secrets', which needs an undo record, but there is no location for "

@@ -15,6 +15,7 @@ from iam_watcher.errors import JobArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.transactions import Transactions
@@ -99,3 +100,22 @@ def real_run(job: TableJob, db: Transactions, plan: Plan, report: TableJobReport
     except JobArgumentError as error:
         return [f"fail before its first write: {error.facts}"]
     return [*found, f"write no {words.record}: {words.without_record}"]
+
+
+def described(
+    key: int, name: bytes | None, age: str, since: datetime | None, now: datetime
+) -> dict[str, Any]:
+    """Return the facts of a row that a dry run found.
+
+    Args:
+        key: of the row.
+        name: of the row, for people; None if the table has no such column.
+        age: as the server shows it.
+        since: the moment that `age` means; None if no calendar has it.
+        now: the database's time.
+    """
+    named = {} if name is None else {"name": name.decode(errors="replace")}
+    if since is None:
+        return {"key": key, **named, "since": age, "age_days": None}
+    days = (now - since).total_seconds() / 86_400
+    return {"key": key, **named, "since": since.isoformat(), "age_days": round(days, 1)}

@@ -116,7 +116,7 @@ class TableRun:
         folder = None if location is None else f"{location}/{dry_run.FOLDER}"
         archive = None if folder is None else self._archive(folder, plan, {"kind": dry_run.KIND})
         rows = dry_run.DryRunList(
-            archive, lambda key, age, name: _described(key, name, age, plan.moment(age), now)
+            archive, lambda key, age, name: dry_run.described(key, name, age, plan.moment(age), now)
         )
         self._count(db, plan, each=rows.add, most=None if archive else dry_run.MOST_EXAMPLES)
         report.listed, report.examples = rows.close(), rows.examples
@@ -244,13 +244,3 @@ def _rehearse(db: Transactions, write: str, plan: Plan) -> None:
         db.commit()
 
     db.run(rehearsal, what=f"{write}, without rows", before_retry=lambda: None)
-
-
-def _described(
-    key: int, name: bytes | None, age: str, since: datetime | None, now: datetime
-) -> dict[str, Any]:
-    named = {} if name is None else {"name": name.decode(errors="replace")}
-    if since is None:
-        return {"key": key, **named, "since": age, "age_days": None}
-    days = (now - since).total_seconds() / 86_400
-    return {"key": key, **named, "since": since.isoformat(), "age_days": round(days, 1)}
