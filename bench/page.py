@@ -47,7 +47,7 @@ def _figures(folder: Path, watchers: int) -> tuple[float, float, float, float]:
         token = _token(airflow)
         answer, _, _ = _ask(airflow, token, "watchers")
         newest = max(run["n"] for one in answer["watchers"] for run in one["runs"])
-        path = f"watchers/changes?after={newest}&digest={answer['digest']}"
+        path = f"changes?after={newest}&digest={answer['digest']}"
         first, update = ([_ask(airflow, token, one)[1:] for _ in range(ROUNDS)] for one in ("watchers", path))
     medians = [statistics.median(figure) for found in (first, update) for figure in zip(*found, strict=True)]
     return medians[0], medians[1], medians[2], medians[3]

@@ -16,7 +16,7 @@ from iam_watcher.jobs.dry_run_watcher import DryRunWatcherOperator
 from tests.dags.page import OURS, PREFIX, PerDagAuthManager, add_run, body, report
 
 ROLES = {"viewer": "viewer", "user": "user", "admin": "admin", "only": "user", "blind": "user"}
-READ = ("/watchers", "/watchers/changes?after=0", "/watchers/page_other", "/watchers/page_other/runs")
+READ = ("/watchers", "/changes?after=0", "/watchers/page_other", "/watchers/page_other/runs")
 USERS = "/watchers/page_other/users?run_id={}&task_id=disable"
 RELEASE = "/watchers/{}/force-release"
 NASTY = "<img src=x onerror=alert(1)>\"'\u202egnp.exe" + "x" * 10_000
@@ -238,7 +238,7 @@ def test_a_user_sees_the_watchers_that_airflow_lets_them_see(call, watchers):
     }
     assert seen["only"] == {"page_only"}
     assert seen["admin"] >= {"page_only", "page_other"}
-    changes = body(call("only", "GET", "/watchers/changes?after=0"))
+    changes = body(call("only", "GET", "/changes?after=0"))
     assert set(changes["runs"]) <= {"page_only"}
     assert [row[0] for row in changes["next"]] == ["page_only"]
     assert call("only", "GET", "/watchers/page_only").status_code == 200
@@ -254,7 +254,7 @@ def test_reports_need_the_right_to_xcoms(call, watchers):
     for who, shown in (("user", True), ("blind", False)):
         answers = [
             call(who, "GET", path).text
-            for path in ("/watchers/page_other/runs", "/watchers", "/watchers/changes?after=0")
+            for path in ("/watchers/page_other/runs", "/watchers", "/changes?after=0")
         ]
         assert [("1240" in text or "prod/x/y" in text) for text in answers] == [shown] * 3
 
@@ -275,7 +275,7 @@ def test_names_and_reports_of_any_kind_arrive_as_data(call, watchers, redis_clie
         "/watchers",
         "/watchers/page_other",
         "/watchers/page_other/runs",
-        "/watchers/changes?after=0",
+        "/changes?after=0",
     ):
         answer = call("user", "GET", path)
         assert answer.headers["content-type"] == "application/json"
@@ -358,7 +358,7 @@ def test_a_running_watcher_tells_how_far_it_is(call, watchers, redis_client):
     facts |= {"owner": f"test/page_only/{run_id}", "task": "disable/-1", "table": "user"}
     facts |= dict.fromkeys(("began", "updated"), "2027-03-10T08:00:01+00:00")
     redis_client.hset("{iam-watcher:page_only}:progress", "disable/-1", json.dumps(facts))
-    changes = body(call("only", "GET", "/watchers/changes?after=100000"))
+    changes = body(call("only", "GET", "/changes?after=100000"))
     assert [run["state"] for run in changes["runs"]["page_only"]] == ["running"]
     lock = changes["locks"]["page_only"]
     assert (lock["waiters"], lock["owner"]) == (1, f"test/page_only/{run_id}")
@@ -368,7 +368,7 @@ def test_a_running_watcher_tells_how_far_it_is(call, watchers, redis_client):
     assert [one["owner"] for one in waiting] == ["other/dag/run"]
 
 
-@pytest.mark.parametrize("path", ["/watchers", "/watchers/changes?after=0"])
+@pytest.mark.parametrize("path", ["/watchers", "/changes?after=0"])
 def test_two_queries_and_one_pipeline_answer_however_many_watchers_there_are(
     path, call, watchers, redis_client, monkeypatch
 ):

@@ -141,7 +141,7 @@ add_run(session, "clean_expired_secrets", at=datetime.now(UTC), state="success",
 """,
     )
     expect(row(page, "clean_expired_secrets")).to_contain_text("5 of 77 rows deleted")
-    assert {"/watchers/changes" in url for url in asked} == {True}
+    assert {"/changes" in url for url in asked} == {True}
     page.evaluate(
         "Object.defineProperty(document, 'hidden', {get: () => true, configurable: true});"
         "document.dispatchEvent(new Event('visibilitychange'))"

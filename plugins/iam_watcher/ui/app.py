@@ -95,7 +95,7 @@ def list_watchers(
     )
 
 
-@app.get("/watchers/changes", dependencies=[READ_RUNS])
+@app.get("/changes", dependencies=[READ_RUNS])
 def changes(
     user: GetUserDep,
     session: SessionDep,

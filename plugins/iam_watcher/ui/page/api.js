@@ -47,7 +47,7 @@ const id = encodeURIComponent;
 
 export const watchers = (from, signal) => call(`iam-watcher/watchers?from=${from}`, { signal });
 export const changes = (after, digest, unfinished, signal) =>
-  call(`iam-watcher/watchers/changes?after=${after}&digest=${digest}&unfinished=${unfinished.join(",")}`, { signal });
+  call(`iam-watcher/changes?after=${after}&digest=${digest}&unfinished=${unfinished.join(",")}`, { signal });
 export const watcher = (dag, signal) => call(`iam-watcher/watchers/${id(dag)}`, { signal });
 export const runs = (dag, before, signal) =>
   call(`iam-watcher/watchers/${id(dag)}/runs?limit=20${before === undefined ? "" : `&before=${before}`}`, { signal });

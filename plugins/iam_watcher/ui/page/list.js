@@ -52,12 +52,12 @@ export const List = () => {
   useEffect(() => setMost(AT_ONCE), [filters.ask]);
   const again = h(Button, { size: "xs", onClick: reload }, say("error.try"));
   if (!watchers) {
-    return h("main", { className: "iw", "aria-busy": !error }, h("style", null, css),
+    return h("div", { className: "iw", "aria-busy": !error }, h("style", null, css),
       error ? h(Notice, { tone: "failed", text: say("error.load", { error: error.message }) }, again)
         : h(C.Stack, { gap: 3, maxWidth: "900px", "aria-label": say("loading") }, ...[40, 54, 54, 54].map((height, n) => h(C.Skeleton, { key: n, height: `${height}px` }))));
   }
   const redis = serverErrors(watchers);
-  return h("main", { className: "iw", lang: language }, h("style", null, css),
+  return h("div", { className: "iw", lang: language }, h("style", null, css),
     h(Lead, { watchers, total, now }),
     error && h(Notice, { tone: "warn", text: say("error.live", { error: error.message }) }, again),
     ...redis.map((text) => h(Notice, { key: text, tone: "warn", text: say("error.redis", { error: text }) })),

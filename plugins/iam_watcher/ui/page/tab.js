@@ -63,13 +63,13 @@ export const Tab = ({ dagId }) => {
   const { watcher, isOther, runs, home, error, more, reload } = useWatcher(dagId);
   const [open, setOpen] = useState(null);
   if (!watcher) {
-    return h("main", { className: "iw", "aria-busy": !error && !isOther }, h("style", null, css),
+    return h("div", { className: "iw", "aria-busy": !error && !isOther }, h("style", null, css),
       isOther ? h("div", null, h("strong", null, say("tab.not")), h("p", { className: "small" }, say("tab.not.text")))
         : error ? h(Notice, { tone: "failed", text: say("error.load", { error: error.message }) }, h(Button, { size: "xs", onClick: reload }, say("error.try")))
           : h(C.Stack, { gap: 3, "aria-label": say("loading") }, h(C.Skeleton, { height: "160px" }), h(C.Skeleton, { height: "160px" })));
   }
   const { now } = watcher;
-  return h("main", { className: "iw", lang: numberLanguage() }, h("style", null, css),
+  return h("div", { className: "iw", lang: numberLanguage() }, h("style", null, css),
     error && h(Notice, { tone: "warn", text: say("error.live", { error: error.message }) }),
     h("div", { className: "grid" },
       h("div", null,
