@@ -24,6 +24,7 @@ from iam_watcher.errors import LockError, LockUnavailable
 from iam_watcher.lock import subscription as trigger_module
 from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.admin.inspection import holders
+from iam_watcher.lock.admin.snapshot import snapshot
 from iam_watcher.lock.clients import async_redis_client, redis_client
 from iam_watcher.lock.deployment import claim
 from iam_watcher.lock.lease import Lease
@@ -184,6 +185,13 @@ def test_sentinels_that_cannot_be_meant(sentinels: str, monkeypatch: pytest.Monk
         redis_client("iam_redis", lease=LEASE)
 
 
+def looked_at(client: object, key: str) -> str:
+    """Return the owner of a lock as a page sees it, beside a free lock in another slot of a cluster."""
+    found = snapshot({key: ["here"], "another-one": ["here"]}, lambda _: client, lambda _, error: None)
+    assert (found[key].errors, found["another-one"].holder) == ((), None)
+    return found[key].holder.owner
+
+
 def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Redis(tmp_path, ["--cluster-enabled", "yes"]) as server, server.client() as admin:
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -193,6 +201,9 @@ def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         startup = f"127.0.0.1:{server.port}"
         connection(monkeypatch, free_port(), server.password, cluster="true", startup_nodes=startup)
         holds_what_a_lock_promises()
+        with redis_client("iam_redis", lease=LEASE) as client:
+            assert Lease([client], "clean", "a", ttl=60).acquire()
+            assert looked_at(client, "clean") == "a"
 
 
 def test_a_cluster_that_goes_away_is_an_error_of_the_lock(
@@ -240,6 +251,7 @@ def test_the_acl_user_of_the_docs_may_do_what_it_needs_and_no_more(
         clients = [redis_client("iam_redis", lease=LEASE)]
         assert Lease(clients, "clean", "a", ttl=60).acquire()
         assert [holder.owner for holder in holders(clients)] == ["a"]
+        assert looked_at(clients[0], "clean") == "a"
         assert force_release(clients, "clean", by="test", reason="test").owner == "a"
         assert Lease(clients, "iam-watcher:any_dag", "a", ttl=60).acquire()
         with pytest.raises(

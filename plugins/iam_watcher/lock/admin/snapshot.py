@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.lock import progress, scripts
@@ -30,7 +29,8 @@ MOST_WAITING = 50  # of one lock that are listed; all are counted
 
 # KEYS: of `scripts`, with `progress` as the last one. ARGV: how many waiters to list. Returns {} if nothing
 # is to be said, else {owner or '', ttl ms, since ms or '', [live members], waiters alive,
-# [waiter, position ms, deadline ms, ...], [progress record, ...]}.
+# [waiter, position ms, deadline ms, ...], [task, progress record, ...]}.
+# It needs no more rights than docs/lock.md names.
 SNAPSHOT = f"""{NOW}
 local owner = redis.call('GET', KEYS[1])
 local waiting = redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES')
@@ -51,7 +51,7 @@ if not owner then return {{'', -1, '', {{}}, alive, listed, {{}}}} end
 local since = ''
 if redis.call('HGET', KEYS[2], 'owner') == owner then since = redis.call('HGET', KEYS[2], 'since') end
 {scripts.LIVE}
-return {{owner, redis.call('PTTL', KEYS[1]), since, live, alive, listed, redis.call('HVALS', KEYS[10])}}
+return {{owner, redis.call('PTTL', KEYS[1]), since, live, alive, listed, redis.call('HGETALL', KEYS[10])}}
 """
 SNAPSHOT_SHA = hashlib.sha1(SNAPSHOT.encode(), usedforsecurity=False).hexdigest()
 
@@ -125,27 +125,21 @@ def snapshot(
 
 def _ask(client: Redis, keys: Sequence[str]) -> dict[str, Any]:
     """Return key -> answer or error, in one pipeline."""
-    from redis import RedisCluster
     from redis.exceptions import NoScriptError
 
-    if isinstance(client, RedisCluster):  # its pipeline refuses EVALSHA
-        return _in_a_pipeline(client, keys, lambda pipeline: partial(pipeline.eval, SNAPSHOT))
     answers: dict[str, Any] = {}
     for _ in range(2):
-        answers = _in_a_pipeline(client, keys, lambda pipeline: partial(pipeline.evalsha, SNAPSHOT_SHA))
+        untyped: Any = client.pipeline(transaction=False)
+        with untyped as pipeline:
+            for key in keys:
+                names = [*scripts.keys(key), scripts.side_key(key, progress.NAME)]
+                # Not `evalsha`: the pipeline of a cluster's client has none.
+                pipeline.execute_command("EVALSHA", SNAPSHOT_SHA, len(names), *names, MOST_WAITING)
+            answers = dict(zip(keys, pipeline.execute(raise_on_error=False), strict=True))
         if not any(isinstance(answer, NoScriptError) for answer in answers.values()):
             break
         client.script_load(SNAPSHOT)  # the server has started again, or never knew it
     return answers
-
-
-def _in_a_pipeline(client: Any, keys: Sequence[str], command: Callable[[Any], Any]) -> dict[str, Any]:
-    with client.pipeline(transaction=False) as pipeline:
-        ask = command(pipeline)
-        for key in keys:
-            names = [*scripts.keys(key), scripts.side_key(key, progress.NAME)]
-            ask(len(names), *names, str(MOST_WAITING))
-        return dict(zip(keys, pipeline.execute(raise_on_error=False), strict=True))
 
 
 def _state(key: str, by_server: Mapping[str, Any]) -> LockState:
@@ -160,7 +154,7 @@ def _state(key: str, by_server: Mapping[str, Any]) -> LockState:
     alive, listed = max(((int(answer[4]), answer[5]) for answer in given), default=(0, []))
     newest: dict[str, TaskProgress] = {}
     for answer in given:
-        for task in progress.parse(answer[6]):
+        for task in progress.parse(answer[6][1::2]):
             if (
                 holder
                 and task.owner == holder.owner
