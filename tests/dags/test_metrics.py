@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from airflow.sdk import Asset, task
 from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
 from airflow.sdk.observability import stats
@@ -134,3 +135,35 @@ def test_the_page_has_the_same_table() -> None:
         for name, kind, tags in row.findall(PAGE.read_text())
     }
     assert table == metrics.TAGS
+
+
+MONITORING = sorted((PAGE.parent / "monitoring").iterdir())
+
+
+@pytest.mark.parametrize("path", MONITORING, ids=lambda path: path.name)
+def test_the_files_for_prometheus_and_grafana_use_these_names(path: Path) -> None:
+    """As the StatsD exporter makes them: dots become underscores, a timer has quantiles."""
+    data = yaml.safe_load(path.read_text())  # JSON is YAML, too
+    expressions = list(texts_of(data, "expr"))
+    assert len(expressions) >= 4
+    known = {f"airflow_{name}".replace(".", "_"): tags for name, (_, tags) in metrics.TAGS.items()}
+    timers = {
+        f"airflow_{name}".replace(".", "_") for name, (kind, _) in metrics.TAGS.items() if kind == "timer"
+    }
+    for expression in expressions:
+        for name, labels in re.findall(r"(airflow_\w+)(?:\{(.*?)\})?", expression):
+            used = set(re.findall(r"(\w+)\s*=", labels)) - ({"quantile"} if name in timers else set())
+            assert used <= set(known[name]), expression
+            shown = re.findall(r"by \((.*?)\)", expression)
+            assert {label.strip() for labels in shown for label in labels.split(",")} <= set(known[name])
+    outcomes = set(re.findall(r"outcome=~?\"([\w|]+)\"", " ".join(expressions)))
+    assert {one for group in outcomes for one in group.split("|")} <= {"success", "failed", "lock_busy"}
+
+
+def texts_of(data: object, key: str) -> Iterator[str]:
+    if isinstance(data, dict):
+        yield from (value for name, value in data.items() if name == key)
+        data = list(data.values())
+    if isinstance(data, list):
+        for inner in data:
+            yield from texts_of(inner, key)

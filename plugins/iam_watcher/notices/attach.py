@@ -115,11 +115,11 @@ class Notices:
             self.ping.send(START, context["ti"].dag_id, context["ti"].run_id)
 
     def _failed(self, context: Any) -> None:
-        found = notice.of_failure(context)
-        if found.event == "lost":
+        if notice.is_lost(context.get("exception")):
             metrics.lost(context["ti"])
-        context["ti"].xcom_push(key=_TOLD, value=True)
-        self._tell_failure(context, found)
+        if self.notify or self.ping is not None:
+            context["ti"].xcom_push(key=_TOLD, value=True)
+            self._tell_failure(context, notice.of_failure(context))
 
     def _run_failed(self, context: Any) -> None:
         """Tell what no task could tell, because its process was killed or a person ended it."""
