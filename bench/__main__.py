@@ -23,7 +23,18 @@ from dev.processes import ProcessError, interruptible
 if TYPE_CHECKING:
     from bench.harness import Result
 
-SUBJECTS = ("lock", "handover", "waiters", "purge", "neighbours", "users", "archive", "imports", "page")
+SUBJECTS = (
+    "lock",
+    "handover",
+    "waiters",
+    "purge",
+    "neighbours",
+    "users",
+    "archive",
+    "rows",
+    "imports",
+    "page",
+)
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from datetime import timedelta
 
@@ -182,7 +183,7 @@ def test_a_bad_row_of_a_batch_costs_the_others_one_attempt(scratch, mariadb):
 
     for _ in range(3):
         scratch.run("UPDATE orders SET retry_at = NOW(6) WHERE status = 'pending'")
-        run(mariadb, work, per="batch", options={"whole_batches": True, "stop_after": None})
+        run(mariadb, work, per="batch", options={"whole_batches": True, "stop_after": 2})
     assert states(scratch) == {"normal": 19, "failed": 1}
 
 
@@ -208,6 +209,23 @@ def test_the_row_limit_counts_claimed_rows(scratch, mariadb, mode):
     done = run(mariadb, lambda row: None, options={"limits": Limits(max_rows=33)}, **mode)
     assert (done.claimed, done.stopped) == (33, "max_rows")
     assert states(scratch) == {"normal": 33, "pending": 67}
+
+
+def test_the_time_limit_gives_back_what_was_not_begun(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 20)
+    begun = []
+
+    def work(row):
+        begun.append(row["id"])
+        threading.Event().wait(0.2)
+
+    limits = Limits(seconds=0.1)
+    done = run(mariadb, work, options={"limits": limits, "whole_batches": True}, **mode)
+    assert begun == [1]
+    assert done.stopped == "time_budget"
+    assert states(scratch) == {"normal": 1, "pending": 19}
+    assert scratch.value("SELECT SUM(attempts) FROM orders") == 1
 
 
 class Stop(BaseException):
@@ -260,3 +278,15 @@ def test_an_expired_claim_is_taken_over(scratch, mariadb):
         (3, "failed", 0, "its worker died in attempt 3 of 3"),
         (4, "work", 1, None),
     ]
+
+
+def test_expired_claims_don_t_wait_for_the_pending_rows(scratch, mariadb):
+    create(scratch)
+    fill(scratch, 500)
+    scratch.run(
+        "UPDATE orders SET status = 'work', claimed_by = 'dead', attempts = 1,"
+        " claimed_at = NOW(6) - INTERVAL 1 HOUR WHERE id % 20 = 0"
+    )
+    options = {"batch": 20, "whole_batches": True, "limits": Limits(max_rows=60)}
+    done = run(mariadb, lambda row: None, options=options)
+    assert (done.claimed, done.taken_over) == (60, 25)

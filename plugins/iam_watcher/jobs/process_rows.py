@@ -65,10 +65,11 @@ class ProcessRowsOperator(DatabaseOperator):
         function may work on one row.
     :param max_attempts: after so many attempts a row fails. Default: 5 if there is an `attempts_column`.
     :param backoff: time before the first retry; it doubles with each attempt, up to an hour.
-    :param stop_after: if so many rows in a row end with one class of exception, the run fails, so that an
-        outage of the service behind does not use up the attempts of all rows; None for no limit.
+    :param stop_after: if so many rows in a row (with per="batch": calls) end with one class of exception, the
+        run fails, so that an outage of the service behind does not use up the attempts of all rows; None for
+        no limit.
     :param max_rows: row limit: process at most so many rows in a run. (templated)
-    :param time_budget: time limit: claim no rows after that long.
+    :param time_budget: time limit: begin no row after that long.
     :param dry_run: count and list rows, process none. (templated)
     :param partition: number of this operator among several that share the rows; for the log only.
     """

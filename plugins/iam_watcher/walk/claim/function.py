@@ -29,8 +29,11 @@ class Watch(Protocol):
     def interruptible(self) -> AbstractContextManager[Any]:
         """Return a context in which Airflow's time-out may raise."""
 
-    def note(self, row: ClaimedRow, result: object) -> None:
-        """Take what the function returned for the row, or the exception that it raised."""
+    def note(self, row: ClaimedRow, result: object, *, shared: bool = False) -> None:
+        """Take what the function returned for the row, or the exception that it raised.
+
+        `shared`: it is the exception of a call that was noted for another row already.
+        """
 
     def tick(self) -> None:
         """Raise if the run has to stop."""
@@ -102,7 +105,7 @@ def _call(call: Callable[[], Any], rows: Sequence[ClaimedRow], watch: Watch) -> 
             return True, call()
     except BaseException as error:
         for row in rows:
-            watch.note(row, error)
+            watch.note(row, error, shared=row is not rows[0])
         if isinstance(error, Exception):
             return False, None
         raise

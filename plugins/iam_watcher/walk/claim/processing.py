@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ class Processing:
         self._whole_batches = whole_batches
         self._size = batch if whole_batches else min(FIRST_BATCH, batch)
         self._limits = limits
+        self._began = 0.0
         self._stop_after = stop_after
         self._safe_point = safe_point
         self.interruptible = interruptible
@@ -85,7 +87,8 @@ class Processing:
         self.database_seconds = 0.0
         self._expired: list[Key] = []
         self._looked_at = float("-inf")
-        self._may_take_over = True
+        self._was_pending = True
+        self._take_over_until = 0.0
         self._rows: dict[Key, ClaimedRow] = {}  # claimed, and their outcome is not written
         self._waiting: dict[Key, ClaimedRow] = {}  # of these, the ones that were not begun
         self._outcomes: dict[Key, Outcome] = {}
@@ -100,13 +103,12 @@ class Processing:
             RowsFailing: `stop_after` rows in a row failed with one exception class.
             WalkError, TableError: the database failed too often, or in a way that trying again can't mend.
         """
-        began = time.monotonic()
+        self._began = time.monotonic()
         try:
             while True:
                 self._go_on()
                 self._before_claim()
-                seconds = time.monotonic() - began
-                self.done.stopped = self._limits.reached(self.done.claimed, seconds)
+                self.done.stopped = self._limits.reached(self.done.claimed, self._seconds)
                 if self.done.stopped:
                     break
                 limit = self._limits.left(self._size, self.done.claimed)
@@ -124,9 +126,12 @@ class Processing:
         return self.done
 
     def _next(self, limit: int) -> list[ClaimedRow]:
-        """Claim the next rows: in turn an expired claim, if there is one, and pending rows."""
-        rows = self._taken_over() if self._may_take_over else []
-        self._may_take_over = not rows
+        """Claim the next rows: expired claims for as long as a batch takes, then a batch of pending rows."""
+        now = time.monotonic()
+        if self._was_pending:
+            self._take_over_until = now + BATCH_SECONDS
+        rows = self._taken_over() if now < self._take_over_until else []
+        self._was_pending = not rows
         return rows or self.claims.claim(limit) or self._taken_over()
 
     def _taken_over(self) -> list[ClaimedRow]:
@@ -134,6 +139,7 @@ class Processing:
         if not self._expired and now - self._looked_at > min(LOOK_EVERY, self._states.claim_timeout / 3):
             self._looked_at = now
             self._expired = self.claims.expired()
+            random.shuffle(self._expired)  # Other workers have the same list.
         while self._expired:
             if rows := self.claims.take_over(self._expired.pop()):
                 return rows
@@ -153,19 +159,25 @@ class Processing:
                 self._outcomes.setdefault(key, Outcome(Kind.GIVEN_BACK))
             self._write()
 
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
     def begin(self, rows: Sequence[ClaimedRow]) -> list[ClaimedRow]:
-        """Return those of the rows that are still ours, and count them as begun."""
+        """Return those of the rows that are still ours, which begin now; none after the time limit."""
         self.tick()
+        if self._limits.seconds_left(self._seconds) == 0:
+            return []
         if self._renewal is not None and self._renewal.overdue:
             self._renew()
         return [row for row in rows if self._waiting.pop(row.key, None) is not None]
 
-    def note(self, row: ClaimedRow, result: object) -> None:
+    def note(self, row: ClaimedRow, result: object, *, shared: bool = False) -> None:
         """Keep what the function returned for the row, or the exception that it raised."""
         outcome = outcome_of(result, row, self._states)
         self._outcomes[row.key] = outcome
         if isinstance(result, BaseException) and not isinstance(result, (RowFailed, RowNotReady)):
-            self._count(row.key, result)
+            self._count(row.key, result, shared=shared)
         elif outcome.kind is Kind.DONE:
             self._streak = ("", 0)
 
@@ -183,12 +195,13 @@ class Processing:
                 "that were claimed and not begun are pending again. Check the service that the function uses"
             ) from self._last_error
 
-    def _count(self, key: Key, error: BaseException) -> None:
+    def _count(self, key: Key, error: BaseException, *, shared: bool = False) -> None:
         name = type(error).__name__
         self.done.exceptions[name] += 1
         self.done.examples.setdefault(name, (key, str(error)))
-        last, rows = self._streak
-        self._streak = (name, rows + 1 if name == last else 1)
+        if not shared:
+            last, rows = self._streak
+            self._streak = (name, rows + 1 if name == last else 1)
         self._last_error = error
 
     def _refused(self, key: Key, error: Exception) -> Outcome:
