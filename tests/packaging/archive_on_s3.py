@@ -117,7 +117,7 @@ def what_others_wrote_is_seen(store: Any) -> None:
 
 
 def what_is_written_is_encrypted_as_the_configuration_says(iam: Database, store: Any) -> None:
-    """A bucket's policy can demand the headers of it; docs/jobs.md says how to set them."""
+    """A bucket's policy can demand the headers of it; docs/archive.md says how to set them."""
     headers = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/archive"}
     os.environ["FSSPEC_S3"] = json.dumps({"s3_additional_kwargs": headers})
     fsspec.config.set_conf_env(fsspec.config.conf)  # as when a process starts with it

@@ -60,7 +60,7 @@ class RetentionOperator(TableJobOperator):
     :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of =
         <> < <= > >= like, not like, in, not in (and a list), between, not between (and two values), is, is
         not (and None); (column, "is null"); `AnyOf([...])`; a `Column(...)` as the value. A value that the
-        column can't hold is refused before the first write. See "More conditions" in docs/jobs.md.
+        column can't hold is refused before the first write. See "Conditions" in docs/jobs.md.
     :param archive: URL of the location at which the rows are archived before they are changed, such as
         "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location in
         `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
