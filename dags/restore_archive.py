@@ -1,8 +1,8 @@
 """An Airflow DAG that restores the rows that a run of clean_policy_audit archived and deleted.
 
 Set `path` to the folder that the run report names as `archive`. Existing rows stay as they are. Restored
-rows have their old age. Pause clean_policy_audit before, or raise its number of days. Otherwise its next
-run deletes the rows again.
+rows have their old age. Before you restore rows, pause clean_policy_audit or raise its number of days.
+Otherwise its next run deletes the rows again.
 """
 
 from airflow.sdk import Param
