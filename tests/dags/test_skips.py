@@ -82,6 +82,20 @@ def test_the_lock_was_taken_before_the_work_began(
     only_warning(run_log(), "Task look is skipped", "'clean' is held by", "b/purge/run7")
 
 
+def test_a_teardown_of_ones_own_is_skipped_with_its_run(run_dag, redis_client: Client) -> None:
+    """Airflow runs teardowns although everything before them was skipped."""
+    redis_client.set("clean", "b/purge/run7", px=600_000)
+    with Watcher("skip_teardown", schedule=None, lock=BRIEF, default_args={"retries": 0}) as dag:
+        look() >> task(lambda: None, task_id="tidy_up")().as_teardown()
+    assert states(run_dag(dag)) == {
+        "acquire": "skipped",
+        "look": "skipped",
+        "tidy_up": "skipped",
+        "release": "skipped",
+        "run": "success",
+    }
+
+
 def test_zero_days_turn_a_job_off(run_dag, redis_client: Client, run_log) -> None:
     with Watcher("skip_off", schedule=None, lock=BRIEF, params={"days": Param(0)}) as dag:
         PurgeRowsOperator(

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from iam_watcher.airflow_internals.tasks import call_at_the_end, is_in_process, is_resumed, is_tasks_test
 from iam_watcher.errors import LockBusy
@@ -40,7 +40,8 @@ def begin(context: Context) -> None:
     acquires the lock itself, as another owner than its run, and releases it when it ends.
 
     Raises:
-        AirflowSkipException: another run has the lock now, and `on_busy` is "skip".
+        AirflowSkipException: another run has the lock now, and `on_busy` is "skip"; or `acquire` was skipped,
+            and this is a teardown, which Airflow runs all the same.
         AirflowFailException: `acquire` was granted no lock (a skip would make the run green), or another run
             has the lock now and `on_busy` is "fail".
         LockBusy: another run has the lock now, and the task has worked before: a skip would make unfinished
@@ -55,6 +56,8 @@ def begin(context: Context) -> None:
     _die_with_parent()  # If the supervisor is dead already, the next request to it fails.
     grant = _grant_now(context) if is_tasks_test() else Grant.pull(context)
     if grant is None:
+        if _was_skipped(context):
+            raise AirflowSkipException("this run is skipped: it did not get its lock")
         raise AirflowFailException(
             "this run was not granted its lock: its task `acquire` did not run, or was marked as successful. "
             "Clear `acquire`: it then acquires the lock, and the tasks after it run. To test without Redis, "
@@ -75,6 +78,13 @@ def begin(context: Context) -> None:
             lease.release()
 
     call_at_the_end(task, end)
+
+
+def _was_skipped(context: Context) -> bool:
+    """Return whether `acquire` of this run was skipped. Airflow runs a teardown all the same."""
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ACQUIRE_TASK_ID], run_ids=[ti.run_id])
+    return str(states.get(ti.run_id, {}).get(ACQUIRE_TASK_ID)) == "skipped"
 
 
 def _grant_now(context: Context) -> Grant:
