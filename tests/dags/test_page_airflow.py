@@ -73,8 +73,12 @@ API_SERVER = {"fastapi", "iam_watcher.ui", "iam_watcher.ui.app", "redis", "iam_w
 
 @pytest.mark.parametrize(
     ("load", "expected"),
-    [("\n".join(WORKER), set()), ("import iam_watcher.ui.app", API_SERVER)],
-    ids=["a worker", "the API server, which never loads MySQL"],
+    [
+        ("\n".join(WORKER), set()),
+        ("\n".join(("sys.argv[1:] = ['scheduler']", *WORKER)), {"redis"}),
+        ("import iam_watcher.ui.app", API_SERVER),
+    ],
+    ids=["a worker", "the scheduler, which forks tasks", "the API server, which never loads MySQL"],
 )
 def test_what_is_loaded_where(load, expected, tmp_path):
     done = subprocess.run(
