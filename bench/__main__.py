@@ -34,6 +34,7 @@ SUBJECTS = (
     "rows",
     "imports",
     "page",
+    "guard",
 )
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -55,7 +55,7 @@ class ReleaseLockOperator(BaseOperator):
             holder = lease.holder()
             if holder is None or holder.owner != grant.owner:
                 logger.warning(
-                    "another run has the lock, or nobody: key=%s owner=%s now=%s",
+                    "this run did not own the lock any more: key=%s owner=%s holder=%s",
                     grant.key,
                     grant.owner,
                     holder,
