@@ -108,12 +108,12 @@ class RecordedPurge(PurgeRowsOperator):
 
     def plan(self, plan_of, table, now):
         plan = plan_of(table, now)
-        rows = dataclasses.replace(
+        change = dataclasses.replace(
             plan.change,
             predicate=f"({plan.change.predicate}) AND (@writer := %(writer)s) > 0",
             values={**plan.change.values, "writer": self.writer},
         )
-        return dataclasses.replace(plan, rows=rows)
+        return dataclasses.replace(plan, change=change)
 
 
 def watch(dag_id, *, schedule=None, lease=10, wait=10, retries=2):
