@@ -14,12 +14,17 @@ from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.anonymize_rows import NOW, AnonymizeRowsOperator, Hashed
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
-from tests.integration.conftest import Database
+from iam_watcher.walk.pace import Pace
+from tests.integration.conftest import Database, TaskInstance
 
 OLD, YOUNG = range(1, 301), range(301, 401)
 PERSONAL = {"email": None, "name": Hashed(), "ip": "0.0.0.0", "visits": 0, "anonymized_at": NOW}  # noqa: S104
 COLUMNS = "id, email, name, ip, visits, anonymized_at, plan, at"
 HEX = re.compile(r"[0-9a-f]{40}")
+
+
+class Died(BaseException):
+    """A worker that is killed."""
 
 
 def anonymize(**options):
@@ -197,6 +202,41 @@ def test_a_row_that_is_changed_between_search_and_update_stays(customers, mariad
     report = perform(anonymize())
     assert (report["changed"], report["skipped"]) == (299, {"changed_meanwhile": 1})
     assert rows_of(customers)[3][1] == "m3@example.invalid"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_that_dies_at_a_commit_loses_no_old_value(customers, perform, location, monkeypatch, when):
+    """The retry does the rest, and the archive of both tries brings every old value back, once."""
+    before = rows_of(customers)
+    commit, commits = Transactions.commit, []
+
+    def die(db):
+        if db._changes:
+            commits.append(db)
+        if len(commits) == 4 and when == "before":  # the rehearsal, and three chunks
+            raise Died
+        commit(db)
+        if len(commits) == 4:
+            raise Died
+
+    monkeypatch.setattr(Transactions, "commit", die)
+    with pytest.raises(Died):
+        perform(anonymize(archive=location, pace=Pace(target=1e-9, duty=1)), TaskInstance("run"))
+    monkeypatch.setattr(Transactions, "commit", commit)
+    done = customers.value("SELECT COUNT(*) FROM t WHERE anonymized_at IS NOT NULL")
+    assert 0 < done < 300
+    report = perform(anonymize(archive=location), TaskInstance("run", 2))
+    assert report["changed"] == 300 - done
+    back = perform(restore(location, report))
+    assert (back["restored"], rows_of(customers)) == (300, before)
+    assert back["rows"] >= 300
+
+
+def test_triggers_are_named_in_a_warning(customers, perform, caplog):
+    customers.run("CREATE TRIGGER watch BEFORE UPDATE ON t FOR EACH ROW SET NEW.visits = 1")
+    perform(anonymize(dry_run=True))
+    assert "The UPDATE on t changes more than these rows" in caplog.text
+    assert "trigger watch" in caplog.text
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -143,11 +143,9 @@ class FormatColumn(AgeColumn):
 
     def cut_off(self, moment: datetime) -> object:
         """Return a text, or a number for a column of numbers."""
-        # A whole day is over before the cut-off only if the cut-off is on a later one, as with a month.
-        whole = "H" not in self._order
-        local = moment.astimezone(self.zone) if whole else latest_local(moment, self.zone)
+        # What the format leaves out is cut off: a whole day is over only if the cut-off is on a later one.
         largest_first = "".join(f"%{field}" for field in LARGEST_FIRST[: len(self._order)])
-        text = local.strftime(self.format if self.has_index else largest_first)
+        text = latest_local(moment, self.zone).strftime(self.format if self.has_index else largest_first)
         return int(text) if self.has_index and not self._is_text else text
 
     def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import DATES, SHORT_TEXTS, DateColumn
 from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
+from iam_watcher.jobs.table_job.side_effects import warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class AnonymizeJob(RetentionJob):
         return super().plan(table, now)
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
-        """Check that no value must be unique, and the rest."""
+        """Warn of triggers; check that no value must be unique, and the rest."""
+        warn_of_side_effects(db, plan.table, "UPDATE")
 
         def ask() -> dict[str, str]:
             found = dict(db.read(UNIQUE, {"table": plan.table.name}))

@@ -50,7 +50,7 @@ class PurgeJob(RetentionJob):
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Warn of side effects, and check the rest."""
-        warn_of_side_effects(db, plan.table)
+        warn_of_side_effects(db, plan.table, "DELETE")
         if self.location is not None:
             warn_of_redaction(plan.table, self.redact)
         super().check(db, plan, now, throttler)

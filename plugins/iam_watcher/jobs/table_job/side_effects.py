@@ -1,4 +1,4 @@
-"""What a purge does besides, or leaves out: said before its first write, in a dry run too."""
+"""What a job changes besides its rows, or leaves out: logged before its first write, in a dry run too."""
 
 from __future__ import annotations
 
@@ -22,27 +22,34 @@ CASCADES = (
 TRIGGERS = (
     "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
     " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = %(table)s"
-    " AND EVENT_MANIPULATION = 'DELETE' ORDER BY TRIGGER_NAME"
+    " AND EVENT_MANIPULATION = %(event)s ORDER BY TRIGGER_NAME"
 )
 
 
-def warn_of_side_effects(db: Transactions, table: Table) -> None:
-    """Log what the server does to other rows when rows of the table are deleted, as far as it tells.
+def warn_of_side_effects(db: Transactions, table: Table, event: str) -> None:
+    """Log what the server does to other rows when rows of the table are changed, as far as it tells.
+
+    Args:
+        db: where.
+        table: of the rows.
+        event: "DELETE", or "UPDATE" of columns that no foreign key refers to.
 
     An account sees the foreign keys of tables on which it has a privilege, and needs the privilege TRIGGER to
     see triggers.
     """
 
     def ask() -> list[str]:
-        values = {"table": table.name}
-        found = [f"ON DELETE {rule} in {schema}.{name}" for rule, schema, name in db.read(CASCADES, values)]
+        values = {"table": table.name, "event": event}
+        cascades = db.read(CASCADES, values) if event == "DELETE" else ()
+        found = [f"ON DELETE {rule} in {schema}.{name}" for rule, schema, name in cascades]
         found += [f"trigger {name}" for (name,) in db.read(TRIGGERS, values)]
         db.commit()
         return found
 
     if found := db.run(ask, what=f"foreign keys and triggers of {table.name}", before_retry=lambda: None):
         logger.warning(
-            "To delete rows of %s changes more than these rows. The job neither counts nor archives it: %s",
+            "The %s on %s changes more than these rows. The job neither counts nor archives it: %s",
+            event,
             table.name,
             ", ".join(found),
         )
