@@ -176,8 +176,8 @@ class Selection:
 
 
 def pytest(*arguments: str) -> list[str]:
-    """Return the command that runs tests."""
-    return [sys.executable, "-B", "-m", "pytest", *arguments]
+    """Return the command that runs tests: always with the same examples, however slow the machine is."""
+    return [sys.executable, "-B", "-m", "pytest", "--hypothesis-profile=ci", *arguments]
 
 
 def environment(folder: Path, server: str) -> dict[str, str]:
