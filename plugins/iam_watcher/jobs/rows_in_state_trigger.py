@@ -168,7 +168,7 @@ class Poll:
                 db.close()
 
     async def _hook(self) -> Any:
-        from airflow.sdk.bases.hook import BaseHook
+        from airflow.sdk import BaseHook
 
         from iam_watcher.database.hook import JobMySqlHook
 
