@@ -1,4 +1,4 @@
-"""What a Watcher refuses when its file is parsed: arguments that contradict what a Watcher is."""
+"""Checks a Watcher's arguments when its file is parsed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ REFUSED = {
 def check(
     dag_id: str, *, lock: object, overlap: str, conf_keys: object, dag_arguments: Mapping[str, Any]
 ) -> None:
-    """Return if a Watcher can have these arguments.
+    """Return if these arguments are valid for a Watcher.
 
     Raises:
-        WatcherError: it can't; names the argument, its value and what to do.
+        WatcherError: an argument is not valid; says which, its value and what to do.
     """
     if not isinstance(lock, Lock | str | None):
         raise WatcherError(f"lock={lock!r}; expected a Lock, the key of one, or None")
@@ -76,7 +76,7 @@ def _default_args(default_args: object) -> None:
 
 
 def _active_runs(overlap: str, runs: object) -> None:
-    # Two is what "beside each other" means.
+    # Runs that overlap are two at least.
     if overlap == "allow" and not (isinstance(runs, int) and runs >= 2):  # noqa: PLR2004
         raise WatcherError(f"overlap='allow' needs max_active_runs of 2 or more, got {runs!r}")
     if overlap != "allow" and runs != 1:

@@ -1,4 +1,4 @@
-"""Where in a person's DAG file a Watcher is made, and errors that show that place."""
+"""Finds the place in a DAG file where a Watcher is created, for its docs and for errors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class CallSite:
-    """The place at which a Watcher is made.
+    """The place where a Watcher is created.
 
     Attributes:
-        path: of the DAG file, also where a factory in another module makes the Watcher.
-        doc: the docstring of that file or, without one, of the factory.
+        path: path of the DAG file, even if a factory in another module creates the Watcher.
+        doc: the docstring of that file or, if it has none, of the factory.
     """
 
     path: str
@@ -36,7 +36,7 @@ class CallSite:
         frame = sys._getframe(1)  # noqa: SLF001  as Airflow's own DAG finds its file
         while frame.f_back is not None and _name(frame).partition(".")[0] == __name__.partition(".")[0]:
             frame = frame.f_back
-        # The file that Airflow parses; there is none where a program or a test makes a Watcher.
+        # The file that Airflow parses; there is none if a program or a test creates a Watcher.
         parsed = parsed_module()
         file = next((outer for outer in _outwards(frame) if _name(outer) == parsed), frame)
         doc = file.f_globals.get("__doc__")
@@ -44,7 +44,7 @@ class CallSite:
 
 
 def named(error: Error, dag_id: str) -> Error:
-    """Return the error with the Watcher's name before its message, if the message doesn't have it."""
+    """Return the error, with the Watcher's name before its message if the message does not contain it."""
     message = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     if repr(dag_id) not in message:
         error.args = (f"{dag_id!r}: {message}",)
@@ -52,9 +52,9 @@ def named(error: Error, dag_id: str) -> Error:
 
 
 def without_our_frames(error: Exception) -> None:
-    """Let the traceback end with the last line outside of this package and of Airflow's.
+    """Cut the traceback after its last line outside of this package and of Airflow.
 
-    Airflow shows the last two lines of a traceback, and those of an error of ours would be in our files.
+    Airflow shows the last two lines of a traceback, which would otherwise be lines of this package.
     """
     last, trace = None, error.__traceback__
     while trace is not None:

@@ -1,4 +1,4 @@
-"""What a Watcher puts around each task inside it: the checks before the task begins."""
+"""Checks each task of a Watcher: when the file is parsed, and before the task begins."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ logger = get_logger(__name__)
 
 
 def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
-    """Let a task begin only with a conf that the run understands and, if `locked`, under the run's lock.
+    """Let a task begin only if the run's conf is valid and, if `locked`, only under the run's lock.
 
-    The task's own `pre_execute`, if it has one, comes after that.
+    The task's own `pre_execute`, if it has one, runs after these checks.
     """
     params = frozenset(operator.params)
 
@@ -41,7 +41,7 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
 
                 lock_guard.begin(context)
         except Exception as error:
-            # Airflow's log view folds what comes before a task's work: end that group.
+            # Airflow's log view folds the lines before a task's work: end that group.
             context["task"].log.info("::endgroup::")
             if isinstance(error, AirflowSkipException):
                 logger.warning("Task %s is skipped: %s", context["ti"].task_id, error)
@@ -51,11 +51,11 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
 
 
 def check(dag: DAG, operator: Any) -> None:
-    """Return if the task leaves its Watcher what that promises.
+    """Return if the Watcher keeps its promises with this task.
 
     Raises:
-        WatcherError: it is a job that would write although the form's `dry_run` is ticked, a teardown by
-            which alone Airflow would judge the run, or a task with dates of its own.
+        WatcherError: the task is a job that would write although the form's `dry_run` is ticked, a teardown
+            that alone decides the state of the run, or a task with dates of its own.
     """
     if operator.is_teardown and operator.on_failure_fail_dagrun:
         raise WatcherError(
@@ -86,10 +86,10 @@ def _dry_run_argument(operator: Any) -> Any:
 
 
 def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Return the function, with an error if it creates tasks when it runs.
+    """Return the function, which then raises an error if it creates tasks when it runs.
 
     Raises:
-        WatcherError: it can be seen now that it does.
+        WatcherError: the source of the function shows that it does.
     """
     if made := next(_task_makers(function), None):
         raise WatcherError(_creates_tasks(name, made))
@@ -98,7 +98,7 @@ def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]
         return _NoTasks(name, schedule=None, auto_register=False)
 
     work: Callable[..., Any]
-    # Of the same kind as the function: a coroutine or a generator works after a plain one has returned it.
+    # Of the same kind as the function: a coroutine or a generator does its work after the call has returned.
     if inspect.iscoroutinefunction(function):
 
         async def work(*arguments: Any, **keywords: Any) -> Any:
@@ -121,7 +121,7 @@ def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]
 
 
 class _NoTasks(DAG):
-    """Refuses the tasks that would be made while it is the current DAG: nothing would run them."""
+    """Refuses the tasks that are created while it is the current DAG: nothing would run them."""
 
     def add_task(self, task: Any) -> None:
         raise AirflowFailException(_creates_tasks(self.dag_id, task.task_id))
@@ -135,7 +135,7 @@ def _creates_tasks(name: str, made: str) -> str:
 
 
 def _task_makers(function: Callable[..., Any]) -> Iterator[str]:
-    """Yield names of operators, task functions and task groups that the function uses."""
+    """Yield the names of operators, task functions and task groups that the function uses."""
     code = getattr(function, "__code__", None)
     if code is None:
         return
@@ -153,8 +153,8 @@ def _task_makers(function: Callable[..., Any]) -> Iterator[str]:
 
 
 def _names_in(code: CodeType) -> Iterator[tuple[str, bool]]:
-    """Yield the names that a function, and those inside it, take from outside of themselves; is it global?"""
-    # Not `co_names`: it has the names of attributes too.
+    """Yield each outer name that a function and its inner functions use, and whether the name is global."""
+    # Not `co_names`, which also has the names of attributes.
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME"):
             yield str(step.argval), step.opname != "LOAD_DEREF"
