@@ -11,7 +11,7 @@ import time
 import pytest
 
 from iam_watcher.errors import AnnouncementError
-from iam_watcher.jobs.announce import MARK_IS_OLD_AFTER, PENDING_KEY, SECRET_CHANGED, announcing
+from iam_watcher.jobs.announce import ENTRY_IS_OLD_AFTER, PENDING_KEY, SECRET_CHANGED, announcing
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from tests.integration.conftest import numbers
 
@@ -129,7 +129,7 @@ def test_a_run_leaves_the_mark_of_another_that_may_still_commit(redis_client, he
 
 def test_a_killed_run_is_published_for_until_its_mark_is_old(redis_client, heard):
     key = PENDING_KEY.format(channel=CHANNEL, command="SecretChanged")
-    age = MARK_IS_OLD_AFTER.total_seconds()
+    age = ENTRY_IS_OLD_AFTER.total_seconds()
     redis_client.zadd(key, {"old": time.time() - age - 1, "fresh": time.time() - age + 60})
     for _ in range(2):
         with announcing(SECRET_CHANGED, "next"):

@@ -159,7 +159,7 @@ def test_a_record_without_checksums_still_works(iam, perform, location, caplog):
     assert perform(enable(location, report["undo_record"]))["skipped"] == {"changed_since": 1}
     within_the_same_second(iam, "status = 0")
     assert perform(enable(location, report["undo_record"]))["enabled"] == 1
-    assert "the undo record has no checksums" in caplog.text
+    assert "The undo record has no checksums" in caplog.text
 
 
 def test_a_table_that_lost_a_column_since_is_compared_without_checksums(iam, perform, location, caplog):

@@ -94,8 +94,8 @@ class UndoRecord:
         if first and all(names == first for names in self.checksums_of) and set(first) <= set(table.columns):
             return [table.column(name) for name in first]
         logger.warning(
-            "the undo record has no checksums, or %s had other columns then: a user who was changed within "
-            "the second of the disabling counts as unchanged",
+            "The undo record has no checksums, or %s had other columns then. A user who was changed within "
+            "the second in which the run disabled the user counts as unchanged.",
             table.name,
         )
         return []

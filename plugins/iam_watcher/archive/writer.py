@@ -108,7 +108,7 @@ class Archive:
         try:
             return self._run.url if self._run.names() else None
         except ArchiveError as error:
-            logger.info("can't find out whether an earlier try wrote something: %s", error)
+            logger.info("The job can't find out whether an earlier try wrote something: %s", error)
             return self._run.url
 
     def _write(self, name: str, facts: Mapping[str, Any]) -> None:

@@ -1,15 +1,15 @@
-"""Tells IAM's other services about rows that were changed behind the back of its API.
+"""Publishes a message to IAM's other services when a job changed rows in the database, without IAM's API.
 
-A sorted set in Redis names the runs that may have changed something and have not announced it yet, each
-with the time of its last mark. A run marks itself before each of its commits and removes its mark after it
-has published. If a run is killed between a commit and its message, its mark stays, and the next run
-publishes for it.
+A sorted set in Redis has an entry for each run that may have committed changes and has not published the
+message yet, with the time of the entry. A run writes its entry before each commit, and removes the entry
+after it has published the message. If a run is killed between a commit and its message, the entry stays, and
+the next run publishes the message.
 
-Only the run itself removes a fresh mark. Another run can't tell a run that was killed from one that is
-about to commit: it publishes for both, and leaves their marks until they are an hour old. Until then each
-run publishes once more, which does no harm.
+Only the run itself removes a new entry. Another run can't tell a run that was killed from one that is about
+to commit: it publishes the message, and leaves the entry until it is an hour old. Until then each run
+publishes the message once more, which does no harm.
 
-The set is as durable as that Redis: without persistence, a restart of Redis forgets it.
+The set is as durable as that Redis: without persistence, a restart of Redis loses it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 PENDING_KEY = "iam-watcher:unannounced:{channel}:{command}"
-# A commit follows its mark within seconds. After this time the run has committed or is over.
-MARK_IS_OLD_AFTER = timedelta(hours=1)
+# A commit follows its entry within seconds. After this time the run has committed or is over.
+ENTRY_IS_OLD_AFTER = timedelta(hours=1)
 REDIS_PATIENCE = timedelta(seconds=30)  # the client's time-outs are a tenth of it
 
 
@@ -64,7 +64,7 @@ SECRET_CHANGED = Announcement("SecretChanged")
 
 @contextmanager
 def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], None]]:
-    """Publish for runs that left a mark; then, at the end of the block, what was marked inside it.
+    """Publish for runs that left an entry; at the end of the block, publish if a commit was announced in it.
 
     Args:
         announcement: the message and where it goes.
@@ -81,26 +81,26 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
 
     key = PENDING_KEY.format(channel=announcement.channel, command=announcement.command)
     client = redis_client(announcement.redis_conn_id, lease=REDIS_PATIENCE)
-    marked = False
+    entered = False
 
-    def mark() -> None:
-        nonlocal marked
+    def enter() -> None:
+        nonlocal entered
         with _redis_errors(announcement):
             client.zadd(key, {run: time.time()})
-        marked = True
+        entered = True
 
     try:
         with _redis_errors(announcement):
             if pending := client.zcard(key):
-                # The time is taken before the message: a run that marks itself later may commit after it.
-                old = time.time() - MARK_IS_OLD_AFTER.total_seconds()
-                logger.info("publishing for runs that have not announced their changes: runs=%d", pending)
+                # The time is taken before the message: a run that writes its entry later may commit after it.
+                old = time.time() - ENTRY_IS_OLD_AFTER.total_seconds()
+                logger.info("Publishing the message for runs that have not published it: runs=%d", pending)
                 _publish(client, announcement)
                 client.zremrangebyscore(key, "-inf", old)
         try:
-            yield mark
+            yield enter
         finally:
-            if marked:
+            if entered:
                 with _redis_errors(announcement):
                     _publish(client, announcement)
                     client.zrem(key, run)

@@ -76,7 +76,7 @@ class SavedPosition:
             ) from error
 
     def move(self, position: int | None, changed: int) -> None:
-        """Note how far the walk has come, and save it from time to time.
+        """Keep how far the walk has come, and save it every few seconds.
 
         Args:
             position: the key up to which everything is done; None if the walk does not go by the key.
@@ -93,10 +93,13 @@ class SavedPosition:
         try:
             self._set(changed)
         except AirflowRuntimeError as error:
-            logger.warning("event=position_not_saved error=%r", error)
+            logger.warning(
+                "The position of the walk could not be saved. A retry begins at an earlier row. error=%r",
+                error,
+            )
 
     def end(self, position: int | None, changed: int) -> None:
-        """Note for the next run how far this one came.
+        """Save for the next run how far this run came.
 
         Args:
             position: the key up to which everything is done; None if this run came to the end of the table.
