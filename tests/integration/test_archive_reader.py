@@ -155,18 +155,18 @@ def test_an_archive_of_the_first_format_is_restored(iam, perform, archived, loca
     [
         ({"format": 3}, "has the format 3; expected up to 2. A later version"),
         ({"format": 0}, "has the format 0; expected 1 to 2"),
-        ({"format": "2"}, "not one of ours"),
-        ({"format": ...}, "not one of ours"),
-        ({"key": 5}, "not one of ours"),
+        ({"format": "2"}, "not a file of an archive"),
+        ({"format": ...}, "not a file of an archive"),
+        ({"key": 5}, "not a file of an archive"),
         ({"key": "absent"}, "expected absent, the primary key, among them"),
-        ({"table": ["policy_audit"]}, "not one of ours"),
-        ({"kind": None}, "not one of ours"),
-        ({"now": "2026-01-01T00:00:00"}, "not one of ours"),
-        ({"now": "yesterday"}, "not one of ours"),
-        ({"columns": ["id"]}, "not one of ours"),
-        ({"columns": {"id": 1}}, "not one of ours"),
+        ({"table": ["policy_audit"]}, "not a file of an archive"),
+        ({"kind": None}, "not a file of an archive"),
+        ({"now": "2026-01-01T00:00:00"}, "not a file of an archive"),
+        ({"now": "yesterday"}, "not a file of an archive"),
+        ({"columns": ["id"]}, "not a file of an archive"),
+        ({"columns": {"id": 1}}, "not a file of an archive"),
         ({"columns": ...}, "expected id, the primary key, among them"),
-        ({"redacted": 7}, "not one of ours"),
+        ({"redacted": 7}, "not a file of an archive"),
     ],
 )
 def test_a_manifest_that_is_none_of_ours_ends_the_restore(
@@ -184,7 +184,7 @@ def test_a_manifest_that_is_none_of_ours_ends_the_restore(
 def test_json_that_is_none_ends_the_restore(iam, perform, location, tmp_path, name, text):
     write(tmp_path / "archive" / "x")
     (tmp_path / "archive" / "x" / name).write_bytes(text)
-    with pytest.raises(AirflowFailException, match="not one of ours"):
+    with pytest.raises(AirflowFailException, match="not a file of an archive"):
         perform(restore(location, "x"))
 
 

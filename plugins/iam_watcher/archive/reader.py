@@ -193,14 +193,14 @@ def _json(folder: Folder, name: str) -> Any:
     try:
         return msgspec.json.decode(folder.read(name))
     except NO_JSON as error:
-        raise ArchiveDamaged(f"{folder.url}/{name} is not one of ours: {error}") from error
+        raise ArchiveDamaged(f"{folder.url}/{name} is not a file of an archive: {error}") from error
 
 
 def _convert(folder: Folder, name: str, value: Any, kind: type[Any]) -> Any:
     try:
         return msgspec.convert(value, kind)
     except NO_JSON as error:
-        raise ArchiveDamaged(f"{folder.url}/{name} is not one of ours: {error}") from error
+        raise ArchiveDamaged(f"{folder.url}/{name} is not a file of an archive: {error}") from error
 
 
 def _lines(data: bytes, size: int | None, where: str) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # The same on every server, whatever its own settings and its init_connect say: what a job reads and writes
 # must not depend on them. Numbers, not DEFAULT, which is the server's own setting.
-# A wait for a lock is short, because a job that is told to stop can't hear it meanwhile; it is tried again.
+# A wait for a lock is short, because the job can't stop during the wait. The statement is tried again.
 SETTINGS = (
     "SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615,"
     " sql_big_selects = 1, sql_safe_updates = 0, sql_auto_is_null = 0,"

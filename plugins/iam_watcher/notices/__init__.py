@@ -1,11 +1,11 @@
-"""Tells people, and services outside of Airflow, what became of a Watcher's runs.
+"""Sends notices about a Watcher's runs to people, and pings to services outside of Airflow.
 
-* `Notify` sends a notice when a run failed, lost its lock, was skipped or worked.
+* `Notify` sends a notice when a run fails, loses its lock, is skipped or succeeds.
 * A ping (`ping=`) calls a URL when a run begins and ends, so that a service outside of Airflow can see that
   the runs stopped, also when Airflow itself is down.
 
-What goes wrong while a notice or a ping is sent never changes the result of a run: it is a warning in the
-log. Secrets stand in Airflow connections only.
+An error while a notice or a ping is sent never changes the result of a run: the log has a warning. Secrets
+are only in Airflow connections.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Receiver = Callable[[Any], Any]
 @shown_at_the_call
 @dataclass(frozen=True)
 class Notify:
-    """What is told to whom.
+    """Which events send a notice, and to which receivers.
 
     Args:
         on: one event, or several: see `EVENTS`. Default: failure, lost, overrun and stale.
@@ -69,7 +69,7 @@ class Notify:
 
     @property
     def receivers(self) -> tuple[Receiver, ...]:
-        """Who is told."""
+        """The receivers of the notices."""
         return self.to if isinstance(self.to, tuple) else ()
 
 

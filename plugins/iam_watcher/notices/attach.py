@@ -1,8 +1,8 @@
-"""Puts the notices and the metrics of a Watcher on its tasks and on itself, as callbacks of Airflow.
+"""Adds the notices and the metrics of a Watcher to its tasks and to itself, as callbacks of Airflow.
 
-The task that fails or is skipped tells it in its own process, where the error is known. If that process was
-killed, or a person ended the task, the DAG processor tells that the run failed. That a run worked is told by
-its last task, `release`. Without a lock the DAG processor tells it.
+The task that fails or is skipped sends the notice in its own process, where the error is known. If that
+process was killed, or a person ended the task, the DAG processor sends the notice of a failed run. The last
+task, `release`, sends the notice of a successful run. Without a lock, the DAG processor sends it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _TOLD = "failure_told"  # XCom of a task that told that it failed
 
 @dataclass(frozen=True)
 class Notices:
-    """What a Watcher tells.
+    """The notices and pings of a Watcher.
 
     Attributes:
-        notify: who is told what.
-        ping: what is called when a run begins and ends.
-        stale_after: after how long a Watcher whose runs are all skipped is told.
+        notify: the events and their receivers.
+        ping: the URL that is called when a run begins and ends.
+        stale_after: the time after which a Watcher whose runs are all skipped sends a notice.
     """
 
     notify: Sequence[Notify] = ()

@@ -1,7 +1,8 @@
-"""Tells that a run takes longer than expected, by Airflow's deadline alerts.
+"""Sends a notice when a run takes longer than expected, with Airflow's deadline alerts.
 
 The scheduler sees that a deadline has passed, and the triggerer calls `tell_overrun`. The triggerer has no
-DAG file, so who is told comes as plain values: a Webhook, a Mail or an SmtpNotifier, and no other receiver.
+DAG file, so the receivers are passed as plain values: a Webhook, a Mail or an SmtpNotifier, and no other
+receiver.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ def alert(notify: Sequence[Notify], expected: timedelta) -> Any:
     """Return the deadline of a Watcher's runs, counted from when they are queued.
 
     Raises:
-        WatcherError: nobody wants to know, or none of those who do can be told by the triggerer.
+        WatcherError: there is no receiver for this event to which the triggerer can send.
     """
     sdk: Any = import_module("airflow.sdk")  # Its types lack the names of deadlines.
     wanted = [receiver for one in notify if "overrun" in one.on for receiver in one.receivers]
     to = [spec for receiver in wanted for spec in _specs(receiver)]
     if not to:
         raise WatcherError(
-            f"expected={expected!r} needs a receiver that can be told of an overrun: notify=Notify(to=...) "
+            f"expected={expected!r} needs a receiver to which the triggerer can send: notify=Notify(to=...) "
             "with a Webhook, a Mail or an SmtpNotifier"
         )
     return sdk.DeadlineAlert(
@@ -48,11 +49,11 @@ def alert(notify: Sequence[Notify], expected: timedelta) -> Any:
 
 
 async def tell_overrun(*, expected: str, to: Sequence[Sequence[str]], context: Any = None) -> None:
-    """Tell that a run takes longer than expected. Called by the triggerer.
+    """Send the notice that a run takes longer than expected. Called by the triggerer.
 
     Args:
         expected: how long it should take.
-        to: who is told, as `_specs` writes them.
+        to: the receivers, as `_specs` writes them.
         context: the run, as the scheduler gives it.
     """
     run = context["dag_run"]

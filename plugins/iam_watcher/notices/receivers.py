@@ -1,4 +1,4 @@
-"""Who can be told: a webhook, a mailbox, or any notifier of Airflow."""
+"""Receivers of notices: a webhook, a mailbox, or any notifier of Airflow."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class IndexOrder:
         return chunk.keys or []
 
     def advance(self, chunk: Chunk) -> None:
-        """Go on behind what was chunk."""
+        """Advance the position past the rows that were found."""
         self._passed += chunk.matched
         self._last = chunk.upto
         self.finished = chunk.upto is None

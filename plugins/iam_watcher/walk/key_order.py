@@ -258,7 +258,7 @@ class KeyOrder:
         return {"after": self._after, "upto": min(self._after + span, self._end)}
 
     def advance(self, chunk: Chunk) -> None:
-        """Go on behind what was chunk."""
+        """Advance the position past the rows that were found."""
         self.advance_to(chunk.upto, chunk.examined)
 
     def advance_to(self, upto: int, examined: int) -> None:

@@ -1,6 +1,6 @@
 """Renews claims while their rows are processed, by a thread with a connection of its own.
 
-The thread never logs: a task whose supervisor died can't. What goes wrong is told by `overdue`.
+The thread never logs: a task whose supervisor died can't. `overdue` reports what went wrong.
 """
 
 from __future__ import annotations
