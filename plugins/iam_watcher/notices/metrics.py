@@ -67,8 +67,8 @@ def worked(ti: Any, report: Mapping[str, Any]) -> None:
     if report.get("dry_run"):
         return
     tags = {"watcher": ti.dag_id, "task": ti.task_id}
-    for metric, name in ((ROWS_EXAMINED, "examined"), (ROWS_CHANGED, "changed")):
-        if name in report:
+    for metric, names in ((ROWS_EXAMINED, ("examined", "claimed")), (ROWS_CHANGED, ("changed", "done"))):
+        for name in set(names).intersection(report):
             _emit("incr", metric, report[name], **tags)
     for reason, rows in (report.get("skipped") or {}).items():
         _emit("incr", ROWS_SKIPPED, rows, **tags, reason=reason)
