@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from dev.databases import MySQL
 from dev.servers import chosen_database
 from iam_watcher.database.session import set_up
+from iam_watcher.jobs.process_rows import ProcessRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from tests.integration.conftest import Database, binlog_position, follow, numbers
 from tests.integration.test_account_lifecycle import disable, enable, secret
@@ -111,3 +113,23 @@ def test_a_run_that_disables_users_and_its_way_back(source, rows, perform, tmp_p
     assert perform(enable(reports, report["undo_record"]))["enabled"] == 2
     _, _, secrets = rows()
     assert [s[6] for s in secrets] == [0, 0, 0]
+
+
+def test_rows_are_not_claimed_where_statements_are_logged(servers, source, monkeypatch, perform):
+    """A replica would skip other rows: SKIP LOCKED is not safe there."""
+    monkeypatch.setenv("AIRFLOW_CONN_ORDERS", servers[0].airflow_admin_uri)
+    source.run(
+        "CREATE TABLE orders (id INT PRIMARY KEY, status VARCHAR(9) NOT NULL DEFAULT 'pending', KEY (status))"
+    )
+    source.run("INSERT INTO orders (id) VALUES (1)")
+    states = {"state_column": "status", "claim": "pending", "done": "normal", "failed": "failed"}
+    job = ProcessRowsOperator(
+        task_id="process", mysql_conn_id="orders", table="orders", python_callable=lambda row: None, **states
+    )
+    if source.value("SELECT @@GLOBAL.binlog_format") == "STATEMENT":
+        with pytest.raises(AirflowFailException, match="binlog_format is STATEMENT"):
+            perform(job)
+    else:
+        perform(job)
+    left = source.value("SELECT COUNT(*) FROM orders WHERE status = 'pending'")
+    assert left == (source.value("SELECT @@GLOBAL.binlog_format") == "STATEMENT")
