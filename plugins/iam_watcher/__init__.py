@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from iam_watcher import settings as settings
     from iam_watcher.lock import Lock
     from iam_watcher.notices import Mail, Notify, Webhook
-    from iam_watcher.watcher_dag import Watcher, watcher
+    from iam_watcher.watcher_dag import Watcher
+    from iam_watcher.watcher_dag.decorator import watcher
 
 __all__ = ["Lock", "Mail", "Notify", "Watcher", "Webhook", "__version__", "settings", "watcher"]
 
@@ -21,7 +22,7 @@ _MODULES = {
     "Notify": "iam_watcher.notices",
     "Webhook": "iam_watcher.notices",
     "Watcher": "iam_watcher.watcher_dag",
-    "watcher": "iam_watcher.watcher_dag",
+    "watcher": "iam_watcher.watcher_dag.decorator",
 }
 
 

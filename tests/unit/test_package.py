@@ -25,8 +25,9 @@ def test_a_public_name_needs_no_import_of_its_own() -> None:
 
 def test_the_decorator_is_the_function_and_not_a_module() -> None:
     from iam_watcher import watcher_dag
+    from iam_watcher.watcher_dag import decorator
 
-    assert iam_watcher.watcher is watcher_dag.watcher
+    assert iam_watcher.watcher is decorator.watcher
     assert iam_watcher.Watcher is watcher_dag.Watcher
 
 

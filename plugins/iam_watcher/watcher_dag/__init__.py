@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import AirflowException
 
 from iam_watcher import timetables
@@ -25,7 +25,7 @@ from iam_watcher.watcher_dag import task_guard
 from iam_watcher.watcher_dag.call_site import CallSite, named, without_our_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
     from types import TracebackType
 
     from iam_watcher.notices import Notify
@@ -192,68 +192,3 @@ class Watcher(DAG):
             self.default_args = given
         task_guard.guard(acquire, locked=False, conf_keys=self.conf_keys)
         return acquire, release
-
-
-def watcher(
-    dag_id: str | None = None,
-    *,
-    schedule: Any = ...,
-    lock: Lock | str | None = Lock(),  # noqa: B008  frozen
-    overlap: Overlap = "skip",
-    missed_grace: timedelta | None = None,
-    dst: Dst = "robfig",
-    conf_keys: Collection[str] = (),
-    notify: Notify | Sequence[Notify] = (),
-    ping: str | None = None,
-    expected: timedelta | None = None,
-    stale_after: timedelta | None = None,
-    **dag_arguments: Any,
-) -> Callable[[Callable[..., Any]], Watcher]:
-    """Make a Watcher of one Python function, its only task.
-
-    Args:
-        dag_id: the Watcher's name; default: the function's.
-        schedule: required. This and all others are those of `Watcher`.
-        lock: see `Watcher`.
-        overlap: see `Watcher`.
-        missed_grace: see `Watcher`.
-        dst: see `Watcher`.
-        conf_keys: see `Watcher`.
-        notify: see `Watcher`.
-        ping: see `Watcher`.
-        expected: see `Watcher`.
-        stale_after: see `Watcher`.
-        dag_arguments: see `Watcher`.
-
-    Returns:
-        A decorator that turns the function into a Watcher. `doc_md` is the function's docstring, or
-        else the file's.
-
-    Raises:
-        WatcherError: the function creates tasks, as one under `@dag` does. Where that could not be seen
-            in the file, its run fails.
-    """
-    if callable(dag_id) or schedule is ...:
-        raise WatcherError("@watcher needs a schedule: write @watcher(schedule=...) above the function")
-
-    def decorate(function: Callable[..., Any]) -> Watcher:
-        name = dag_id or function.__name__
-        own = {"doc_md": function.__doc__} if function.__doc__ else {}
-        with Watcher(
-            name,
-            schedule=schedule,
-            lock=lock,
-            overlap=overlap,
-            missed_grace=missed_grace,
-            dst=dst,
-            conf_keys=conf_keys,
-            notify=notify,
-            ping=ping,
-            expected=expected,
-            stale_after=stale_after,
-            **{**own, **dag_arguments},
-        ) as dag:
-            task(task_guard.without_tasks(function, name))()
-        return dag
-
-    return decorate
