@@ -19,6 +19,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from iam_watcher import Lock, Mail, Notify, Watcher, Webhook
 from iam_watcher.errors import LockLost, NoticeError, WatcherError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.lock import current
 from iam_watcher.notices import http, notice, overrun, ping, receivers
 from tests.dags.receivers import Received, http_receiver, smtp_receiver
 from tests.dags.runs import states
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from redis import Redis as Client
 
-    from dev.servers import DatabaseServer
+    from dev.servers import DatabaseServer, Redis
 
 QUICK = Lock(wait=timedelta(0))
 ONCE = {"retries": 0}
@@ -227,12 +228,32 @@ def test_a_service_with_states_in_the_query(web: Received, monkeypatch: pytest.M
     ]
 
 
-def test_a_lost_lock_is_told_as_such() -> None:
-    outer = RuntimeError("x")
-    outer.__cause__ = LockLost("x")
-    assert notice.is_lost(outer)
-    assert not notice.is_lost(RuntimeError("x"))
-    assert not notice.is_lost(None)
+def test_a_lost_lock_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current, "_loss", None)
+    outer, inner = RuntimeError("x"), LockLost("x")
+    outer.__cause__ = inner
+    assert notice.lost_lock(outer) is inner
+    assert notice.lost_lock(RuntimeError("x")) is None
+    assert notice.lost_lock(None) is None
+
+
+def test_a_task_that_loses_the_lock_and_fails_of_it_is_told_as_such(
+    run_dag, redis_client: Client, redis_server: Redis, web: Received
+) -> None:
+    @task
+    def lose() -> None:
+        with redis_server.client() as client:
+            client.set("iam-watcher:loses", "another")
+        current._renewer.try_renew()
+        raise RuntimeError("the connection broke")
+
+    told = Notify(on="lost", to=Webhook("ops_webhook"))
+    with Watcher("loses", schedule=None, notify=told, default_args=ONCE) as dag:
+        lose()
+    run_dag(dag)
+    (one,) = bodies_of_webhook(web)
+    assert one["event"] == "lost"
+    assert one["what"].startswith("task lose failed: the connection broke. The run lost the lock")
 
 
 def test_a_watcher_that_is_always_skipped_is_told(

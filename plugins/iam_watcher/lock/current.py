@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iam_watcher.errors import LockError
     from iam_watcher.lock.grant import Grant
     from iam_watcher.lock.renewal import LeaseRenewer
 
 # One task at a time runs in a process.
 _renewer: LeaseRenewer | None = None
 _grant: Grant | None = None
+_loss: LockError | None = None
 
 
 def safe_point() -> None:
@@ -44,18 +46,25 @@ def grant() -> Grant | None:
     return _grant
 
 
+def loss() -> LockError | None:
+    """Return why the last task of this process lost the lock, or None if it did not."""
+    return _loss
+
+
 def start(renewer: LeaseRenewer, grant: Grant) -> None:
     """Start to renew the lease of the task that this process runs from now on."""
-    global _renewer, _grant
+    global _renewer, _grant, _loss
     renewer.start()
-    _renewer, _grant = renewer, grant
+    _renewer, _grant, _loss = renewer, grant, None
 
 
 def stop() -> None:
     """Stop to renew, if this process renews a lease: its task has ended."""
+    global _loss  # noqa: PLW0603  one task at a time in a process
     renewer = _renewer
     forget()
     if renewer is not None:
+        _loss = renewer.loss
         renewer.stop()
 
 

@@ -112,6 +112,11 @@ class LeaseRenewer:
         for thread in self._threads:
             thread.join()
 
+    @property
+    def loss(self) -> LockError | None:
+        """Why the lease was lost; None as long as that is not known."""
+        return self._lost
+
     def check(self) -> None:
         """Return if this process still owns the lease; ask Redis only if the heartbeat is over.
 

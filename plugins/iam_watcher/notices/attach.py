@@ -115,7 +115,7 @@ class Notices:
             self.ping.send(START, context["ti"].dag_id, context["ti"].run_id)
 
     def _failed(self, context: Any) -> None:
-        if notice.is_lost(context.get("exception")):
+        if notice.lost_lock(context.get("exception")):
             metrics.lost(context["ti"])
         if self.notify or self.ping is not None:
             context["ti"].xcom_push(key=_TOLD, value=True)

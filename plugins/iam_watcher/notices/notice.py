@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from iam_watcher.errors import LockLost
+from iam_watcher.lock import current
 from iam_watcher.log_lines import fact_lines, one_line
 
 if TYPE_CHECKING:
@@ -91,8 +93,11 @@ class Notice:
 def of_failure(context: Any) -> Notice:
     """Return the notice of a task that failed for good."""
     ti, error = context["ti"], context.get("exception")
-    event = "lost" if is_lost(error) else "failure"
+    loss = lost_lock(error)
+    event = "lost" if loss else "failure"
     reason = f": {_short(error)}" if error else ": its process was killed"
+    if loss and str(loss) not in reason:
+        reason += f". {loss}"
     reports = reports_of(context, [context["task"]]) if "task" in context else {}
     return _notice(event, ti, f"task {ti.task_id} failed{reason}", ti.log_url, reports=reports)
 
@@ -151,15 +156,17 @@ def reports_of(context: Any, tasks: Iterable[Any] = ()) -> dict[str, Mapping[str
     return found
 
 
-def is_lost(error: BaseException | None) -> bool:
-    """Tell whether a task failed because its run lost the lock."""
-    from iam_watcher.errors import LockLost
+def lost_lock(error: BaseException | None) -> LockLost | None:
+    """Return why the run lost the lock, if a task of this process failed because of that.
 
+    A job says so by its error. Any other task is ended by SIGTERM, and fails with an error of its own.
+    """
     while error is not None:
         if isinstance(error, LockLost):
-            return True
+            return error
         error = error.__cause__
-    return False
+    loss = current.loss()
+    return loss if isinstance(loss, LockLost) else None
 
 
 def _short(error: object) -> str:
