@@ -75,7 +75,7 @@ def test_jobs_of_dkron(capsys, tmp_path: Path) -> None:
     assert task.env == {"A": "1", "TOKEN": "x=y"}
     assert (task.cwd, task.user, task.retries) == ("/srv", "report", 2)
     assert task.execution_timeout == timedelta(seconds=90)
-    assert "TOKEN stands in the DAG file now" in report
+    assert "TOKEN is in the DAG file now" in report
     assert "by sudo as report" in report
 
     assert str(dags["rate"].timetable.schedule) == "@every 10m"

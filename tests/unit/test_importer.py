@@ -88,7 +88,7 @@ def test_a_time_that_cron_chooses_is_always_the_same_here() -> None:
     ("text", "difference"),
     [
         ("RANDOM_DELAY=30\n0 0 * * * x", "RANDOM_DELAY=30 is not kept"),
-        ("PGPASSWORD=x\n0 0 * * * x", "PGPASSWORD stands in the DAG file now"),
+        ("PGPASSWORD=x\n0 0 * * * x", "PGPASSWORD is in the DAG file now"),
         ("0 0 * * * x \\", "no continuation"),
         ("0 0 * * * x\r", "carriage return"),
         ("5/20 * * * * x", "some crons read 5 alone"),

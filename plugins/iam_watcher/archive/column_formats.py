@@ -1,12 +1,12 @@
-"""How a column's values stand in JSON: as they came out of the database, so they can go back in.
+"""Converts a column's values to JSON and back, so that a restore inserts the same values.
 
-The driver would not do: it reads a zero date as NULL, and text in the character set of the connection.
-So the server itself turns values into text, and text into bytes of UTF-8. Where that loses something, the
-archive has another form of the value:
+The driver can't do this: it reads a zero date as NULL, and text in the character set of the connection. So
+the server converts values to text, and text to bytes of UTF-8. If this would lose information, the archive
+has another form of the value:
 
-- Text that does not survive the way to UTF-8 and back is an object, `{"bytes": …, "charset": …}`: its
-  bytes as base64, and the character set that they are in.
-- An ENUM whose text is empty, and a SET that has, or may have, an empty member, is a number: an empty
+- Text that changes when it is converted to UTF-8 and back is an object, `{"bytes": …, "charset": …}`: its
+  bytes as base64, and their character set.
+- An ENUM whose text is empty, and a SET that has, or may have, an empty member, is a number, because an empty
   text may be a member, no member or an error.
 """
 
@@ -55,14 +55,14 @@ Bound = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """How values of some data types stand in an archive.
+    """The form of some data types in an archive.
 
     Attributes:
         name: in a manifest.
         types: the data types that are written so.
         select: SQL that reads a {column} of a {charset}.
         read: returns what turns a value of `select` into what JSON has, for a character set; None if it is
-            that already. Bytes stand in JSON as base64.
+            that already. Bytes are base64 in JSON.
         write: turns a JSON value into SQL that writes it. Raises ValueError, TypeError, KeyError or
             AttributeError if that is no value of this format.
     """
@@ -90,7 +90,7 @@ class Format:
         """Return the SQL that writes a value of an archive, and what to bind.
 
         Args:
-            value: as it stands in JSON, not NULL.
+            value: the JSON value, not NULL.
             charsets: of the server; None while it is not known: the SQL must not be used then.
 
         Raises:
@@ -201,7 +201,7 @@ def format_of_type(data_type: str) -> Format | None:
 def same(archived: Any, found: Any) -> bool:
     """Return whether a value of an archive is one that was read from the table.
 
-    Bytes stand in an archive as base64. An ENUM or SET with an empty text is a text in the format 1.
+    Bytes are base64 in an archive. An ENUM or SET with an empty text is a text in the format 1.
     """
     if isinstance(found, bytes):
         found = base64.b64encode(found).decode()

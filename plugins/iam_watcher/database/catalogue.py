@@ -33,7 +33,7 @@ KEY = (
 )
 
 # Indexes on one whole column, which hold the rows in the order of that column and then of the key. In a
-# descending one the keys of one value stand the other way round, so it can't be read in this order.
+# descending one the keys of one value are in descending order, so it can't be read in this order.
 INDEXES = (
     "SELECT MIN(COLUMN_NAME), INDEX_NAME FROM information_schema.STATISTICS"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME <> 'PRIMARY'"
@@ -109,7 +109,7 @@ class Table:
     """A table with a single-column integer primary key.
 
     Attributes:
-        name: as it stands in the catalogue.
+        name: the name in the catalogue.
         key: the column of its primary key.
         columns: by name.
         indexes: name of a column → quoted name of an index on it alone.

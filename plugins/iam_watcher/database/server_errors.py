@@ -89,7 +89,7 @@ TOO_DEEP = frozenset(
         6575,
     }
 )
-"""Too many foreign keys with ON DELETE CASCADE stand in a chain."""
+"""A chain of foreign keys with ON DELETE CASCADE is too long."""
 
 PROTECTED = frozenset({1216, 1217, 1451, 1452}) | TOO_DEEP
 """A foreign key refuses the statement, which alone is taken back. 1217 and 1216 come in place of 1451 and

@@ -200,9 +200,7 @@ class _Job:
         if secrets := secrets_in(values["headers"]):
             self._differences += secrets
         if "authorization" in {name.lower() for name in values["headers"]}:
-            self._differences.append(
-                "the header Authorization stands in the DAG file: keep it in a connection"
-            )
+            self._differences.append("the header Authorization is in the DAG file: move it to a connection")
         pattern = get(config, "expectBody", str, "")
         if not pattern:
             return "request", values

@@ -29,8 +29,8 @@ class Job:
     """What a watcher file is made of.
 
     Attributes:
-        place: where it stands, for the report: `line 7`, or the job's name.
-        source: where it stands, for the file: `line 7 of crontab`.
+        place: its place, for the report: `line 7`, or the job's name.
+        source: its place, for the file: `line 7 of crontab`.
         suggestion: a text of which the watcher's name is made.
         watcher: arguments of `Watcher`.
         task: the call that makes its task.
@@ -80,4 +80,4 @@ def secrets_in(names: Mapping[str, Any]) -> tuple[str, ...]:
     if not found:
         return ()
     reader = "which people who may see the DAG can read: keep the value in an Airflow connection"
-    return (f"{', '.join(found)} stands in the DAG file now, {reader}",)
+    return (f"{', '.join(found)} is in the DAG file now, {reader}",)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _INDENT = "    "
-# What stands in a function's body: {name} is the repr() of a value.
+# The body of a function: {name} is the repr() of a value.
 BODIES = {
     "request": """\
 answer = httpx.request({method}, {url}, headers={headers}, content={body}, timeout={timeout})

@@ -97,7 +97,7 @@ class DatabaseOperator(BaseOperator):
         try:
             report = self._performed(context)
         except AirflowSkipException as skip:
-            # What Airflow says of a skip stands in a group that its log view folds.
+            # Airflow logs a skip inside a group that its log view folds.
             logger.warning("Nothing was changed: %s", skip)
             raise
         metrics.worked(context["ti"], report)

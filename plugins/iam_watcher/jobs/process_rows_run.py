@@ -156,7 +156,7 @@ class ProcessRowsRun:
         )
 
     def _claimant(self) -> str:
-        """Return a name for this try of this run. What is unique stands first: the column may cut it."""
+        """Return a name for this try of this run. The unique part comes first: the column may cut it."""
         ti = self._context["ti"]
         try:
             deployment = deployment_id()

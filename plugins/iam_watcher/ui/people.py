@@ -21,7 +21,7 @@ def disabled_users(url: str, *, below: str, begin: int) -> dict[str, Any]:
     Args:
         url: of the undo record, as the run report names it.
         below: the location that nothing may lead out of.
-        begin: how many users stand before this page.
+        begin: the number of users before this page.
 
     Raises:
         IamWatcherError: there is no such undo record, or it is not what was written.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class RowChange:
     """A change of rows: the condition that they meet, and the statement that writes them.
 
-    All text is SQL that the caller vouches for; values stand in it as `%(name)s`. The names after,
+    All text is SQL from trusted code; its values are placeholders `%(name)s`. The names after,
     upto, limit, first and last belong to the walk.
 
     Attributes:

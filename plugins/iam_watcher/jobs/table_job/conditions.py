@@ -35,7 +35,7 @@ REHEARSAL = "SELECT 1 FROM {table} WHERE {condition} LIMIT 0"
 
 
 def check(conditions: object) -> None:
-    """Check conditions as they stand in a DAG file.
+    """Check the conditions of a DAG file.
 
     Raises:
         JobArgumentError: one is no condition, or has a value that no column can be compared with.
