@@ -324,6 +324,12 @@ def test_the_lock_is_known_before_the_first_run(call, store_dag, redis_server, r
     assert len(found["schedule"]["ticks"]) == 10
 
 
+def test_a_file_that_changes_before_its_first_run_is_read_again(call, store_dag, redis_client):
+    for key in ("before", "after"):
+        store_dag(watcher("page_edited", lock=key))
+        assert body(call("viewer", "GET", "/watchers/page_edited"))["key"] == key
+
+
 def test_a_forced_release_frees_what_the_person_saw_and_is_in_the_audit_log(call, watchers, redis_client):
     from airflow.models.log import Log
     from sqlalchemy import select

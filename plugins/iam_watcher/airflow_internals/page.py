@@ -12,6 +12,7 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from airflow.api_fastapi.logging.decorators import action_logging
 from airflow.models.dag import DagModel, DagTag
+from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
@@ -25,6 +26,7 @@ __all__ = [
     "DagRun",
     "DagRunTriggeredByType",
     "DagTag",
+    "DagVersion",
     "GetUserDep",
     "SerializedDagModel",
     "SessionDep",

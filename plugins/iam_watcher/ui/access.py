@@ -55,7 +55,7 @@ def permitted_dags(user: Any, session: Any, method: Any = "GET") -> Collection[s
 def all_watchers(user: Any, session: Any) -> tuple[Sequence[Any], dict[str, Facts]]:
     """Return the watchers that a user may see, and their facts."""
     rows = data.watchers(session, permitted_dags(user, session))
-    return rows, facts_cache.get({row.dag_id: row.version for row in rows}, session)
+    return rows, facts_cache.get(rows, session)
 
 
 def find_watcher(dag_id: str, user: Any, session: Any) -> tuple[Any, Facts]:
@@ -67,7 +67,7 @@ def find_watcher(dag_id: str, user: Any, session: Any) -> tuple[Any, Facts]:
     rows = data.watchers(session, permitted_dags(user, session), dag_id)
     if not rows:
         raise HTTPException(404, f"{dag_id!r} is not a watcher")
-    return rows[0], facts_cache.get({dag_id: rows[0].version}, session)[dag_id]
+    return rows[0], facts_cache.get(rows, session)[dag_id]
 
 
 def may(user: Any, dag_id: str | None, method: Any, entity: DagAccessEntity | None = None) -> bool:

@@ -72,7 +72,7 @@ def list_watchers(
     """Return up to AT_ONCE watchers with their last runs and their locks."""
     every = data.watchers(session, permitted_dags(user, session))
     shown = every[begin : begin + AT_ONCE]
-    facts = facts_cache.get({row.dag_id: row.version for row in shown}, session)
+    facts = facts_cache.get(shown, session)
     editable = permitted_dags(user, session, "PUT")
     runs = data.history(session, [row.dag_id for row in shown], reports=may_read_xcoms(user))
     session.close()  # not held while Redis is asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, or_, select, union
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.expression import case, null
 
@@ -12,6 +12,7 @@ from iam_watcher.airflow_internals.page import (
     DagModel,
     DagRun,
     DagTag,
+    DagVersion,
     SerializedDagModel,
     TaskInstance,
     XComModel,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 BARS = 30  # runs of a watcher that the list shows
 WHOLE = 2  # runs of a watcher whose reports the list has, newest first
-MOST_CHANGES = 1_000  # runs of one answer
+MOST_CHANGES = 1_000  # new runs of one answer
 UNFINISHED = ("queued", "running")
 RETURN_VALUE = "return_value"
 HOLDER = "holder"
@@ -43,11 +44,11 @@ def watchers(session: Session, permitted: Collection[str], dag_id: str | None = 
         permitted: dag ids.
         dag_id: only this one.
     """
-    newest = aliased(SerializedDagModel)
-    version = (
-        select(newest.id)
-        .where(newest.dag_id == DagModel.dag_id)
-        .order_by(newest.created_at.desc())
+    # By the versions, which have an index: `serialized_dag` would be read whole for each watcher.
+    newest = (
+        select(DagVersion.id)
+        .where(DagVersion.dag_id == DagModel.dag_id)
+        .order_by(DagVersion.version_number.desc())
         .limit(1)
         .correlate(DagModel)
         .scalar_subquery()
@@ -62,9 +63,11 @@ def watchers(session: Session, permitted: Collection[str], dag_id: str | None = 
             DagModel.timetable_summary,
             DagModel.next_dagrun_create_after,
             DagModel.description,
-            version.label("version"),
+            SerializedDagModel.id.label("stored"),
+            SerializedDagModel.dag_hash,
         )
         .join(DagTag, and_(DagTag.dag_id == DagModel.dag_id, DagTag.name == TAG))
+        .outerjoin(SerializedDagModel, SerializedDagModel.dag_version_id == newest)
         .where(~DagModel.is_stale)
         .order_by(DagModel.dag_id)
     )
@@ -90,7 +93,7 @@ def history(session: Session, dag_ids: Collection[str], *, reports: bool) -> dic
     found = (
         _select_runs(whole, reports=reports).join(ranked, ranked.c.id == DagRun.id).where(ranked.c.n <= BARS)
     )
-    return _by_dag(session.execute(_with_details(found, whole, reports=reports).order_by(ranked.c.n)))
+    return _by_dag(session.execute(_with_details(found, whole, reports=reports)))
 
 
 def changes(
@@ -105,11 +108,15 @@ def changes(
         unfinished: ids of the runs that were unfinished then.
         reports: as in `history`.
     """
-    which = or_(DagRun.id > after, DagRun.state.in_(UNFINISHED), DagRun.id.in_(unfinished))
-    some = select(DagRun.id).where(which).order_by(DagRun.id.desc()).limit(MOST_CHANGES).subquery()
-    found = _select_runs(None, reports=reports).join(some, some.c.id == DagRun.id)
-    found = _with_details(found, None, reports=reports)
-    runs = _by_dag(session.execute(found.order_by(DagRun.run_after.desc(), DagRun.id.desc())))
+    # Each condition by itself, so that each can go by an index of Airflow's.
+    newest = select(func.max(DagRun.id) - MOST_CHANGES).scalar_subquery()
+    some = union(
+        select(DagRun.id).where(DagRun.id > after, DagRun.id > newest),
+        select(DagRun.id).where(DagRun.id.in_(unfinished)),
+        *(select(DagRun.id).where(DagRun.state == state) for state in UNFINISHED),
+    ).subquery()
+    found = _select_runs(None, reports=reports).where(DagRun.id.in_(select(some.c.id)))
+    runs = _by_dag(session.execute(_with_details(found, None, reports=reports)))
     return {dag_id: ours for dag_id, ours in runs.items() if dag_id in dag_ids}
 
 
@@ -138,11 +145,8 @@ def runs_before(
     if before is not None:
         which = which.where(DagRun.run_after < before)
     some = which.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(limit).subquery()
-    found = _select_runs(None, reports=reports).join(some, some.c.id == DagRun.id)
-    rows = session.execute(
-        _with_details(found, None, reports=reports).order_by(DagRun.run_after.desc(), DagRun.id.desc())
-    )
-    return _by_dag(rows).get(dag_id, [])
+    found = _select_runs(None, reports=reports).where(DagRun.id.in_(select(some.c.id)))
+    return _by_dag(session.execute(_with_details(found, None, reports=reports))).get(dag_id, [])
 
 
 def report_of(session: Session, dag_id: str, run_id: str, task_id: str) -> Any:
@@ -170,6 +174,8 @@ def _select_runs(whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
         .correlate(DagRun)
         .scalar_subquery()
     )
+    # Looked for only there: Airflow's index of tasks does not begin with the run.
+    has_failed = DagRun.state == "failed" if whole is None else and_(whole, DagRun.state == "failed")
     columns: list[Any] = [
         DagRun.id,
         DagRun.dag_id,
@@ -180,7 +186,7 @@ def _select_runs(whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
         DagRun.start_date,
         DagRun.end_date,
         DagRun.triggering_user_name,
-        failed.label("failed") if whole is None else case((whole, failed), else_=None).label("failed"),
+        case((has_failed, failed), else_=None).label("failed"),
     ]
     if not reports:
         return select(*columns)
@@ -219,7 +225,7 @@ def _with_details(found: Any, whole: ColumnElement[bool] | None, *, reports: boo
 
 
 def _by_dag(rows: Iterable[Row[Any]]) -> dict[str, list[Run]]:
-    """Put the rows of each run together, in their order."""
+    """Put the rows of each run together, the newest run of a watcher first."""
     runs: dict[int, Run] = {}
     for row in rows:
         run = runs.get(row.id)
@@ -242,6 +248,6 @@ def _by_dag(rows: Iterable[Row[Any]]) -> dict[str, list[Run]]:
         elif getattr(row, "key", None) == RETURN_VALUE:
             run.take(row.task_id, row.map_index, row.value, {name: getattr(row, name) for name in MEASURES})
     found: dict[str, list[Run]] = {}
-    for run in runs.values():
+    for run in sorted(runs.values(), key=lambda run: (run.run_after, run.number), reverse=True):
         found.setdefault(run.dag_id, []).append(run)
     return found

@@ -58,30 +58,35 @@ class Facts:
 
 
 class FactsCache:
-    """Facts by the version of the stored DAG: read again only after its file has changed."""
+    """Facts of the stored DAGs: read again only after a file has changed."""
 
     def __init__(self) -> None:
-        self._by_version: dict[str, tuple[Any, Facts]] = {}
+        self._by_dag: dict[str, tuple[Any, Facts]] = {}
         self._guard = threading.Lock()
 
-    def get(self, versions: Mapping[str, Any], session: Session) -> dict[str, Facts]:
+    def get(self, rows: Iterable[Any], session: Session) -> dict[str, Facts]:
         """Return dag_id -> facts.
 
         Args:
-            versions: dag_id -> id of its newest row in `serialized_dag`, or None.
-            session: of Airflow's database; used only for versions that are new.
+            rows: of `data.watchers`.
+            session: of Airflow's database; used only for DAGs whose files have changed.
         """
+        # Airflow writes a changed file into the same row as long as that has no run: hence the hash.
+        versions = {row.dag_id: (row.stored, row.dag_hash) for row in rows}
         with self._guard:
-            known = dict(self._by_version)
-        wanted = {dag_id: row for dag_id, row in versions.items() if row is not None}
-        missing = [row for dag_id, row in wanted.items() if known.get(dag_id, (None,))[0] != row]
-        if missing:
+            known = dict(self._by_dag)
+        changed = [
+            version[0]
+            for dag_id, version in versions.items()
+            if version[0] is not None and known.get(dag_id, (None,))[0] != version
+        ]
+        if changed:
             for stored in session.scalars(
-                select(SerializedDagModel).where(SerializedDagModel.id.in_(missing))
+                select(SerializedDagModel).where(SerializedDagModel.id.in_(changed))
             ):
-                known[stored.dag_id] = stored.id, read_facts(stored.data or {})
+                known[stored.dag_id] = (stored.id, stored.dag_hash), read_facts(stored.data or {})
             with self._guard:
-                self._by_version.update(known)
+                self._by_dag.update(known)
         return {dag_id: known[dag_id][1] if dag_id in known else Facts() for dag_id in versions}
 
 
