@@ -46,7 +46,8 @@ class CommandOperator(BaseOperator):
         command: the text for the shell.
         shell: the program that gets it, with `-c`.
         user: who runs it. Default: the user of the Airflow worker. For another one, the worker calls
-            `sudo`, which needs a rule such as `airflow ALL=(backup) NOPASSWD:SETENV: /bin/sh`.
+            `sudo`, which needs a rule such as `airflow ALL=(backup) NOPASSWD:SETENV: ALL`. Unless the worker
+            is root, only a time-out ends such a command, and "mark failed" does not.
         env: variables for the command. PATH is `/usr/bin:/bin` unless it is here.
         cwd: the folder in which it runs. Default: the user's home.
         stdin: what it can read. Default: nothing.
@@ -137,6 +138,10 @@ class CommandOperator(BaseOperator):
         arguments += [self.command, environment["HOME"], environment["PATH"], self.cwd or "", self.stdin]
         if environment["LOGNAME"] == pwd.getpwuid(os.getuid()).pw_name:
             return arguments
+        if self.execution_timeout is not None:
+            # What sudo runs for another user gets no signal from a worker that is not root.
+            seconds = f"{self.execution_timeout.total_seconds():g}"
+            arguments = ["timeout", f"--kill-after={_GRACE}", seconds, *arguments]
         keep = ",".join(sorted(environment))
         return [
             SUDO,
