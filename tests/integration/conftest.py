@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dev.databases import MySQL
+from iam_watcher.database.column import Column
+from iam_watcher.database.key import Key, KeyColumn
 from iam_watcher.database.session import set_up
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from dev.servers import DatabaseServer
     from iam_watcher.jobs.table_job_operator import TableJobOperator
+
+# The key of most tables of these tests.
+ID = Key((KeyColumn(Column("id", "bigint", nullable=False)),))
 
 
 class Database:

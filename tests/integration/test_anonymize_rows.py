@@ -243,7 +243,7 @@ def test_triggers_are_named_in_a_warning(customers, perform, caplog):
 @pytest.mark.parametrize(
     ("new_values", "message"),
     [
-        ({"id": 1}, "set has id=1, but this column of t is the primary key"),
+        ({"id": 1}, "set has id=1, but this column of t is in the key"),
         ({"at": "2020-01-01 00:00:00"}, "is the age column"),
         ({"plan": None}, "plan=None, but this column of t can't be NULL"),
         ({"absent": None}, "no column 'absent'"),

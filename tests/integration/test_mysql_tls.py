@@ -17,7 +17,7 @@ from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
-from tests.integration.conftest import Database, numbers
+from tests.integration.conftest import ID, Database, numbers
 from tests.integration.test_redis_kinds import certificate
 
 pytestmark = pytest.mark.every_server
@@ -123,7 +123,7 @@ def test_a_lost_connection_is_replaced(encrypted, server, pem, monkeypatch, capl
                 admin.run(f"KILL {db._connection.thread_id()}")
 
         with closing(db):
-            assert Walk(db, RowChange("`t`", "`id`", "TRUE"), before_write=kill).write().changed == 100
+            assert Walk(db, RowChange("`t`", ID, "TRUE"), before_write=kill).write().changed == 100
             assert db.retries == 1
             assert cipher(db._connection)
         assert admin.value("SELECT COUNT(*) FROM t") == 0

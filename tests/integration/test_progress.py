@@ -25,7 +25,7 @@ from iam_watcher.walk.pace import ChunkSize
 from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
-from tests.integration.conftest import numbers
+from tests.integration.conftest import ID, numbers
 from tests.integration.test_force_release import command
 
 HALF = {"examined": 1000, "changed": 600, "rows_per_second": 60.4, "share": 0.5, "eta_seconds": 10.2}
@@ -142,7 +142,7 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     monkeypatch.setattr(walked, "FIRST", 0.0)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
     told = []
-    rows = RowChange("`t`", "`id`", "TRUE")
+    rows = RowChange("`t`", ID, "TRUE")
     Walk(Transactions(session), rows, after=90, reporter=ProgressReporter("t", told.append)).write()
     first, last = told
     assert (first.changed, first.share, last.changed, last.share) == (5, 0.95, 10, 1.0)

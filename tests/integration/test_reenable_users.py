@@ -219,7 +219,7 @@ def test_users_and_secrets_are_locked_while_they_are_compared(
 
 
 def test_a_user_who_is_not_disabled_any_more_is_not_written(iam, perform, location, monkeypatch):
-    """The statement says so again, should the lock not throttler."""
+    """The statement says so again, should the lock not hold."""
     user(iam, "inactive")
     report = perform(disable(location))
     monkeypatch.setattr(user_enabler, "LOCK", "")

@@ -209,7 +209,7 @@ def test_what_was_left_out_and_may_be_empty_is_named(scratch, perform, location)
         ("DROP COLUMN x", "t has no column 'x'"),
         ("MODIFY x blob", "column 'x' of t is blob; in the archive it is varchar"),
         ("ADD new int NOT NULL", "new must not be empty"),
-        ("CHANGE id key_ int", "has the primary key key_; the archive has id"),
+        ("CHANGE id key_ int", "has the key key_; the archive has id"),
     ],
 )
 def test_a_table_that_was_changed_since_is_refused_with_the_reason(

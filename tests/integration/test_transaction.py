@@ -13,13 +13,13 @@ from iam_watcher.errors import TableError, WalkError
 from iam_watcher.walk.pace import Pace
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
-from tests.integration.conftest import numbers
+from tests.integration.conftest import ID, numbers
 from tests.integration.test_account_lifecycle import disable, enable, secret
 from tests.integration.test_archive import fill, purge
 from tests.integration.test_disable_users import user
 from tests.integration.test_restore_rows import restore
 
-OLD = RowChange("`t`", "`id`", "`age` < 100")
+OLD = RowChange("`t`", ID, "`age` < 100")
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.pace import ChunkSize, Limits, Pace
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
+from tests.integration.conftest import ID
 
 OLD = RowChange(
     table="`t`",
-    key="`id`",
+    key=ID,
     predicate="`age` < %(cut_off)s AND `age` > 0",
     values={"cut_off": 100},
     left_out={"zero": "`age` = 0", "none": "`age` IS NULL"},
@@ -82,7 +83,7 @@ def test_exactly_the_matching_rows_go_and_all_are_counted(monkeypatch, table, se
 
 def test_an_update_writes_the_matching_rows_only(table, session):
     fill(table, [(1, 50), (2, 150), (3, 50)])
-    rows = RowChange("`t`", "`id`", "`age` < 100 AND `note` = 0", "`note` = 1")
+    rows = RowChange("`t`", ID, "`age` < 100 AND `note` = 0", "`note` = 1")
     assert deletion(session, rows).write().changed == 2
     assert table.rows("SELECT id, age, note FROM t ORDER BY id") == [(1, 50, 1), (2, 150, 0), (3, 50, 1)]
 
@@ -270,9 +271,7 @@ def test_it_gives_up_after_some_tries_and_says_where(table, session, monkeypatch
     fill(table, [(key, 50) for key in range(1, 101)])
     table.run(FAILING.format(code=1205))
     fail(session, 100)
-    with pytest.raises(
-        WalkError, match=r"DELETE on `t`, `id` over 0 up to 100, try 3 of 3: .*made by the test"
-    ):
+    with pytest.raises(WalkError, match=r"DELETE on `t`, by `id`, behind 0, try 3 of 3: .*made by the test"):
         deletion(session).write()
     assert table.value("SELECT COUNT(*) FROM t") == 100
 
@@ -292,7 +291,7 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(table, session, 
     fill(table, [(1, 50)])
     with session.cursor() as cursor:
         cursor.execute("SET max_statement_time = 0.2")
-    slow = RowChange("`t`", "`id`", "`age` < 100 AND SLEEP(5) = 0")
+    slow = RowChange("`t`", ID, "`age` < 100 AND SLEEP(5) = 0")
     began = time.monotonic()
     with pytest.raises(WalkError, match="1969"):
         deletion(session, slow).write()
@@ -303,7 +302,7 @@ def test_a_missing_right_is_a_table_error(iam, mariadb):
     iam.run("INSERT INTO user (id, name, nickname, password, email) VALUES (1, 'a', 'a', '', '')")
     with closing(mariadb.connect_as_watcher()) as connection:
         set_up(connection)
-        rows = RowChange("`user`", "`id`", "TRUE")
+        rows = RowChange("`user`", ID, "TRUE")
         with pytest.raises(TableError, match=r"DELETE command denied.*grant the connection's account"):
             Walk(Transactions(connection), rows).write()
 

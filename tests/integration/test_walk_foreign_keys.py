@@ -13,8 +13,9 @@ from iam_watcher.walk.index_order import AgeIndex
 from iam_watcher.walk.pace import ChunkSize, Limits, Pace
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
+from tests.integration.conftest import ID
 
-OLD = RowChange("`t`", "`id`", "`age` < 100")
+OLD = RowChange("`t`", ID, "`age` < 100")
 LEISURE = Pace(target=1000, duty=1)
 
 

@@ -15,13 +15,13 @@ from iam_watcher.walk.index_order import AgeIndex, IndexOrder
 from iam_watcher.walk.pace import ChunkSize
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
-from tests.integration.conftest import numbers
+from tests.integration.conftest import ID, numbers
 
 pytestmark = pytest.mark.every_server
 
 OLD = RowChange(
     table="`t`",
-    key="`id`",
+    key=ID,
     predicate="`age` < %(cut_off)s AND `age` > 0",
     values={"cut_off": 100},
     left_out={"zero": "`age` = 0", "none": "`age` IS NULL"},

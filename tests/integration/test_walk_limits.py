@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import time
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -24,10 +25,10 @@ from iam_watcher.walk.index_order import AgeIndex
 from iam_watcher.walk.pace import ChunkSize, Limits
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
-from tests.integration.conftest import numbers
+from tests.integration.conftest import ID, numbers
 from tests.integration.test_session import isolation
 
-OLD = RowChange("`t`", "`id`", "`age` < 100")
+OLD = RowChange("`t`", ID, "`age` < 100")
 
 
 @pytest.fixture
@@ -305,7 +306,10 @@ def largest(monkeypatch):
 
     def noted(walk, chunk, until):
         sizes = {key: 3000 if key > 50 else 10 for key in range(1, 101)}
-        keys = chunk.keys or range(chunk.after + 1, chunk.upto + 1)
+        keys = chunk.keys
+        if keys is None:
+            after, upto = map(int, re.findall(r"\d+", chunk.within))
+            keys = range(after + 1, upto + 1)
         found.append(sum(sizes[key] for key in keys))
         return write(walk, chunk, until)
 

@@ -13,10 +13,11 @@ from iam_watcher.walk import walk
 from iam_watcher.walk.pace import ChunkSize, Limits
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
+from tests.integration.conftest import ID
 
 pytestmark = pytest.mark.every_server
 
-OLD = RowChange("`t`", "`id`", "`age` < '2020-01-01'")
+OLD = RowChange("`t`", ID, "`age` < '2020-01-01'")
 OLD_OF_A_STATE = replace(OLD, predicate=f"{OLD.predicate} AND `state` = 3")
 DISABLE = replace(OLD, assignments="`age` = '2021-01-01'")
 

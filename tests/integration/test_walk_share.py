@@ -9,8 +9,9 @@ from iam_watcher.walk import pace
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize
 from iam_watcher.walk.row_change import RowChange
+from tests.integration.conftest import ID
 
-ALL = RowChange("`t`", "`id`", "TRUE", "DELETE FROM `t`")
+ALL = RowChange("`t`", ID, "TRUE", "DELETE FROM `t`")
 ROWS = 1000
 KEYS = {
     "dense": range(1, ROWS + 1),

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from iam_watcher.database.catalogue import Column
+from iam_watcher.database.column import Column
 from iam_watcher.jobs.table_job.age_column import DateColumn
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from iam_watcher.archive.writer import Archive
-    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.row_change import RowChange
 
@@ -124,7 +124,7 @@ class DisableRecorder:
         return self._db.read(
             query.format(
                 table=self._rows.table,
-                key=self._rows.key,
+                key=self._rows.key.quoted,
                 keys=",".join(map(str, keys)),
                 predicate=self._rows.predicate,
                 checksum=self._checksum,

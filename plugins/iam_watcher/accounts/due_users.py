@@ -228,7 +228,7 @@ def _rows(rows: RowChange, bands: Sequence[Band], can_be_disabled: str) -> RowCh
 def _details(rows: RowChange, keys: Sequence[int]) -> str:
     return DETAILS.format(
         table=rows.table,
-        key=rows.key,
+        key=rows.key.quoted,
         keys=",".join(map(str, keys)),
         name=TEXT.format(column="`name`"),
         email=TEXT.format(column="`email`"),

@@ -15,7 +15,8 @@ from iam_watcher.log_lines import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
 
 logger = get_logger(__name__)
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from iam_watcher.accounts.undo_record import DisabledUser
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
 
 # These users as they are now, under lock unless in a dry run.

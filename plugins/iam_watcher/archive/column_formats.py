@@ -16,13 +16,13 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.catalogue import INTEGERS, TEXTS
+from iam_watcher.database.column import INTEGERS, TEXTS
 from iam_watcher.errors import ArchiveDamaged, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.column import Column
 
 # What is UTF-8 already needs no conversion, which takes longer than all the rest of a long text.
 UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})

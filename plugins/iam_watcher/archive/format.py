@@ -45,7 +45,7 @@ class Facts(msgspec.Struct):
     format: int
     kind: str
     table: str
-    key: str
+    key: str | list[str]
     now: Annotated[datetime, msgspec.Meta(tz=True)]
     columns: dict[str, str] = {}
     redacted: list[str] = []

@@ -10,7 +10,8 @@ from iam_watcher.archive.column_formats import UTF8
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
 
 # The columns that can hold a value over max_allowed_packet. The server gives NULL, or an empty text, in

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.refusals import Refusals
     from iam_watcher.archive.writer import Archive
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
+    from iam_watcher.database.key import KeyValue
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.row_change import RowChange
 
@@ -32,7 +34,8 @@ KIND, KIND_CHANGED = "rows", "changed_rows"
 
 # The rows that are to be written: locked, so that they stay as they are read until they are.
 LOCK = (
-    "SELECT {columns} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys}) AND ({predicate}) FOR UPDATE"
+    "SELECT {columns}, {selected} FROM {table} FORCE INDEX ({index})"
+    " WHERE {keys} AND ({predicate}) FOR UPDATE"
 )
 
 REHEARSAL = "SELECT {refusal} FROM {table} WHERE FALSE"
@@ -52,7 +55,6 @@ VERSION = "SELECT VERSION()"
 ALL_COLUMNS = "SELECT * FROM {table} WHERE FALSE"
 
 ENCODER = Encoder()  # the standard library's would take as long as all the rest
-REFUSAL_AT = -2  # in a row that was read
 
 
 def kept_columns(table: Table, redact: Collection[str]) -> list[Column]:
@@ -63,11 +65,17 @@ def kept_columns(table: Table, redact: Collection[str]) -> list[Column]:
         redact: names of columns to leave out, upper and lower case alike.
 
     Raises:
-        TableError: the key is among them, or the type of another column is unknown.
+        TableError: a column of the key is among them or is generated, or the type of another is unknown.
     """
     left_out = {name.lower() for name in redact}
-    if table.key.name.lower() in left_out:
-        raise TableError(f"redact names {table.key.name!r}, the primary key of {table.name}; keep it")
+    for name in table.key.names:
+        if name.lower() in left_out:
+            raise TableError(f"redact names {name!r}, of the key of {table.name}; keep it")
+        if table.columns[name].generated:
+            raise TableError(
+                f"{name!r}, of the key of {table.name}, is computed from other columns; an archive can't "
+                "bring such rows back. Set archive=None to delete them without one"
+            )
     columns = [
         column
         for column in table.columns.values()
@@ -118,42 +126,46 @@ class RowArchive:
             list(zip(names, quick, strict=True)),
             list(zip(names, careful, strict=True)),
         )
-        self._key_at = names.index(table.key.name)
-        # The last one tells how many of the others are NULL, the one before it why the row must stay.
+        # Behind the columns: why the row must stay, how many of them are NULL, the key as the walk has it.
+        self._refusal_at = len(names)
         self._selected = ", ".join((
             *(form.selected(column) for form, column in zip(formats, columns, strict=True)),
             refusals.sql or str(NO_REFUSAL),
             " + ".join(IS_NULL.format(column=column.quoted) for column in columns),
         ))  # fmt: skip
-        self._locked: dict[int, Row] = {}
+        self._locked: dict[KeyValue, Row] = {}
         self._packer = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._packed: Future[Packed]
 
-    def lock(self, keys: Sequence[int]) -> list[int]:
-        """Lock and read the rows of these keys that still match; return those to be deleted, sorted."""
-        rows = self._rows
+    def lock(self, keys: Sequence[KeyValue]) -> list[KeyValue]:
+        """Lock and read the rows of these keys that still match; return those to be deleted, in order."""
+        rows, key = self._rows, self._rows.key
         query = LOCK.format(
             columns=self._selected,
+            selected=key.selected,
             table=rows.table,
-            key=rows.key,
-            keys=",".join(map(str, keys)),
+            index=key.index,
+            keys=key.among(keys),
             predicate=rows.predicate,
         )
-        found = {row[self._key_at]: row for row in self._db.read(query, rows.values)}
-        self._refuse((key, row[REFUSAL_AT]) for key, row in found.items())
-        keys = sorted(key for key, row in found.items() if row[REFUSAL_AT] == NO_REFUSAL)
+        at = self._refusal_at
+        found = {key.take(row[at + 2 :]): row for row in self._db.read(query, rows.values)}
+        self._refuse((key, row[at]) for key, row in found.items())
+        # A key that was written in another way meanwhile, such as in capitals, is another key here: its row
+        # stays for the next run.
+        keys = [key for key in keys if key in found and found[key][at] == NO_REFUSAL]
         self._locked = found
         self._packed = self._packer.submit(self._pack, [found[key] for key in keys])
         return keys
 
-    def record(self, keys: Sequence[int]) -> None:
+    def record(self, keys: Sequence[KeyValue]) -> None:
         """Put rows that were locked into the archive."""
         packed = self._packed.result()
         if packed.rows != len(keys):
             packed = self._pack([self._locked[key] for key in keys])
         self._archive.add(packed)
 
-    def _refuse(self, found: Iterable[tuple[int, int]]) -> None:
+    def _refuse(self, found: Iterable[tuple[KeyValue, int]]) -> None:
         """Count the rows that must stay, given by key and number of the reason; say so once a reason."""
         self.refused = Counter()
         for key, number in found:
@@ -165,21 +177,25 @@ class RowArchive:
                 self._warned.add(number)
                 logger.warning(
                     "Rows of %s are not deleted, because an archive can't restore them: %s. The first has "
-                    "the key %d. skipped=%s",
+                    "the key %s. skipped=%s",
                     self._rows.table,
                     WHY[reason].format(name=name),
-                    key,
+                    self._rows.key.shown(key),
                     reason,
                 )
+
+    def _key_of(self, row: Row) -> Any:
+        key = self._rows.key
+        return key.shown(key.take(row[self._refusal_at + 2 :]))
 
     def _pack(self, rows: Sequence[Row]) -> Packed:
         return Packed.of(len(rows), [self._as_lines(rows)])
 
     def _as_lines(self, rows: Sequence[Row]) -> bytes:
         for row in rows:
-            if row.count(None) != row[-1]:
+            if row.count(None) != row[self._refusal_at + 1]:
                 raise ArchiveError(
-                    f"the row with the key {row[self._key_at]} of {self._rows.table} has a value that the "
+                    f"the row with the key {self._key_of(row)} of {self._rows.table} has a value that the "
                     "server gives as NULL because it is over max_allowed_packet; raise that, or name the "
                     "column in redact"
                 )

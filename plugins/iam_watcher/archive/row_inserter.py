@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.column_formats import format_of, same
+from iam_watcher.archive.row_keys import literals_of, row_key
 from iam_watcher.database.server_errors import code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from iam_watcher.archive.column_formats import Bound
     from iam_watcher.archive.reader import Row
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.archive.row_keys import RowKey
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.pace import ChunkSize
 
@@ -25,9 +28,8 @@ STRICT = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_AUT
 # may make another value of it: so the row is compared, and taken back if it did.
 LENIENT = "SET SESSION sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
 
-THERE = "SELECT {key} FROM {table} WHERE {key} IN ({keys})"
+THERE = "SELECT {columns}, {also} FROM {table} FORCE INDEX ({index}) WHERE {keys}{lock}"
 INSERT = "INSERT INTO {table} ({columns}) VALUES {rows}"
-COMPARE = "SELECT {columns} FROM {table} WHERE {key} IN ({keys})"
 
 # A value that would make a statement too long is put together from pieces, in a variable of the session.
 BEGIN_VALUE = "SET @archived_{number} = _binary %(piece)s"
@@ -66,7 +68,7 @@ class Batch:
     """
 
     columns: Sequence[Column]
-    rows: dict[int, tuple[Row, list[Bound]]] = field(default_factory=dict)
+    rows: dict[RowKey, tuple[Row, list[Bound]]] = field(default_factory=dict)
     is_long: bool = False
 
 
@@ -82,10 +84,10 @@ class Put:
         altered: column → rows in which the table now has another value than the archive.
     """
 
-    there: set[int] = field(default_factory=set)
-    inserted: set[int] = field(default_factory=set)
-    unconfirmed: set[int] = field(default_factory=set)
-    refused: list[tuple[int, str]] = field(default_factory=list)
+    there: set[RowKey] = field(default_factory=set)
+    inserted: set[RowKey] = field(default_factory=set)
+    unconfirmed: set[RowKey] = field(default_factory=set)
+    refused: list[tuple[RowKey, str]] = field(default_factory=list)
     altered: Counter[str] = field(default_factory=Counter)
 
 
@@ -102,7 +104,7 @@ class RowInserter:
     """
 
     def __init__(self, db: Transactions, table: Table, *, dry_run: bool) -> None:
-        self.unanswered: set[int] = set()
+        self.unanswered: set[RowKey] = set()
         self._db = db
         self._table = table
         self._dry_run = dry_run
@@ -123,7 +125,7 @@ class RowInserter:
         for row in rows:
             bound = [self._bind(row[column.name], column) for column in columns]
             more = sum(len(value) for _, value in bound if isinstance(value, bytes))
-            key = row[self._table.key.name]
+            key = row_key(row, self._table.key)
             full = len(batch.rows) >= min(size.rows, MOST_ROWS) or length + more > self._most_bytes
             # Of a row in two parts the newer one comes first, and has to be there before the older one.
             if batch.rows and (full or key in batch.rows):
@@ -150,7 +152,7 @@ class RowInserter:
 
     def _put(self, batch: Batch) -> Put:
         db, put = self._db, Put()
-        there = {key for (key,) in db.read(self._of(THERE, batch.rows))}
+        there = self._read(batch, batch.rows, [part.column for part in self._table.key.columns]).keys()
         put.unconfirmed = there & self.unanswered
         put.there = there - put.unconfirmed
         missing = [key for key in batch.rows if key not in there]
@@ -165,7 +167,7 @@ class RowInserter:
         self.unanswered = set()
         return put
 
-    def _insert(self, batch: Batch, keys: list[int], put: Put) -> None:
+    def _insert(self, batch: Batch, keys: list[RowKey], put: Put) -> None:
         """Insert rows; if the server refuses one, find it by halving."""
         why = self._try(batch, keys)
         if why is None:
@@ -179,7 +181,7 @@ class RowInserter:
         else:
             put.refused.append((keys[0], why))
 
-    def _fits_after_all(self, batch: Batch, keys: list[int]) -> bool:
+    def _fits_after_all(self, batch: Batch, keys: list[RowKey]) -> bool:
         """Insert a row that the strict mode refuses, if it becomes what it was."""
         db = self._db
         db.change(f"SAVEPOINT {SAVEPOINT}")
@@ -190,7 +192,7 @@ class RowInserter:
             db.change(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
         return fits
 
-    def _try(self, batch: Batch, keys: list[int]) -> str | None:
+    def _try(self, batch: Batch, keys: list[RowKey]) -> str | None:
         """Insert rows by one statement; return why the server refuses one of them, or None."""
         texts, values = [], {}
         for number, key in enumerate(keys):
@@ -225,21 +227,12 @@ class RowInserter:
             statement = ADD_TO_VALUE
         return f"@archived_{number}"
 
-    def _differing(self, batch: Batch, keys: Iterable[int]) -> dict[int, list[str]]:
+    def _differing(self, batch: Batch, keys: Iterable[RowKey]) -> dict[RowKey, list[str]]:
         """Return key → columns in which the table has another value than the archive."""
         wanted = {key: batch.rows[key][0] for key in keys}
         if self._dry_run or not wanted:
             return {}
-        formats = [(column, format_of(column, self._table.name)) for column in batch.columns]
-        query = self._of(COMPARE, wanted, ", ".join(form.selected(column) for column, form in formats))
-        readings = [(column.name, form.reading(column)) for column, form in formats]
-        found = {}
-        for values in self._db.read(query):
-            row = {
-                name: value if read is None or value is None else read(value)
-                for (name, read), value in zip(readings, values, strict=True)
-            }
-            found[row[self._table.key.name]] = row
+        found = self._read(batch, wanted, batch.columns)
         differing = {
             key: [name for name, value in row.items() if not same(value, found.get(key, {}).get(name))]
             for key, row in wanted.items()
@@ -251,8 +244,35 @@ class RowInserter:
             return "{value}", None
         return format_of(column, self._table.name).bind(value, self._charsets)
 
-    def _of(self, query: str, keys: Iterable[int], columns: str = "") -> str:
-        table = self._table
-        return query.format(
-            columns=columns, table=table.quoted, key=table.key.quoted, keys=",".join(map(str, keys))
+    def _read(self, batch: Batch, keys: Iterable[RowKey], columns: Sequence[Column]) -> dict[RowKey, Row]:
+        """Return the rows of these keys that the table has: these columns, as an archive has them."""
+        return {row_key(row, self._table.key): row for row, _ in self._select(batch, keys, columns)}
+
+    def _select(
+        self,
+        batch: Batch,
+        keys: Iterable[RowKey],
+        columns: Sequence[Column],
+        *,
+        also: str = "NULL",
+        values: Mapping[str, object] | None = None,
+        lock: str = "",
+    ) -> Iterator[tuple[Row, Any]]:
+        """Yield the rows of these keys that the table has, each with the value of `also`."""
+        table, key = self._table, self._table.key
+        formats = [(column, format_of(column, table.name)) for column in columns]
+        query = THERE.format(
+            columns=", ".join(form.selected(column) for column, form in formats),
+            also=also,
+            table=table.quoted,
+            index=key.index,
+            keys=key.among_literals([literals_of(batch.rows[one][0], key) for one in keys]),
+            lock=lock,
         )
+        readings = [(column.name, form.reading(column)) for column, form in formats]
+        for *found, more in self._db.read(query, values):
+            row = {
+                name: value if read is None or value is None else read(value)
+                for (name, read), value in zip(readings, found, strict=True)
+            }
+            yield row, more

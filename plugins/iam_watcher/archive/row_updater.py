@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iam_watcher.archive.row_inserter import REFUSED, STRICT, Batch, Put, RowInserter
+from iam_watcher.archive.row_keys import literals_of, row_key
 from iam_watcher.database.server_errors import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from iam_watcher.archive.row_keys import RowKey
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.transactions import Transactions
 
-STATES = "SELECT {key}, {unchanged} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys}){lock}"
-UPDATE = "UPDATE {table} FORCE INDEX (PRIMARY) SET {assignments} WHERE {key} = {value} AND {unchanged}"
+UPDATE = "UPDATE {table} FORCE INDEX ({index}) SET {assignments} WHERE {key} AND {unchanged}"
 
 GONE, CHANGED_SINCE = "gone", "changed_since"
 
@@ -40,14 +41,15 @@ class RowUpdater(RowInserter):
 
     def _put(self, batch: Batch) -> Put:
         db, table, put = self._db, self._table, Put()
-        query = STATES.format(
-            key=table.key.quoted,
-            table=table.quoted,
-            keys=",".join(map(str, batch.rows)),
-            unchanged=self._unchanged,
+        found = self._select(
+            batch,
+            batch.rows,
+            [part.column for part in table.key.columns],
+            also=self._unchanged,
+            values=self._values,
             lock="" if self._dry_run else " FOR UPDATE",
         )
-        states = dict(db.read(query, self._values))
+        states = {row_key(row, table.key): unchanged for row, unchanged in found}
         if not self._dry_run:
             db.change(STRICT)
         for key in batch.rows:
@@ -68,13 +70,13 @@ class RowUpdater(RowInserter):
         self.unanswered = set()
         return put
 
-    def _update(self, batch: Batch, key: int) -> str | None:
+    def _update(self, batch: Batch, key: RowKey) -> str | None:
         """Write the old values of a row; return why the server refuses them, or None."""
         table, assignments, values = self._table, [], dict[str, object](self._values)
         for number, (column, (template, value)) in enumerate(
             zip(batch.columns, batch.rows[key][1], strict=True)
         ):
-            if column.name == table.key.name:
+            if column.name in table.key.names:
                 continue
             literal = f"_binary %(v{number})s" if isinstance(value, bytes) else f"%(v{number})s"
             assignments.append(f"{column.quoted} = {template.format(value=literal)}")
@@ -82,8 +84,8 @@ class RowUpdater(RowInserter):
         query = UPDATE.format(
             table=table.quoted,
             assignments=", ".join(assignments),
-            key=table.key.quoted,
-            value=int(key),
+            index=table.key.index,
+            key=table.key.among_literals([literals_of(batch.rows[key][0], table.key)]),
             unchanged=self._unchanged,
         )
         try:

@@ -1,11 +1,15 @@
-"""Tables, columns and indexes as the server's catalogue has them. Only names from there get into SQL text."""
+"""Tables and their keys as the server's catalogue has them. Only names from there get into SQL text."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.column import LENGTHS, Column, quoted
+from iam_watcher.database.key import Key, KeyColumn, why_not
+from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
@@ -21,15 +25,17 @@ TABLE = (
 COLUMNS = (
     "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES', COALESCE(GENERATION_EXPRESSION, '') <> '',"
     " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%', CHARACTER_SET_NAME,"
-    " COLUMN_TYPE"
+    " COLUMN_TYPE, COLLATION_NAME"
     " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
     " ORDER BY ORDINAL_POSITION"
 )
 
-KEY = (
-    "SELECT COLUMN_NAME FROM information_schema.STATISTICS"
-    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME = 'PRIMARY'"
-    " ORDER BY SEQ_IN_INDEX"
+# A part of an index that is an expression, which MySQL allows, has no column.
+KEYS = (
+    "SELECT INDEX_NAME, COLUMN_NAME, COLLATION = 'D', SUB_PART IS NOT NULL, INDEX_TYPE"
+    " FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND NON_UNIQUE = 0"
+    " ORDER BY INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX"
 )
 
 # Indexes on one whole column, which hold the rows in the order of that column and then of the key. In a
@@ -41,83 +47,31 @@ INDEXES = (
     " AND MIN(COLLATION) = 'A'"
 )
 
-INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
-INTEGERS = frozenset(INTEGER_BITS)
-TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
+# Fails if the index is set to be ignored (MariaDB) or invisible (MySQL).
+USE_INDEX = "SELECT 1 FROM {table} FORCE INDEX ({index}) LIMIT 0"
 
-# The types whose values can be long. MySQL makes the text of a JSON value each time that it is read.
-LENGTHS = {
-    **dict.fromkeys(("text", "mediumtext", "longtext", "blob", "mediumblob", "longblob"), "LENGTH({column})"),
-    "json": "JSON_STORAGE_SIZE({column})",
+ADD_A_KEY = "Add a primary key, such as a column `id` BIGINT UNSIGNED AUTO_INCREMENT"
+
+INSTEAD = {
+    "VIEW": "name the table behind the view",
+    "SYSTEM VERSIONED": "the job can't delete from its history; use DELETE HISTORY for that",
 }
-
-_SIZES = re.compile(r"\w+\(([\d,]+)\)")
-_MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
-_ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)
-_ESCAPES = {None: "'", "n": "\n", "r": "\r", "0": "\0"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column.
-
-    Attributes:
-        name: of the column.
-        data_type: in lower case.
-        nullable: whether it can be NULL.
-        generated: whether the server computes it from others.
-        has_default: whether the server has a value for it in a new row that names none.
-        charset: its character set, if it has one.
-        column_type: its whole type, such as "int(10) unsigned" or "enum('a','b')".
-    """
-
-    name: str
-    data_type: str
-    nullable: bool
-    generated: bool = False
-    has_default: bool = False
-    charset: str | None = None
-    column_type: str = ""
-
-    @property
-    def quoted(self) -> str:
-        """Its name for an SQL text."""
-        return quoted(self.name)
-
-    @property
-    def unsigned(self) -> bool:
-        """Whether it holds no negative numbers."""
-        return "unsigned" in self.column_type
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The numbers of its type, such as (9, 2) of a DECIMAL(9,2)."""
-        found = _SIZES.match(self.column_type)
-        return tuple(map(int, found[1].split(","))) if found else ()
-
-    @property
-    def members(self) -> list[str]:
-        """The values that an ENUM or SET has."""
-        return [
-            _ESCAPED.sub(lambda escaped: _ESCAPES.get(escaped[1], escaped[1]), member)
-            for member in _MEMBER.findall(self.column_type)
-        ]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a single-column integer primary key.
+    """A table, and the key that a walk goes along.
 
     Attributes:
-        name: the name in the catalogue.
-        key: the column of its primary key.
+        name: as it stands in the catalogue.
+        key: its primary key, or a unique key of NOT NULL columns.
         columns: by name.
         indexes: name of a column → quoted name of an index on it alone.
         rows: how many there are, as the catalogue estimates.
     """
 
     name: str
-    key: Column
+    key: Key
     columns: Mapping[str, Column]
     indexes: Mapping[str, str]
     rows: int
@@ -156,6 +110,18 @@ class Table:
             )
         return column
 
+    def integer_key(self) -> Column:
+        """Return the column of the primary key, if it is one integer.
+
+        Raises:
+            TableError: it is not.
+        """
+        if not self.key.is_integer or self.key.index != "PRIMARY":
+            raise TableError(
+                f"{self.name} has the key {self.key.signature}; expected a primary key of one integer column"
+            )
+        return self.key.columns[0].column
+
 
 def read_columns(db: Transactions, name: str) -> dict[str, Column]:
     """Return the columns of an InnoDB table of the connection's database, by name.
@@ -170,18 +136,12 @@ def read_table(db: Transactions, name: str) -> Table:
     """Return a table of the connection's database.
 
     Raises:
-        TableError: it is not there, is no InnoDB table, or its primary key is not one integer column.
+        TableError: it is not there, is no InnoDB table, or has no key that a walk can go along.
     """
     rows, columns = _read(db, name)
-    keys = [row[0] for row in db.read(KEY, {"table": name})]
+    key = _key(db, name, columns)
     indexes = {column: quoted(index) for column, index in db.read(INDEXES, {"table": name})}
     db.commit()
-    if len(keys) != 1:
-        has = f"has the primary key ({', '.join(keys)})" if keys else "has no primary key"
-        raise TableError(f"{name} {has}; expected one integer column, to walk along it")
-    key = columns[keys[0]]
-    if key.data_type not in INTEGERS:
-        raise TableError(f"{name} has the primary key {key.name} {key.data_type}; expected an integer column")
     return Table(name, key, columns, indexes, rows)
 
 
@@ -194,19 +154,50 @@ def _read(db: Transactions, name: str) -> tuple[int, dict[str, Column]]:
         raise TableError(f"there is no table {name!r} in {where}, or its account may not see it")
     rows, _, table_type, engine = found[0]
     if (table_type, engine) != ("BASE TABLE", "InnoDB"):
-        raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table")
+        instead = INSTEAD.get(table_type, f"ALTER TABLE {quoted(name)} ENGINE=InnoDB makes it one")
+        raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table: {instead}")
     columns = {
         column: Column(
-            column, data_type.lower(), bool(nullable), bool(generated), bool(default), charset, column_type
+            column, kind.lower(), bool(null), bool(generated), bool(default), charset, whole_type, collation
         )
-        for column, data_type, nullable, generated, default, charset, column_type in db.read(
+        for column, kind, null, generated, default, charset, whole_type, collation in db.read(
             COLUMNS, {"table": name}
         )
     }
-    return int(rows), columns
+    return int(rows or 0), columns
 
 
-def quoted(name: str) -> str:
-    """Return a name for an SQL text."""
-    # A percent sign would be read as a placeholder by the driver.
-    return "`" + name.replace("`", "``").replace("%", "%%") + "`"
+def _key(db: Transactions, table: str, columns: Mapping[str, Column]) -> Key:
+    """Return the primary key, or the first unique key that a walk can go along."""
+    refused = []
+    for index, parts in groupby(db.read(KEYS, {"table": table}), key=itemgetter(0)):
+        why, found = None, []
+        for _, name, descending, prefix, index_type in parts:
+            if index_type != "BTREE":
+                why = why or f"it is a {index_type} index"
+            elif name not in columns:
+                why = why or "it has an expression, or a column that the account may not see"
+            else:
+                why = why or why_not(columns[name], prefix=bool(prefix))
+                found.append(KeyColumn(columns[name], bool(descending)))
+        if why is None:
+            key = Key(tuple(found), "PRIMARY" if index == "PRIMARY" else quoted(index))
+            if _usable(db, table, key):
+                return key
+            why = "the server is told to ignore it"
+        refused.append(f"{index}: {why}")
+    has = f"only such that a walk can't use ({'; '.join(refused)})" if refused else "none"
+    raise TableError(
+        f"{table} needs a primary key, or a unique key of NOT NULL columns, for a walk, and has {has}. "
+        f"{ADD_A_KEY}"
+    )
+
+
+def _usable(db: Transactions, table: str, key: Key) -> bool:
+    try:
+        db.read(USE_INDEX.format(table=quoted(table), index=key.index))
+    except db.error as error:
+        if code_of(error) != INDEX_UNUSABLE:
+            raise
+        return False
+    return True

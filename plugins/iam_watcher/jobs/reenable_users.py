@@ -102,6 +102,7 @@ class ReenableUsersOperator(DatabaseOperator):
         try:
             with self.transactions(locked=not dry_run) as (_, db), announce as before_write:
                 table = read_table(db, self.table)
+                table.integer_key()
                 enabling = UserEnabler(
                     db,
                     table,

@@ -18,6 +18,7 @@ from iam_watcher.archive.row_archive import KIND, KIND_CHANGED
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.column import INTEGERS
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
 from iam_watcher.jobs.database_operator import DatabaseOperator
 from iam_watcher.jobs.restore_report import RestoreReport
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.reader import ArchivedTry, Row
     from iam_watcher.archive.row_inserter import Batch
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
 
     Tries = Sequence[tuple[Iterator[Row], list[Column]]]
@@ -156,15 +158,21 @@ class RestoreRowsOperator(DatabaseOperator):
     def _checking(self, written: ArchivedTry) -> Callable[[Row], None]:
         """Return what checks a row of an archive, and reaches a safe point now and then."""
         formats = {name: format_of_type(data_type) for name, data_type in _kept(written).items()}
-        key, rows = written.manifest["key"], count()
+        kept, rows = _kept(written), count()
+        integers = [name for name in _key_names(written.manifest) if kept[name] in INTEGERS]
+        key = _key_names(written.manifest)
+        needed = " and ".join(
+            f"a {'whole number' if name in integers else 'value'} as {name}" for name in key
+        )
 
         def check(row: Row) -> None:
             if next(rows) % ROWS_BETWEEN_SAFE_POINTS == 0:
                 self._safe_point()
-            if row.keys() != formats.keys() or not isinstance(row[key], int):
+            fits = row.keys() == formats.keys() and None not in [row[name] for name in key]
+            if not fits or not all(isinstance(row[name], int) for name in integers):
                 raise ArchiveDamaged(
                     f"{written.folder.url} has a row with {', '.join(row) or 'nothing'}; expected "
-                    f"{', '.join(formats)}, as its manifest has them, and a whole number as {key}"
+                    f"{', '.join(formats)}, as its manifest has them, and {needed}"
                 )
             for name, form in formats.items():
                 if form is not None and row[name] is not None:
@@ -197,10 +205,8 @@ def _columns(table: Table, manifest: Mapping[str, Any], restored: RestoreReport)
             was left out of the archive.
     """
     archived: Mapping[str, str] = manifest["columns"]
-    if manifest["key"] != table.key.name:
-        raise TableError(
-            f"{table.name} has the primary key {table.key.name}; the archive has {manifest['key']}"
-        )
+    if manifest["key"] != table.key.named:
+        raise TableError(f"{table.name} has the key {table.key.named}; the archive has {manifest['key']}")
     columns = [table.column(name) for name in archived]
     for column in columns:
         was, form = format_of_type(archived[column.name]), format_of(column, table.name)
@@ -223,6 +229,11 @@ def _columns(table: Table, manifest: Mapping[str, Any], restored: RestoreReport)
     return columns
 
 
+def _key_names(manifest: Mapping[str, Any]) -> list[str]:
+    named = manifest["key"]
+    return [named] if isinstance(named, str) else named
+
+
 def _kept(written: ArchivedTry) -> Mapping[str, str]:
     """Return column → data type.
 
@@ -230,7 +241,7 @@ def _kept(written: ArchivedTry) -> Mapping[str, str]:
         ArchiveDamaged: the key is not among them.
     """
     columns: Mapping[str, str] = written.manifest.get("columns", {})
-    if written.manifest["key"] not in columns:
+    if not set(_key_names(written.manifest)) <= columns.keys():
         raise ArchiveDamaged(
             f"{written.folder.url} has the columns {', '.join(columns) or '(none)'}; expected "
             f"{written.manifest['key']}, the primary key, among them"

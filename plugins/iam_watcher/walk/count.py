@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # Rows of a span that would be written. The age as a text: the driver has no date with a month of zero.
 EXAMPLES = (
-    "SELECT {key}, CAST({age} AS CHAR), {label} FROM {table} FORCE INDEX (PRIMARY)"
-    " WHERE {key} > %(after)s AND {key} <= %(upto)s AND ({predicate}) ORDER BY {key} LIMIT %(limit)s"
+    "SELECT {selected}, CAST({age} AS CHAR), {label} FROM {table} FORCE INDEX ({index})"
+    " WHERE {within} AND ({predicate}) ORDER BY {order} LIMIT {limit}"
 )
 
 
@@ -59,7 +59,6 @@ def count_rows(
     done, size = WalkResult(), ChunkSize(pace.target)
     order = KeyOrder(db, rows, size, expected=expected)
     conditions = {"matched": rows.predicate, **rows.left_out, **also}
-    example = EXAMPLES.format(table=rows.table, key=rows.key, age=age, label=label, predicate=rows.predicate)
     left = most
 
     def begin() -> None:
@@ -68,14 +67,28 @@ def count_rows(
 
     def chunk() -> None:
         nonlocal left
-        window = order.window()
         began = time.monotonic()
+        window = order.window()
         examined, counts = order.count(window, conditions)
         wanted = counts["matched"] if left is None else min(left, counts["matched"])
-        found = db.read(example, {**rows.values, **window, "limit": wanted}) if wanted else ()
+        found: list[Any] = []
+        if wanted:
+            key = rows.key
+            query = EXAMPLES.format(
+                selected=key.selected,
+                table=rows.table,
+                index=key.index,
+                age=age,
+                label=label,
+                within=window.condition,
+                predicate=rows.predicate,
+                order=key.ordered,
+                limit=wanted,
+            )
+            found = [(key.shown(key.take(row)), *row[-2:]) for row in db.read(query, rows.values)]
         size.read(time.monotonic() - began, whole_span=True)
         db.commit()
-        order.advance_to(window["upto"], examined)
+        order.advance_to(window.upto, examined)
         done.examined += examined
         done.matched += counts["matched"]
         done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})

@@ -17,11 +17,12 @@ from iam_watcher.database.server_errors import (
     code_of,
 )
 from iam_watcher.log_lines import get_logger
-from iam_watcher.walk.key_order import Chunk
+from iam_watcher.walk.chunk import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from iam_watcher.database.key import KeyValue
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.pace import ChunkSize
     from iam_watcher.walk.row_change import RowChange
@@ -36,15 +37,15 @@ FEW = (
 
 # The oldest rows to write. InnoDB keeps the primary key behind the columns of each index, in order.
 FIRST_PROBE = (
-    "SELECT {key}, {position}, {size} FROM {table} FORCE INDEX ({index})"
-    " WHERE {predicate} ORDER BY {age}, {key} LIMIT %(limit)s"
+    "SELECT {selected}, {position}, {size} FROM {table} FORCE INDEX ({index})"
+    " WHERE {predicate} ORDER BY {age}, {order} LIMIT %(limit)s"
 )
 
 # The oldest rows behind the last one of the chunk before.
 NEXT_PROBE = (
-    "SELECT {key}, {position}, {size} FROM {table} FORCE INDEX ({index})"
-    " WHERE {predicate} AND {age} >= %(age)s AND ({age} > %(age)s OR {key} > %(after)s)"
-    " ORDER BY {age}, {key} LIMIT %(limit)s"
+    "SELECT {selected}, {position}, {size} FROM {table} FORCE INDEX ({index})"
+    " WHERE {predicate} AND {age} >= %(age)s AND ({age} > %(age)s OR {behind})"
+    " ORDER BY {age}, {order} LIMIT %(limit)s"
 )
 
 EXPLAIN = "EXPLAIN FORMAT=TRADITIONAL {query}"
@@ -105,7 +106,7 @@ class IndexOrder:
         self._size = size
         self._left_out: Counter[str] = Counter()
         self._total = self._passed = 0
-        self._last: tuple[int, Any] | None = None
+        self._last: tuple[KeyValue, Any] | None = None
 
     @property
     def window_name(self) -> str:
@@ -158,24 +159,25 @@ class IndexOrder:
         """Return the next chunk: at most `limit` rows."""
         limit = self._size.limit(limit)
         values = {**self._rows.values, "limit": limit}
-        query = FIRST_PROBE
+        query, behind, key = FIRST_PROBE, "", self._rows.key
         if self._last is not None:
-            query = NEXT_PROBE
-            values |= {"after": self._last[0], "age": self._last[1]}
-        found = self._db.read(self._format(query, predicate=self._rows.predicate), values)
+            query, behind = NEXT_PROBE, key.behind(self._last[0])
+            values |= {"age": self._last[1]}
+        found = self._db.read(self._format(query, predicate=self._rows.predicate, behind=behind), values)
         full = len(found) == limit
         if (fit := self._size.within_bytes([size for *_, size in found])) < len(found):
             found, full = found[:fit], True
         left_out = Counter[str]() if self._last else self._left_out
         return Chunk(
             matched=len(found),
-            keys=sorted(key for key, *_ in found),
-            upto=found[-1] if full else None,
+            # Rows that lie near each other are deleted together; nothing depends on the order.
+            keys=sorted(map(key.take, found)),
+            upto=(key.take(found[-1]), found[-1][-2]) if full else None,
             examined=len(found) + left_out.total(),
             left_out=left_out,
         )
 
-    def keys_of(self, chunk: Chunk) -> list[int]:
+    def keys_of(self, chunk: Chunk) -> list[KeyValue]:
         """Return the keys of a chunk."""
         return chunk.keys or []
 
@@ -194,7 +196,8 @@ class IndexOrder:
         rows, index = self._rows, self._index
         return query.format(
             table=rows.table,
-            key=rows.key,
+            selected=rows.key.selected,
+            order=rows.key.ordered,
             index=index.name,
             age=index.age,
             position=index.resumes_at,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from iam_watcher.database.key import Key, KeyValue
     from iam_watcher.walk.pace import Limit
 
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 class RowChange:
     """A change of rows: the condition that they meet, and the statement that writes them.
 
-    All text is SQL from trusted code; its values are placeholders `%(name)s`. The names after,
-    upto, limit, first and last belong to the walk.
+    All text is SQL that the caller vouches for; values stand in it as `%(name)s`. The names limit and age
+    belong to the walk.
 
     Attributes:
         table: quoted name.
-        key: quoted name of its primary key, one integer column.
+        key: that the walk goes along.
         predicate: the condition for a row to be written.
         write_predicate: the condition in the statement that writes, if that can't have all of `predicate`: a
             part that reads the table again. Then a recorder must check `predicate` under lock.
@@ -35,7 +36,7 @@ class RowChange:
     """
 
     table: str
-    key: str
+    key: Key
     predicate: str
     assignments: str = ""
     values: Mapping[str, object] = field(default_factory=dict)
@@ -50,8 +51,8 @@ class RowChange:
 
     @property
     def write(self) -> str:
-        """The statement that writes, without WHERE. It goes by the primary key."""
-        by_key = f"{self.table} FORCE INDEX (PRIMARY)"
+        """The statement that writes, without WHERE. It goes by the key."""
+        by_key = f"{self.table} FORCE INDEX ({self.key.index})"
         if self.assignments:
             return f"UPDATE {by_key} SET {self.assignments}"  # noqa: S608  text that the caller vouches for
         # The form for several tables is the only one that takes an index on every server.
@@ -65,10 +66,10 @@ class RowRecorder(Protocol):
     def refused(self) -> Mapping[str, int]:
         """Reason → rows of the last `lock` that match but can't be recorded: they are not written."""
 
-    def lock(self, keys: Sequence[int]) -> list[int]:
-        """Lock the rows of these keys that still match, and return their keys, sorted."""
+    def lock(self, keys: Sequence[KeyValue]) -> list[KeyValue]:
+        """Lock the rows of these keys that still match, and return their keys, in the same order."""
 
-    def record(self, keys: Sequence[int]) -> None:
+    def record(self, keys: Sequence[KeyValue]) -> None:
         """Make the record of these rows durable: they were locked, then written, and are committed next.
 
         May be called again for the same rows, if the transaction was tried again.

@@ -33,10 +33,11 @@ from iam_watcher.walk.writer import Writer, Written, halved, in_parts, split
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iam_watcher.database.key import KeyValue
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.chunk import Chunk, Order
     from iam_watcher.walk.index_order import AgeIndex
-    from iam_watcher.walk.key_order import Chunk, Order
     from iam_watcher.walk.row_change import RowRecorder
     from iam_watcher.walk.writer import Parts
 
@@ -79,12 +80,12 @@ class Walk:
         *,
         pace: Pace = PACES["fast"],
         limits: Limits = NO_LIMITS,
-        after: int | None = None,
+        after: KeyValue | None = None,
         index: AgeIndex | None = None,
         reserve: Callable[[int], None] = lambda _: None,
         before_write: Callable[[], None] = lambda: None,
         recorder: RowRecorder | None = None,
-        on_chunk: Callable[[int | None, int], None] = lambda *_: None,
+        on_chunk: Callable[[KeyValue | None, int], None] = lambda *_: None,
         expected: int | None = None,
         throttler: Throttler | None = None,
         reporter: ProgressReporter | None = None,
@@ -108,7 +109,7 @@ class Walk:
         self.order: Order = KeyOrder(db, rows, self._size, after=after, expected=expected)
         self._chunk: Chunk | None = None  # the chunk that `_rest` is of
         self._rest: Parts = []
-        self._protected: list[int] = []
+        self._protected: list[KeyValue] = []
         self._passes = self._changed_before = 0
         self._protected_in_a_row = 0
         self._contended = False
@@ -182,7 +183,7 @@ class Walk:
         if limit <= 0:
             return  # A commit without an answer used up the row limit, and this is its second try.
         if self._rest:
-            later, parts = split(self._rest, limit)
+            later, parts = split(self._rest, min(limit, self._rows.key.most_listed or limit))
             asked = sum(map(len, parts))
             written = self._write(partial(self._write_keys, parts), asked)
         else:

@@ -1,32 +1,30 @@
 """Writes rows by their keys, and finds the rows that a foreign key protects.
 
-Each statement goes by the primary key, whatever the optimizer prefers. By another index, or by a scan of the
-table, it would wait for locks on rows that are none of its business.
+Each statement goes by the key of the walk, whatever the optimizer prefers. By another index, or by a scan of
+the table, it would wait for locks on rows that are none of its business.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iam_watcher.database.server_errors import PROTECTED, code_of
-from iam_watcher.walk.key_order import DENSE
+from iam_watcher.walk.chunk import DENSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from iam_watcher.database.key import KeyValue
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.walk.key_order import Chunk
+    from iam_watcher.walk.chunk import Chunk
     from iam_watcher.walk.row_change import RowChange, RowRecorder
 
-# Writes keys that lie close together, by their range: the shortest statement.
-WRITE_RANGE = "{write} WHERE {key} BETWEEN %(first)s AND %(last)s AND ({predicate})"
+# Writes a range of keys, or a list of keys that lie far apart.
+WRITE = "{write} WHERE {keys} AND ({predicate})"
 
-# Writes keys that lie far apart.
-WRITE_LIST = "{write} WHERE {key} IN ({keys}) AND ({predicate})"
-
-Parts = list[list[int]]
+Parts = list[list[Any]]
 
 
 @dataclass
@@ -41,7 +39,7 @@ class Written:
     """
 
     changed: int = 0
-    protected: list[int] = field(default_factory=list)
+    protected: list[KeyValue] = field(default_factory=list)
     refused: Mapping[str, int] = field(default_factory=dict)
     rest: Parts = field(default_factory=list)
 
@@ -67,7 +65,7 @@ class Writer:
 
     def write_range(self, chunk: Chunk) -> int | None:
         """Write rows that were only counted; return how many, or None if a foreign key protects one."""
-        return self._change(WRITE_RANGE, first=chunk.after + 1, last=chunk.upto)
+        return self._change(chunk.within)
 
     def write_keys(self, parts: Parts, *, until: float, exact: bool, children_first: bool = True) -> Written:
         """Write these keys, each part by one statement; if a foreign key protects a row, find it by halving.
@@ -83,8 +81,10 @@ class Writer:
         if recorder is not None:
             locked = set(recorder.lock(sorted(key for part in parts for key in part)))
             parts = [keys for part in parts if (keys := [key for key in part if key in locked])]
+        if most := self._rows.key.most_listed:
+            parts = [few for part in parts for few in in_parts(part, most)]
         written = Written(rest=list(parts), refused=recorder.refused if recorder is not None else {})
-        done: list[int] = []
+        done: list[KeyValue] = []
         began = False
         while written.rest and not (began and time.monotonic() >= until):
             began = True
@@ -102,32 +102,33 @@ class Writer:
             recorder.record(sorted(done))
         return written
 
-    def _change_keys(self, keys: Sequence[int], *, exact: bool) -> int | None:
-        span = keys[-1] - keys[0] + 1
-        if len(keys) == span or (len(keys) * DENSE >= span and not exact):
-            return self._change(WRITE_RANGE, first=keys[0], last=keys[-1])
-        return self._change(WRITE_LIST.replace("{keys}", ",".join(map(str, keys))))
+    def _change_keys(self, keys: Sequence[KeyValue], *, exact: bool) -> int | None:
+        key = self._rows.key
+        if key.is_integer:
+            span = keys[-1] - keys[0] + 1
+            if len(keys) == span or (len(keys) * DENSE >= span and not exact):
+                return self._change(f"{key.from_on(keys[0])} AND {key.up_to(keys[-1])}")
+        return self._change(key.among(keys))
 
-    def _change(self, query: str, **values: object) -> int | None:
+    def _change(self, keys: str) -> int | None:
         """Return how many rows a statement changed, or None if a foreign key protects one of them."""
         rows = self._rows
-        query = query.format(write=rows.write, key=rows.key, predicate=rows.write_predicate or rows.predicate)
-        values = {**rows.values, **values}
+        query = WRITE.format(write=rows.write, keys=keys, predicate=rows.write_predicate or rows.predicate)
         try:
-            return self._db.change(query, values)
+            return self._db.change(query, rows.values)
         except self._db.error as error:
             if code_of(error) in PROTECTED:
                 return None
             raise
 
 
-def halved(keys: list[int]) -> Parts:
+def halved(keys: list[Any]) -> Parts:
     """Return the two halves of keys."""
     half = len(keys) // 2
     return [part for part in (keys[:half], keys[half:]) if part]
 
 
-def in_parts(keys: list[int], size: int) -> Parts:
+def in_parts(keys: list[Any], size: int) -> Parts:
     """Return keys in parts of a size."""
     return [keys[at : at + size] for at in range(0, len(keys), size)]
 

@@ -9,13 +9,13 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from iam_watcher.database.catalogue import INTEGERS
+from iam_watcher.database.column import INTEGERS
 from iam_watcher.errors import JobArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.column import Column
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

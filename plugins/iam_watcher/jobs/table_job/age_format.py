@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.catalogue import INTEGERS
+from iam_watcher.database.column import INTEGERS
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.table_job.age_column import SHORT_TEXTS, AgeColumn, latest_local
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.catalogue import INTEGERS
+from iam_watcher.database.column import INTEGERS
 from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.table_job.age_column import UnixColumn
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Both read so many rows of the table, whatever the conditions are.
 BY_KEY = (
     "SELECT {shown} FROM"
-    " (SELECT {columns} FROM {table} FORCE INDEX (PRIMARY) ORDER BY {key} {direction} LIMIT 500) AS rows_"
+    " (SELECT {columns} FROM {table} FORCE INDEX ({key}) ORDER BY {order} LIMIT 500) AS rows_"
     " WHERE {present} AND {where}"
 )
 BY_INDEX = (
@@ -41,7 +41,7 @@ BY_INDEX = (
     " WHERE {where}"
 )
 
-TO_GO = "SELECT DISTINCT {shown} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys})"
+TO_GO = "SELECT DISTINCT {shown} FROM {table} FORCE INDEX ({key}) WHERE {keys}"
 
 MOST_TO_GO = 100  # rows
 
@@ -111,7 +111,7 @@ def check_form(
     Raises:
         TableError: they are not, or the column is the primary key and the server numbers the rows.
     """
-    is_key = age.column.name == plan.table.key.name
+    is_key = plan.table.key.names == (age.column.name,)
     if is_key and age.column.has_default and age.column.data_type in INTEGERS:
         raise TableError(
             f"age_column is {age.column.name!r}, the primary key of {plan.table.name}, by which the server "
@@ -145,14 +145,16 @@ def _sample(db: Transactions, plan: Plan, age: AgeColumn, used: Iterable[str]) -
         "present": age.present,
         "columns": ", ".join(dict.fromkeys(table.column(name).quoted for name in used)),
         "table": table.quoted,
-        "key": table.key.quoted,
+        "key": table.key.index,
         "index": index,
         "where": plan.eligible,
     }
     found: set[Any] = set()
 
     def read(query: str, direction: str) -> None:
-        rows = db.read(query.format(direction=direction, **parts), plan.change.values)
+        order = table.key.ordered if direction == "ASC" else table.key.reversed
+        query = query.format(direction=direction, order=order, **parts)
+        rows = db.read(query, plan.change.values)
         found.update(value for (value,) in rows)
 
     def read_all() -> None:
@@ -184,8 +186,8 @@ def _to_go(db: Transactions, plan: Plan, age: AgeColumn, pace: Pace, throttler: 
         found = order.next_chunk(MOST_TO_GO, exact=True)
         values: list[Any] = []
         if found.keys:
-            keys = ",".join(map(str, found.keys))
-            query = TO_GO.format(shown=age.shown, table=table.quoted, key=table.key.quoted, keys=keys)
+            keys = table.key.among(found.keys)
+            query = TO_GO.format(shown=age.shown, table=table.quoted, key=table.key.index, keys=keys)
             values = [value for (value,) in db.read(query)]
         db.commit()
         order.advance(found)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.plan import Plan
@@ -117,7 +118,7 @@ class AnonymizeJob(RetentionJob):
 
     def archived(self, table: Table) -> list[Column]:
         """Return the key and the columns that are set, but for the redacted ones."""
-        wanted = {table.key.name, *self.new_values}
+        wanted = {*table.key.names, *self.new_values}
         return [column for column in kept_columns(table, self.redact) if column.name in wanted]
 
     def _set_to(self, plan: Plan) -> dict[str, Any]:
@@ -138,8 +139,8 @@ class AnonymizeJob(RetentionJob):
         column, value = table.column(name), self.new_values[name]
         must_be_null = value is None or isinstance(value, Now)
         why = (
-            "is the primary key, which must not change"
-            if name == table.key.name
+            "is in the key, which must not change"
+            if name in table.key.names
             else "is computed from other columns"
             if column.generated
             else "is the age column, by which the rows are found"

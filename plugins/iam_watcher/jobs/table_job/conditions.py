@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.catalogue import INTEGERS
+from iam_watcher.database.column import INTEGERS
 from iam_watcher.database.server_errors import NOT_COMPARABLE, code_of
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.conditions import AnyOf, Column
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from iam_watcher.database import catalogue
+    from iam_watcher.database import column as column_type
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.conditions import Condition
@@ -64,7 +64,7 @@ def check_value(argument: str, given: str, value: object) -> None:
         raise JobArgumentError(f"{argument} has {given}; expected {error}, not {value!r}") from error
 
 
-def value_for(value: Any, column: catalogue.Column, table: Table, zone: tzinfo, argument: str) -> object:
+def value_for(value: Any, column: column_type.Column, table: Table, zone: tzinfo, argument: str) -> object:
     """Return what a value that `check_value` took becomes for a column.
 
     Raises:
@@ -153,7 +153,9 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
     db.run(rehearsal, what=f"the conditions on {plan.table.name}", before_retry=lambda: None)
 
 
-def _converted(condition: SimpleCondition, column: catalogue.Column, table: Table, zone: tzinfo) -> list[Any]:
+def _converted(
+    condition: SimpleCondition, column: column_type.Column, table: Table, zone: tzinfo
+) -> list[Any]:
     found: list[Any] = [
         _for_column(value, column, condition.operator, table, zone, "where") for value in condition.values
     ]
@@ -164,7 +166,7 @@ def _converted(condition: SimpleCondition, column: catalogue.Column, table: Tabl
 
 
 def _for_column(  # noqa: PLR0917  two of them are for the message
-    value: Any, column: catalogue.Column, operator: str, table: Table, zone: tzinfo, argument: str
+    value: Any, column: column_type.Column, operator: str, table: Table, zone: tzinfo, argument: str
 ) -> object:
     try:
         return for_column(value, column, operator, zone)
@@ -175,7 +177,7 @@ def _for_column(  # noqa: PLR0917  two of them are for the message
         ) from error
 
 
-def _other(column: catalogue.Column, condition: SimpleCondition, table: Table) -> catalogue.Column:
+def _other(column: column_type.Column, condition: SimpleCondition, table: Table) -> column_type.Column:
     """Return the column that another is compared with.
 
     Raises:

@@ -11,7 +11,7 @@ from iam_watcher.accounts.disable_recorder import EXPIRE_REHEARSAL, DisableRecor
 from iam_watcher.accounts.due_users import Search, warn
 from iam_watcher.accounts.inactive_users import LAST_SEEN, InactiveUsers
 from iam_watcher.accounts.undo_record import KIND
-from iam_watcher.database.catalogue import INTEGERS
+from iam_watcher.database.column import INTEGERS
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.table_job import conditions
@@ -87,6 +87,7 @@ class DisableUsersJob(TableJob):
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the users to disable."""
+        table.integer_key()
         for name, data_types in COLUMNS.items():
             table.column(name, data_types)
         if self.warn_days:
@@ -100,7 +101,7 @@ class DisableUsersJob(TableJob):
         users = self.users(cut_off, now)
         rows = RowChange(
             table=table.quoted,
-            key=table.key.quoted,
+            key=table.key,
             predicate=users.inactive,
             assignments=DISABLE,
             values=users.values,

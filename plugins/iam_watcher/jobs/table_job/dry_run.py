@@ -103,7 +103,7 @@ def real_run(job: TableJob, db: Transactions, plan: Plan, report: TableJobReport
 
 
 def described(
-    key: int, name: bytes | None, age: str, since: datetime | None, now: datetime
+    key: Any, name: bytes | None, age: str, since: datetime | None, now: datetime
 ) -> dict[str, Any]:
     """Return the facts of a row that a dry run found.
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 # that the server reads a range of an index on the group and the age.
 BEHIND = (
     "(SELECT 1 FROM {table} AS newer WHERE newer.{group} <=> {table}.{group} AND newer.{age} >= {table}.{age}"
-    " AND (newer.{age} > {table}.{age} OR newer.{key} > {table}.{key}) AND {counts}"
+    " AND (newer.{age} > {table}.{age} OR {larger}) AND {counts}"
     " LIMIT 1 OFFSET {before}) IS NOT NULL"
 )
 
 # The oldest row that is kept. The server finds it once for each statement.
 OLDEST_KEPT = (
-    "({table}.{age}, {table}.{key}) < (SELECT newest.{age}, newest.{key} FROM {table} AS newest"
-    " WHERE {counts} ORDER BY newest.{age} DESC, newest.{key} DESC LIMIT 1 OFFSET {before})"
+    "({table}.{age}, {mine}) < (SELECT newest.{age}, {theirs} FROM {table} AS newest"
+    " WHERE {counts} ORDER BY newest.{age} DESC, {newest_first} LIMIT 1 OFFSET {before})"
 )
 
 INDEXES = (
@@ -62,7 +62,10 @@ class Newest:
         counts = " AND ".join(filter(None, (age.present, age.valid, where)))
         return (OLDEST_KEPT if self.per is None else BEHIND).format(
             table=table.quoted,
-            key=table.key.quoted,
+            larger=_larger("newer", table),
+            mine=", ".join(_key(table.quoted, table)),
+            theirs=", ".join(_key("newest", table)),
+            newest_first=", ".join(f"{column} DESC" for column in _key("newest", table)),
             age=age.column.quoted,
             group="" if self.per is None else table.column(self.per).quoted,
             counts=counts,
@@ -76,7 +79,7 @@ class Newest:
             TableError: there is none; each search would read the whole table.
         """
         first = self.per or age.column.name
-        if first == table.key.name:
+        if first == table.key.names[0]:
             return
 
         def ask() -> bool:
@@ -90,3 +93,21 @@ class Newest:
                 f"keep_last needs an index of {table.name} that begins with {first!r}; otherwise each search "
                 f"for newer rows reads the whole table. Create an index on ({columns})"
             )
+
+
+def _key(row: str, table: Table) -> list[str]:
+    """Return the columns of the key of a row; of an ENUM its number, by which the server sorts."""
+    return [
+        f"{row}.{part.column.quoted}{' + 0' if part.column.data_type == 'enum' else ''}"
+        for part in table.key.columns
+    ]
+
+
+def _larger(row: str, table: Table) -> str:
+    """Return the condition that the key of a row is larger than that of the table's row."""
+    pairs = list(zip(_key(row, table), _key(table.quoted, table), strict=True))
+    alternatives = [
+        " AND ".join([*(f"{theirs} = {mine}" for theirs, mine in pairs[:at]), "{} > {}".format(*pairs[at])])
+        for at in range(len(pairs))
+    ]
+    return " OR ".join(f"({alternative})" for alternative in alternatives)

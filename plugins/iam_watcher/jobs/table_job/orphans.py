@@ -58,10 +58,16 @@ class Orphans:
         Raises:
             TableError: there is no such column, or the server would convert types to compare the keys.
         """
-        column, key = table.column(self.key), parents.key
+        column, (part, *more) = table.column(self.key), parents.key.columns
+        if more or parents.key.index != "PRIMARY":
+            raise TableError(
+                f"orphans_of is {self.parents!r}, which has the key {parents.key.signature}; expected "
+                "a primary key of one column"
+            )
+        key = part.column
         if parents.name == table.name:
             raise TableError(f"orphans_of is {self.parents!r}, the table itself; expected another table")
-        if (column.data_type, column.charset) != (key.data_type, key.charset):
+        if (column.data_type, column.collation) != (key.data_type, key.collation):
             raise TableError(
                 f"column {self.key!r} of {table.name} is {column.column_type}, and the primary key of "
                 f"{parents.name} is {key.column_type}; expected the same type"

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.announce import Announcement

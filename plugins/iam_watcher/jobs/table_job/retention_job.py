@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from iam_watcher.archive.writer import Archive
-    from iam_watcher.database.catalogue import Column, Table
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.conditions import Condition
@@ -109,7 +110,7 @@ class RetentionJob(TableJob):
             predicate, write_predicate = f"{predicate} AND {behind}", predicate
         change = RowChange(
             table=table.quoted,
-            key=table.key.quoted,
+            key=table.key,
             predicate=predicate,
             assignments=update.assignments,
             values={**age.values(cut_offs), **kinds, **values, **update.values},

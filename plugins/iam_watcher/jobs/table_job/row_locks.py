@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from iam_watcher.database.key import KeyValue
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.row_change import RowChange
 
-LOCK = "SELECT {key} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN ({keys}) AND ({predicate}) FOR UPDATE"
+LOCK = "SELECT {selected} FROM {table} FORCE INDEX ({index}) WHERE {keys} AND ({predicate}) FOR UPDATE"
 
 
 class RowLocks:
@@ -26,16 +27,18 @@ class RowLocks:
         self._db = db
         self._change = change
 
-    def lock(self, keys: Sequence[int]) -> list[int]:
-        """Lock the rows of these keys that still match, and return their keys, sorted."""
-        change = self._change
+    def lock(self, keys: Sequence[KeyValue]) -> list[KeyValue]:
+        """Lock the rows of these keys that still match, and return their keys, in the same order."""
+        change, key = self._change, self._change.key
         query = LOCK.format(
-            key=change.key,
+            selected=key.selected,
             table=change.table,
-            keys=",".join(map(str, keys)),
+            index=key.index,
+            keys=key.among(keys),
             predicate=change.predicate,
         )
-        return sorted(key for (key,) in self._db.read(query, change.values))
+        locked = {key.take(row) for row in self._db.read(query, change.values)}
+        return [one for one in keys if one in locked]
 
-    def record(self, keys: Sequence[int]) -> None:
+    def record(self, keys: Sequence[KeyValue]) -> None:
         """Record nothing."""

@@ -140,10 +140,13 @@ class TableRun:
         position = SavedPosition(
             self._context,
             job.table,
+            plan.table.key,
             counted=max_rows is not None,
             resumes=max_rows is not None or budget is not None,
         )
-        report.began_after, report.changed_before = position.after, position.changed
+        key = plan.table.key
+        report.began_after = None if position.after is None else key.shown(position.after)
+        report.changed_before = position.changed
         if max_rows is not None and position.changed >= max_rows:
             logger.warning(
                 "The row limit is used up: earlier tries of this run changed %d rows of %s, the limit is %d. "
@@ -178,8 +181,9 @@ class TableRun:
         finally:
             report.take(walk.done)
             report.order = walk.order.name
-            report.position = None if walk.order.finished else walk.order.position
-        position.end(report.position, walk.changed)
+            stopped_at = None if walk.order.finished else walk.order.position
+            report.position = None if stopped_at is None else key.shown(stopped_at)
+        position.end(stopped_at, walk.changed)
 
     @contextmanager
     def _recording(self, db: Transactions, plan: Plan) -> Iterator[RowRecorder | None]:
@@ -204,7 +208,7 @@ class TableRun:
         ti = self._context["ti"]
         facts |= {
             "table": plan.table.name,
-            "key": plan.table.key.name,
+            "key": plan.table.key.named,
             "now": self._report.now,
             "cut_off": self._report.cut_off,
             **{name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "try_number")},

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
+    from iam_watcher.database.key import Key, KeyValue
+
 logger = get_logger(__name__)
 
 KEY = "position"
@@ -33,6 +35,7 @@ class SavedPosition:
     Args:
         context: of the running task.
         table: a position in another table is ignored.
+        key: of the table; a position of a key with other columns, types or collations is ignored.
         counted: the run has a row limit. So the rows that each try changes are saved before the transaction
             that changes them, and stay saved until the run is over, whatever fails after the last of them.
         resumes: a limit may end this run before the end of the table. The next one resumes there.
@@ -42,20 +45,21 @@ class SavedPosition:
         changed: rows that earlier tries of this run have changed or may have changed, as far as it was saved.
     """
 
-    def __init__(self, context: Context, table: str, *, counted: bool, resumes: bool) -> None:
+    def __init__(self, context: Context, table: str, key: Key, *, counted: bool, resumes: bool) -> None:
         self._store = context.get("task_state_store")
         self._table = table
+        self._key = key
         self._variable = task_variable(VARIABLE, context)
         self._counted = counted
-        self.after: int | None = None
+        self.after: KeyValue | None = None
         self.changed = 0
         kept = self._kept(self._store.get(KEY) if self._store is not None else None)
         if kept is not None:
             self.changed = int(kept.get("changed", 0))
         elif resumes:
             kept = self._kept(Variable.get(self._variable, default=None, deserialize_json=True))
-        if kept is not None and kept["after"] is not None:
-            self.after = int(kept["after"])
+        if kept is not None:
+            self.after = self._decoded(kept)
         self._position = self.after
         self._save_at = time.monotonic() + SAVE_EVERY
 
@@ -75,7 +79,7 @@ class SavedPosition:
                 f"needs it: {error}. The next transaction was not begun; the retry resumes here"
             ) from error
 
-    def move(self, position: int | None, changed: int) -> None:
+    def move(self, position: KeyValue | None, changed: int) -> None:
         """Keep how far the walk has come, and save it every few seconds.
 
         Args:
@@ -98,7 +102,7 @@ class SavedPosition:
                 error,
             )
 
-    def end(self, position: int | None, changed: int) -> None:
+    def end(self, position: KeyValue | None, changed: int) -> None:
         """Save for the next run how far this run came.
 
         Args:
@@ -122,10 +126,27 @@ class SavedPosition:
         if self._store is not None:
             self._store.set(KEY, self._value(self._position, self.changed + changed))
 
-    def _value(self, position: int | None, changed: int) -> dict[str, JsonValue]:
-        # As text: a key can be larger than the integers of some JSON readers.
-        after = None if position is None else str(position)
-        return {"table": self._table, "after": after, "changed": changed}
+    def _value(self, position: KeyValue | None, changed: int) -> dict[str, JsonValue]:
+        # As texts: a key can be larger than the integers of some JSON readers.
+        after: Any = None if position is None else self._key.encode(position)
+        return {"table": self._table, "key": self._key.signature, "after": after, "changed": changed}
+
+    def _decoded(self, kept: dict[str, Any]) -> KeyValue | None:
+        """Return the saved key, or None if the order of the rows may be another one since."""
+        after = kept.get("after")
+        if after is None:
+            return None
+        # Older versions walked along one integer only, and saved no signature.
+        if kept.get("key") == self._key.signature or ("key" not in kept and self._key.is_integer):
+            return self._key.decode(after)
+        logger.warning(
+            "The saved position is ignored, because the key of %s has changed since: saved for %r, now %r. "
+            "The walk begins at the first row.",
+            self._table,
+            kept.get("key"),
+            self._key.signature,
+        )
+        return None
 
     def _kept(self, value: Any) -> dict[str, Any] | None:
         return value if isinstance(value, dict) and value.get("table") == self._table else None

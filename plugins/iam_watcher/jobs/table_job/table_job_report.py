@@ -84,8 +84,8 @@ class TableJobReport(RunReport):
     eligible: int | None = None
     max_share: float | None = None
     stopped: str | None = None
-    position: int | None = None
-    began_after: int | None = None
+    position: Any = None
+    began_after: Any = None
     listed: str | None = None
     real_run: list[str] = field(default_factory=list)
     archive: str | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.column import Column
 
 MOMENTS = frozenset({"date", "datetime", "timestamp"})
 

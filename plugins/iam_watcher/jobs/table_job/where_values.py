@@ -17,14 +17,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.arguments import is_template
-from iam_watcher.database.catalogue import INTEGER_BITS, TEXTS
+from iam_watcher.database.column import INTEGER_BITS, TEXTS
 from iam_watcher.jobs.table_job.where_times import MOMENTS, UnfitValueError, moment, time_of_day
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import tzinfo
 
-    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.column import Column
 
 TYPES = (str, bytes, bool, int, float, Decimal, date, time, timedelta)
 

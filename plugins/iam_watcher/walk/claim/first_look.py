@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.catalogue import INTEGER_BITS, KEY, quoted, read_columns
+from iam_watcher.database.catalogue import read_columns
+from iam_watcher.database.column import INTEGER_BITS, quoted
 from iam_watcher.database.server_errors import code_of
 from iam_watcher.errors import TableError
 from iam_watcher.log_lines import get_logger
@@ -18,10 +19,16 @@ from iam_watcher.walk.claim.row_states import RowStates, behind
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
 
 logger = get_logger(__name__)
+
+KEY = (
+    "SELECT COLUMN_NAME FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME = 'PRIMARY'"
+    " ORDER BY SEQ_IN_INDEX"
+)
 
 # The columns of each index that can be read in the order of its whole columns.
 INDEXES = (

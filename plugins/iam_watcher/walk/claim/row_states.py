@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from iam_watcher.database.catalogue import Column
+    from iam_watcher.database.column import Column
     from iam_watcher.walk.claim.outcome import Key
 
 

@@ -1,0 +1,76 @@
+"""A column of a table: its type as the server's catalogue has it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+INTEGERS = frozenset(INTEGER_BITS)
+TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
+
+# The types whose values can be long. MySQL makes the text of a JSON value each time that it is read.
+LENGTHS = {
+    **dict.fromkeys(("text", "mediumtext", "longtext", "blob", "mediumblob", "longblob"), "LENGTH({column})"),
+    "json": "JSON_STORAGE_SIZE({column})",
+}
+
+_SIZES = re.compile(r"\w+\(([\d,]+)\)")
+_MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)
+_ESCAPES = {None: "'", "n": "\n", "r": "\r", "0": "\0"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: of the column.
+        data_type: in lower case.
+        nullable: whether it can be NULL.
+        generated: whether the server computes it from others.
+        has_default: whether the server has a value for it in a new row that names none.
+        charset: its character set, if it has one.
+        column_type: its whole type, such as "int(10) unsigned" or "enum('a','b')".
+        collation: its collation, if it has one.
+    """
+
+    name: str
+    data_type: str
+    nullable: bool
+    generated: bool = False
+    has_default: bool = False
+    charset: str | None = None
+    column_type: str = ""
+    collation: str | None = None
+
+    @property
+    def quoted(self) -> str:
+        """Its name for an SQL text."""
+        return quoted(self.name)
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether it holds no negative numbers."""
+        return "unsigned" in self.column_type
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of its type, such as (9, 2) of a DECIMAL(9,2)."""
+        found = _SIZES.match(self.column_type)
+        return tuple(map(int, found[1].split(","))) if found else ()
+
+    @property
+    def members(self) -> list[str]:
+        """The values that an ENUM or SET has."""
+        return [
+            _ESCAPED.sub(lambda escaped: _ESCAPES.get(escaped[1], escaped[1]), member)
+            for member in _MEMBER.findall(self.column_type)
+        ]
+
+
+def quoted(name: str) -> str:
+    """Return a name for an SQL text."""
+    # A percent sign would be read as a placeholder by the driver.
+    return "`" + name.replace("`", "``").replace("%", "%%") + "`"
