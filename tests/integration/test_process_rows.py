@@ -24,6 +24,11 @@ KEYS = {
         "day, id",
         "DATE('2026-01-01') + INTERVAL seq % 7 DAY, seq",
     ),
+    "zero_day": (
+        "day DATE NOT NULL, id INT NOT NULL, PRIMARY KEY (day, id)",
+        "day, id",
+        "IF(seq % 3, '0000-00-00', '2026-01-01'), seq",
+    ),
     "three": (
         "a DECIMAL(9,2) NOT NULL, b VARCHAR(9) NOT NULL, c DATETIME(6) NOT NULL, PRIMARY KEY (a, b, c)",
         "a, b, c",

@@ -41,8 +41,8 @@ class ProcessRowsOperator(DatabaseOperator):
 
     :param python_callable: the function of one row or, with per="batch", of a list of rows. Then it returns
         None, or a list with the result of each row: None, a mapping or an exception.
-    :param table: name of the table, in the connection's database (schema). It needs a primary key, of any
-        type, and an index on the state column (with `retry_at_column`: on both).
+    :param table: name of the table, in the connection's database (schema). It needs a primary key, of one or
+        several columns, and an index on the state column (with `retry_at_column`: on both).
     :param state_column: name of the column of the state: a text, an ENUM or an integer.
     :param claim: the state of rows to be processed, such as "pending".
     :param done: the state of rows that were processed.

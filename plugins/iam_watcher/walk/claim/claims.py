@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 
 # Keys of pending rows, in the order of the index.
 PROBE = (
-    "SELECT {key} FROM {table} FORCE INDEX ({index}) WHERE {state} = %(pending)s{fresh} AND {behind}"
+    "SELECT {key_values} FROM {table} FORCE INDEX ({index}) WHERE {state} = %(pending)s{fresh} AND {behind}"
     " ORDER BY {key} LIMIT %(limit)s"
 )
 
 # Keys of rows whose time to be tried again has come. The time as a text: the driver has no zero date.
 RETRIES = (
-    "SELECT {key}, CAST({retry_at} AS CHAR) FROM {table} FORCE INDEX ({index})"
+    "SELECT {key_values}, CAST({retry_at} AS CHAR) FROM {table} FORCE INDEX ({index})"
     " WHERE {state} = %(pending)s AND {retry_at} <= NOW(6) AND {behind}"
     " ORDER BY {retry_at}, {key} LIMIT %(limit)s"
 )
 
 # Keys of rows whose claim was not renewed.
-EXPIRED = "SELECT {key} FROM {table} FORCE INDEX ({index}) WHERE {expired} LIMIT %(limit)s"
+EXPIRED = "SELECT {key_values} FROM {table} FORCE INDEX ({index}) WHERE {expired} LIMIT %(limit)s"
 
 # Locks the rows that may still be claimed, and reads them. Some may be ours by a commit without an answer.
 LOCK = (
-    "SELECT {key}, {mine}, {columns} FROM {table} FORCE INDEX ({by_key}) WHERE {keys} AND ({claimable})"
-    " ORDER BY {key} FOR UPDATE SKIP LOCKED"
+    "SELECT {key_values}, {mine}, {columns} FROM {table} FORCE INDEX ({by_key})"
+    " WHERE {keys} AND ({claimable}) ORDER BY {key} FOR UPDATE SKIP LOCKED"
 )
 
 # Marks rows as claimed by this run.
@@ -57,7 +57,9 @@ CLAIM = (
 )
 
 # Locks the claims of this run that no other session has locked.
-OURS = "SELECT {key} FROM {table} FORCE INDEX ({by_key}) WHERE {keys} AND {mine} FOR UPDATE SKIP LOCKED"
+OURS = (
+    "SELECT {key_values} FROM {table} FORCE INDEX ({by_key}) WHERE {keys} AND {mine} FOR UPDATE SKIP LOCKED"
+)
 
 # Moves the time of claims on.
 RENEW = "UPDATE {table} FORCE INDEX ({by_key}) SET {claimed_at} = NOW(6) WHERE {keys} AND {mine}"

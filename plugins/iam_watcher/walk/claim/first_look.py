@@ -67,6 +67,7 @@ FIRST_EXPIRED = (
 
 TIMES = frozenset({"datetime", "timestamp"})
 TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+NO_KEYS = frozenset({"enum", "set", "float", "double", "bit", "json"})
 SHORTEST_CLAIMANT = 32  # characters of the column of the claimant
 SYNTAX_ERROR = 1064
 
@@ -268,6 +269,13 @@ def _read(db: Transactions, table: str) -> tuple[dict[str, Column], tuple[Column
     db.commit()
     if not key:
         raise TableError(f"{table} has no primary key; expected one, by which rows are claimed")
+    for column in key:
+        if column.data_type in NO_KEYS:
+            # Values of these are not sorted as they are compared, or have no exact text.
+            raise TableError(
+                f"the primary key of {table} has the column {column.name!r}, {column.column_type}; expected "
+                "integers, decimals, texts, binaries, dates or times"
+            )
     return columns, key, indexes
 
 

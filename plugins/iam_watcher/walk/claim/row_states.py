@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from iam_watcher.walk.claim.outcome import Key
 
 
+TIMES = frozenset({"date", "datetime", "timestamp", "time"})
+
+
 @dataclass(frozen=True)
 class RowStates:
     """The states of a table's rows. Names come from the catalogue; values are always bound.
@@ -75,6 +78,7 @@ class RowStates:
         names = {
             "table": self.table,
             "key": ", ".join(column.quoted for column in self.key),
+            "key_values": ", ".join(map(_exact, self.key)),
             "by_key": self.by_key,
             "index": self.index,
             "state": self.state.quoted,
@@ -124,6 +128,11 @@ class RowStates:
             f"{self.state.quoted} = %(working)s"
             f" AND {self.claimed_at.quoted} < NOW(6) - INTERVAL %(timeout)s SECOND"
         )
+
+
+def _exact(column: Column) -> str:
+    """Return SQL for the value of a column of the key: a time as a text, as the driver has no zero date."""
+    return f"CAST({column.quoted} AS CHAR)" if column.data_type in TIMES else column.quoted
 
 
 def with_keys(columns: Sequence[Column], keys: Sequence[Key]) -> tuple[str, dict[str, object]]:
