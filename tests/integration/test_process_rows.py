@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing
+from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing, WalkError
 from iam_watcher.walk.claim.outcome import Kind
 from iam_watcher.walk.pace import Limits
 from tests.integration.claims import BY_STATE, CLAIM_ONLY, HOLD, create, run
@@ -295,3 +295,36 @@ def test_expired_claims_don_t_wait_for_the_pending_rows(scratch, mariadb):
     options = {"batch": 20, "whole_batches": True, "limits": Limits(max_rows=60)}
     done = run(mariadb, lambda row: None, options=options)
     assert (done.claimed, done.taken_over) == (60, 25)
+
+
+def test_a_row_whose_outcome_is_refused_does_not_keep_others_back(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 6)
+    scratch.run(
+        "CREATE TRIGGER no_failures BEFORE UPDATE ON orders FOR EACH ROW BEGIN"
+        " IF NEW.status = 'failed' AND NEW.id = 2 THEN"
+        " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'it must not fail'; END IF; END"
+    )
+
+    def work(row):
+        if row["id"] in (2, 3):
+            raise RowFailed("bad")
+
+    with pytest.raises(WalkError, match=r"the outcomes of 1 rows .* key \(2,\): .*it must not fail"):
+        run(mariadb, work, **mode)
+    scratch.run("DROP TRIGGER no_failures")
+    expected = {1: "normal", 3: "failed", 4: "normal", 5: "normal", 6: "normal"}
+    assert dict(scratch.rows("SELECT id, status FROM orders WHERE id <> 2")) == expected
+
+
+def test_an_attempt_that_was_reset_meanwhile_can_be_given_back(scratch, mariadb):
+    create(scratch)
+    fill(scratch, 1)
+
+    def work(row):
+        scratch.run("UPDATE orders SET attempts = 0")
+        raise RowNotReady
+
+    done = run(mariadb, work)
+    assert done.outcomes == {Kind.NOT_READY: 1}
+    assert scratch.rows("SELECT status, attempts FROM orders") == [("pending", 0)]

@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.server_errors import DENIED, LOST, RETRIED, code_of
+from iam_watcher.errors import WalkError
 from iam_watcher.walk.claim.outcome import Kind
 from iam_watcher.walk.claim.row_states import with_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.claim.outcome import Key, Outcome, Processed
@@ -55,9 +56,12 @@ class Finish:
         self._states = states
         self._done = done
         self._refused = refused
+        self._unwritten: dict[Key, Exception] = {}
 
-    def write(self, outcomes: Mapping[Key, Outcome]) -> None:
+    def write(self, outcomes: dict[Key, Outcome]) -> None:
         """Write outcomes and commit: all of them at once or, after a conflict, in ever smaller parts.
+
+        What is written is removed from `outcomes`.
 
         Raises:
             WalkError, TableError: it can't be done, see `Transactions.run`.
@@ -81,7 +85,15 @@ class Finish:
             self._done.outcomes.update(written)
             self._done.lost += lost
             self._done.longest_finish = max(self._done.longest_finish, seconds)
+            for key, _ in left[:size]:
+                del outcomes[key]
             del left[:size]
+        if self._unwritten:
+            (key, error), *_ = self._unwritten.items()
+            raise WalkError(
+                f"{self._states.name}: the outcomes of {len(self._unwritten)} rows can't be written, such as "
+                f"that of the row with the key {key}: {error}. All others are written"
+            ) from error
 
     def _apply(self, left: list[tuple[Key, Outcome]], size: int) -> tuple[Counter[Kind], int]:
         written: Counter[Kind] = Counter()
@@ -95,7 +107,7 @@ class Finish:
             try:
                 ours = self._update(outcome, keys)
             except (self._db.error, TypeError, ValueError) as error:
-                if code_of(error) in RETRIED | LOST | DENIED or outcome.kind is not Kind.DONE:
+                if code_of(error) in RETRIED | LOST | DENIED:
                     raise
                 for place in places:
                     lost += self._alone(left, place, written)
@@ -105,18 +117,28 @@ class Finish:
         return written, lost
 
     def _alone(self, left: list[tuple[Key, Outcome]], place: int, written: Counter[Kind]) -> int:
-        """Write the outcome of one row; if the server refuses its values, that is its outcome."""
+        """Write the outcome of one row, and return 1 if the row is lost.
+
+        If the server refuses the values of a row that is done, that is its outcome. A row whose outcome can't
+        be written at all must not keep the others back.
+        """
         key, outcome = left[place]
-        try:
-            ours = self._update(outcome, [key])
-        except (self._db.error, TypeError, ValueError) as error:
-            if code_of(error) in RETRIED | LOST | DENIED:
-                raise
-            outcome = self._refused(key, error)
-            left[place] = key, outcome
-            ours = self._update(outcome, [key])
-        written[outcome.kind] += ours
-        return 1 - ours
+        outcomes = [outcome]
+        for one in outcomes:
+            try:
+                ours = self._update(one, [key])
+            except (self._db.error, TypeError, ValueError) as error:
+                if code_of(error) in RETRIED | LOST | DENIED:
+                    raise
+                if one.kind is Kind.DONE:
+                    outcomes.append(self._refused(key, error))
+                else:
+                    self._unwritten[key] = error
+            else:
+                left[place] = key, one
+                written[one.kind] += ours
+                return 1 - ours
+        return 0
 
     def _update(self, outcome: Outcome, keys: Sequence[Key]) -> int:
         """Write one outcome, and return how many of the rows were ours."""
@@ -153,10 +175,12 @@ class Finish:
             # Before the attempts: the server assigns from left to right.
             sets[states.retry_at.quoted] = self._retry_at(outcome, values)
         if states.attempts is not None:
-            used = kind not in (Kind.NOT_READY, Kind.GIVEN_BACK)
-            change = " + 1" if used and states.holds else " - 1" if not used and not states.holds else ""
-            if change:
-                sets[states.attempts.quoted] = f"COALESCE({states.attempts.quoted}, 0){change}"
+            used, attempts = kind not in (Kind.NOT_READY, Kind.GIVEN_BACK), states.attempts.quoted
+            if used and states.holds:
+                sets[attempts] = f"COALESCE({attempts}, 0) + 1"
+            elif not used and not states.holds:
+                # Someone may have set it to 0 meanwhile.
+                sets[attempts] = f"IF({attempts} > 0, {attempts} - 1, 0)"
         if states.error is not None and kind in (Kind.DONE, Kind.FAILED, Kind.RETRY):
             sets[states.error.quoted] = "%(reason)s"
             values["reason"] = None if outcome.reason is None else fitting(outcome.reason, states.error)

@@ -235,14 +235,16 @@ class Processing:
         self._finished_at = now
 
     def _write(self) -> None:
-        outcomes, began = dict(self._outcomes), time.monotonic()
-        self._finish.write(outcomes)
-        self.database_seconds += time.monotonic() - began
-        if self._renewal is not None:
-            self._renewal.remove(outcomes)
-        for key in outcomes:
-            del self._outcomes[key]
-            self._rows.pop(key, None)
+        before, began = list(self._outcomes), time.monotonic()
+        try:
+            self._finish.write(self._outcomes)
+        finally:
+            self.database_seconds += time.monotonic() - began
+            written = [key for key in before if key not in self._outcomes]
+            if self._renewal is not None:
+                self._renewal.remove(written)
+            for key in written:
+                self._rows.pop(key, None)
 
     def _resize(self, rows: int, seconds: float) -> None:
         """Claim as many rows as take BATCH_SECONDS, at most twice as many as before."""
