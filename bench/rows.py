@@ -24,7 +24,7 @@ from dev.servers import MariaDB
 from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.rows_in_state_trigger import Poll, Watched
-from iam_watcher.walk.claim import first_look
+from iam_watcher.walk.claim import find_states, first_look
 from iam_watcher.walk.claim.claims import Claims
 from iam_watcher.walk.claim.function import caller
 from iam_watcher.walk.claim.outcome import Processed
@@ -56,7 +56,7 @@ CREATE OR REPLACE TABLE orders (
 """
 FILL = "INSERT INTO orders (payload) SELECT REPEAT('x', 200) FROM seq_1_to_{rows}"
 
-NAMES = first_look.Names(
+NAMES = find_states.Names(
     table="orders",
     state_column="status",
     pending="pending",
@@ -201,7 +201,7 @@ def process(
 
     with ExitStack() as stack:
         db = stack.enter_context(closing(Transactions(connect(), reconnect=connect)))
-        states = first_look.find(db, _names())
+        states = find_states.find(db, _names())
         first_look.check(db, states)
         renewal = stack.enter_context(Renewal(states, connect))
         Processing(
@@ -209,8 +209,8 @@ def process(
         ).run()
 
 
-def _names() -> first_look.Names:
-    return first_look.Names(**{**vars(NAMES), "claimant": os.urandom(16).hex()})
+def _names() -> find_states.Names:
+    return find_states.Names(**{**vars(NAMES), "claimant": os.urandom(16).hex()})
 
 
 def _processes(server: MariaDB, *, number: int, seconds: float = SLOW, limits: Limits | None = None) -> None:
@@ -282,8 +282,8 @@ def _rows_locked(server: MariaDB) -> int:
         set_up(connection)
         db = Transactions(connection)
         columns = {n: c for n, c in NAMES.columns.items() if not n.startswith("claimed")}
-        names = first_look.Names(**{**vars(NAMES), "working": None, "columns": columns})
-        Claims(db, first_look.find(db, names), Processed()).claim(BATCH)
+        names = find_states.Names(**{**vars(NAMES), "working": None, "columns": columns})
+        Claims(db, find_states.find(db, names), Processed()).claim(BATCH)
         ((me,),) = db.read("SELECT CONNECTION_ID()")
         with other.cursor() as cursor:
             cursor.execute(

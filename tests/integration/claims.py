@@ -7,7 +7,7 @@ from typing import Any
 
 from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
-from iam_watcher.walk.claim import first_look
+from iam_watcher.walk.claim import find_states, first_look
 from iam_watcher.walk.claim.function import caller
 from iam_watcher.walk.claim.outcome import Processed
 from iam_watcher.walk.claim.processing import Processing
@@ -41,7 +41,7 @@ def create(scratch: Any, key: str = BY_ID, index: str = BY_RETRY) -> None:
     scratch.run(CREATE.format(key=key, index=index))
 
 
-def names(claimant: str = "nonce-of-a-run-0123456789abcdef run", **given: Any) -> first_look.Names:
+def names(claimant: str = "nonce-of-a-run-0123456789abcdef run", **given: Any) -> find_states.Names:
     known: dict[str, Any] = {
         "table": "orders",
         "state_column": "status",
@@ -57,7 +57,7 @@ def names(claimant: str = "nonce-of-a-run-0123456789abcdef run", **given: Any) -
         "max_attempts": 3,
         "backoff": 10.0,
     }
-    return first_look.Names(**{**known, **given})
+    return find_states.Names(**{**known, **given})
 
 
 HOLD = {
@@ -84,7 +84,7 @@ class Engine:
     def run(self) -> Processed:
         with ExitStack() as stack:
             db = stack.enter_context(closing(Transactions(self.connect(), reconnect=self.connect)))
-            states = first_look.find(db, names(**self._given))
+            states = find_states.find(db, names(**self._given))
             first_look.check(db, states)
             renewal = None
             if not states.holds:

@@ -11,7 +11,7 @@ import pytest
 from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import TableError
-from iam_watcher.walk.claim import first_look
+from iam_watcher.walk.claim import find_states, first_look
 from iam_watcher.walk.claim.claims import Claims, renew
 from iam_watcher.walk.claim.finish import Finish
 from iam_watcher.walk.claim.outcome import Kind, Outcome, Processed
@@ -26,7 +26,7 @@ class Worker:
         self.connection = server.connect("scratch")
         set_up(self.connection)
         self.db = Transactions(self.connection)
-        self.states = first_look.find(self.db, names(claimant=claimant, **given))
+        self.states = find_states.find(self.db, names(claimant=claimant, **given))
         self.done = Processed()
         self.claims = Claims(self.db, self.states, self.done)
 

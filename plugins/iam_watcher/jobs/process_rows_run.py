@@ -16,7 +16,7 @@ from iam_watcher.lock import current
 from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
-from iam_watcher.walk.claim import first_look
+from iam_watcher.walk.claim import find_states, first_look
 from iam_watcher.walk.claim.function import caller
 from iam_watcher.walk.claim.processing import Processing
 from iam_watcher.walk.claim.renewal import Renewal
@@ -119,7 +119,7 @@ class ProcessRowsRun:
         # lock: rows are protected by their claims, and tasks of one run share them.
         with closing(Transactions(self._connect(), reconnect=self._connect)) as db:
             try:
-                states = first_look.find(db, self._names())
+                states = find_states.find(db, self._names())
                 first_look.check(db, states)
                 if self._report.dry_run:
                     self._dry_run(db, states)
@@ -137,9 +137,9 @@ class ProcessRowsRun:
         connection.commit()
         return connection
 
-    def _names(self) -> first_look.Names:
+    def _names(self) -> find_states.Names:
         job = self._job
-        return first_look.Names(
+        return find_states.Names(
             table=job.table,
             state_column=job.state_column,
             pending=job.claim,

@@ -204,7 +204,7 @@ class Poll:
         return dict(zip(asked, row, strict=True))
 
     def _prepare(self, db: Transactions, one: Watched) -> None:
-        from iam_watcher.walk.claim.first_look import due_query
+        from iam_watcher.walk.claim.due_query import due_query
 
         try:
             self._queries[one] = due_query(db, **asdict(one))
