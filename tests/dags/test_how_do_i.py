@@ -110,6 +110,7 @@ def test_an_sql_statement(
         assert cursor.fetchall() == (("old",),)
 
 
+@pytest.mark.e2e
 def test_a_job_that_takes_too_long(recipe, run_dag, redis_client: Client) -> None:
     dag = recipe(
         "impatient", ("minutes=2", "seconds=1"), ('"@hourly"', '"@hourly", default_args={"retries": 0}')
@@ -142,6 +143,7 @@ def events() -> list[str]:
         )
 
 
+@pytest.mark.e2e
 def test_after_another_watcher(recipe, run_dag, redis_client: Client) -> None:
     assert recipe("send_export").timetable.asset_condition.objects[0].name == "export"
     dag = recipe("make_export")

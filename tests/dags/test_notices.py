@@ -256,6 +256,7 @@ def test_a_task_that_loses_the_lock_and_fails_of_it_is_told_as_such(
     assert one["what"].startswith("task lose failed: the connection broke. The run lost the lock")
 
 
+@pytest.mark.e2e
 def test_a_watcher_that_is_always_skipped_is_told(
     run_dag, redis_client: Client, web: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,7 +339,10 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
         (lambda: Notify(on=(), to=print), r"on=\(\); expected at least one of"),
         (lambda: Notify(to="ops@example.com"), "to='ops@example.com'; expected a notifier"),
         (lambda: Watcher("w", schedule=None, notify=print), "expected a Notify"),
-        (lambda: Watcher("w", schedule=None, expected=timedelta(1)), "needs a receiver that can be told"),
+        (
+            lambda: Watcher("w", schedule=None, expected=timedelta(1)),
+            "needs a receiver to which the triggerer can send",
+        ),
         (
             lambda: Watcher("w", schedule=None, expected=timedelta(1), notify=Notify(to=print)),
             "a Webhook, a Mail or an SmtpNotifier",
