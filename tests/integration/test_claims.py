@@ -303,12 +303,8 @@ WRONG = {
     "short": ({}, {"columns": {**CLAIM_ONLY, "claimed_by_column": "note"}}, r"MODIFY `note` VARCHAR\(255\)"),
     "read": ({}, {"read": ["amount"]}, "no column 'amount'"),
     "table": ({}, {"table": "order"}, "no table 'order'"),
-    "enum_key": (
-        {"key": "id ENUM('3', '2', '1') NOT NULL PRIMARY KEY"},
-        {},
-        "the primary key of orders has the column 'id'",
-    ),
-    "no_key": ({"key": "id INT NOT NULL, KEY (id)"}, {}, "no primary key"),
+    "set_key": ({"key": "id SET('3', '2', '1') NOT NULL PRIMARY KEY"}, {}, "finds no range of id"),
+    "no_key": ({"key": "id INT NOT NULL, KEY (id)"}, {}, "needs a primary key"),
 }
 
 

@@ -10,7 +10,7 @@ from iam_watcher.jobs.run_report import RunReport
 from iam_watcher.walk.claim.outcome import Kind
 
 if TYPE_CHECKING:
-    from iam_watcher.walk.claim.outcome import Key, Processed
+    from iam_watcher.walk.claim.outcome import Processed
 
 MOST_EXCEPTIONS = 5
 LONGEST_MESSAGE = 200  # characters of an exception's message
@@ -90,7 +90,7 @@ class ProcessRowsReport(RunReport):
         for name, rows in processed.exceptions.most_common(MOST_EXCEPTIONS):
             key, message = processed.examples[name]
             self.exceptions.append(
-                {"exception": name, "rows": rows, "key": shown(key), "message": message[:LONGEST_MESSAGE]}
+                {"exception": name, "rows": rows, "key": key, "message": message[:LONGEST_MESSAGE]}
             )
         self.longest_claim_seconds = round(processed.longest_claim, 4)
         self.longest_finish_seconds = round(processed.longest_finish, 4)
@@ -123,8 +123,3 @@ class ProcessRowsReport(RunReport):
     @staticmethod
     def _counted(rows: int | None) -> str:
         return f"{rows or 0:,}{' or more' if rows == MOST_REMAINING else ''}"
-
-
-def shown(key: Key) -> str:
-    """Return a key as a text for people and XCom."""
-    return ", ".join(part.hex() if isinstance(part, bytes) else str(part) for part in key)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from iam_watcher.database.hook import JobMySqlHook
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import DeploymentIdError
-from iam_watcher.jobs.process_rows_report import MODES, MOST_REMAINING, ProcessRowsReport, shown
+from iam_watcher.jobs.process_rows_report import MODES, MOST_REMAINING, ProcessRowsReport
 from iam_watcher.lock import current
 from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.progress import ProgressRecord
@@ -169,7 +169,7 @@ class ProcessRowsRun:
         processing = Processing(db, states, lambda *_: None)
         self._report.remaining = processing.claims.count(states.pending, MOST_REMAINING)
         for key in processing.claims.due(self._report.most_examples):
-            self._report.add_example(key=shown(key))
+            self._report.add_example(key=states.shown(key))
 
     def _process(self, db: Transactions, states: RowStates) -> None:
         operator, job, report = self._operator, self._job, self._report

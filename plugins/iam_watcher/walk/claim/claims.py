@@ -19,26 +19,25 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.walk.claim.outcome import ClaimedRow
-from iam_watcher.walk.claim.row_states import behind, with_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.walk.claim.outcome import Key, Processed
+    from iam_watcher.walk.claim.outcome import KeyValues, Processed
     from iam_watcher.walk.claim.row_states import RowStates
 
 # Keys of pending rows, in the order of the index.
 PROBE = (
     "SELECT {key_values} FROM {table} FORCE INDEX ({index}) WHERE {state} = %(pending)s{fresh} AND {behind}"
-    " ORDER BY {key} LIMIT %(limit)s"
+    " ORDER BY {in_order} LIMIT %(limit)s"
 )
 
 # Keys of rows whose time to be tried again has come. The time as a text: the driver has no zero date.
 RETRIES = (
     "SELECT {key_values}, CAST({retry_at} AS CHAR) FROM {table} FORCE INDEX ({index})"
     " WHERE {state} = %(pending)s AND {retry_at} <= NOW(6) AND {behind}"
-    " ORDER BY {retry_at}, {key} LIMIT %(limit)s"
+    " ORDER BY {retry_at}, {in_order} LIMIT %(limit)s"
 )
 
 # Keys of rows whose claim was not renewed.
@@ -47,7 +46,7 @@ EXPIRED = "SELECT {key_values} FROM {table} FORCE INDEX ({index}) WHERE {expired
 # Locks the rows that may still be claimed, and reads them. Some may be ours by a commit without an answer.
 LOCK = (
     "SELECT {key_values}, {mine}, {columns} FROM {table} FORCE INDEX ({by_key})"
-    " WHERE {keys} AND ({claimable}) ORDER BY {key} FOR UPDATE SKIP LOCKED"
+    " WHERE {keys} AND ({claimable}) ORDER BY {in_order} FOR UPDATE SKIP LOCKED"
 )
 
 # Marks rows as claimed by this run.
@@ -76,7 +75,7 @@ COUNT = (
 # The age of the first pending row.
 OLDEST = (
     "SELECT TIMESTAMPDIFF(SECOND, {age}, NOW(6)) FROM {table} FORCE INDEX ({index})"
-    " WHERE {state} = %(pending)s{fresh} ORDER BY {key} LIMIT 1"
+    " WHERE {state} = %(pending)s{fresh} ORDER BY {in_order} LIMIT 1"
 )
 
 MOST_EXPIRED = 1_000  # keys of a look for expired claims
@@ -95,7 +94,7 @@ class Claims:
         self._db = db
         self._states = states
         self._done = done
-        self._after: Key | None = None
+        self._after: KeyValues | None = None
         self._retried_after: tuple[Any, ...] | None = None
         self._claimed_in_this_pass = False
 
@@ -116,12 +115,12 @@ class Claims:
                 self._claimed_in_this_pass = True
                 return rows
 
-    def expired(self) -> list[Key]:
+    def expired(self) -> list[KeyValues]:
         """Return the keys of rows whose claim was not renewed."""
         if self._states.holds:
             return []
 
-        def look() -> list[Key]:
+        def look() -> list[KeyValues]:
             values = {**self._states.values, "limit": MOST_EXPIRED}
             found = self._db.read(self._sql(EXPIRED, expired=self._states.expired), values)
             self._db.commit()
@@ -129,16 +128,16 @@ class Claims:
 
         return self._db.run(look, what=self._what("look for expired claims"), before_retry=_nothing)
 
-    def take_over(self, key: Key) -> list[ClaimedRow]:
+    def take_over(self, key: KeyValues) -> list[ClaimedRow]:
         """Claim a row whose claim was not renewed; return none if it was, or if no attempt is left."""
         rows = self._take([key], self._states.expired)
         self._done.taken_over += len(rows)
         return rows
 
-    def renew(self, keys: Sequence[Key]) -> set[Key]:
+    def renew(self, keys: Sequence[KeyValues]) -> set[KeyValues]:
         """Renew claims, and return the keys of those that are ours."""
 
-        def transaction() -> set[Key]:
+        def transaction() -> set[KeyValues]:
             ours = renew(self._db, self._states, keys)
             self._db.commit()
             return ours
@@ -155,7 +154,7 @@ class Claims:
 
         return self._db.run(look, what=self._what("count"), before_retry=_nothing)
 
-    def due(self, limit: int) -> list[Key]:
+    def due(self, limit: int) -> list[KeyValues]:
         """Return keys of the rows that would be claimed next."""
         keys, _, _ = self._db.run(lambda: self._probe(limit), what=self._what("look"), before_retry=_nothing)
         return keys
@@ -180,26 +179,29 @@ class Claims:
         retry_at = self._states.retry_at
         return "" if retry_at is None else f" AND {retry_at.quoted} IS NULL"
 
-    def _probe(self, limit: int) -> tuple[list[Key], Key | None, tuple[Any, ...] | None]:
+    def _probe(self, limit: int) -> tuple[list[KeyValues], KeyValues | None, tuple[Any, ...] | None]:
         """Return the keys of the next rows, those that are tried again first; and both positions."""
         states, keys = self._states, []
         after, retried_after = self._after, self._retried_after
         if states.retry_at is not None:
-            condition, values = behind((states.retry_at, *states.key), retried_after)
-            query = self._sql(RETRIES, retry_at=states.retry_at.quoted, behind=condition)
-            for *key, due in self._db.read(query, {**states.values, **values, "limit": limit}):
+            behind, values = "TRUE", dict(states.values)
+            if retried_after is not None:
+                due, *key = retried_after
+                name, values["due"] = states.retry_at.quoted, due
+                behind = f"({name} > %(due)s OR ({name} = %(due)s AND {states.behind(tuple(key))}))"
+            query = self._sql(RETRIES, retry_at=states.retry_at.quoted, behind=behind)
+            for *key, due in self._db.read(query, {**values, "limit": limit}):
                 keys.append(tuple(key))
                 retried_after = (due, *key)
         if left := limit - len(keys):
-            condition, values = behind(states.key, after)
-            query = self._sql(PROBE, fresh=self._fresh, behind=condition)
-            found = [tuple(key) for key in self._db.read(query, {**states.values, **values, "limit": left})]
+            query = self._sql(PROBE, fresh=self._fresh, behind=states.behind(after))
+            found = [tuple(key) for key in self._db.read(query, {**states.values, "limit": left})]
             after = found[-1] if found else after
             keys += found
         self._db.commit()
         return keys, after, retried_after
 
-    def _take(self, keys: Sequence[Key], claimable: str) -> list[ClaimedRow]:
+    def _take(self, keys: Sequence[KeyValues], claimable: str) -> list[ClaimedRow]:
         """Claim those of the rows that are still claimable and not locked by another session."""
 
         def transaction() -> tuple[list[ClaimedRow], int, float]:
@@ -220,9 +222,9 @@ class Claims:
         done.longest_claim = max(done.longest_claim, seconds)
         return rows
 
-    def _lock(self, keys: Sequence[Key], claimable: str) -> tuple[list[ClaimedRow], int]:
+    def _lock(self, keys: Sequence[KeyValues], claimable: str) -> tuple[list[ClaimedRow], int]:
         states = self._states
-        condition, values = with_keys(states.key, keys)
+        condition = states.with_keys(keys)
         maybe_ours = "FALSE" if states.holds else states.mine
         query = self._sql(
             LOCK,
@@ -232,13 +234,9 @@ class Claims:
             columns=", ".join(column.quoted for column in states.columns),
         )
         rows, died = [], []
-        names = [column.name for column in states.columns]
-        for found in self._db.read(query, {**states.values, **values}):
-            key, ours, rest = (
-                tuple(found[: len(states.key)]),
-                found[len(states.key)],
-                found[len(states.key) + 1 :],
-            )
+        names, width = [column.name for column in states.columns], len(states.key.columns)
+        for found in self._db.read(query, states.values):
+            key, ours, rest = tuple(found[:width]), found[width], found[width + 1 :]
             row = dict(zip(names, rest, strict=True))
             attempt = None
             if states.attempts is not None:
@@ -258,19 +256,19 @@ class Claims:
         if not rows:
             return
         states = self._states
-        condition, values = with_keys(states.key, [row.key for row in rows])
+        condition = states.with_keys([row.key for row in rows])
         attempts = states.attempts
         count = f", {attempts.quoted} = COALESCE({attempts.quoted}, 0) + 1" if attempts else ""
         query = self._sql(CLAIM, keys=condition, claimable=claimable, attempts=count)
-        self._db.change(query, {**states.values, **values})
+        self._db.change(query, states.values)
 
-    def _let_fail(self, keys: Sequence[Key]) -> None:
+    def _let_fail(self, keys: Sequence[KeyValues]) -> None:
         states = self._states
-        condition, values = with_keys(states.key, keys)
+        condition = states.with_keys(keys)
         error = "" if states.error is None else f", {states.error.quoted} = %(reason)s"
         reason = f"its worker died in attempt {states.max_attempts} of {states.max_attempts}"
         query = self._sql(DIED, keys=condition, expired=states.expired, error=error)
-        self._db.change(query, {**states.values, **values, "reason": reason})
+        self._db.change(query, {**states.values, "reason": reason})
 
     def _sql(self, statement: str, **parts: str) -> str:
         return statement.format(**{**self._states.names, **parts})
@@ -279,19 +277,19 @@ class Claims:
         return f"{action} in {self._states.name}"
 
 
-def renew(db: Transactions, states: RowStates, keys: Sequence[Key]) -> set[Key]:
+def renew(db: Transactions, states: RowStates, keys: Sequence[KeyValues]) -> set[KeyValues]:
     """Renew claims within a transaction, and return the keys of those that are ours and not locked.
 
     A row that another session has locked can't be taken over meanwhile, and must not keep the others from
     their renewal.
     """
-    condition, values = with_keys(states.key, keys)
+    condition = states.with_keys(keys)
     query = OURS.format(**states.names, keys=condition, mine=states.mine)
-    ours = [tuple(key) for key in db.read(query, {**states.values, **values})]
+    ours = [tuple(key) for key in db.read(query, states.values)]
     if ours:
-        condition, values = with_keys(states.key, ours)
+        condition = states.with_keys(ours)
         query = RENEW.format(**states.names, keys=condition, mine=states.mine)
-        db.change(query, {**states.values, **values})
+        db.change(query, states.values)
     return set(ours)
 
 

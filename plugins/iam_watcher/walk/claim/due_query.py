@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 # What tells the first row that is due from others; NULL if none is.
 FIRST = (
     "(SELECT CONCAT_WS(',', {key}) FROM {table} FORCE INDEX ({index})"
-    " WHERE {state} = %(pending)s{fresh} ORDER BY {key} LIMIT 1)"
+    " WHERE {state} = %(pending)s{fresh} ORDER BY {in_order} LIMIT 1)"
 )
 FIRST_RETRY = (
     "(SELECT CONCAT_WS(',', {retry_at}, {key}) FROM {table} FORCE INDEX ({index})"
-    " WHERE {state} = %(pending)s AND {retry_at} <= NOW(6) ORDER BY {retry_at}, {key} LIMIT 1)"
+    " WHERE {state} = %(pending)s AND {retry_at} <= NOW(6) ORDER BY {retry_at}, {in_order} LIMIT 1)"
 )
 FIRST_EXPIRED = (
     "(SELECT CONCAT_WS(',', {claimed_at}, {key}) FROM {table} FORCE INDEX ({index})"
@@ -41,14 +41,20 @@ def due_query(
     Raises:
         TableError: as `find`.
     """
-    columns, key, indexes = read_shape(db, table)
+    found, indexes = read_shape(db, table)
+    columns = found.columns
     state = column_of(columns, table, "state_column", state_column)
-    names = {"key": ", ".join(one.quoted for one in key), "table": quoted(table), "state": state.quoted}
+    names = {
+        "key": found.key.quoted,
+        "in_order": found.key.ordered,
+        "table": found.quoted,
+        "state": state.quoted,
+    }
     retry_at = None
     if retry_at_column is not None:
         retry_at = column_of(columns, table, "retry_at_column", retry_at_column)
         names["retry_at"] = retry_at.quoted
-    names["index"] = quoted(index_of(indexes, table, key, state, retry_at))
+    names["index"] = quoted(index_of(indexes, found, state, retry_at))
     names["fresh"] = "" if retry_at is None else f" AND {retry_at.quoted} IS NULL"
     parts = [FIRST] if retry_at is None else [FIRST, FIRST_RETRY]
     if claimed_at_column is not None:

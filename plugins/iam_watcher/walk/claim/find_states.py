@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.catalogue import read_columns
+from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGER_BITS, quoted
 from iam_watcher.errors import TableError
 from iam_watcher.walk.claim.row_states import RowStates
@@ -16,14 +16,9 @@ from iam_watcher.walk.claim.row_states import RowStates
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
-
-KEY = (
-    "SELECT COLUMN_NAME FROM information_schema.STATISTICS"
-    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_NAME = 'PRIMARY'"
-    " ORDER BY SEQ_IN_INDEX"
-)
 
 # The columns of each index that can be read in the order of its whole columns.
 INDEXES = (
@@ -34,7 +29,6 @@ INDEXES = (
 
 TIMES = frozenset({"datetime", "timestamp"})
 TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
-NO_KEYS = frozenset({"enum", "set", "float", "double", "bit", "json"})
 SHORTEST_CLAIMANT = 32  # characters of the column of the claimant
 
 # What to add to a table, by the argument that names the column.
@@ -88,7 +82,8 @@ def find(db: Transactions, names: Names) -> RowStates:
         TableError: the table, a column or an index is not there or has another type, or a state does not fit
             its column. It says which statement adds what is missing.
     """
-    columns, key, indexes = read_shape(db, names.table)
+    table, indexes = read_shape(db, names.table)
+    columns = table.columns
     state = column_of(columns, names.table, "state_column", names.state_column)
     for argument in ("pending", "working", "done", "failed"):
         value = getattr(names, argument)
@@ -96,7 +91,8 @@ def find(db: Transactions, names: Names) -> RowStates:
             _check_state(names, state, argument, value)
     ours = _our_columns(columns, names)
     retry_at = ours.get("retry_at_column")
-    taken = {column.name for column in (*key, state, *ours.values())}
+    ours_too = [state.name, *(column.name for column in ours.values())]
+    taken = {*table.key.names, *ours_too}
     age = (
         None if names.age_column is None else column_of(columns, names.table, "age_column", names.age_column)
     )
@@ -108,13 +104,12 @@ def find(db: Transactions, names: Names) -> RowStates:
     read = [*columns] if names.read is None else [*names.read]
     for name in read:
         column_of(columns, names.table, "columns", name)
-    needed = [column.name for column in (*key, state, *ours.values()) if column.name not in read]
+    needed = [name for name in (*table.key.names, *ours_too) if name not in read]
     return RowStates(
         name=names.table,
-        table=quoted(names.table),
-        key=key,
-        by_key="PRIMARY",
-        index=quoted(index_of(indexes, names.table, key, state, retry_at)),
+        table=table.quoted,
+        key=table.key,
+        index=quoted(index_of(indexes, table, state, retry_at)),
         columns=tuple(columns[name] for name in (*read, *needed)),
         writable={n: c for n, c in columns.items() if n not in taken and not c.generated},
         state=state,
@@ -149,26 +144,14 @@ def column_of(columns: Mapping[str, Column], table: str, argument: str, name: st
     return columns[name]
 
 
-def read_shape(
-    db: Transactions, table: str
-) -> tuple[dict[str, Column], tuple[Column, ...], dict[str, list[str]]]:
-    """Return the columns, those of the key, and those of each index; "" for one that has no use here."""
-    columns = read_columns(db, table)
-    key = tuple(columns[row[0]] for row in db.read(KEY, {"table": table}))
+def read_shape(db: Transactions, name: str) -> tuple[Table, dict[str, list[str]]]:
+    """Return a table, and the columns of each of its indexes; "" for one that has no use here."""
+    table = read_table(db, name)
     indexes: dict[str, list[str]] = {}
-    for index, column, usable in db.read(INDEXES, {"table": table}):
+    for index, column, usable in db.read(INDEXES, {"table": name}):
         indexes.setdefault(index, []).append(column if usable else "")
     db.commit()
-    if not key:
-        raise TableError(f"{table} has no primary key; expected one, by which rows are claimed")
-    for column in key:
-        if column.data_type in NO_KEYS:
-            # Values of these are not sorted as they are compared, or have no exact text.
-            raise TableError(
-                f"the primary key of {table} has the column {column.name!r}, {column.column_type}; expected "
-                "integers, decimals, texts, binaries, dates or times"
-            )
-    return columns, key, indexes
+    return table, indexes
 
 
 def _our_columns(columns: Mapping[str, Column], names: Names) -> dict[str, Column]:
@@ -219,23 +202,19 @@ def _check_state(names: Names, column: Column, argument: str, value: object) -> 
 
 
 def index_of(
-    indexes: Mapping[str, Sequence[str]],
-    table: str,
-    key: Sequence[Column],
-    state: Column,
-    retry_at: Column | None,
+    indexes: Mapping[str, Sequence[str]], table: Table, state: Column, retry_at: Column | None
 ) -> str:
     """Return the name of an index that has the rows of a state in the order in which they are claimed."""
     first = [state.name] if retry_at is None else [state.name, retry_at.name]
-    whole = [*first, *(column.name for column in key)]
+    whole = [*first, *table.key.names]
     for name, columns in indexes.items():
         if len(columns) >= len(first) and list(columns) == whole[: len(columns)]:
             return name
     listed = ", ".join(map(quoted, first))
     new = quoted("_".join(first)[:64])
     raise TableError(
-        f"{table} has no index on ({', '.join(first)}): to find pending rows, the server would read or "
-        f"lock the whole table. Run CREATE INDEX {new} ON {quoted(table)} ({listed})"
+        f"{table.name} has no index on ({', '.join(first)}): to find pending rows, the server would read or "
+        f"lock the whole table. Run CREATE INDEX {new} ON {table.quoted} ({listed})"
     )
 
 

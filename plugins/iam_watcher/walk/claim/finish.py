@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from iam_watcher.database.server_errors import DENIED, LOST, RETRIED, code_of
 from iam_watcher.errors import WalkError
 from iam_watcher.walk.claim.outcome import Kind
-from iam_watcher.walk.claim.row_states import with_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.walk.claim.outcome import Key, Outcome, Processed
+    from iam_watcher.walk.claim.outcome import KeyValues, Outcome, Processed
     from iam_watcher.walk.claim.row_states import RowStates
 
 # Writes one outcome. By the key, so that it locks rows in the same order as a claim does.
@@ -50,15 +49,15 @@ class Finish:
         db: Transactions,
         states: RowStates,
         done: Processed,
-        refused: Callable[[Key, Exception], Outcome],
+        refused: Callable[[KeyValues, Exception], Outcome],
     ) -> None:
         self._db = db
         self._states = states
         self._done = done
         self._refused = refused
-        self._unwritten: dict[Key, Exception] = {}
+        self._unwritten: dict[KeyValues, Exception] = {}
 
-    def write(self, outcomes: dict[Key, Outcome]) -> None:
+    def write(self, outcomes: dict[KeyValues, Outcome]) -> None:
         """Write outcomes and commit: all of them at once or, after a conflict, in ever smaller parts.
 
         What is written is removed from `outcomes`.
@@ -92,10 +91,10 @@ class Finish:
             (key, error), *_ = self._unwritten.items()
             raise WalkError(
                 f"{self._states.name}: the outcomes of {len(self._unwritten)} rows can't be written, such as "
-                f"that of the row with the key {key}: {error}. All others are written"
+                f"that of the row with the key {self._states.shown(key)}: {error}. All others are written"
             ) from error
 
-    def _apply(self, left: list[tuple[Key, Outcome]], size: int) -> tuple[Counter[Kind], int]:
+    def _apply(self, left: list[tuple[KeyValues, Outcome]], size: int) -> tuple[Counter[Kind], int]:
         written: Counter[Kind] = Counter()
         lost = 0
         groups: dict[object, list[int]] = defaultdict(list)
@@ -116,7 +115,7 @@ class Finish:
             lost += len(keys) - ours
         return written, lost
 
-    def _alone(self, left: list[tuple[Key, Outcome]], place: int, written: Counter[Kind]) -> int:
+    def _alone(self, left: list[tuple[KeyValues, Outcome]], place: int, written: Counter[Kind]) -> int:
         """Write the outcome of one row, and return 1 if the row is lost.
 
         If the server refuses the values of a row that is done, that is its outcome. A row whose outcome can't
@@ -140,14 +139,13 @@ class Finish:
                 return 1 - ours
         return 0
 
-    def _update(self, outcome: Outcome, keys: Sequence[Key]) -> int:
+    def _update(self, outcome: Outcome, keys: Sequence[KeyValues]) -> int:
         """Write one outcome, and return how many of the rows were ours."""
         states = self._states
         assignments, more = self._assignments(outcome)
         if not assignments:
             return len(keys)
-        condition, values = with_keys(states.key, keys)
-        values |= states.values | more
+        condition, values = states.with_keys(keys), states.values | more
         query = FINISH.format(
             **states.names,
             assignments=", ".join(f"{name} = {value}" for name, value in assignments.items()),

@@ -11,11 +11,8 @@ from iam_watcher.database.server_errors import code_of
 from iam_watcher.errors import TableError
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.claim.claims import PROBE, RETRIES
-from iam_watcher.walk.claim.row_states import behind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.claim.row_states import RowStates
 
@@ -28,6 +25,9 @@ REHEARSAL = "UPDATE {table} SET {assignments} WHERE FALSE"
 SKIP_LOCKED = "SELECT 1 FROM {table} WHERE FALSE FOR UPDATE SKIP LOCKED"
 
 BINARY_LOG = "SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format')"
+
+# The plan for rows behind a key depends on no key in particular.
+ANY_KEY = "SELECT {key_values} FROM {table} FORCE INDEX ({by_key}) LIMIT 1"
 
 # A row that no worker will take over.
 WITHOUT_TIME = (
@@ -72,8 +72,8 @@ def check(db: Transactions, states: RowStates) -> None:
                 f"{states.name}: the server's binlog_format is STATEMENT, in which SKIP LOCKED is not safe "
                 "for replicas. Set binlog_format=ROW"
             )
-        for query, values in _probes(states):
-            _check_plan(db, states, query, values)
+        for query in _probes(db, states):
+            _check_plan(db, states, query)
         if not states.holds and (found := db.read(WITHOUT_TIME.format(**states.names), states.values)):
             logger.warning(
                 "Rows of %s have the state %r without a time of claim, such as that with the key %r. No run "
@@ -88,21 +88,20 @@ def check(db: Transactions, states: RowStates) -> None:
     db.run(look, what=f"a first look at {states.name}", before_retry=lambda: None)
 
 
-def _probes(states: RowStates) -> list[tuple[str, dict[str, object]]]:
-    after = [0] * len(states.key)  # any value: the plan is the same
-    condition, values = behind(states.key, after)
-    names = states.names
+def _probes(db: Transactions, states: RowStates) -> list[str]:
+    found = db.read(ANY_KEY.format(**states.names))
+    names, behind = states.names, states.behind(tuple(found[0]) if found else None)
     if states.retry_at is None:
-        return [(PROBE.format(**names, fresh="", behind=condition), dict(values))]
+        return [PROBE.format(**names, fresh="", behind=behind)]
     retry_at = states.retry_at.quoted
     return [
-        (PROBE.format(**names, fresh=f" AND {retry_at} IS NULL", behind=condition), dict(values)),
-        (RETRIES.format(**names, retry_at=retry_at, behind="TRUE"), {}),
+        PROBE.format(**names, fresh=f" AND {retry_at} IS NULL", behind=behind),
+        RETRIES.format(**names, retry_at=retry_at, behind="TRUE"),
     ]
 
 
-def _check_plan(db: Transactions, states: RowStates, query: str, values: Mapping[str, object]) -> None:
-    plan = db.read(f"EXPLAIN FORMAT=TRADITIONAL {query}", {**states.values, **values, "limit": 1})
+def _check_plan(db: Transactions, states: RowStates, query: str) -> None:
+    plan = db.read(f"EXPLAIN FORMAT=TRADITIONAL {query}", {**states.values, "limit": 1})
     index = states.index.strip("`").replace("``", "`").replace("%%", "%")
     steps = [str(cell) for row in plan for cell in row]
     if index not in steps or any("filesort" in step or "temporary" in step for step in steps):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.walk.pace import Limit
 
-Key = tuple[Any, ...]
+KeyValues = tuple[Any, ...]
 
 
 class Kind(StrEnum):
@@ -52,7 +52,7 @@ class ClaimedRow:
         attempt: its number, from 1; None without a column for attempts.
     """
 
-    key: Key
+    key: KeyValues
     values: Mapping[str, Any]
     attempt: int | None
 
@@ -84,7 +84,7 @@ class Processed:
     worker_died: int = 0
     attempts: Counter[int] = field(default_factory=Counter)
     exceptions: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, tuple[Key, str]] = field(default_factory=dict)
+    examples: dict[str, tuple[str, str]] = field(default_factory=dict)
     longest_claim: float = 0.0
     longest_finish: float = 0.0
     late_renewals: int = 0

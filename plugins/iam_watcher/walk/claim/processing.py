@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.claim.function import Watch
-    from iam_watcher.walk.claim.outcome import ClaimedRow, Key
+    from iam_watcher.walk.claim.outcome import ClaimedRow, KeyValues
     from iam_watcher.walk.claim.renewal import Renewal
     from iam_watcher.walk.claim.row_states import RowStates
 
@@ -74,7 +74,7 @@ class Processing:
         self._states = states
         self._call = call
         self._renewal = renewal
-        self._batch = batch
+        self._batch = batch = min(batch, states.key.most_listed or batch)
         self._whole_batches = whole_batches
         self._size = batch if whole_batches else min(FIRST_BATCH, batch)
         self._limits = limits
@@ -85,13 +85,13 @@ class Processing:
         self._before_claim = before_claim
         self.after_batch: Callable[[], None] = lambda: None
         self.database_seconds = 0.0
-        self._expired: list[Key] = []
+        self._expired: list[KeyValues] = []
         self._looked_at = float("-inf")
         self._was_pending = True
         self._take_over_until = 0.0
-        self._rows: dict[Key, ClaimedRow] = {}  # claimed, and their outcome is not written
-        self._waiting: dict[Key, ClaimedRow] = {}  # of these, the ones that were not begun
-        self._outcomes: dict[Key, Outcome] = {}
+        self._rows: dict[KeyValues, ClaimedRow] = {}  # claimed, and their outcome is not written
+        self._waiting: dict[KeyValues, ClaimedRow] = {}  # of these, the ones that were not begun
+        self._outcomes: dict[KeyValues, Outcome] = {}
         self._finished_at = 0.0
         self._streak: tuple[str, int] = ("", 0)
         self._last_error: BaseException | None = None
@@ -195,16 +195,16 @@ class Processing:
                 "that were claimed and not begun are pending again. Check the service that the function uses"
             ) from self._last_error
 
-    def _count(self, key: Key, error: BaseException, *, shared: bool = False) -> None:
+    def _count(self, key: KeyValues, error: BaseException, *, shared: bool = False) -> None:
         name = type(error).__name__
         self.done.exceptions[name] += 1
-        self.done.examples.setdefault(name, (key, str(error)))
+        self.done.examples.setdefault(name, (self._states.shown(key), str(error)))
         if not shared:
             last, rows = self._streak
             self._streak = (name, rows + 1 if name == last else 1)
         self._last_error = error
 
-    def _refused(self, key: Key, error: Exception) -> Outcome:
+    def _refused(self, key: KeyValues, error: Exception) -> Outcome:
         self._count(key, error)
         return outcome_of(error, self._rows[key], self._states)
 
@@ -216,7 +216,7 @@ class Processing:
         if self._renewal is not None:
             self._renewal.confirm(since)
 
-    def _forget(self, keys: Iterable[Key]) -> None:
+    def _forget(self, keys: Iterable[KeyValues]) -> None:
         """Count rows as lost that were not begun."""
         for key in list(keys):
             del self._waiting[key], self._rows[key]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from iam_watcher.database.transactions import Connection
-    from iam_watcher.walk.claim.outcome import Key
+    from iam_watcher.walk.claim.outcome import KeyValues
     from iam_watcher.walk.claim.row_states import RowStates
 
 AGAIN = 1.0  # seconds after a renewal that failed
@@ -41,7 +41,7 @@ class Renewal:
         self.error: Exception | None = None
         self._states = states
         self._connect = connect
-        self._keys: set[Key] = set()
+        self._keys: set[KeyValues] = set()
         self._valid_since = 0.0
         self._lock = threading.Lock()  # of the keys
         self._ended = threading.Event()
@@ -59,7 +59,7 @@ class Renewal:
         self._ended.set()
         self._thread.join()
 
-    def add(self, keys: Iterable[Key], since: float) -> None:
+    def add(self, keys: Iterable[KeyValues], since: float) -> None:
         """Renew these claims from now on.
 
         Args:
@@ -70,7 +70,7 @@ class Renewal:
             self._valid_since = min(self._valid_since, since) if self._keys else since
             self._keys.update(keys)
 
-    def remove(self, keys: Iterable[Key]) -> None:
+    def remove(self, keys: Iterable[KeyValues]) -> None:
         """Renew these claims no more."""
         with self._lock:
             self._keys.difference_update(keys)

@@ -9,10 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from iam_watcher.database.column import Column
-    from iam_watcher.walk.claim.outcome import Key
-
-
-TIMES = frozenset({"date", "datetime", "timestamp", "time"})
+    from iam_watcher.database.key import Key, KeyValue
+    from iam_watcher.walk.claim.outcome import KeyValues
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,7 @@ class RowStates:
     Attributes:
         name: of the table.
         table: its quoted name.
-        key: the columns of its key.
-        by_key: the quoted name of the index on the key.
+        key: by which rows are claimed and written.
         index: the quoted name of the index on the state and, if there is such a column, the retry time.
         columns: what is read of a row.
         writable: name → column that the function may write.
@@ -46,8 +43,7 @@ class RowStates:
 
     name: str
     table: str
-    key: tuple[Column, ...]
-    by_key: str
+    key: Key
     index: str
     columns: tuple[Column, ...]
     writable: Mapping[str, Column]
@@ -77,15 +73,29 @@ class RowStates:
         """The quoted names that stand in many statements."""
         names = {
             "table": self.table,
-            "key": ", ".join(column.quoted for column in self.key),
-            "key_values": ", ".join(map(_exact, self.key)),
-            "by_key": self.by_key,
+            "key": self.key.quoted,
+            "key_values": self.key.selected,
+            "in_order": self.key.ordered,
+            "by_key": self.key.index,
             "index": self.index,
             "state": self.state.quoted,
         }
         if self.claimed_at is not None and self.claimed_by is not None:
             names |= {"claimed_at": self.claimed_at.quoted, "claimed_by": self.claimed_by.quoted}
         return names
+
+    def with_keys(self, keys: Sequence[KeyValues]) -> str:
+        """Return the condition for the rows of these keys."""
+        return self.key.among(_value(self.key, one) for one in keys)
+
+    def behind(self, after: KeyValues | None) -> str:
+        """Return the condition for rows behind this one, in the order of the key."""
+        return "TRUE" if after is None else self.key.behind(_value(self.key, after))
+
+    def shown(self, values: KeyValues) -> str:
+        """Return a key as a text for people."""
+        shown = self.key.shown(_value(self.key, values))
+        return ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown)
 
     def used_up(self, attempts: int) -> bool:
         """Return whether no attempt is left after so many."""
@@ -130,32 +140,5 @@ class RowStates:
         )
 
 
-def _exact(column: Column) -> str:
-    """Return SQL for the value of a column of the key: a time as a text, as the driver has no zero date."""
-    return f"CAST({column.quoted} AS CHAR)" if column.data_type in TIMES else column.quoted
-
-
-def with_keys(columns: Sequence[Column], keys: Sequence[Key]) -> tuple[str, dict[str, object]]:
-    """Return the condition for the rows of these keys, and its values."""
-    values = {f"k{n}_{part}": value for n, key in enumerate(keys) for part, value in enumerate(key)}
-    if len(columns) == 1:
-        names = ", ".join(f"%(k{n}_0)s" for n in range(len(keys)))
-        return f"{columns[0].quoted} IN ({names})", values
-    # Not (a, b) IN ((1, 2), …): not every server finds such rows by the index.
-    each = (
-        " AND ".join(f"{column.quoted} = %(k{n}_{part})s" for part, column in enumerate(columns))
-        for n in range(len(keys))
-    )
-    return f"({' OR '.join(f'({one})' for one in each)})", values
-
-
-def behind(columns: Sequence[Column], after: Sequence[object] | None) -> tuple[str, Mapping[str, object]]:
-    """Return the condition for rows that come after these values, in the order of the columns."""
-    if after is None:
-        return "TRUE", {}
-    values = {f"after{part}": value for part, value in enumerate(after)}
-    cases = []
-    for last in range(len(columns)):
-        same = [f"{column.quoted} = %(after{part})s" for part, column in enumerate(columns[:last])]
-        cases.append(" AND ".join([*same, f"{columns[last].quoted} > %(after{last})s"]))
-    return f"({' OR '.join(f'({case})' for case in cases)})", values
+def _value(key: Key, values: KeyValues) -> KeyValue:
+    return values if len(key.columns) > 1 else values[0]
