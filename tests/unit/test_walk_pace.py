@@ -26,6 +26,7 @@ def test_a_pace_that_cannot_be_is_refused(target, duty):
 def test_polite_rests_as_long_as_it_works_and_fast_not_at_all():
     assert PACES["polite"].rest(0.3) == pytest.approx(0.3)
     assert PACES["fast"].rest(0.3) == 0
+    assert {name: pace.target for name, pace in PACES.items()} == {"fast": 0.1, "polite": 0.025}
 
 
 def test_chunks_follow_the_target_on_a_steady_server():
