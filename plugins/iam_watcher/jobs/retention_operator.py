@@ -44,8 +44,8 @@ class RetentionOperator(TableJobOperator):
     :param orphans_of: name of another table: change only rows whose parent there is gone.
     :param key: name of the column that has the primary key of the parent, for `orphans_of`.
     :param keep_last: keep at least so many of the newest rows by their age, of those that have an age and
-        meet `where`; with a period or without one. An index must begin with `per` or, without it, with the
-        age column.
+        meet `where`; with a period or without one. An index must begin with `per` and the age column or,
+        without `per`, with the age column.
     :param per: name of a column: keep so many rows of each of its values.
     :param age_unit: what the column has. "date": a TIMESTAMP, DATETIME or DATE. "unix_seconds",
         "unix_milliseconds", "unix_microseconds": numbers since 1970. "YYYYMMDD", "YYYYMM", "year": whole

@@ -12,24 +12,23 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.age_column import AgeColumn
 
-# Whether a row's group has a newer row beside the first so many. The condition on the age comes twice, so
-# that the server reads a range of an index on the group and the age.
+# Before the oldest row that is kept, of the table or of the row's group. The server reads that row at the end
+# of an index: of a group for each row, of the table once for each statement. If there are fewer rows than are
+# kept, the subquery is NULL, and no row matches.
 BEHIND = (
-    "(SELECT 1 FROM {table} AS newer WHERE newer.{group} <=> {table}.{group} AND newer.{age} >= {table}.{age}"
-    " AND (newer.{age} > {table}.{age} OR {larger}) AND {counts}"
-    " LIMIT 1 OFFSET {before}) IS NOT NULL"
-)
-
-# The oldest row that is kept. The server finds it once for each statement.
-OLDEST_KEPT = (
     "({table}.{age}, {mine}) < (SELECT newest.{age}, {theirs} FROM {table} AS newest"
-    " WHERE {counts} ORDER BY newest.{age} DESC, {newest_first} LIMIT 1 OFFSET {before})"
+    " WHERE {within}{counts} ORDER BY {by_group}newest.{age} DESC, {newest_first} LIMIT 1 OFFSET {before})"
 )
+SAME_GROUP = "newest.{group} = {table}.{group} AND "
+NO_GROUP = "newest.{group} IS NULL AND "
+
+# The same in all of these rows. Without it, MySQL sorts them all instead of reading the end of the index.
+BY_GROUP = "newest.{group} DESC, "
 
 INDEXES = (
-    "SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE()"
-    " AND TABLE_NAME = %(table)s AND COLUMN_NAME = %(column)s AND SEQ_IN_INDEX = 1 AND SUB_PART IS NULL"
-    " AND INDEX_TYPE = 'BTREE'"
+    "SELECT GROUP_CONCAT(COLUMN_NAME ORDER BY SEQ_IN_INDEX SEPARATOR '`') FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND SUB_PART IS NULL"
+    " AND INDEX_TYPE = 'BTREE' GROUP BY INDEX_NAME"
 )
 
 
@@ -60,38 +59,48 @@ class Newest:
                 f"{table.name} has {age.form}. Name another column, or add a generated one"
             )
         counts = " AND ".join(filter(None, (age.present, age.valid, where)))
-        return (OLDEST_KEPT if self.per is None else BEHIND).format(
-            table=table.quoted,
-            larger=_larger("newer", table),
-            mine=", ".join(_key(table.quoted, table)),
-            theirs=", ".join(_key("newest", table)),
-            newest_first=", ".join(f"{column} DESC" for column in _key("newest", table)),
-            age=age.column.quoted,
-            group="" if self.per is None else table.column(self.per).quoted,
-            counts=counts,
-            before=self.rows - 1,
-        )
+
+        def before(within: str, by_group: str) -> str:
+            return BEHIND.format(
+                table=table.quoted,
+                mine=", ".join(_key(table.quoted, table)),
+                theirs=", ".join(_key("newest", table)),
+                newest_first=", ".join(f"{column} DESC" for column in _key("newest", table)),
+                age=age.column.quoted,
+                within=within,
+                by_group=by_group,
+                counts=counts,
+                before=self.rows - 1,
+            )
+
+        if self.per is None:
+            return before("", "")
+        column = table.column(self.per)
+        by_group = BY_GROUP.format(group=column.quoted)
+        same = before(SAME_GROUP.format(group=column.quoted, table=table.quoted), by_group)
+        if not column.nullable:
+            return same
+        none = before(NO_GROUP.format(group=column.quoted), by_group)
+        return f"({same} OR {table.quoted}.{column.quoted} IS NULL AND {none})"
 
     def check(self, db: Transactions, table: Table, age: AgeColumn) -> None:
-        """Check that an index makes the search for newer rows quick.
+        """Check that an index makes the search for the newest rows quick.
 
         Raises:
-            TableError: there is none; each search would read the whole table.
+            TableError: there is none; each search would read all rows of a group, or the whole table.
         """
-        first = self.per or age.column.name
-        if first == table.key.names[0]:
-            return
+        wanted = [name for name in (self.per, age.column.name) if name is not None]
 
         def ask() -> bool:
-            found = db.read(INDEXES, {"table": table.name, "column": first})
+            indexes = [columns.split("`") for (columns,) in db.read(INDEXES, {"table": table.name})]
             db.commit()
-            return bool(found)
+            return any(columns[: len(wanted)] == wanted for columns in indexes)
 
         if not db.run(ask, what=f"indexes of {table.name}", before_retry=lambda: None):
-            columns = ", ".join(filter(None, (self.per, age.column.name)))
+            columns = ", ".join(wanted)
             raise TableError(
-                f"keep_last needs an index of {table.name} that begins with {first!r}; otherwise each search "
-                f"for newer rows reads the whole table. Create an index on ({columns})"
+                f"keep_last needs an index of {table.name} that begins with ({columns}); otherwise each "
+                "search for the newest rows reads all of them. Create one"
             )
 
 
@@ -101,13 +110,3 @@ def _key(row: str, table: Table) -> list[str]:
         f"{row}.{part.column.quoted}{' + 0' if part.column.data_type == 'enum' else ''}"
         for part in table.key.columns
     ]
-
-
-def _larger(row: str, table: Table) -> str:
-    """Return the condition that the key of a row is larger than that of the table's row."""
-    pairs = list(zip(_key(row, table), _key(table.quoted, table), strict=True))
-    alternatives = [
-        " AND ".join([*(f"{theirs} = {mine}" for theirs, mine in pairs[:at]), "{} > {}".format(*pairs[at])])
-        for at in range(len(pairs))
-    ]
-    return " OR ".join(f"({alternative})" for alternative in alternatives)
