@@ -90,11 +90,13 @@ class Newest:
             TableError: there is none; each search would read all rows of a group, or the whole table.
         """
         wanted = [name for name in (self.per, age.column.name) if name is not None]
+        # InnoDB keeps the primary key behind the columns of each index.
+        key = table.key.names if table.key.index == "PRIMARY" else ()
 
         def ask() -> bool:
             indexes = [columns.split("`") for (columns,) in db.read(INDEXES, {"table": table.name})]
             db.commit()
-            return any(columns[: len(wanted)] == wanted for columns in indexes)
+            return any([*columns, *key][: len(wanted)] == wanted for columns in indexes)
 
         if not db.run(ask, what=f"indexes of {table.name}", before_retry=lambda: None):
             columns = ", ".join(wanted)
