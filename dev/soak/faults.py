@@ -139,7 +139,7 @@ class Faults:
         return f"stopped {holder.hold}, holder of {holder.key}, for {seconds:.1f} s"
 
     def _holder_stopped_and_retried(self) -> str | None:
-        """As Airflow does with a task whose heartbeat is missing, while its lease still lasts."""
+        """Stop the holder and retry it, as Airflow does when the task's heartbeat is missing."""
         holder, seconds = self._holder(), self._rng.uniform(HEARTBEAT_TTL + 0.3, LEASE)
         if holder is None:
             return None
@@ -148,7 +148,7 @@ class Faults:
         return f"stopped {holder.hold}, holder of {holder.key}, for {seconds:.1f} s, and retried it"
 
     def _holder_stopped_and_released(self) -> str | None:
-        """As Airflow does with a task that a person marked failed: its teardown runs meanwhile."""
+        """Stop the holder and release its lock, as the teardown does after "mark failed"."""
         holder, seconds = self._holder(), self._rng.uniform(HEARTBEAT_TTL + 0.3, LEASE)
         if holder is None:
             return None

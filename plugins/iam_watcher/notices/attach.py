@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from iam_watcher.notices.notice import Notice
 
 _FAILED = {"failed", "upstream_failed"}
-_TOLD = "failure_told"  # XCom of a task that told that it failed
+_FAILURE_SENT = "failure_sent"  # XCom of a task that sent a notice of its failure
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Notices:
         if ping is not None and (not isinstance(ping, str) or not ping or "/" in ping):
             # Not repeated: a URL can hold a secret.
             raise WatcherError("ping=...; expected the id of an Airflow connection, which has the URL")
-        told = (*as_tuple(notify), *configured())
+        subscriptions = (*as_tuple(notify), *configured())
         found = Ping(ping) if isinstance(ping, str) else None
         if found is None and (everyones := configured_ping()):
             found = Ping(everyones, names_watcher=True)
         if stale_after is None:
-            return cls(told, found)
+            return cls(subscriptions, found)
         patience = positive("stale_after", stale_after)
-        if not any("stale" in one.on for one in told):
+        if not any("stale" in one.on for one in subscriptions):
             raise WatcherError(f"stale_after={stale_after!r} needs notify=Notify(on='stale', to=...)")
-        return cls(told, found, patience)
+        return cls(subscriptions, found, patience)
 
     def deadlines(self, expected: object, others: object = None) -> list[Any]:
         """Return the deadlines of a Watcher's runs: that of `expected`, and those of its file.
@@ -96,7 +96,7 @@ class Notices:
             add_dag_callback(dag, "on_success_callback", self._worked)
 
     def tell(self, context: Any, found: Notice, *events: str) -> None:
-        """Tell those who want to know of one of these events; each of them once."""
+        """Send a notice to the receivers of one of these events, to each of them once."""
         receivers = [
             receiver
             for one in self.notify
@@ -118,16 +118,16 @@ class Notices:
         if notice.lost_lock(context.get("exception")):
             metrics.lost(context["ti"])
         if self.notify or self.ping is not None:
-            context["ti"].xcom_push(key=_TOLD, value=True)
+            context["ti"].xcom_push(key=_FAILURE_SENT, value=True)
             self._tell_failure(context, notice.of_failure(context))
 
     def _run_failed(self, context: Any) -> None:
-        """Tell what no task could tell, because its process was killed or a person ended it."""
+        """Send the notice that no task sent, because its process was killed or a person ended it."""
         if not tasks.has_supervisor():
             return
         ti = context.get("ti")
         names = [task.task_id for task in context["dag"].tasks]
-        if ti is None or not any(ti.xcom_pull(task_ids=names, key=_TOLD)):
+        if ti is None or not any(ti.xcom_pull(task_ids=names, key=_FAILURE_SENT)):
             self._tell_failure(context, notice.of_failed_run(context))
 
     def _tell_failure(self, context: Any, found: Notice) -> None:

@@ -103,7 +103,7 @@ def of_failure(context: Any) -> Notice:
 
 
 def of_failed_run(context: Any) -> Notice:
-    """Return the notice of a run that failed although none of its tasks told so."""
+    """Return the notice of a failed run whose tasks sent none."""
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     what = "the run failed: the process of a task was killed, or a person ended the run or a task"
     return Notice("failure", dag_id, run_id, what, _page(dag_id, run_id))

@@ -97,12 +97,12 @@ class Watcher(DAG):
                     f"overlap, missed_grace and dst belong to a schedule given as a text; "
                     f"got schedule={schedule!r}"
                 )
-            told = Notices.of(notify, ping, stale_after)
+            notices = Notices.of(notify, ping, stale_after)
             site = CallSite.find()
             given = {"doc_md": site.doc, "max_active_runs": 1, "allowed_run_types": RUN_TYPES} | dag_arguments
             given["default_args"] = RETRIES | (dag_arguments.get("default_args") or {})
             if expected is not None:
-                given["deadline"] = told.deadlines(expected, dag_arguments.get("deadline"))
+                given["deadline"] = notices.deadlines(expected, dag_arguments.get("deadline"))
             given["tags"] = {TAG, *(dag_arguments.get("tags") or ())}
             super().__init__(dag_id, schedule=schedule, **{**given, "catchup": False})
         except (IamWatcherError, TypeError, ValueError) as error:
@@ -112,7 +112,7 @@ class Watcher(DAG):
         self.lock = Lock(lock) if isinstance(lock, str) else lock
         self.conf_keys = tuple(conf_keys or ())
         self._inside: set[str] = set()
-        self.notices = told
+        self.notices = notices
 
     def __enter__(self) -> Self:
         """Begin the Watcher's body."""

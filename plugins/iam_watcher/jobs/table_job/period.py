@@ -35,7 +35,7 @@ class Period:
     elapsed: timedelta = timedelta(0)
 
     def __bool__(self) -> bool:
-        """Whether it is longer than 0."""
+        """Return whether it is longer than 0."""
         return bool(self.months or self.elapsed)
 
     def before(self, now: datetime, zone: tzinfo) -> datetime:

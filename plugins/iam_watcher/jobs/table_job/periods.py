@@ -43,7 +43,7 @@ class Periods:
     kinds: Mapping[Any, Period] | None = None
 
     def __bool__(self) -> bool:
-        """Whether a period is longer than 0."""
+        """Return whether a period is longer than 0."""
         return any([self.others, *(self.kinds or {}).values()])
 
     def cut_offs(self, now: datetime, zone: ZoneInfo) -> list[datetime]:
