@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.harness import Result, interleaved, ratio
 from bench.neighbours import clients
-from bench.tables import SETTINGS
+from bench.tables import SETTINGS, sizes
 from dev.servers import MariaDB
 from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
@@ -40,7 +40,6 @@ ROUNDS = 5
 FEW, MANY = 2_000, 40_000  # rows for the loops, and for our job
 SLOW_ROWS, SLOW = 1_600, 0.005  # rows, and seconds that the function waits for each of them
 PENDING = (10_000, 1_000_000)  # rows of the tables for the growth
-SHARE = 10_000  # rows of them that are processed
 BATCH = 500
 WATCHERS = 50
 BESIDE = 10.0  # seconds that processes work beside a client that inserts
@@ -96,9 +95,9 @@ def measure(folder: Path) -> list[Result]:
 def _against_loops(server: MariaDB) -> list[Result]:
     rates = interleaved(
         {
-            "ours": partial(_rate, server, MANY, process),
-            "loop": partial(_rate, server, FEW, _three_transactions),
-            "skip locked": partial(_rate, server, FEW, _one_transaction),
+            "ours": partial(_rate, server, _scaled(MANY), process),
+            "loop": partial(_rate, server, _scaled(FEW), _three_transactions),
+            "skip locked": partial(_rate, server, _scaled(FEW), _one_transaction),
         },
         ROUNDS,
     )
@@ -119,7 +118,7 @@ def _against_loops(server: MariaDB) -> list[Result]:
 def _several_processes(server: MariaDB) -> Result:
     rates = interleaved(
         {
-            str(number): partial(_rate, server, SLOW_ROWS, partial(_processes, number=number))
+            str(number): partial(_rate, server, _scaled(SLOW_ROWS), partial(_processes, number=number))
             for number in (1, 4)
         },
         ROUNDS,
@@ -131,16 +130,17 @@ def _several_processes(server: MariaDB) -> Result:
 
 
 def _growth_and_locks(server: MariaDB) -> list[Result]:
-    seconds: dict[int, list[float]] = {rows: [] for rows in PENDING}
+    pending = [_scaled(rows) for rows in PENDING]
+    seconds: list[list[float]] = [[], []]
     locked = 0
-    for rows in PENDING:
+    for rows, found in zip(pending, seconds, strict=True):
         _fill(server, rows)
         for _ in range(ROUNDS):
             began = time.monotonic()
-            process(server, Limits(max_rows=SHARE // ROUNDS))
-            seconds[rows].append(time.monotonic() - began)
+            process(server, Limits(max_rows=pending[0] // (ROUNDS + 1)))
+            found.append(time.monotonic() - began)
         locked = _rows_locked(server)
-    small, large = (seconds[rows] for rows in PENDING)
+    small, large = seconds
     return [
         Result(
             f"rows: time per row, {PENDING[1]:,} / {PENDING[0]:,} pending", ratio(large, small), at_most=1.3
@@ -150,7 +150,7 @@ def _growth_and_locks(server: MariaDB) -> list[Result]:
 
 
 def _beside_inserts(server: MariaDB) -> list[Result]:
-    _fill(server, MANY)
+    _fill(server, _scaled(MANY))
     before = _status(server, "Innodb_deadlocks")
     with clients(server, "INSERT INTO orders (payload) VALUES (CONCAT('new ', %(n)s))") as found:
         _processes(server, number=4, seconds=0.0, limits=Limits(seconds=BESIDE))
@@ -207,6 +207,11 @@ def process(
         Processing(
             db, states, caller(function, "row"), renewal=renewal, batch=BATCH, limits=limits or Limits()
         ).run()
+
+
+def _scaled(rows: int) -> int:
+    """Return a number of rows, not larger than the largest table that is asked for."""
+    return min(rows, sizes()[-1])
 
 
 def _names() -> find_states.Names:
