@@ -152,3 +152,18 @@ def perform(mariadb: DatabaseServer) -> Callable[..., dict[str, Any]]:
         return operator.execute({"ti": ti or TaskInstance(f"run-{next(runs)}")})  # type: ignore[typeddict-item]
 
     return perform
+
+
+@pytest.fixture
+def command(capsys):
+    """Run `python -m iam_watcher.lock` in this process: a new one would import Airflow, for seconds."""
+    import subprocess
+
+    from iam_watcher.lock import __main__ as command_line
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = command_line.main(list(arguments))
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run

@@ -19,7 +19,7 @@ from iam_watcher.lock.admin.inspection import history, holders
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from redis import Redis as Client
 
@@ -34,18 +34,6 @@ def process(*arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         cwd=REPO / "plugins",
     )
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A function that does what `process` does, in this process: Airflow's import takes seconds."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        capsys.readouterr()
-        code = command_line.main(list(arguments))
-        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
-
-    return run
 
 
 def test_a_connection_that_the_shell_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

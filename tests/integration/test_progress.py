@@ -26,7 +26,6 @@ from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import ID, numbers
-from tests.integration.test_force_release import command
 
 HALF = {"examined": 1000, "changed": 600, "rows_per_second": 60.4, "share": 0.5, "eta_seconds": 10.2}
 OWNER = "test/purge_t/run"
@@ -120,7 +119,7 @@ def test_of_several_servers_one_is_enough(tmp_path, monkeypatch):
             read(clients, "clean")
 
 
-def test_a_person_sees_that_of_the_holder(redis_client):
+def test_a_person_sees_that_of_the_holder(redis_client, command):
     lease = Lease(redis_client, "clean", OWNER, ttl=60)
     assert lease.acquire()
     kept = record()
