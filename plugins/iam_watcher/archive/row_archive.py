@@ -176,7 +176,7 @@ class RowArchive:
             if number not in self._warned:
                 self._warned.add(number)
                 logger.warning(
-                    "Rows of %s are not deleted, because an archive can't restore them: %s. The first has "
+                    "Rows of %s stay as they are, because an archive can't restore them: %s. The first has "
                     "the key %s. skipped=%s",
                     self._rows.table,
                     WHY[reason].format(name=name),

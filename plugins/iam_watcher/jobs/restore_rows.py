@@ -7,32 +7,29 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
-from iam_watcher.archive.column_formats import format_of, format_of_type
-from iam_watcher.archive.format import MANIFEST
+from iam_watcher.archive.column_formats import format_of_type
 from iam_watcher.archive.location import location_or_configured
+from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
 from iam_watcher.archive.row_archive import KIND, KIND_CHANGED
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGERS
-from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
+from iam_watcher.errors import ArchiveDamaged, JobArgumentError
 from iam_watcher.jobs.database_operator import DatabaseOperator
 from iam_watcher.jobs.restore_report import RestoreReport
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import ChunkSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from airflow.sdk import Context
 
     from iam_watcher.archive.reader import ArchivedTry, Row
     from iam_watcher.archive.row_inserter import Batch
-    from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
 
@@ -103,13 +100,16 @@ class RestoreRowsOperator(DatabaseOperator):
         )
         with self.transactions(locked=not dry_run) as (_, db), _logging(restored):
             table = read_table(db, name)
-            columns = [_columns(table, written.manifest, restored) for written in found]
+            columns = []
+            for written in found:
+                to_write, restored.lost = columns_to_write(table, written.manifest)
+                columns.append(to_write)
             tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
             if found[0].manifest["kind"] == KIND:
                 todo: list[tuple[RowInserter, Tries]] = [(RowInserter(db, table, dry_run=dry_run), tries)]
             else:
                 # Each try set its own time: only its own rows are as it left them.
-                updaters = [RowUpdater(db, table, _set_to(written), dry_run=dry_run) for written in found]
+                updaters = [RowUpdater(db, table, set_to(written), dry_run=dry_run) for written in found]
                 todo = [(updater, [rows]) for updater, rows in zip(updaters, tries, strict=True)]
             for restoring, of_it in todo:
                 try:
@@ -157,10 +157,10 @@ class RestoreRowsOperator(DatabaseOperator):
 
     def _checking(self, written: ArchivedTry) -> Callable[[Row], None]:
         """Return what checks a row of an archive, and reaches a safe point now and then."""
-        formats = {name: format_of_type(data_type) for name, data_type in _kept(written).items()}
-        kept, rows = _kept(written), count()
-        integers = [name for name in _key_names(written.manifest) if kept[name] in INTEGERS]
-        key = _key_names(written.manifest)
+        formats = {name: format_of_type(data_type) for name, data_type in archived_types(written).items()}
+        kept, rows = archived_types(written), count()
+        integers = [name for name in key_names(written.manifest) if kept[name] in INTEGERS]
+        key = key_names(written.manifest)
         needed = " and ".join(
             f"a {'whole number' if name in integers else 'value'} as {name}" for name in key
         )
@@ -195,67 +195,3 @@ def _logging(restored: RestoreReport) -> Iterator[None]:
             )
         for line in restored.as_lines():
             logger.info("%s", line)
-
-
-def _columns(table: Table, manifest: Mapping[str, Any], restored: RestoreReport) -> list[Column]:
-    """Return the columns to be written.
-
-    Raises:
-        TableError: the archived rows don't fit into the table any more, or a column that can't be empty
-            was left out of the archive.
-    """
-    archived: Mapping[str, str] = manifest["columns"]
-    if manifest["key"] != table.key.named:
-        raise TableError(f"{table.name} has the key {table.key.named}; the archive has {manifest['key']}")
-    columns = [table.column(name) for name in archived]
-    for column in columns:
-        was, form = format_of_type(archived[column.name]), format_of(column, table.name)
-        if column.generated or was is None or was.name != form.name:
-            now = "computed from others" if column.generated else column.data_type
-            raise TableError(
-                f"column {column.name!r} of {table.name} is {now}; in the archive it is "
-                f"{archived[column.name]}. Restore into a table as it was"
-            )
-    if manifest["kind"] == KIND_CHANGED:
-        return columns
-    absent = [c for c in table.columns.values() if c.name not in archived and not c.generated]
-    needed = [column.name for column in absent if not (column.nullable or column.has_default)]
-    if needed:
-        raise TableError(
-            f"{table.name} can't be restored: {', '.join(needed)} must not be empty, and the archive does "
-            f"not have it (left out: {', '.join(manifest.get('redacted', ())) or 'nothing'})"
-        )
-    restored.lost = [column.name for column in absent]
-    return columns
-
-
-def _key_names(manifest: Mapping[str, Any]) -> list[str]:
-    named = manifest["key"]
-    return [named] if isinstance(named, str) else named
-
-
-def _kept(written: ArchivedTry) -> Mapping[str, str]:
-    """Return column → data type.
-
-    Raises:
-        ArchiveDamaged: the key is not among them.
-    """
-    columns: Mapping[str, str] = written.manifest.get("columns", {})
-    if not set(_key_names(written.manifest)) <= columns.keys():
-        raise ArchiveDamaged(
-            f"{written.folder.url} has the columns {', '.join(columns) or '(none)'}; expected "
-            f"{written.manifest['key']}, the primary key, among them"
-        )
-    return columns
-
-
-def _set_to(written: ArchivedTry) -> Mapping[str, str | int | None]:
-    """Return column → what the archived try has set it to.
-
-    Raises:
-        ArchiveDamaged: the manifest does not have that.
-    """
-    try:
-        return msgspec.convert(written.manifest.get("set_to"), dict[str, str | int | None])
-    except msgspec.ValidationError as error:
-        raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has no valid set_to: {error}") from error
