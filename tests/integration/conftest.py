@@ -10,7 +10,8 @@ import pytest
 
 from dev.databases import MySQL
 from iam_watcher.database.column import Column
-from iam_watcher.database.key import Key, KeyColumn
+from iam_watcher.database.key import Key
+from iam_watcher.database.key_column import KeyColumn
 from iam_watcher.database.session import set_up
 
 if TYPE_CHECKING:

@@ -196,6 +196,18 @@ def run_with(operator, store, run):
     return operator.execute({"ti": TaskInstance(run), "task_state_store": store})
 
 
+@pytest.mark.parametrize("by", ["RANGE COLUMNS (k0)", "HASH (k1)"])
+def test_a_partitioned_table(scratch, perform, small, by):
+    key = next(key for key in ALL if key.name == "day_id")
+    parts = "(PARTITION a VALUES LESS THAN ('2005-01-01'), PARTITION b VALUES LESS THAN (MAXVALUE))"
+    key.create(scratch, options=f"PARTITION BY {by} {parts if 'RANGE' in by else 'PARTITIONS 3'}")
+    key.fill(scratch, ROWS, seed=3)
+    old, young = key.model(scratch)
+    report = perform(purge())
+    assert (report["changed"], key.model(scratch)) == (len(old), (set(), young))
+    assert report["examined"] == len(old) + len(young)
+
+
 @pytest.fixture
 def pairs(scratch):
     """Tables of two columns, in each combination of directions."""

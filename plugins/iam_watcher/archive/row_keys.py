@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from iam_watcher.archive.reader import Row
-    from iam_watcher.database.key import Key, KeyColumn
+    from iam_watcher.database.key import Key
+    from iam_watcher.database.key_column import KeyColumn
 
     RowKey = Hashable
 

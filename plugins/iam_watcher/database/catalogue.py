@@ -8,7 +8,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.column import LENGTHS, Column, quoted
-from iam_watcher.database.key import Key, KeyColumn, why_not
+from iam_watcher.database.key import Key
+from iam_watcher.database.key_column import KeyColumn, why_not
 from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
 from iam_watcher.errors import TableError
 
