@@ -42,6 +42,7 @@ e2e: bootstrap ## Run the long tests: complete Airflows, the wheel in its own en
 	export UNDER_FIRE_KILLS=50 ROWS_UNDER_FIRE=100000 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
 		tests/integration/test_rows_under_fire.py tests/integration/test_archive_values.py \
+		tests/integration/test_keys.py tests/integration/test_key_plans.py \
 		tests/dags/test_how_do_i.py \
 		tests/dags/test_notices.py
 
