@@ -154,6 +154,13 @@ def test_who_may_start_a_dry_run_of_a_watcher(how, call, watchers, store_dag):
     watchers.commit()
     assert codes() == {**refused, "user": 200, "admin": 200, "blind": 200}
     watchers.expire_all()
+    # A person can't use it: it is in no list.
+    listed = body(call("admin", "GET", "/watchers"))
+    assert "page_dry_run" not in [row["id"] for row in listed["watchers"]]
+    assert listed["total"] == len(listed["watchers"])
+    changed = body(call("admin", "GET", "/changes?after=0"))
+    assert {one[0] for one in changed["next"]} == {row["id"] for row in listed["watchers"]}
+    assert "page_dry_run" not in changed["runs"]
     assert watchers.get(DagModel, "page_other").is_paused
     started = watchers.scalars(select(DagRun).where(DagRun.dag_id == "page_dry_run")).all()
     assert {run.triggering_user_name for run in started} == {"user", "admin", "blind"}

@@ -326,7 +326,7 @@ add_run(session, "clean_expired_secrets", at=datetime.now(UTC), state="failed", 
 def test_without_redis_the_rest_stands(visit, server):
     page = visit(LIST)
     server[1].process.stop()
-    expect(page.get_by_text(re.compile("Redis can't be asked"))).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile("Redis can't be reached"))).to_be_visible(timeout=PATIENCE)
     expect(row(page, "clean_sessions").locator(".lock")).to_have_text(re.compile("not known"))
     expect(row(page, "disable_inactive_users")).to_contain_text("users")
     assert json.loads(page.evaluate("localStorage.getItem('timezone')")) == "UTC"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from iam_watcher.ui.facts import Facts
 
 OUR_HEADER = "iam-watcher"
+DRY_RUN_OPERATOR = "DryRunWatcherOperator"
 
 READ_RUNS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN))
 READ_XCOMS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
@@ -56,6 +57,18 @@ def all_watchers(user: Any, session: Any) -> tuple[Sequence[Any], dict[str, Fact
     """Return the watchers that a user may see, and their facts."""
     rows = data.watchers(session, permitted_dags(user, session))
     return rows, facts_cache.get(rows, session)
+
+
+def listed_watchers(user: Any, session: Any) -> tuple[Sequence[Any], dict[str, Facts]]:
+    """Return the watchers of the list: without those that the page alone uses, for dry runs of others."""
+    rows, facts = all_watchers(user, session)
+    listed = [row for row in rows if not does_dry_runs(facts[row.dag_id])]
+    return listed, {row.dag_id: facts[row.dag_id] for row in listed}
+
+
+def does_dry_runs(facts: Facts) -> bool:
+    """Return whether a watcher does dry runs of others."""
+    return any(job.kind == DRY_RUN_OPERATOR for job in facts.jobs)
 
 
 def find_watcher(dag_id: str, user: Any, session: Any) -> tuple[Any, Facts]:

@@ -20,10 +20,18 @@ from iam_watcher.airflow_internals.page import (
 from iam_watcher.errors import LockError
 from iam_watcher.lock.admin import inspection
 from iam_watcher.lock.admin.force_release import force_release
-from iam_watcher.ui.access import CHANGE, START_RUNS, all_watchers, answer, find_watcher, may, same_origin
+from iam_watcher.ui.access import (
+    CHANGE,
+    START_RUNS,
+    all_watchers,
+    answer,
+    does_dry_runs,
+    find_watcher,
+    may,
+    same_origin,
+)
 from iam_watcher.ui.locks import all_servers
 
-DRY_RUN_OPERATOR = "DryRunWatcherOperator"
 DRY_RUN_FILE = "dags/dry_run_watcher.py"
 
 actions = APIRouter()
@@ -103,5 +111,4 @@ def _dry_run(dag_id: str, body: DryRun, user: Any, session: Any) -> Response:
 def dry_run_dag(user: Any, session: Any) -> Any:
     """Return the DAG that does dry runs of others, or None."""
     rows, facts = all_watchers(user, session)
-    doers = (row for row in rows if any(job.kind == DRY_RUN_OPERATOR for job in facts[row.dag_id].jobs))
-    return next(doers, None)
+    return next((row for row in rows if does_dry_runs(facts[row.dag_id])), None)

@@ -26,8 +26,8 @@ from iam_watcher.ui.access import (
     READ_XCOMS,
     all_watchers,
     answer,
-    facts_cache,
     find_watcher,
+    listed_watchers,
     may,
     may_read_xcoms,
     permitted_dags,
@@ -70,9 +70,9 @@ def list_watchers(
     user: GetUserDep, session: SessionDep, begin: Annotated[int, Query(alias="from", ge=0)] = 0
 ) -> Response:
     """Return up to AT_ONCE watchers with their last runs and their locks."""
-    every = data.watchers(session, permitted_dags(user, session))
+    every, all_facts = listed_watchers(user, session)
     shown = every[begin : begin + AT_ONCE]
-    facts = facts_cache.get(shown, session)
+    facts = {row.dag_id: all_facts[row.dag_id] for row in shown}
     editable = permitted_dags(user, session, "PUT")
     runs = data.history(session, [row.dag_id for row in shown], reports=may_read_xcoms(user))
     session.close()  # not held while Redis is asked
@@ -112,7 +112,7 @@ def changes(
         digest: of which watchers are paused and what comes next, as the page got it.
         unfinished: numbers of runs that the page shows as unfinished.
     """
-    every, facts = all_watchers(user, session)
+    every, facts = listed_watchers(user, session)
     numbers = [int(number) for number in unfinished.split(",") if number][:MOST_UNFINISHED]
     runs = data.changes(session, facts.keys(), after=after, unfinished=numbers, reports=may_read_xcoms(user))
     session.close()

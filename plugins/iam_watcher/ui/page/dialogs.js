@@ -1,7 +1,7 @@
 // What a person does: run with the watcher's form, dry run, pause, release a lock. Airflow decides who may.
 import * as api from "./api.js";
 import { Fields, read } from "./form.js";
-import { activeOf, Button } from "./parts.js";
+import { activeOf, Button, Check } from "./parts.js";
 import { duration } from "./format.js";
 import { who } from "./story.js";
 import { say, tell } from "./words.js";
@@ -34,9 +34,6 @@ const Ask = ({ title, action, tone = "brand", ready = true, onAct, onClose, chil
             h(Button, { onClick: onClose }, say("do.cancel")),
             h(Button, { variant: "solid", colorPalette: tone, disabled: !ready || busy, loading: busy, onClick: act }, action))))));
 };
-
-const Check = ({ checked, onChange, label }) => h(C.Checkbox.Root, { checked, onCheckedChange: (change) => onChange(change.checked === true), colorPalette: "brand", gap: 2 },
-  h(C.Checkbox.HiddenInput), h(C.Checkbox.Control), h(C.Checkbox.Label, null, label));
 
 const Run = ({ watcher, dry: asked, values: given, onClose, onDone }) => {
   const name = watcher.name ?? watcher.id;

@@ -1,5 +1,6 @@
 // The watcher's own form: a field for each of its params, by the JSON schema that the DAG file gives.
 import { number } from "./format.js";
+import { Check } from "./parts.js";
 import { say } from "./words.js";
 import { C, h, useId } from "./react.js";
 
@@ -43,9 +44,15 @@ export const read = (params, values) => {
 };
 
 const range = (schema) => {
-  const low = schema?.minimum ?? schema?.exclusiveMinimum;
-  const high = schema?.maximum ?? schema?.exclusiveMaximum;
-  return low === undefined && high === undefined ? "" : ` (${number(low) || "…"} – ${number(high) || "…"})`;
+  const { minimum: low, exclusiveMinimum: over, maximum: high } = schema ?? {};
+  const limits = low !== undefined && high !== undefined
+    ? [say("form.range", { low: number(low), high: number(high) })]
+    : [
+      low !== undefined && say("form.min", { low: number(low) }),
+      over !== undefined && say("form.over", { low: number(over) }),
+      high !== undefined && say("form.max", { high: number(high) }),
+    ].filter(Boolean);
+  return limits.length ? ` (${limits.join(", ")})` : "";
 };
 
 const Field = ({ name, param, value, onChange }) => {
@@ -54,8 +61,7 @@ const Field = ({ name, param, value, onChange }) => {
   const props = { id, size: "sm", value: shown(schema, value), "aria-describedby": `${id}-about`, onChange: (event) => onChange(event.target.value) };
   if (has(schema, "boolean")) {
     return h("div", null,
-      h(C.Checkbox.Root, { checked: value === true, onCheckedChange: (change) => onChange(change.checked === true), colorPalette: "brand", gap: 2 },
-        h(C.Checkbox.HiddenInput, { "aria-describedby": `${id}-about` }), h(C.Checkbox.Control), h(C.Checkbox.Label, null, name)),
+      h(Check, { checked: value === true, onChange, label: name, about: `${id}-about` }),
       h("small", { id: `${id}-about` }, description));
   }
   let field;

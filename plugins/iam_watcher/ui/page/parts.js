@@ -10,6 +10,11 @@ export const Dot = ({ state }) => h("span", { className: `dot ${state}`, role: "
 /** Texts with a dot between them. */
 export const dotted = (texts) => texts.filter(Boolean).join(" · ");
 
+/** A checkbox with its label; `about` is the id of a text that describes it. */
+export const Check = ({ checked, onChange, label, about }) =>
+  h(C.Checkbox.Root, { checked, onCheckedChange: (change) => onChange(change.checked === true), colorPalette: "brand", className: "check" },
+    h(C.Checkbox.HiddenInput, { "aria-describedby": about }), h(C.Checkbox.Control), h(C.Checkbox.Label, null, label));
+
 export const Button = (props) => h(C.Button, { size: "sm", variant: "outline", ...props });
 export const LinkButton = ({ children, ...props }) => h("button", { type: "button", className: "link", ...props }, children);
 

@@ -90,6 +90,7 @@ ${states}
 .iw .people li{break-inside:avoid}
 .iw .hidden{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 .iw-form{display:flex;flex-direction:column;gap:14px}
+.iw-form .check{display:inline-flex;align-items:center;gap:8px}
 .iw-form .field>label{font-weight:500;display:block;margin-bottom:3px}
 .iw-form small{display:block;color:${color("fg-muted")};font-size:12.5px;margin-top:3px}
 .iw-form .error{color:${color("fg-error")}}
