@@ -115,7 +115,7 @@ def test_filters_are_in_the_url_and_rows_keep_their_order(visit):
     assert "tag=session" in page.url
     page.get_by_role("searchbox").fill("nothing like this")
     page.get_by_role("button", name="Clear the filters").click()
-    expect(names).to_have_count(8)
+    expect(names).to_have_count(7)
 
 
 def test_it_updates_itself_by_small_answers_and_asks_nothing_while_hidden(visit, server):
@@ -248,7 +248,7 @@ def test_a_lock_is_released_by_force_with_a_reason(visit, server):
 @pytest.mark.e2e
 def test_a_viewer_sees_all_and_changes_nothing(visit):
     page = visit(LIST, user="viewer")
-    expect(page.locator("tbody tr")).to_have_count(8)
+    expect(page.locator("tbody tr")).to_have_count(7)
     expect(page.get_by_role("button", name=re.compile("^Run "))).to_have_count(0)
     expect(page.get_by_role("checkbox").first).to_be_disabled()
     page.get_by_role("button", name="More for clean_sessions", exact=True).click()
