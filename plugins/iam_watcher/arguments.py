@@ -1,4 +1,7 @@
-"""Checks the jobs' arguments: literals when the DAG file is parsed, templates when they are rendered."""
+"""Checks the jobs' arguments: literals when the DAG file is parsed, templates when they are rendered.
+
+It has a function for each kind of value, all independent and short. It is long because there are many kinds.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The keys are those of the Go iam-watcher, so its file works unchanged. A value may be `${NAME}`, which is read
 from the environment. A DAG file uses `from iam_watcher import settings`, then
 `settings.clean.max_reserve_days`. If the settings file is not valid, that DAG file has an import error.
+
+Parsing a DAG file imports this module alone, so all checks of the file are in it: hence the length.
 """
 
 from __future__ import annotations

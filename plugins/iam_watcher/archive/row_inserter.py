@@ -1,4 +1,8 @@
-"""Inserts archived rows, a batch in a transaction, and compares what the table then has with the archive."""
+"""Inserts archived rows, a batch in a transaction, and compares what the table then has with the archive.
+
+The insert and its comparison use the same batch and the same transaction, so they are one class: hence the
+length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Restores archived rows: it undoes a purge."""
+"""Restores archived rows: it undoes a purge.
+
+The operator's arguments and its steps (verify the archive, compare it with the table, write) are together,
+because they share what the archive says about its rows: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What Airflow's database tells of the watchers and their runs: one query for each."""
+"""Reads watchers, runs and reports from Airflow's database: one query for each question.
+
+All queries share the columns of a run, so they are in one file, although it is long.
+"""
 
 from __future__ import annotations
 

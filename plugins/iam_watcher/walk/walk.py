@@ -15,6 +15,7 @@ Behaviour:
 
 It goes along the primary key to the end, because the order of the keys is not the order of the ages; or
 by an index on the age, where there is one and few rows match. It knows nothing of Airflow.
+The loop and its answers to errors are one class, so that one reader can follow a chunk: hence the length.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ Behaviour:
 4. A claim that nobody renewed is taken over, one row at a time: if a row kills its worker, no other row's
    attempt is used up.
 
-The database's clock alone decides what is due and what has expired.
+The database's clock alone decides what is due and what has expired. The statements of a
+claim are together, so that one reader can check that no other session comes between: hence the length.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Processes rows batch by batch: claim, call the function, write the outcomes, until none is left."""
+"""Processes rows batch by batch: claim, call the function, write the outcomes, until none is left.
+
+One class, so that one reader can follow a batch from its claim to its outcome: hence the length.
+"""
 
 from __future__ import annotations
 
