@@ -166,7 +166,7 @@ def test_a_dead_workers_mark_runs_out(make_lease: MakeLease) -> None:
         assert time.monotonic() < deadline
 
 
-def test_a_beat_leaves_the_mark_of_a_later_process_alone(make_lease: MakeLease) -> None:
+def test_a_renewal_leaves_the_heartbeat_of_a_later_process_alone(make_lease: MakeLease) -> None:
     first, retry = make_lease("a"), make_lease("a")
     assert first.acquire()
     assert first.enter("purge/-1", "try-1", heartbeat_ttl=0.1)
@@ -177,7 +177,7 @@ def test_a_beat_leaves_the_mark_of_a_later_process_alone(make_lease: MakeLease) 
     assert retry.heartbeat("purge/-1", "try-2", heartbeat_ttl=5) == "renewed"
 
 
-def test_a_beat_renews_lease_and_mark(make_lease: MakeLease, servers: list[Redis]) -> None:
+def test_a_renewal_renews_lease_and_heartbeat(make_lease: MakeLease, servers: list[Redis]) -> None:
     lease = make_lease()
     assert lease.acquire()
     assert lease.heartbeat("purge/-1", "try-1", heartbeat_ttl=5) == "renewed"

@@ -224,8 +224,8 @@ def test_another_airflow_with_our_id_is_refused(
 
 
 @pytest.mark.parametrize("verdict", ["revoked", "done", "max_hold"])
-def test_who_can_never_have_it_leaves_the_line(redis_client: Client, verdict: str) -> None:
-    """Woken from the triggerer it stands in line still, and the next ones would wait for its turn to pass."""
+def test_a_run_that_can_never_get_the_lock_leaves_the_queue(redis_client: Client, verdict: str) -> None:
+    """Woken by the triggerer, it is still in the queue, and the next ones would wait for its turn to pass."""
     grant = Grant("clean", "b/dag/run", ["iam_redis"], 60.0, "skip", 60.0, True, "t1", 60.0)
     lease, other = grant.lease(), Lease(redis_client, "clean", "c/dag/run", ttl=60)
     lease.queue(time.time() + 60)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).parents[2]
 PAGES = sorted([REPO / "README.md", *(REPO / "docs").glob("*.md")])
-FENCE = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+CODE_BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 OWN_TEST = "from iam_watcher.testing"  # see the last test
 EXAMPLES = [
     pytest.param(match[2], id=f"{page.name}:{page.read_text()[: match.start()].count(chr(10)) + 1}")
     for page in PAGES
-    for match in FENCE.finditer(page.read_text())
+    for match in CODE_BLOCK.finditer(page.read_text())
     if OWN_TEST not in match[2]
 ]
 
@@ -47,7 +47,7 @@ def test_the_page_on_tests_has_tests_that_run(
     monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://127.0.0.1:{free_port()}")
     monkeypatch.setenv("AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID", "")
     monkeypatch.chdir(tmp_path)
-    file, test = (match[2] for match in FENCE.finditer((REPO / "docs" / "testing.md").read_text()))
+    file, test = (match[2] for match in CODE_BLOCK.finditer((REPO / "docs" / "testing.md").read_text()))
     Path("dags").mkdir()
     Path("dags/count_bounces.py").write_text(file)
     page: dict[str, Any] = {}

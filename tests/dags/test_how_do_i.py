@@ -13,7 +13,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from tests.dags.runs import states, xcom
-from tests.dags.test_docs import FENCE
+from tests.dags.test_docs import CODE_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dev.servers import DatabaseServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-do-i.md"
-FILES = [match[2] for match in FENCE.finditer(PAGE.read_text())]
+FILES = [match[2] for match in CODE_BLOCK.finditer(PAGE.read_text())]
 LONGEST = 15
 
 

@@ -69,7 +69,7 @@ def fail() -> None:
 def work() -> None: ...
 
 
-def test_a_failed_run_is_told_once_with_its_error(run_dag, redis_client: Client, web: Received) -> None:
+def test_a_failed_run_sends_one_notice_with_its_error(run_dag, redis_client: Client, web: Received) -> None:
     with Watcher(
         "told",
         schedule=None,
@@ -97,7 +97,7 @@ def bodies_of_webhook(received: Received) -> list[dict[str, Any]]:
     return [json.loads(body) for path, _, body in received.requests if path.startswith("/services")]
 
 
-def test_a_run_that_worked_is_told_with_its_report(
+def test_a_run_that_worked_sends_a_notice_with_its_report(
     run_dag, redis_client: Client, web: Received, iam_schema: DatabaseServer
 ) -> None:
     with Watcher(
@@ -119,7 +119,7 @@ def test_a_run_that_worked_is_told_with_its_report(
     assert runs != {""}
 
 
-def test_a_skipped_run_is_told_with_the_holder_and_is_no_success(
+def test_a_skipped_run_sends_a_notice_with_the_holder_and_is_no_success(
     run_dag, redis_client: Client, web: Received
 ) -> None:
     every = Notify(on=("skip", "success", "failure"), to=Webhook("ops_webhook"))
@@ -228,7 +228,7 @@ def test_a_service_with_states_in_the_query(web: Received, monkeypatch: pytest.M
     ]
 
 
-def test_a_lost_lock_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_lock_is_an_event_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(current, "_loss", None)
     outer, inner = RuntimeError("x"), LockLost("x")
     outer.__cause__ = inner
@@ -257,7 +257,7 @@ def test_a_task_that_loses_the_lock_and_fails_of_it_is_told_as_such(
 
 
 @pytest.mark.e2e
-def test_a_watcher_that_is_always_skipped_is_told(
+def test_a_watcher_that_is_always_skipped_sends_a_notice(
     run_dag, redis_client: Client, web: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted from the run that worked last; one that another deployment did is none that was missed."""

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 
 def line(client: Client, length: int) -> list[str]:
-    """Wait until so many stand in line and return them."""
+    """Wait until so many are in the queue, and return them."""
     found: list[bytes] = []
 
     def complete() -> bool:

@@ -93,6 +93,6 @@ def test_all_waiters_get_the_lock_in_turn(airflow, redis_client, tmp_path):
     begun = [watcher for event, watcher in events if event == "begin"]
     assert begun == [watcher for event, watcher in events if event == "end"]
     assert sorted(begun) == sorted(in_line)
-    # A sensor that a busy machine does not start within the 15 s of its turn stands in line again.
+    # A sensor that a busy machine does not start within the 15 s of its turn goes to the end of the queue.
     out_of_turn = sum(ran != stood for ran, stood in zip(begun, in_line, strict=True))
     logger.info("%d runs, %.1f s each, %d not in turn", WAITERS, seconds / WAITERS, out_of_turn)

@@ -1,4 +1,4 @@
-"""Who is disabled is written down before the commit, and everyone of them can come back."""
+"""The undo record has every disabled user before the commit, and each of them can be re-enabled."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_the_session_keeps_to_what_the_format_can_take(servers, source):
         assert isolation(connection) == FORMATS[setting(connection, "binlog_format")]
 
 
-def test_a_purge_and_its_way_back(source, rows, perform, location):
+def test_a_purge_and_its_restore(source, rows, perform, location):
     young = f"SELECT seq * 3 + 1, 'young', 'u', {YOUNG} FROM {numbers(300)}"
     source.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) {young}")
     left = rows()
@@ -101,7 +101,7 @@ def test_a_purge_and_its_way_back(source, rows, perform, location):
 
 
 @pytest.mark.usefixtures("redis_client")
-def test_a_run_that_disables_users_and_its_way_back(source, rows, perform, tmp_path):
+def test_a_run_that_disables_users_and_its_undo(source, rows, perform, tmp_path):
     reports = f"file://{tmp_path}/reports"
     for name, logined in (("one", LONG_AGO), ("two", LONG_AGO), ("active", LATELY)):
         user(source, name, logined=logined)

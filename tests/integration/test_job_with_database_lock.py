@@ -97,7 +97,7 @@ def test_it_writes_behind_its_database_lock(
     assert database_lock_holder(old_rows) is None
 
 
-def test_without_a_fence_where_a_proxy_shares_sessions(
+def test_without_a_database_lock_where_a_proxy_shares_sessions(
     run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch
 ) -> None:
     seen = []
@@ -138,7 +138,7 @@ def test_whose_session_was_ended_by_a_new_holder_stops_as_lost(
 
 
 @pytest.mark.parametrize(("on_busy", "expected"), [("skip", "skipped"), ("fail", "failed")])
-def test_a_fence_that_another_account_has_ends_as_on_busy_says(
+def test_a_database_lock_of_another_account_ends_the_run_as_on_busy_says(
     run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch, on_busy: str, expected: str
 ) -> None:
     monkeypatch.setattr(module, "TRIES", 1)
@@ -151,7 +151,7 @@ def test_a_fence_that_another_account_has_ends_as_on_busy_says(
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["connects again", "is tried again"])
-def test_work_that_has_begun_and_finds_its_fence_taken_is_no_green_run(
+def test_work_that_has_begun_and_finds_its_database_lock_taken_is_no_green_run(
     run_dag, redis_client: Client, old_rows: MariaDB, monkeypatch, fails: bool
 ) -> None:
     """Skipped, as the work of a run that finds it at the beginning is, the rest would be lost unseen."""

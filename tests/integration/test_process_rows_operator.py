@@ -90,7 +90,7 @@ def test_a_dry_run_claims_nothing(scratch, perform, mode):
     assert states(scratch) == {"pending": 7}
 
 
-def test_who_claimed_a_row_stands_in_it(scratch, perform):
+def test_the_claimant_is_written_to_the_row(scratch, perform):
     fill(scratch, 1)
     perform(operator(lambda row: None, **CLAIM), TaskInstance("run-7", try_number=2))
     nonce, name = scratch.value("SELECT claimed_by FROM orders").split(" ")

@@ -1,4 +1,4 @@
-"""The way back: exactly those whom a run disabled and who are unchanged since, with their secrets."""
+"""Users are re-enabled: those that a run disabled and that are unchanged since, with their secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["heard", "location", "with_secrets"]
 pytestmark = pytest.mark.every_server
 
 
-def test_the_way_back_is_exact(with_secrets, perform, location, heard):
+def test_re_enabling_is_exact(with_secrets, perform, location, heard):
     before = expiries(with_secrets)
     user(with_secrets, "disabled-before", status=0)
     report = perform(disable(location, on_disable="expire_secrets"))
@@ -50,7 +50,7 @@ def test_the_way_back_is_exact(with_secrets, perform, location, heard):
     assert perform(disable(location))["changed"] == 0, "the clock of inactivity began anew"
 
 
-def test_a_second_way_back_changes_nothing(with_secrets, perform, location, redis_client):
+def test_re_enabling_twice_changes_nothing(with_secrets, perform, location, redis_client):
     report = perform(disable(location, on_disable="expire_secrets"))
     perform(enable(location, report["undo_record"]))
     later(with_secrets)

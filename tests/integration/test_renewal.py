@@ -80,7 +80,7 @@ def test_it_renews_for_longer_than_the_lease(alive: LeaseRenewer, redis_server: 
     assert other.holder().busy == ("purge/-1",)
 
 
-def test_stopping_it_takes_the_mark_off_and_leaves_the_lease(
+def test_stopping_it_removes_the_heartbeat_and_leaves_the_lease(
     alive: LeaseRenewer, redis_server: Redis
 ) -> None:
     wait_for(lambda: alive.lease.holder().busy == ("purge/-1",))
@@ -89,7 +89,9 @@ def test_stopping_it_takes_the_mark_off_and_leaves_the_lease(
     assert alive.lease.holder().owner == "a/dag/run"
 
 
-def test_a_lock_that_another_took_is_lost_at_the_next_beat(alive: LeaseRenewer, redis_client: Client) -> None:
+def test_a_lock_that_another_took_is_lost_at_the_next_renewal(
+    alive: LeaseRenewer, redis_client: Client
+) -> None:
     redis_client.set("clean", "x7Qy", px=60_000)
     error = wait_for_error(alive)
     assert isinstance(error, LockLost)
@@ -253,7 +255,7 @@ def test_a_job_that_was_stopped_past_its_lease_does_not_go_on(process, redis_cli
 def test_a_mark_counts_from_before_the_question_and_not_to_its_last_millisecond(
     redis_client: Client, redis_server: Redis, monkeypatch
 ) -> None:
-    """Redis counts in whole milliseconds: there the mark may end a little earlier."""
+    """Redis counts in whole milliseconds: the heartbeat may end a little earlier there."""
     clock = iter([100.0])
     lease = lease_on(redis_server)
     assert lease.acquire()

@@ -148,7 +148,7 @@ def test_many_triggers_share_one_subscription(redis_client: Client) -> None:
     assert asyncio.run(scene()) <= before + 2
 
 
-def test_who_is_killed_by_a_person_leaves_the_line(redis_client: Client) -> None:
+def test_a_waiter_that_a_person_ends_leaves_the_queue(redis_client: Client) -> None:
     holder, first, second = (Lease(redis_client, "clean", owner, ttl=60) for owner in "abc")
     assert holder.acquire()
     first.queue(time.time() + 60)
@@ -175,7 +175,7 @@ def test_redis_restarts_while_triggers_wait(redis_client: Client, redis_server: 
     asyncio.run(scene())
 
 
-def test_each_outage_is_told_once(
+def test_each_outage_is_logged_once(
     redis_client: Client, redis_server: Redis, monkeypatch, caplog, capsys
 ) -> None:
     monkeypatch.setattr(module, "RECONNECT", 0.01)
