@@ -150,8 +150,8 @@ def _write_bytes(value: Any) -> Bound:
 
 OF_TIME = frozenset({"date", "time", "datetime", "timestamp"})
 
-TEXT = Format("text", TEXTS - {"enum", "set"}, CHECKED, _read_checked, _write_text)
-UTF8_TEXT = Format("text", TEXTS - {"enum", "set"}, BYTES, _read_utf8, _write_text)
+TEXT = Format("text", TEXTS, CHECKED, _read_checked, _write_text)
+UTF8_TEXT = Format("text", TEXTS, BYTES, _read_utf8, _write_text)
 
 FORMATS = (
     Format("number", INTEGERS | {"double", "year"}, "{column}", None, _write_number),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 INTEGERS = frozenset(INTEGER_BITS)
-TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
+SHORT_TEXTS = frozenset({"char", "varchar"})
+TEXTS = SHORT_TEXTS | {"tinytext", "text", "mediumtext", "longtext"}
+TEXTS_AND_MEMBERS = TEXTS | {"enum", "set"}
 
 # The types whose values can be long. MySQL makes the text of a JSON value each time that it is read.
 LENGTHS = {

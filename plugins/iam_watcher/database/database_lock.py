@@ -46,7 +46,7 @@ WHO = (
 END = "KILL CONNECTION %(id)s"
 
 TRIES = 5  # of a second each, before the other session is ended, and again after that
-DENIED = (1095, 1227)  # not the owner of that connection; a privilege is missing
+KILL_DENIED = (1095, 1227)  # not the owner of that connection; a privilege is missing
 GONE = 1094  # no such connection: it ended by itself
 
 
@@ -107,7 +107,7 @@ class DatabaseLock:
             _ask(connection, END, {"id": other})
         except connection.Error as error:
             code = code_of(error)
-            if code in DENIED:
+            if code in KILL_DENIED:
                 raise DatabaseLockTaken(
                     f"{self.key!r}: {who} has it and outlived its lease, and this account may not end it "
                     f"({error}); end it yourself, or use the same account everywhere"

@@ -15,14 +15,13 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.column import INTEGERS
+from iam_watcher.database.column import INTEGERS, SHORT_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iam_watcher.database.column import Column
 
-_TEXTS = frozenset({"char", "varchar"})
 _NUMBERED = frozenset({"bit", "year", "enum"})  # an ENUM is sorted by the numbers of its members
 _SHOWN = frozenset({"date", "datetime", "timestamp", "time", "uuid", "inet4", "inet6"})
 _HARMLESS = re.compile(r"[0-9A-Fa-f:. -]*")
@@ -68,7 +67,7 @@ _KINDS = (
     _Kind(_NUMBERED, "{column} + 0", lambda value, _: str(int(value)), lambda value: str(int(value)), int),
     _Kind(frozenset({"decimal"}), "{column}", lambda value, _: format(value, "f"), decode=Decimal),
     _Kind(frozenset({"float", "double"}), "{column} + 0e0", _double, repr, float),
-    _Kind(_TEXTS, "CAST({column} AS BINARY)", _text, bytes.hex, bytes.fromhex),
+    _Kind(SHORT_TEXTS, "CAST({column} AS BINARY)", _text, bytes.hex, bytes.fromhex),
     _Kind(
         frozenset({"binary", "varbinary"}),
         "{column}",

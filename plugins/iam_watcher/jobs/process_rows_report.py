@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iam_watcher.jobs.run_report import RunReport
+from iam_watcher.jobs.run_report import LIMITS, RunReport
 from iam_watcher.walk.claim.outcome import Kind
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ MODES = {
     "claim": "claims that are marked and renewed",
     "hold": "row locks that are held while the function works",
 }
-LIMITS = {"max_rows": "row limit", "time_budget": "time limit"}
 
 
 @dataclass

@@ -27,6 +27,8 @@ REASONS = {
     "changed_meanwhile": ("changed meanwhile", "changed meanwhile"),
 }
 
+LIMITS = {"max_rows": "row limit", "time_budget": "time limit"}
+
 
 @dataclass
 class RunReport(ABC):

@@ -24,7 +24,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_DATE = "1000-01-01"
 FIRST_TIMESTAMP = "1970-01-01 00:00:01"
 
-SHORT_TEXTS = frozenset({"char", "varchar"})
 DATES = frozenset({"timestamp", "datetime", "date"})
 NUMBERS = INTEGERS | {"decimal", "double"}
 

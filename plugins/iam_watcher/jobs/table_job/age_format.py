@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.column import INTEGERS
+from iam_watcher.database.column import INTEGERS, SHORT_TEXTS
 from iam_watcher.errors import JobArgumentError, TableError
-from iam_watcher.jobs.table_job.age_column import SHORT_TEXTS, AgeColumn, latest_local
+from iam_watcher.jobs.table_job.age_column import AgeColumn, latest_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

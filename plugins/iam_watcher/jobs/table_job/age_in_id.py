@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from iam_watcher.jobs.table_job.age_column import EPOCH, SHORT_TEXTS, AgeColumn
+from iam_watcher.database.column import SHORT_TEXTS
+from iam_watcher.jobs.table_job.age_column import EPOCH, AgeColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.row_archive import KIND_CHANGED, kept_columns
+from iam_watcher.database.column import SHORT_TEXTS
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_column import DATES, SHORT_TEXTS, DateColumn
+from iam_watcher.jobs.table_job.age_column import DATES, DateColumn
 from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
 from iam_watcher.jobs.table_job.side_effects import warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words

@@ -11,11 +11,10 @@ from iam_watcher.accounts.disable_recorder import EXPIRE_REHEARSAL, DisableRecor
 from iam_watcher.accounts.due_users import Search, warn
 from iam_watcher.accounts.inactive_users import LAST_SEEN, InactiveUsers
 from iam_watcher.accounts.undo_record import KIND
-from iam_watcher.database.column import INTEGERS
+from iam_watcher.database.column import INTEGERS, SHORT_TEXTS
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_column import SHORT_TEXTS
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan, label
 from iam_watcher.jobs.table_job.table_job_report import Words

@@ -6,13 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.jobs.run_report import RunReport, left_alone
-from iam_watcher.walk.pace import Limit
+from iam_watcher.jobs.run_report import LIMITS, RunReport, left_alone
 
 if TYPE_CHECKING:
     from iam_watcher.walk.row_change import WalkResult
-
-LIMITS = {Limit.ROWS.value: "row limit", Limit.TIME.value: "time limit"}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.arguments import is_template
-from iam_watcher.database.column import INTEGER_BITS, TEXTS
+from iam_watcher.database.column import INTEGER_BITS, TEXTS_AND_MEMBERS
 from iam_watcher.jobs.table_job.where_times import MOMENTS, UnfitValueError, moment, time_of_day
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def for_column(value: Any, column: Column, operator: str, zone: tzinfo) -> objec
         UnfitValueError: the column can't hold the value, or the operator is not for such columns.
     """
     if operator in {"like", "not like"}:
-        if column.data_type not in TEXTS or not isinstance(value, str):
+        if column.data_type not in TEXTS_AND_MEMBERS or not isinstance(value, str):
             raise UnfitValueError(f"a text column and a text pattern for {operator}")
         return str(value)
     if column.data_type in MOMENTS:
@@ -183,7 +183,7 @@ _CONVERT: dict[str, Callable[[Any, Any], object]] = {
     "bit": _bit,
     "decimal": _decimal,
     **dict.fromkeys(("float", "double"), _float),
-    **dict.fromkeys(TEXTS, _text),
+    **dict.fromkeys(TEXTS_AND_MEMBERS, _text),
     "enum": _enum,
     "set": _set,
     **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), _bytes),

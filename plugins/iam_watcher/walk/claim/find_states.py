@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.catalogue import read_table
-from iam_watcher.database.column import INTEGER_BITS, quoted
+from iam_watcher.database.column import INTEGER_BITS, TEXTS, quoted
 from iam_watcher.errors import TableError
 from iam_watcher.walk.claim.row_states import RowStates
 
@@ -28,7 +28,6 @@ INDEXES = (
 )
 
 TIMES = frozenset({"datetime", "timestamp"})
-TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 SHORTEST_CLAIMANT = 32  # characters of the column of the claimant
 
 # What to add to a table, by the argument that names the column.
