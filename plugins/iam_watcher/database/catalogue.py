@@ -64,7 +64,7 @@ class Table:
     """A table, and the key that a walk goes along.
 
     Attributes:
-        name: as it stands in the catalogue.
+        name: as the catalogue has it.
         key: its primary key, or a unique key of NOT NULL columns.
         columns: by name.
         indexes: name of a column → quoted name of an index on it alone.

@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 
 EVERY = 1.0  # seconds between two questions
 ANSWER_WITHIN = 5  # seconds
-TELL_EVERY = 60.0  # seconds between two log lines about the same error
+LOG_EVERY = 60.0  # seconds between two log lines about the same error
 
 # Seconds from one event to the next. Airflow keeps one event while a run is active, and drops the others.
 OTHER_ROWS = 3.0  # if another row is the first one
@@ -143,7 +143,7 @@ class Poll:
         self._conn_id = conn_id
         self._db: Transactions | None = None
         self._queries: dict[Watched, tuple[str, dict[str, Any]]] = {}
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     async def ask(self, watched: Sequence[Watched]) -> Mapping[Watched, First]:
         """Return the first row that is due, of each table that could be asked."""
@@ -213,6 +213,6 @@ class Poll:
 
     def _tell(self, what: str, error: Exception) -> None:
         now = time.monotonic()
-        if now - self._told.get(what, float("-inf")) >= TELL_EVERY:
-            self._told[what] = now
+        if now - self._logged_at.get(what, float("-inf")) >= LOG_EVERY:
+            self._logged_at[what] = now
             logger.warning("event=rows_not_asked what=%s error=%r", what, error)

@@ -17,7 +17,7 @@ TIMEOUT = 4.0  # seconds: Airflow gives a task's callbacks 20 in all
 
 
 def url_of(connection: Connection, watcher: str, *, append: bool = False) -> str:
-    """Return the URL of a connection, with the watcher's name where `{watcher}` stands in it.
+    """Return the URL of a connection, with the watcher's name in place of `{watcher}`.
 
     With `append`, the name follows the URL if it stands nowhere in it.
 

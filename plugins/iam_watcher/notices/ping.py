@@ -31,7 +31,7 @@ class Ping:
 
     Args:
         conn_id: the connection.
-        names_watcher: the watcher's name follows the URL, unless `{watcher}` stands in it.
+        names_watcher: the watcher's name follows the URL, unless the URL has `{watcher}`.
     """
 
     conn_id: str

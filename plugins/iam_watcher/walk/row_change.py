@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class RowChange:
     """A change of rows: the condition that they meet, and the statement that writes them.
 
-    All text is SQL that the caller vouches for; values stand in it as `%(name)s`. The names limit and age
-    belong to the walk.
+    All text is SQL that the caller vouches for; its placeholders for values are `%(name)s`. The names
+    limit and age belong to the walk.
 
     Attributes:
         table: quoted name.

@@ -1,4 +1,4 @@
-"""Reads the conditions of `where` as they stand in a DAG file, those in groups too."""
+"""Reads the conditions of `where` as a DAG file gives them, those in groups too."""
 
 from __future__ import annotations
 

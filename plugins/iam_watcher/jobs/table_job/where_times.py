@@ -17,7 +17,7 @@ MOMENTS = frozenset({"date", "datetime", "timestamp"})
 
 EQUALITY = frozenset({"=", "<>", "in", "not in"})
 
-# What stands in a column for no date at all; it may be compared with, though no calendar has it.
+# The value of a column that has no date; it may be compared with, though no calendar has it.
 ZERO_DATES = frozenset({"0000-00-00", "0000-00-00 00:00:00"})
 
 # The last one is that of MariaDB 11.5; a TIMESTAMP of the other servers ends in 2038.

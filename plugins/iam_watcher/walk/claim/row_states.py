@@ -70,7 +70,7 @@ class RowStates:
 
     @property
     def names(self) -> dict[str, str]:
-        """The quoted names that stand in many statements."""
+        """The quoted names that many statements have."""
         names = {
             "table": self.table,
             "key": self.key.quoted,
@@ -103,7 +103,7 @@ class RowStates:
 
     @property
     def values(self) -> dict[str, object]:
-        """The values of the placeholders that stand in many statements."""
+        """The values of the placeholders that many statements have."""
         return {
             "pending": self.pending,
             "working": self.working,
