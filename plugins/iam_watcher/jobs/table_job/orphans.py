@@ -10,6 +10,7 @@ from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
     from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
 
 # A row that refers to nothing is no orphan.
@@ -67,7 +68,7 @@ class Orphans:
         key = part.column
         if parents.name == table.name:
             raise TableError(f"orphans_of is {self.parents!r}, the table itself; expected another table")
-        if (column.data_type, column.collation) != (key.data_type, key.collation):
+        if _compared_as(column) != _compared_as(key):
             raise TableError(
                 f"column {self.key!r} of {table.name} is {column.column_type}, and the primary key of "
                 f"{parents.name} is {key.column_type}; expected the same type"
@@ -75,3 +76,10 @@ class Orphans:
         return IS_ORPHAN.format(
             table=table.quoted, key=column.quoted, parents=parents.quoted, parent_key=key.quoted
         )
+
+
+def _compared_as(column: Column) -> tuple[str, ...]:
+    """Return what two columns must have in common for equal values to be equal for the server."""
+    # A BINARY has zeros up to its length, and they count: no value of another length equals it.
+    length = column.column_type if column.data_type == "binary" else ""
+    return column.data_type, column.collation or "", length
