@@ -78,6 +78,10 @@ def set_to(written: ArchivedTry) -> Mapping[str, str | int | None]:
         ArchiveDamaged: the manifest does not have that.
     """
     try:
-        return msgspec.convert(written.manifest.get("set_to"), dict[str, str | int | None])
+        found = msgspec.convert(written.manifest.get("set_to"), dict[str, str | int | None])
     except msgspec.ValidationError as error:
         raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has no valid set_to: {error}") from error
+    if not found:
+        # Then no row could be told from one that was changed since.
+        raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has an empty set_to; expected a column")
+    return found

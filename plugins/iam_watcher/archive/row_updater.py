@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from iam_watcher.archive.row_inserter import REFUSED, STRICT, Batch, Put, RowInserter
@@ -35,9 +36,13 @@ class RowUpdater(RowInserter):
         self, db: Transactions, table: Table, set_to: Mapping[str, str | int | None], *, dry_run: bool
     ) -> None:
         super().__init__(db, table, dry_run=dry_run)
-        self._values = {f"left{number}": value for number, value in enumerate(set_to.values())}
+        self._values = {
+            # As a text, a decimal would be compared with the column as a rounded number.
+            f"left{n}": Decimal(value) if value and table.column(name).data_type == "decimal" else value
+            for n, (name, value) in enumerate(set_to.items())
+        }
         conditions = [f"{table.column(name).quoted} <=> %(left{n})s" for n, name in enumerate(set_to)]
-        self._unchanged = f"({' AND '.join(conditions) or 'TRUE'})"
+        self._unchanged = f"({' AND '.join(conditions)})"
 
     def _put(self, batch: Batch) -> Put:
         db, table, put = self._db, self._table, Put()

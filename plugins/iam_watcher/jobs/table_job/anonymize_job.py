@@ -66,6 +66,11 @@ class AnonymizeJob(RetentionJob):
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Warn of triggers; check that no value must be unique, and the rest."""
         warn_of_side_effects(db, plan.table, "UPDATE")
+        if self.location is not None and not self._set_to(plan):
+            raise TableError(
+                f"set has only bytes, for {', '.join(self.new_values)}: a restore could not tell whether a "
+                "row was changed since. Set another column to NOW as well, or set archive=None"
+            )
 
         def ask() -> dict[str, str]:
             found = dict(db.read(UNIQUE, {"table": plan.table.name}))
@@ -103,7 +108,7 @@ class AnonymizeJob(RetentionJob):
                 values[bound] = DateColumn(column, self.zone).cut_off(now.replace(microsecond=0))
                 mark = f"{column.quoted} IS NULL"
             else:
-                values[bound] = conditions.value_for(value, column, table, self.zone, "set")
+                values[bound] = conditions.value_to_set(value, column, table, self.zone)
                 different.append(f"NOT ({column.quoted} <=> %({bound})s)")
         return Update(", ".join(first + then), values, mark or f"({' OR '.join(different)})")
 
@@ -122,18 +127,17 @@ class AnonymizeJob(RetentionJob):
         wanted = {*table.key.names, *self.new_values}
         return [column for column in kept_columns(table, self.redact) if column.name in wanted]
 
-    def _set_to(self, plan: Plan) -> dict[str, Any]:
-        """Return the columns that show whether a row is as this run left it, with their values."""
-        found: dict[str, Any] = {}
+    def _set_to(self, plan: Plan) -> dict[str, str | int | None]:
+        """Return the columns that show whether a row is as this run left it, with their values.
+
+        A hash is not among them, since no value of the plan has it; bytes are not, since JSON has none.
+        """
+        found: dict[str, str | int | None] = {}
         for number, (name, value) in enumerate(self.new_values.items()):
-            if isinstance(value, Now):
-                return {name: str(plan.change.values[f"set{number}"])}
-            if value is None:
-                found[name] = None
-            elif isinstance(value, int):
-                found[name] = int(value)
-            elif isinstance(value, str):
-                found[name] = str(plan.change.values[f"set{number}"])
+            stored = None if value is None else plan.change.values.get(f"set{number}")
+            if isinstance(value, Hashed) or isinstance(stored, bytes):
+                continue
+            found[name] = stored if stored is None or isinstance(stored, int) else str(stored)
         return found
 
     def _settable(self, table: Table, name: str) -> Column:

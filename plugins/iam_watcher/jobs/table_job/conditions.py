@@ -9,6 +9,7 @@ from iam_watcher.database.server_errors import NOT_COMPARABLE, code_of
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.conditions import AnyOf, Column
 from iam_watcher.jobs.table_job.condition_syntax import BETWEEN, LISTS, NULLS, simple_conditions
+from iam_watcher.jobs.table_job.kept_values import why_not_kept
 from iam_watcher.jobs.table_job.where_times import UnfitValueError
 from iam_watcher.jobs.table_job.where_values import check_type, for_column
 
@@ -64,13 +65,20 @@ def check_value(argument: str, given: str, value: object) -> None:
         raise JobArgumentError(f"{argument} has {given}; expected {error}, not {value!r}") from error
 
 
-def value_for(value: Any, column: column_type.Column, table: Table, zone: tzinfo, argument: str) -> object:
-    """Return what a value that `check_value` took becomes for a column.
+def value_to_set(value: Any, column: column_type.Column, table: Table, zone: tzinfo) -> object:
+    """Return what a value of `set`, which `check_value` took, becomes for a column.
 
     Raises:
-        TableError: the column can't hold it.
+        TableError: the column can't hold it, or would keep another value, such as a rounded one: then the
+            next run would find the same rows again.
     """
-    return _for_column(value, column, "=", table, zone, argument)
+    converted = _for_column(value, column, "=", table, zone, "set")
+    if (expected := why_not_kept(converted, column)) is not None:
+        raise TableError(
+            f"column {column.name!r} of {table.name} is {column.column_type}; set has {column.name} = "
+            f"{value!r}, which the column would not keep as it is; expected {expected}"
+        )
+    return converted
 
 
 def columns(conditions: Sequence[Condition]) -> list[str]:

@@ -1,0 +1,104 @@
+"""What `set` can have for each type of column: a row is done once, and a restore leaves changed rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.jobs.anonymize_rows import NOW, AnonymizeRowsOperator
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
+
+# Type, old value, new value, the value that somebody sets after the run.
+KEPT = [
+    ("decimal(9,2)", "1.5", Decimal("7.250"), "7.26"),
+    ("decimal(30,10)", "1", Decimal("12345678901234567890.0000000001"), "12345678901234567890.0000000002"),
+    ("double", 1.5, 0.1, 0.2),
+    ("float", 1.5, 0.1, 0.2),
+    ("datetime(3)", "2020-01-01", datetime(2000, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC), "2021-01-01"),
+    ("timestamp", "2020-01-01", datetime(2000, 1, 1, tzinfo=UTC), "2021-01-01"),
+    ("date", "2020-01-01", date(2000, 1, 1), "2021-01-01"),
+    ("time", "10:00:00", "00:00:00", "11:00:00"),
+    ("bit(1)", 1, False, None),
+    ("enum('a','b')", "a", "B", None),
+    ("char(9)", "old", "new", "other"),
+]
+
+NOT_KEPT = [
+    ("decimal(9,2)", Decimal("0.005"), "up to 2 digits after the point"),
+    ("double(7,2)", 0.125, "FLOAT or DOUBLE without a number of digits"),
+    ("datetime(3)", datetime(2000, 1, 1, 0, 0, 0, 500_001, tzinfo=UTC), "up to 3 digits after the second"),
+    ("time", "00:00:00.6", "up to 0 digits after the second"),
+    ("char(9)", "x ", "a text without spaces at its end"),
+    ("enum('a','b')", "", "one of 'a', 'b'"),
+]
+
+
+def change(tmp_path, **options):
+    arguments = {"task_id": "change", "table": "t", "age_column": "at", "older_than": "1d"}
+    archive = f"file://{tmp_path}"
+    return AnonymizeRowsOperator(mysql_conn_id="scratch", **{"archive": archive, **arguments, **options})
+
+
+def restore(tmp_path, report):
+    return RestoreRowsOperator(
+        task_id="restore",
+        path=report["archive"],
+        location=f"file://{tmp_path}",
+        tables=["t"],
+        mysql_conn_id="scratch",
+    )
+
+
+def fill(scratch, column, value):
+    scratch.run("DROP TABLE IF EXISTS t")
+    scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, c {column} NULL, mark datetime NULL)")
+    scratch.run_many("INSERT INTO t VALUES (%s, '2020-01-01', %s, NULL)", [(1, value), (2, value), (3, None)])
+    return rows_of(scratch)
+
+
+def rows_of(scratch):
+    return dict(scratch.rows("SELECT id, c FROM t"))
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(("column", "old", "new", "since"), KEPT, ids=[case[0] for case in KEPT])
+def test_a_row_is_done_once_and_keeps_what_was_changed_since(
+    scratch, perform, tmp_path, column, old, new, since
+):
+    before = fill(scratch, column, old)
+    report = perform(change(tmp_path, set={"c": new}))
+    again = perform(change(tmp_path, set={"c": new}))
+    assert (report["changed"], again["changed"]) == (3, 0)
+    scratch.run("UPDATE t SET c = %s WHERE id = 2", [since])
+    expected = before | {2: rows_of(scratch)[2]}
+    assert perform(restore(tmp_path, report))["skipped"] == {"changed_since": 1}
+    assert rows_of(scratch) == expected
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(("column", "new", "said"), NOT_KEPT, ids=[case[0] for case in NOT_KEPT])
+def test_a_value_that_the_column_would_not_keep_is_refused(scratch, perform, tmp_path, column, new, said):
+    before = fill(scratch, column, None)
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match=f"would not keep as it is; expected .*{said}"):
+            perform(change(tmp_path, set={"c": new}, dry_run=dry_run))
+    assert rows_of(scratch) == before
+
+
+def test_a_value_that_was_changed_since_stays_though_the_mark_is_there(scratch, perform, tmp_path):
+    fill(scratch, "varchar(9)", "old")
+    report = perform(change(tmp_path, set={"c": None, "mark": NOW}))
+    scratch.run("UPDATE t SET c = 'newer' WHERE id = 2")
+    assert perform(restore(tmp_path, report))["skipped"] == {"changed_since": 1}
+    assert rows_of(scratch) == {1: "old", 2: "newer", 3: None}
+
+
+def test_bytes_alone_are_refused_with_an_archive(scratch, perform, tmp_path):
+    fill(scratch, "varbinary(9)", "old")
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match="set has only bytes, for c: a restore could not tell"):
+            perform(change(tmp_path, set={"c": b"new"}, dry_run=dry_run))
+    assert perform(change(tmp_path, set={"c": b"new"}, archive=None))["changed"] == 3
