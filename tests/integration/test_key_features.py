@@ -15,6 +15,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.archive.reader import find
+from iam_watcher.database import key as key_module
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.anonymize_rows import NOW, AnonymizeRowsOperator
@@ -23,7 +24,7 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.jobs.table_job import age_sample, dry_run
-from iam_watcher.walk import key_order, pace, walk
+from iam_watcher.walk import index_order, key_order, pace, walk
 from iam_watcher.walk.index_order import AgeIndex, IndexOrder
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize, Pace
@@ -460,3 +461,34 @@ def test_users_without_an_integer_key_are_neither_disabled_nor_enabled(iam, perf
         with pytest.raises(AirflowFailException, match="expected a primary key of one integer column"):
             perform(job)
     assert iam.rows("SELECT name, status, updatedAt FROM user ORDER BY name") == before
+
+
+@pytest.mark.parametrize("order", ["key", "index"])
+@pytest.mark.parametrize("archived", [True, False])
+def test_no_statement_lists_too_many_keys(table, key, perform, tmp_path, monkeypatch, order, archived):
+    """From long lists of two columns the servers take quadratic time to make ranges, or make none."""
+    monkeypatch.setattr(key_module, "MOST_ALTERNATIVES", 10)
+    monkeypatch.setattr(key_module, "MOST_LIST_BYTES", 500)
+    monkeypatch.setattr(key_order, "DENSE", 0)
+    monkeypatch.setattr(IndexOrder, "_is_range", lambda _: True)
+    monkeypatch.setattr(index_order, "FEW_SHARE", 1)
+    if order == "key":
+        table.run("ALTER TABLE t DROP INDEX by_age")
+    old, young = key.model(table)
+    listed = []
+
+    def noted(method):
+        def note(db, query, values=None):
+            if "FOR UPDATE" in query or (query.startswith("DELETE") and "FALSE" not in query):
+                listed.append(query.count("X'"))
+            return method(db, query, values)
+
+        return note
+
+    for name in ("read", "change"):
+        monkeypatch.setattr(Transactions, name, noted(getattr(Transactions, name)))
+    report = perform(purge(archive=f"file://{tmp_path}" if archived else None))
+    assert (report["order"], left(table), report["changed"]) == (order, young, len(old))
+    # As text, a binary is 35 characters long, and one of two columns at least twice as many.
+    assert max(listed) <= (10 if key is PAIR else 14)
+    assert len(listed) >= (1 + archived) * len(old) / 14

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 KeyValue = Any
 """An int for one integer column, else what `KeyColumn.selected` returns; a tuple for several columns."""
 
-MOST_ALTERNATIVES = 500
+# Of a statement's list of keys. Keys of texts can be long, and max_allowed_packet may be 1 MB.
+MOST_ALTERNATIVES, MOST_LIST_BYTES = 500, 500_000
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,23 @@ class Key:
     def most_listed(self) -> int | None:
         """How many values a list of `among` should have at most; None for as many as one likes."""
         return None if len(self.columns) == 1 or self._is_listed_as_rows else MOST_ALTERNATIVES
+
+    def fit_a_list(self, rows: Sequence[Sequence[Any]]) -> int:
+        """Return how many rows, whose first columns are `selected`, fit a list of `among`: at least one.
+
+        It has at most `most_listed` values, and no more than MOST_LIST_BYTES of text.
+        """
+        if self.is_integer or not rows:
+            return len(rows)
+        rows = rows[: self.most_listed]
+        longest = max(len(self.among([self.take(rows[at])])) for at in (0, len(rows) // 2, -1))
+        if len(rows) * longest > MOST_LIST_BYTES:
+            total = 0
+            for number, row in enumerate(rows):
+                total += len(self.among([self.take(row)]))
+                if total > MOST_LIST_BYTES:
+                    return max(1, number)
+        return len(rows)
 
     @cached_property
     def _is_listed_as_rows(self) -> bool:

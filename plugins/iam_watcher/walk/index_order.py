@@ -165,7 +165,8 @@ class IndexOrder:
             values |= {"age": self._last[1]}
         found = self._db.read(self._format(query, predicate=self._rows.predicate, behind=behind), values)
         full = len(found) == limit
-        if (fit := self._size.within_bytes([size for *_, size in found])) < len(found):
+        fit = min(self._size.within_bytes([size for *_, size in found]), key.fit_a_list(found))
+        if fit < len(found):
             found, full = found[:fit], True
         left_out = Counter[str]() if self._last else self._left_out
         return Chunk(

@@ -36,9 +36,6 @@ READS = (
     " ('Handler_read_first', 'Handler_read_key', 'Handler_read_next')"
 )
 
-# Of a statement's list of keys. Keys of texts can be long, and max_allowed_packet may be 1 MB.
-MOST_LIST_BYTES = 500_000
-
 
 class KeyOrder:
     """The order by key, from the first to the last key at the beginning.
@@ -149,7 +146,7 @@ class KeyOrder:
         full = len(found) == limit
         self._size.read(time.monotonic() - began, whole_span=not full)
         # A row that is left out has no bytes to write.
-        fit = min(self._size.within_bytes([row[-1] for row in found]), self._fit_a_list(found))
+        fit = min(self._size.within_bytes([row[-1] for row in found]), self._change.key.fit_a_list(found))
         # The engine was also asked for the row after the last one, unless the limit came first.
         examined = self._reads() - reads - (0 if full else 1)
         cut = fit < len(found)
@@ -173,21 +170,6 @@ class KeyOrder:
             examined=max(examined, len(found)),
             left_out=Counter(row[-2] for row in found if row[-2] is not None),
         )
-
-    def _fit_a_list(self, found: Any) -> int:
-        """Return how many of the keys make a list that is no longer than MOST_LIST_BYTES, at least one."""
-        key = self._change.key
-        if key.is_integer or not found:
-            return len(found)
-        found = found[: key.most_listed]
-        longest = max(len(key.among([key.take(found[at])])) for at in (0, len(found) // 2, -1))
-        if len(found) * longest > MOST_LIST_BYTES:
-            total = 0
-            for number, row in enumerate(found):
-                total += len(key.among([key.take(row)]))
-                if total > MOST_LIST_BYTES:
-                    return max(1, number)
-        return len(found)
 
     def _count_chunk(self, limit: int) -> Chunk:
         self._window = None
