@@ -193,10 +193,11 @@ def test_what_the_server_does_besides_is_said(scratch, perform, location, caplog
     assert f"The job neither counts nor archives it: {expected}\n" in caplog.text
 
 
-def test_columns_to_leave_out_can_be_chosen(iam, perform, location):
+def test_columns_to_leave_out_can_be_chosen(iam, perform, location, caplog):
     fill(iam, 1)
     (row,) = kept(perform(purge(location, redact=["POLICYSHADOW", "absent"]))["archive"]).values()
     assert "policyShadow" not in row
+    assert "redact names absent, and policy_audit has no such column" in caplog.text
     fill(iam, 1)
     with pytest.raises(AirflowFailException, match="redact names 'id', of the key of policy_audit"):
         perform(purge(location, redact=["id"]))

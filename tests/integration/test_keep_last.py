@@ -154,6 +154,24 @@ def test_an_index_is_needed(scratch, perform, table, index, options, message, dr
         perform(purge(keep_last=3, dry_run=dry_run, **options))
 
 
+@pytest.mark.every_server
+def test_ids_in_upper_and_lower_case_are_kept_by_their_time(scratch, perform):
+    """A binary collation sorts all letters in upper case before those in lower case."""
+    ids = [f"0190000{digit}-0000-7000-8000-000000000000" for digit in "89abcdef"]
+    ids[1::2] = map(str.upper, ids[1::2])
+    for collation in ("bin", "general_ci"):
+        scratch.run("DROP TABLE IF EXISTS t")
+        scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, at char(36) COLLATE ascii_{collation}, KEY (at))")
+        scratch.run_many("INSERT INTO t VALUES (%s, %s)", list(enumerate(ids)))
+        if collation == "bin":
+            with pytest.raises(AirflowFailException, match="has UUIDv7 of collation ascii_bin"):
+                perform(purge(keep_last=3, age_unit="uuid7"))
+            assert scratch.value("SELECT COUNT(*) FROM t") == len(ids)
+        else:
+            perform(purge(keep_last=3, age_unit="uuid7"))
+            assert scratch.column("SELECT id FROM t ORDER BY id") == [5, 6, 7]
+
+
 @pytest.mark.parametrize("per", [None, "grp"])
 def test_values_that_are_no_times_do_not_count_as_the_newest(scratch, perform, per):
     """As texts they are behind all days."""
@@ -238,6 +256,7 @@ def test_a_period_that_is_rendered_to_nothing_is_not_taken_for_none(scratch, per
     ("options", "message"),
     [
         ({"keep_last": 0}, "keep_last is 0"),
+        ({"keep_last": 10**9 + 1}, "keep_last is 1000000001; expected .* from 1 to 1,000,000,000"),
         ({"keep_last": True}, "keep_last is True"),
         ({"keep_last": "5"}, "keep_last is '5'"),
         ({"keep_last": 5, "per": ""}, "per is ''"),

@@ -102,3 +102,15 @@ def test_bytes_alone_are_refused_with_an_archive(scratch, perform, tmp_path):
         with pytest.raises(AirflowFailException, match="set has only bytes, for c: a restore could not tell"):
             perform(change(tmp_path, set={"c": b"new"}, dry_run=dry_run))
     assert perform(change(tmp_path, set={"c": b"new"}, archive=None))["changed"] == 3
+
+
+@pytest.mark.every_server
+def test_columns_that_the_server_sets_besides_are_said(scratch, perform, tmp_path, caplog):
+    fill(scratch, "timestamp", None)
+    perform(change(tmp_path, set={"mark": NOW}, dry_run=True))
+    assert "ON UPDATE" not in caplog.text
+    rule = "timestamp NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"
+    scratch.run(f"ALTER TABLE t MODIFY c {rule}, MODIFY mark {rule}")
+    scratch.run("UPDATE t SET mark = NULL")
+    perform(change(tmp_path, set={"mark": NOW}, dry_run=True))
+    assert "The server sets c of t to the current time in each row that is changed" in caplog.text

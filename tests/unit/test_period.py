@@ -47,10 +47,16 @@ def test_nothing_is_no_period():
     ]
 
 
+@pytest.mark.parametrize("value", ["6m", "1.5m"])
+def test_minutes_are_not_taken_for_months(value):
+    with pytest.raises(JobArgumentError, match=f"is '{value}', which could mean minutes or months"):
+        period("older_than", value)
+
+
 @pytest.mark.parametrize(
     "value",
     [
-        *["", "90", "-1d", "1.5mo", "mo", "6 mo", "6MO", "1d6mo", "101y", "1201mo", "36501d"],
+        *["0days", "0x", "", "90", "-1d", "1.5mo", "mo", "6 mo", "6MO", "1d6mo", "101y", "1201mo", "36501d"],
         *[90, None, True, 1.5, timedelta(days=-1), timedelta(days=36_501)],
     ],
 )

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher import arguments
 from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.retention_operator import RetentionOperator
+from iam_watcher.jobs.table_job.side_effects import REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from iam_watcher.jobs.table_job.purge_job import PurgeJob
-
-REDACTED = ("secretKey", "password")
 
 
 class PurgeRowsOperator(RetentionOperator):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.table_job.age_forms import AgeUnit
 
 CONFIGURED = "configured"
+MOST_KEPT = 1_000_000_000
 
 
 class RetentionOperator(TableJobOperator):
@@ -119,8 +120,10 @@ class RetentionOperator(TableJobOperator):
         for name, value in given.items():
             check = periods if name == "older_than" else period
             arguments.check_literal(arguments.days if name.endswith("_days") else check, name, value)
-        if keep_last is not None and (type(keep_last) is not int or keep_last < 1):
-            raise JobArgumentError(f"keep_last is {keep_last!r}; expected a whole number of rows over 0")
+        if keep_last is not None and (type(keep_last) is not int or not 1 <= keep_last <= MOST_KEPT):
+            raise JobArgumentError(
+                f"keep_last is {keep_last!r}; expected a whole number of rows from 1 to {MOST_KEPT:,}"
+            )
         if (orphans_of is None) != (key is None):
             raise JobArgumentError(f"orphans_of is {orphans_of!r}, key is {key!r}; expected both or none")
         if orphans_of is not None:

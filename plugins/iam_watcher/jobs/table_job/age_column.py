@@ -52,6 +52,11 @@ class AgeColumn(ABC):
         return True
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether a later time always sorts after an earlier one, so that the last values are the newest."""
+        return self.has_index
+
+    @property
     @abstractmethod
     def form(self) -> str:
         """The form of the values, for messages."""

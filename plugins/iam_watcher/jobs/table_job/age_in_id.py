@@ -50,6 +50,11 @@ class IdColumn(AgeColumn):
         """MariaDB's type UUID is in another order on some of its versions."""
         return self.column.data_type != "uuid"
 
+    @property
+    def is_ordered(self) -> bool:
+        """A binary collation sorts a later id in upper case before an earlier one in lower case."""
+        return self.has_index and (self._is_bytes or not str(self.column.collation).endswith("_bin"))
+
     def before(self, number: int = 0) -> str:
         """Return the condition. The bare column lets the server use an index; `_time` decides on texts."""
         bare = f"{self.column.quoted} < %(cut_off{number})s AND {self.present}"

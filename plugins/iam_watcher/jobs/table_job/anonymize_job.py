@@ -13,7 +13,7 @@ from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import DATES, DateColumn
 from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
-from iam_watcher.jobs.table_job.side_effects import warn_of_side_effects
+from iam_watcher.jobs.table_job.side_effects import warn_of_absent, warn_of_on_update, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ class AnonymizeJob(RetentionJob):
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Warn of triggers; check that no value must be unique, and the rest."""
         warn_of_side_effects(db, plan.table, "UPDATE")
+        warn_of_on_update(db, plan.table, self.new_values)
+        if self.location is not None:
+            warn_of_absent(plan.table, self.redact)
         if self.location is not None and not self._set_to(plan):
             raise TableError(
                 f"set has only bytes, for {', '.join(self.new_values)}: a restore could not tell whether a "

@@ -53,10 +53,11 @@ class Newest:
         Raises:
             TableError: the ages are in no order, or there is no such column.
         """
-        if not age.has_index:
+        if not age.is_ordered:
+            collation = f" of collation {age.column.collation}" if age.column.collation else ""
             raise TableError(
                 f"keep_last needs ages whose order is that of their times, but column {age.column.name!r} of "
-                f"{table.name} has {age.form}. Name another column, or add a generated one"
+                f"{table.name} has {age.form}{collation}. Name another column, or add a generated one"
             )
         counts = " AND ".join(filter(None, (age.present, age.valid, where)))
 

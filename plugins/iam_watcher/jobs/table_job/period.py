@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 EXPECTED = 'a text such as "90d", "36h", "6mo" or "1y", or a timedelta, up to 100 years'
 
-_OFF = re.compile(r"0[a-z]*")
+_OFF = re.compile(r"0(y|mo|w|d|h|m|s)?")
+_MINUTES = re.compile(r"[0-9.]+m")
 _MONTHS = re.compile(r"([0-9]{1,4})(mo|y)")
 _MOST_MONTHS = 1200
 
@@ -58,7 +59,7 @@ def period(name: str, value: object) -> Period:
     """Return a period, also from a rendered template's text; it is not over 0 if the text begins with 0.
 
     Raises:
-        JobArgumentError: it is none, is negative, or is over 100 years.
+        JobArgumentError: it is none, is negative, is over 100 years, or has minutes alone.
     """
     if isinstance(value, timedelta):
         found = Period(elapsed=value)
@@ -78,6 +79,12 @@ def period(name: str, value: object) -> Period:
 def _parsed(name: str, text: str) -> Period:
     if _OFF.fullmatch(text):
         return Period()
+    if _MINUTES.fullmatch(text):
+        # Whoever means months would lose all rows but those of the last minutes.
+        raise JobArgumentError(
+            f"{name} is {text!r}, which could mean minutes or months; write '{text}o' for months, or a "
+            "timedelta such as timedelta(minutes=6)"
+        )
     if found := _MONTHS.fullmatch(text):
         return Period(months=int(found[1]) * (12 if found[2] == "y" else 1))
     try:

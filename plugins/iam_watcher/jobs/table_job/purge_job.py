@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.archive.row_archive import kept_columns
 from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.table_job.retention_job import RetentionJob
-from iam_watcher.jobs.table_job.side_effects import warn_of_redaction, warn_of_side_effects
+from iam_watcher.jobs.table_job.side_effects import warn_of_absent, warn_of_redaction, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class PurgeJob(RetentionJob):
         warn_of_side_effects(db, plan.table, "DELETE")
         if self.location is not None:
             warn_of_redaction(plan.table, self.redact)
+            warn_of_absent(plan.table, self.redact)
         super().check(db, plan, now, throttler)
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+REDACTED = ("secretKey", "password")
+"""The columns that a purge leaves out of the archive by default, of whatever table."""
+
 CASCADES = (
     "SELECT DELETE_RULE, CONSTRAINT_SCHEMA, TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS"
     " WHERE UNIQUE_CONSTRAINT_SCHEMA = DATABASE() AND REFERENCED_TABLE_NAME = %(table)s"
@@ -23,6 +26,10 @@ TRIGGERS = (
     "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
     " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = %(table)s"
     " AND EVENT_MANIPULATION = %(event)s ORDER BY TRIGGER_NAME"
+)
+MOVING = (
+    "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()"
+    " AND TABLE_NAME = %(table)s AND EXTRA LIKE '%%on update%%' ORDER BY ORDINAL_POSITION"
 )
 
 
@@ -52,6 +59,41 @@ def warn_of_side_effects(db: Transactions, table: Table, event: str) -> None:
             event,
             table.name,
             ", ".join(found),
+        )
+
+
+def warn_of_on_update(db: Transactions, table: Table, columns: Collection[str]) -> None:
+    """Log which columns the server sets to the current time whenever a row is changed.
+
+    Args:
+        db: where.
+        table: of the rows.
+        columns: names of the columns that the job sets: in them, the job's value counts.
+    """
+
+    def ask() -> list[str]:
+        found = [name for (name,) in db.read(MOVING, {"table": table.name}) if name not in columns]
+        db.commit()
+        return found
+
+    if found := db.run(ask, what=f"columns of {table.name}", before_retry=lambda: None):
+        logger.warning(
+            "The server sets %s of %s to the current time in each row that is changed (ON UPDATE). The "
+            "archive does not have the old time, and a restore sets the column to its own time",
+            ", ".join(found),
+            table.name,
+        )
+
+
+def warn_of_absent(table: Table, redact: Collection[str]) -> None:
+    """Log which names of `redact` are no columns: a misspelt one leaves its column in the archive."""
+    known = {name.lower() for name in [*table.columns, *REDACTED]}
+    if absent := sorted(name for name in redact if name.lower() not in known):
+        logger.warning(
+            "redact names %s, and %s has no such column: the archive leaves nothing out for it. It has %s",
+            ", ".join(absent),
+            table.name,
+            ", ".join(table.columns),
         )
 
 
