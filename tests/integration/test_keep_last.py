@@ -256,7 +256,7 @@ def test_a_period_that_is_rendered_to_nothing_is_not_taken_for_none(scratch, per
     ("options", "message"),
     [
         ({"keep_last": 0}, "keep_last is 0"),
-        ({"keep_last": 10**9 + 1}, "keep_last is 1000000001; expected .* from 1 to 1,000,000,000"),
+        ({"keep_last": 10**9 + 1}, "expected a whole number of rows from 1 to 1,000,000,000"),
         ({"keep_last": True}, "keep_last is True"),
         ({"keep_last": "5"}, "keep_last is '5'"),
         ({"keep_last": 5, "per": ""}, "per is ''"),
