@@ -14,6 +14,8 @@ from tests.e2e.deployments import Deployment, until
 from tests.integration.claims import ALL, BY_ID, BY_RETRY, CREATE
 from tests.integration.conftest import Database, numbers
 
+pytestmark = pytest.mark.e2e
+
 logger = logging.getLogger(__name__)
 
 ORDERS = {

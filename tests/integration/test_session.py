@@ -170,7 +170,7 @@ def test_what_the_session_needs_is_set(hostile, mariadb):
         "lock_wait_timeout": "1",
         "sql_auto_is_null": "OFF",
         "sql_big_selects": "ON",
-        "sql_mode": "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION",
+        "sql_mode": "STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION",
         "sql_safe_updates": "OFF",
         "system_versioning_asof": "DEFAULT",
         "time_zone": "+00:00",

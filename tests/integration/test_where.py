@@ -311,7 +311,7 @@ def refusing(mariadb):
         table = read_table(Transactions(connection), "t")
         json = {
             **table.columns,
-            "c_json": type(table.key)("c_json", "json", nullable=True, column_type="json"),
+            "c_json": type(table.columns["c_int"])("c_json", "json", nullable=True, column_type="json"),
         }
         table = type(table)(table.name, table.key, json, table.indexes, table.rows)
 

@@ -185,8 +185,10 @@ def test_the_watchers_in_it_are_dags_once_copied(installation, tmp_path):
     dags = json.loads(installation.run("-c", PARSE, str(tmp_path)).stdout.splitlines()[-1])
     assert dags.keys() == WATCHERS
     for timetable, tasks in dags.values():
-        # The ways back have no schedule.
-        assert timetable.startswith(("iam_watcher.timetables", "airflow.timetables.simple"))
+        # The undo DAGs have no schedule, and an asset starts provision_users.
+        assert timetable.startswith(
+            ("iam_watcher.timetables", "airflow.timetables.simple", "airflow.timetables.assets")
+        )
         assert {"acquire", "release"} < set(tasks)
 
 

@@ -195,10 +195,17 @@ def _key(db: Transactions, table: str, columns: Mapping[str, Column]) -> Key:
 
 
 def _usable(db: Transactions, table: str, key: Key) -> bool:
-    try:
-        db.read(USE_INDEX.format(table=quoted(table), index=key.index))
-    except db.error as error:
-        if code_of(error) != INDEX_UNUSABLE:
-            raise
-        return False
-    return True
+    """Return whether the server may use the index; a table that is locked meanwhile is waited for."""
+    if key.index == "PRIMARY":
+        return True  # no server can be told to ignore it
+
+    def ask() -> bool:
+        try:
+            db.read(USE_INDEX.format(table=quoted(table), index=key.index))
+        except db.error as error:
+            if code_of(error) != INDEX_UNUSABLE:
+                raise
+            return False
+        return True
+
+    return db.run(ask, what=f"a look at the index {key.index} of {table}", before_retry=lambda: None)
