@@ -114,3 +114,13 @@ def test_columns_that_the_server_sets_besides_are_said(scratch, perform, tmp_pat
     scratch.run("UPDATE t SET mark = NULL")
     perform(change(tmp_path, set={"mark": NOW}, dry_run=True))
     assert "The server sets c of t to the current time in each row that is changed" in caplog.text
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("more", [{}, {"mark": NOW}])
+def test_a_text_in_other_characters_than_those_of_the_column_is_refused(scratch, perform, tmp_path, more):
+    before = fill(scratch, "varchar(9) CHARACTER SET latin1", "old")
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match="set has a text that a column of t can't hold"):
+            perform(change(tmp_path, set={"c": "日", **more}, dry_run=dry_run))
+    assert rows_of(scratch) == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.row_archive import KIND_CHANGED, kept_columns
@@ -87,6 +87,14 @@ class AnonymizeJob(RetentionJob):
                     f"set has {name}={value!r}, but the index {unique[name]} of {plan.table.name} takes each "
                     "value once. Use None or Hashed() for this column"
                 )
+        # Beside NOW, no condition compares the texts with their columns: the first write would fail.
+        texts = [
+            f"{plan.table.column(name).quoted} <=> %(set{number})s"
+            for number, (name, value) in enumerate(self.new_values.items())
+            if isinstance(value, str)
+        ]
+        if texts:
+            conditions.rehearse(db, replace(plan, eligible=" AND ".join(texts)), "set")
         super().check(db, plan, now, throttler)
 
     def update(self, table: Table, now: datetime) -> Update:
