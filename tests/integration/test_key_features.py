@@ -279,6 +279,12 @@ def test_a_dry_run_lists_each_row_by_its_key(table, key, perform, tmp_path, monk
 def test_the_newest_rows_stay(table, key, perform, tmp_path, in_sevens, per, archived):
     """Of the same age, those with the larger keys are the newer ones."""
     table.run("ALTER TABLE t ADD COLUMN grp int NOT NULL DEFAULT 0, ADD INDEX by_group (grp, age)")
+    if key is PAIR:
+        # Behind these indexes the descending number stands in the wrong order.
+        with pytest.raises(AirflowFailException, match=r"begins with \(age, k0, k1\); .* Create one"):
+            perform(purge(keep_last=1))
+        table.run("ALTER TABLE t DROP INDEX by_age, ADD INDEX by_age (age, k0, k1)")
+        table.run("ALTER TABLE t DROP INDEX by_group, ADD INDEX by_group (grp, age, k0, k1)")
     table.run("UPDATE t SET grp = n % 5, age = IF(n % 7 = 0, '2003-03-03', '2001-01-01')")
     ranks = {
         n: rank for rank, n in enumerate(table.column(f"SELECT n FROM t ORDER BY {', '.join(key.columns)}"))

@@ -93,6 +93,9 @@ class Newest:
         wanted = [name for name in (self.per, age.column.name) if name is not None]
         # InnoDB keeps the primary key behind the columns of each index.
         key = table.key.names if table.key.index == "PRIMARY" else ()
+        if any(part.descending for part in table.key.columns):
+            # The server would sort all rows of a group: there the key stands in the opposite order.
+            wanted, key = [*wanted, *table.key.names], ()
 
         def ask() -> bool:
             indexes = [columns.split("`") for (columns,) in db.read(INDEXES, {"table": table.name})]
