@@ -46,7 +46,7 @@ class RetentionOperator(TableJobOperator):
     :param key: name of the column that has the primary key of the parent, for `orphans_of`.
     :param keep_last: keep at least so many of the newest rows by their age, of those that have an age and
         meet `where`; with a period or without one. An index must begin with `per` and the age column or,
-        without `per`, with the age column.
+        without `per`, with the age column; for a key with a descending column see docs/jobs.md.
     :param per: name of a column: keep so many rows of each of its values.
     :param age_unit: what the column has. "date": a TIMESTAMP, DATETIME or DATE. "unix_seconds",
         "unix_milliseconds", "unix_microseconds": numbers since 1970. "YYYYMMDD", "YYYYMM", "year": whole
