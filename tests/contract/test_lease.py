@@ -336,7 +336,7 @@ def test_those_who_wait_get_it_in_turn(make_lease: MakeLease) -> None:
     for waiter in (first, second):
         assert not waiter.acquire()
         waiter.queue(until)
-        time.sleep(0.002)  # their places in the line are a clock's milliseconds
+        time.sleep(0.002)  # their positions in the queue are a clock's milliseconds
     assert holder.release()
     for other in (second, stranger, holder):
         assert not other.acquire()

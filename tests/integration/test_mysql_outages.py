@@ -172,6 +172,16 @@ def test_a_locked_table_is_waited_for(iam, mariadb, perform, at_a_retry, tmp_pat
     assert sessions == [1]
 
 
+def test_a_locked_table_with_another_unique_key_is_waited_for(iam, mariadb, perform, at_a_retry):
+    """The look whether the server may use such an index waits, too."""
+    fill(iam, 10)
+    iam.run("ALTER TABLE policy_audit MODIFY id BIGINT UNSIGNED NOT NULL, DROP PRIMARY KEY, ADD UNIQUE (id)")
+    with closing(mariadb.connect()) as other:
+        other.cursor().execute("LOCK TABLES iam.policy_audit WRITE")
+        at_a_retry(1, lambda: other.cursor().execute("UNLOCK TABLES"))
+        assert perform(purge(None, archive=None))["changed"] == 10
+
+
 def test_a_stop_is_heard_while_a_locked_table_is_waited_for(iam, mariadb, perform, at_a_retry):
     fill(iam, 10)
     job = purge(None, archive=None)

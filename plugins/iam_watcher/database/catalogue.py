@@ -185,7 +185,7 @@ def _key(db: Transactions, table: str, columns: Mapping[str, Column]) -> Key:
             key = Key(tuple(found), "PRIMARY" if index == "PRIMARY" else quoted(index))
             if _usable(db, table, key):
                 return key
-            why = "the server is told to ignore it"
+            why = "it is set to be ignored (MySQL: invisible)"
         refused.append(f"{index}: {why}")
     has = f"only such that a walk can't use ({'; '.join(refused)})" if refused else "none"
     raise TableError(
@@ -197,7 +197,7 @@ def _key(db: Transactions, table: str, columns: Mapping[str, Column]) -> Key:
 def _usable(db: Transactions, table: str, key: Key) -> bool:
     """Return whether the server may use the index; a table that is locked meanwhile is waited for."""
     if key.index == "PRIMARY":
-        return True  # no server can be told to ignore it
+        return True  # it can't be ignored or invisible
 
     def ask() -> bool:
         try:

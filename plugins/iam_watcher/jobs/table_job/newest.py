@@ -94,7 +94,7 @@ class Newest:
         # InnoDB keeps the primary key behind the columns of each index.
         key = table.key.names if table.key.index == "PRIMARY" else ()
         if any(part.descending for part in table.key.columns):
-            # The server would sort all rows of a group: there the key stands in the opposite order.
+            # Without the key's columns in the index, the server would sort all rows of a group.
             wanted, key = [*wanted, *table.key.names], ()
 
         def ask() -> bool:
