@@ -66,7 +66,8 @@ def test_a_host_that_does_not_exist(connection):
 @pytest.mark.parametrize(
     ("account", "tail", "message"),
     [
-        ("nobody:here", "/iam", r"\(1045, .*check login and password"),
+        # For an unknown login, MariaDB answers as for a random account: 1698 is the answer for unix_socket.
+        ("nobody:here", "/iam", r"\((1045|1698), .*check (the )?login"),
         (None, "/mysql", r"\(1044, .*grant the account its rights on this database"),
         ("admin", "/none", r"\(1049, .*correct the schema of the connection"),
     ],

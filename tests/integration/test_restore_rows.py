@@ -100,6 +100,21 @@ def test_every_type_makes_the_round_trip(scratch, perform, location, types):
     assert (restored["rows"], restored["restored"], restored["skipped"]) == (len(before), len(before), {})
 
 
+def test_a_key_with_bytes_that_have_no_unicode_comes_back(scratch, perform, location):
+    scratch.run("CREATE TABLE t (code varchar(9) CHARACTER SET cp1250 PRIMARY KEY, age date NOT NULL, x int)")
+    for digits in ("61", "8183", "90", "98E9"):
+        scratch.run(f"INSERT INTO t VALUES (_cp1250 X'{digits}', '2001-01-01', 1)")
+    rows = "SELECT HEX(code), x FROM t ORDER BY HEX(code)"
+    before = scratch.rows(rows)
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    assert scratch.rows(rows) == []
+    # One row is there again, and not to be overwritten.
+    scratch.run("INSERT INTO t VALUES (_cp1250 X'8183', '2001-01-01', 1)")
+    restored = perform(restore_scratch(location, report["archive"]))
+    assert scratch.rows(rows) == before
+    assert (restored["rows"], restored["restored"], restored["skipped"]) == (4, 3, {"exists": 1})
+
+
 @pytest.mark.parametrize("time_zone", ["-05:00", "+08:00"])
 def test_iams_rows_come_back_as_they_were(iam, perform, location, time_zone):
     fill(iam, 2500)

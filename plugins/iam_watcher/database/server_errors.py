@@ -60,11 +60,14 @@ REFUSED = {
     1049: "create the database, or correct the schema of the connection",
     1130: "create an account that may connect from this worker's host",
     1251: "use an account with an authentication plugin that the installed MySQL client knows",
+    1524: "use an account with an authentication plugin that the server has loaded",
+    1698: "check the login: this account can't connect with a password",
     1820: "set a new password for the account and write it into the connection",
     1862: "set a new password for the account and write it into the connection",
     2059: "use an account with an authentication plugin that the installed MySQL client knows",
     3118: "unlock the account (ALTER USER … ACCOUNT UNLOCK)",
     3159: 'the server wants TLS: set the extra "ssl" of the connection, see docs/jobs.md',
+    3955: "correct the password, then unlock the account: wrong passwords have locked it for some time",
     4151: "unlock the account (ALTER USER … ACCOUNT UNLOCK)",
 }
 """Why a server refuses a connection in a way that trying again can't mend → what to do."""
