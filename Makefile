@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-servers e2e soak mutants bench check clean bootstrap
+.PHONY: help demo run cluster test test-servers e2e soak mutants bench check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -24,6 +24,10 @@ demo: bootstrap ## Run the watchers once on sample rows, in private servers, and
 run: bootstrap ## Run a whole Airflow on private servers, until Ctrl-C; ROWS=1000000 adds rows, and a watcher that takes minutes
 	@exec $(python) -m dev.run --rows $(or $(ROWS),0)
 
+cluster: ## Run an Airflow cluster without Docker, until Ctrl-C; NAME=b runs another one beside it
+	@dev/bootstrap.sh cluster
+	exec .venv-cluster/bin/python -m dev.cluster --name $(or $(NAME),a)
+
 test: bootstrap ## Run all tests except the long ones on MariaDB, then the tests of each SQL statement on MySQL
 	@dev/download_servers.sh mysql
 	dev/bootstrap.sh browser
@@ -39,6 +43,7 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 
 e2e: bootstrap ## Run the long tests: complete Airflows, the wheel in its own environment, workers killed fifty times
 	@dev/bootstrap.sh browser
+	dev/bootstrap.sh cluster
 	export UNDER_FIRE_KILLS=50 ROWS_UNDER_FIRE=100000 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
 		tests/integration/test_rows_under_fire.py tests/integration/test_archive_values.py \
@@ -73,9 +78,9 @@ check: bootstrap ## Check format, lint, types, import layers and the examples in
 	PYTHONPATH=plugins .venv/bin/lint-imports --no-logo
 	$(python) -m pytest --quiet tests/dags/test_docs.py
 
-clean: ## Remove the files of the other targets, except .venv
+clean: ## Remove the files of the other targets, except .venv and .venv-cluster
 	rm -rf .run build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 bootstrap:
 	@dev/bootstrap.sh

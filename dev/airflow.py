@@ -31,7 +31,6 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 _DATABASE = "airflow.db"  # in AIRFLOW_HOME; what `dev.demo` copies
 _COMMAND_SECONDS = 300
-_HEALTHY_SECONDS = 180
 _STOP_SECONDS = 20
 _ANSWER_SECONDS = 120  # an API server beside a busy SQLite can take long
 _ARGUMENTS = {
@@ -98,6 +97,7 @@ class Airflow:
     """
 
     user = "admin"
+    healthy_seconds = 180
 
     def __init__(
         self,
@@ -178,17 +178,29 @@ class Airflow:
         )
         return done.stdout.decode(errors="replace")
 
-    def spawn(self, name: str, *arguments: str) -> Process:
+    def spawn(self, name: str, *arguments: str, options: Mapping[str, str] | None = None) -> Process:
         """Start `airflow <arguments>`, with its output in `<home>/<name>.log`; it ends with us.
 
-        One of that name that was killed is replaced; its orphans live on until `stop`.
+        One of that name that was killed is replaced; its orphans live on until `stop`. `options` are
+        variables of this process alone.
         """
+        return self.spawn_command(name, self.command(*arguments), options=options)
+
+    def spawn_command(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        options: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Process:
+        """Start any command as `spawn` does, in AIRFLOW_HOME or another folder."""
         process = Process(
             f"airflow {name}",
-            self.command(*arguments),
+            command,
             self.home / f"{name}.log",
-            env=self.env,
-            cwd=self.home,
+            env={**self.env, **(options or {})},
+            cwd=cwd or self.home,
             stop_seconds=_STOP_SECONDS,
         )
         if name in self.processes:
@@ -225,20 +237,20 @@ class Airflow:
         Raises:
             ProcessError: One ended, or is not healthy in time; with the end of its log.
         """
-        deadline = time.monotonic() + _HEALTHY_SECONDS
+        deadline = time.monotonic() + self.healthy_seconds
         while sick := self._not_healthy():
             for process in self.processes.values():
                 if not process.running:
                     raise process.failure(f"ended with exit code {process.returncode}")
             if time.monotonic() > deadline:
-                raise self.processes[sick[0]].failure(f"is not healthy after {_HEALTHY_SECONDS} s")
+                raise self.processes[sick[0]].failure(f"is not healthy after {self.healthy_seconds} s")
             time.sleep(0.5)
 
     def _not_healthy(self) -> list[str]:
         try:
             health = self._call("/api/v2/monitor/health", None, "GET")
         except (OSError, ValueError):
-            return ["api-server"]
+            return [name for name in self.processes if name.startswith("api-server")]
         return [
             name
             for name, key in _HEALTH_KEYS.items()

@@ -2,7 +2,8 @@
 # Installs what this project needs and this machine lacks: Debian packages through apt, Python
 # packages into .venv at the versions of constraints.txt. Running it again costs nothing.
 # PYTHON=<program> chooses another Python than python3 for .venv; the argument `bench` adds the peers of
-# `make bench`, and `browser` what the tests of the page need.
+# `make bench`, `browser` what the tests of the page need, and `cluster` what `make cluster` needs: PostgreSQL,
+# and the packages of constraints-cluster.txt in .venv-cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,12 +21,16 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 1
 fi
 
+venv=.venv constraints=constraints.txt group=dev
+if [ "${1:-}" = cluster ]; then venv=.venv-cluster constraints=constraints-cluster.txt group=cluster; fi
+
 # A stamp that holds everything the installation depends on: unchanged means nothing to do.
-stamp=.venv/.installed
+stamp=$venv/.installed
 wanted=$(
     "$python" --version
     {
         cat constraints.txt
+        if [ "$constraints" != constraints.txt ]; then cat "$constraints"; fi
         sed -n '/^dependencies = \[/,/^\]/p; /^\[dependency-groups\]/,/^$/p' pyproject.toml
     } | sha256sum
 )
@@ -37,6 +42,8 @@ have mariadb || missing+=(mariadb-client-core)
 have redis-server || missing+=(redis-server)
 if [ "${1:-}" = bench ]; then have pt-archiver || missing+=(percona-toolkit); fi
 if [ "${1:-}" = browser ]; then have chromium || missing+=(chromium); fi
+# Debian keeps the server's programs off every PATH.
+if [ "${1:-}" = cluster ]; then compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql); fi
 if ! installed; then
     # mysqlclient has no Linux wheel: it is compiled.
     have cc || missing+=(gcc libc6-dev)
@@ -52,8 +59,10 @@ fi
 
 root=()
 [ "$(id -u)" = 0 ] || root=(sudo)
-policy=/usr/sbin/policy-rc.d
-remove_policy() { "${root[@]}" rm -f "$policy"; }
+policy=/usr/sbin/policy-rc.d made=()
+# Debian makes a database of the whole machine at the installation of PostgreSQL, unless this file says no.
+no_database=/etc/postgresql-common/createcluster.d/iam-watcher.conf
+remove_policy() { "${root[@]}" rm -f "${made[@]}"; }
 
 install_packages() {
     local log mark="# made by dev/bootstrap.sh"
@@ -64,9 +73,16 @@ install_packages() {
         exit 1
     fi
     say "installing ${missing[*]}"
+    if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+        made+=("$no_database")
+        trap remove_policy EXIT
+        "${root[@]}" mkdir -p "$(dirname "$no_database")"
+        echo "create_main_cluster = false" | "${root[@]}" tee "$no_database" >/dev/null
+    fi
     # Debian starts and enables redis-server by itself. policy-rc.d is its documented way to say no to
     # the start; the unit is disabled right after. Somebody else's policy stays as it is.
     if [[ " ${missing[*]} " == *" redis-server "* ]] && { [ ! -e "$policy" ] || grep -qx "$mark" "$policy"; }; then
+        made+=("$policy")
         trap remove_policy EXIT
         printf '#!/bin/sh\n%s\nexit 101\n' "$mark" | "${root[@]}" tee "$policy" >/dev/null
         "${root[@]}" chmod 755 "$policy"
@@ -101,17 +117,17 @@ install_python_packages() {
     exec 9>.run/bootstrap.lock
     if have flock; then flock 9; fi
     if installed; then return; fi
-    say "installing the Python packages of constraints.txt into .venv; this takes a minute or two"
+    say "installing the Python packages of $constraints into $venv; this takes a minute or two"
     local clear=()
-    if [ "$(.venv/bin/python --version 2>/dev/null)" != "$("$python" --version)" ]; then clear=(--clear); fi
+    if [ "$("$venv/bin/python" --version 2>/dev/null)" != "$("$python" --version)" ]; then clear=(--clear); fi
     # The stamp is written last: an installation that was broken off is taken up again.
     rm -f "$stamp"
-    local pip=(.venv/bin/python -m pip --disable-pip-version-check --quiet --no-input)
+    local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet --no-input)
     if ! {
-        "$python" -m venv "${clear[@]}" .venv &&
+        "$python" -m venv "${clear[@]}" "$venv" &&
             "${pip[@]}" install --constraint constraints.txt --upgrade pip &&
-            "${pip[@]}" install --constraint constraints.txt --only-deps . &&
-            "${pip[@]}" install --constraint constraints.txt --group dev
+            "${pip[@]}" install --constraint "$constraints" --only-deps . &&
+            "${pip[@]}" install --constraint "$constraints" --group "$group"
     }; then
         say "the Python packages could not be installed (the reason is above); run this again to go on."
         exit 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dev.servers import MariaDB, Redis
 
 SCRIPT = """#!/bin/sh
-# Made by `make run`, for its private servers; it has passwords inside.
+# Made by `make run` or `make cluster`, for its private servers; it has passwords inside.
 {exports}
 exec {command} "$@"
 """

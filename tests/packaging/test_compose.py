@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dev.airflow import COMPONENTS, ROOT, Airflow
+from dev.cluster.settings import cluster_settings
 from dev.servers import MariaDB, Redis
 
 # A variable, ${NAME}, ${NAME:-default} or ${NAME:?message}, that has no other one inside; not $${NAME}.
@@ -39,18 +40,11 @@ OTHERWISE = {
     "AIRFLOW__IAM_WATCHER__ARCHIVE": "a volume",
     "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID": "another deployment",
     "AIRFLOW__IAM_WATCHER__SETTINGS_FILE": "another path",
-    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "PostgreSQL keeps no API server waiting, as SQLite does",
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "PostgreSQL keeps an API server waiting for less time",
 }
 SECRET = {"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__CORE__FERNET_KEY"}
-ONLY_IN_A_CLUSTER = {
-    "AIRFLOW__CELERY__BROKER_URL",
-    "AIRFLOW__CELERY__RESULT_BACKEND",
-    "AIRFLOW__CELERY__WORKER_CONCURRENCY",
-    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT",
-    "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT",
-}
+# Beside those of cluster.env.
+ONLY_IN_A_CLUSTER = {"AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND"}
 
 
 class MissingError(Exception):
@@ -80,7 +74,13 @@ def _interpolate(node, variables):
 
 
 def _read():
-    return yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+    """Return the parsed file, with each service's env_file in its environment, as compose does it."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+    for service in compose["services"].values():
+        if file := service.get("env_file"):
+            assert file == "cluster.env"
+            service["environment"] = {**cluster_settings(), **service["environment"]}
+    return compose
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ class TestTheSameAsMakeRun:
 
     def test_settings(self, run, cluster):
         plain = {name: text for name, text in cluster.items() if not name.startswith("AIRFLOW_CONN_")}
-        assert plain.keys() - run.keys() == ONLY_IN_A_CLUSTER
+        assert plain.keys() - run.keys() == {*ONLY_IN_A_CLUSTER, *cluster_settings()} - run.keys()
         assert run.keys() - plain.keys() <= OTHERWISE.keys()
         both = run.keys() & plain.keys()
         assert {name for name in both if run[name] != plain[name]} == both & (OTHERWISE.keys() | SECRET)
@@ -224,6 +224,30 @@ class TestTheSameAsMakeRun:
         assert {str(PurePosixPath(target).parent) for target in mounts} == {"/docker-entrypoint-initdb.d"}
         assert services["mariadb"]["environment"]["MARIADB_USER"] == MariaDB.user
         assert "MARIADB_DATABASE" not in services["mariadb"]["environment"]
+
+
+class TestSettings:
+    def test_each_has_a_reason_in_the_file(self):
+        lines = (ROOT / "cluster.env").read_text().splitlines()
+        groups = re.split(r"\n(?=#)", "\n".join(lines[3:]).strip())
+        assert all(group.startswith("#") for group in groups)
+
+    def test_the_page_has_each_with_its_default_and_its_value(self):
+        from airflow.configuration import conf
+
+        text = (ROOT / "docs" / "operate.md").read_text()
+        rows = re.findall(r"^\| `\[(\w+)\] (\w+)` \| (\S+) \| (\S+) \| .+ \|$", text, re.MULTILINE)
+        here = {f"AIRFLOW__{section}__{option}".upper(): value for section, option, _, value in rows}
+        assert here == cluster_settings()
+        for section, option, default, _ in rows:
+            # Celery's come with its provider, which is not installed here.
+            if not section.startswith("celery"):
+                assert (
+                    float(conf.configuration_description[section]["options"][option]["default"])
+                    == float(default)
+                    if default[0].isdecimal()
+                    else default == "False"
+                )
 
 
 class TestNames:

@@ -1,0 +1,1 @@
+"""A complete Airflow cluster as plain processes on this machine."""
