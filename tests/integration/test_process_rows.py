@@ -68,7 +68,7 @@ def test_every_row_is_processed_once(scratch, mariadb, mode, key):
     assert set(seen) == set(scratch.rows(f"SELECT {columns} FROM orders"))
     assert set(seen.values()) == {1}
     assert states(scratch) == {"normal": 250}
-    assert (done.claimed, done.outcomes[Kind.DONE], done.lost) == (250, 250, 0)
+    assert (done.claimed, done.outcomes[Kind.DONE], done.lost, done.late_renewals) == (250, 250, 0, 0)
     assert scratch.rows("SELECT DISTINCT attempts FROM orders") == [(1,)]
 
 

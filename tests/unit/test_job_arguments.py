@@ -33,6 +33,26 @@ def test_other_days_are_refused_by_name_and_value(value):
         arguments.days("older_than_days", value)
 
 
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(1, 1), ("1", 1), (" 20 ", 20), (10**18 - 1, 10**18 - 1), (None, None), ("None", None)],
+)
+def test_row_count(value, number):
+    assert arguments.row_count("n", value) == number
+
+
+@pytest.mark.parametrize("value", [0, "0", -1, 1.0, "1.5", "", True, 10**18, "٣", [1]])
+def test_other_row_counts_are_refused_by_name_and_value(value):
+    with pytest.raises(JobArgumentError, match=r"max_rows is .*; expected a whole number of rows"):
+        arguments.row_count("max_rows", value)
+
+
+def test_an_identifier_may_have_one_to_64_characters():
+    assert [arguments.identifier("n", "x" * length) for length in (1, 64)] == ["x", "x" * 64]
+    with pytest.raises(JobArgumentError, match="up to 64 characters"):
+        arguments.identifier("n", "x" * 65)
+
+
 @pytest.mark.parametrize(("value", "number"), [(0, 0), (1, 1), (0.5, 0.5), ("0.25", 0.25)])
 def test_share(value, number):
     assert arguments.share("s", value) == number

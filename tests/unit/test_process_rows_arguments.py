@@ -77,12 +77,13 @@ def test_a_wrong_argument_is_an_error_at_once(case, form):
         assert message in str(caught.value)
 
 
-def test_partitions_are_tasks_of_one_mapped_operator():
+@pytest.mark.parametrize("partitions", [2, 3])
+def test_partitions_are_tasks_of_one_mapped_operator(partitions):
     with DAG("orders", schedule=None) as dag:
-        process_rows("orders", partitions=3, **STATES)(of_a_row)()
+        process_rows("orders", partitions=partitions, **STATES)(of_a_row)()
     (task,) = dag.tasks
     assert (task.task_id, task.is_mapped) == ("of_a_row", True)
-    assert task.expand_input.value == {"partition": [1, 2, 3]}
+    assert task.expand_input.value == {"partition": [1, 2, 3][:partitions]}
 
 
 def test_partitions_are_a_number():
