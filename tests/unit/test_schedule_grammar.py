@@ -82,8 +82,8 @@ REFUSED = [
     ("* * * fri *", "month", "fri", "jan-dec"),
     ("1.5 * * * *", "minute", "1.5", "0-59"),
     ("٣ * * * *", "minute", "٣", "0-59"),
-    ("0 0 L * *", "day of month", "L", "1-31"),
-    ("0 0 * * 5#3", "day of week", "5#3", "0-6"),
+    ("0 0 L/2 * *", "day of month", "L/2", "1-31, or one of L, L-3, LW, 15W"),
+    ("0 0 * * 5#6", "day of week", "5#6", "a number from 1 to 5 after #"),
     # An empty list: robfig/cron takes it and then never finds a time.
     (", * * * *", "minute", ",", "0-59"),
     ("* * ,, * *", "day of month", ",,", "1-31"),
@@ -255,7 +255,12 @@ def field_texts(kind):
     number = st.integers(kind.low, kind.high)
     span = st.tuples(number, number).map(sorted).map(lambda pair: f"{pair[0]}-{pair[1]}")
     base = st.one_of(st.sampled_from("*?"), number.map(str), span)
-    item = st.tuples(base, st.one_of(st.just(""), st.integers(1, 70).map("/{}".format))).map("".join)
+    rules = {
+        "day of month": st.sampled_from(["L", "LW", "L-3", "1W", "31W", "L-30W"]),
+        "day of week": st.sampled_from(["sun#1", "5#5", "0L", "satL"]),
+    }
+    plain = st.tuples(base, st.one_of(st.just(""), st.integers(1, 70).map("/{}".format))).map("".join)
+    item = st.one_of(plain, rules.get(kind.name, plain))
     return st.lists(item, min_size=1, max_size=4).map(",".join)
 
 

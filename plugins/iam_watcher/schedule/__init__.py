@@ -9,9 +9,10 @@
 | `@after 5m` | after | this long after the last run ended: interval after completion |
 | `@at 2027-01-31T08:00:00+01:00` | at | once |
 
-Cron specs are those of robfig/cron v3 with optional seconds: the same specs are valid, and they tick at the
-same instants. `@every` ticks at fixed multiples of its duration and does not count from the start of a
-process. So all deployments tick at the same time, and a restart causes no extra runs.
+Cron specs are those of robfig/cron v3 with optional seconds: its specs are valid, and they tick at the same
+instants. In addition, a day may be a rule of Quartz, such as `L` or `fri#2`, see `day_rules`. `@every` ticks
+at fixed multiples of its duration and does not count from the start of a process. So all deployments tick at
+the same time, and a restart causes no extra runs.
 
 `python -m iam_watcher.schedule SPEC` prints the next ticks of a spec. This package does not import Airflow.
 """

@@ -1,9 +1,10 @@
-"""The fields of a cron spec: text to sets of numbers, and back.
+"""The fields of a cron spec: text to sets of numbers and rules for days, and back.
 
 A field is a list of ranges, as in robfig/cron v3: `*`, `?`, `N`, `N-M`, each with an optional `/step`.
 `N/step` ends at the field's highest number. Month and day of week accept three-letter names. As in
 robfig/cron, `*-5` means `*`, empty items in a list are ignored (`1,,2`), and a number may have a plus sign.
-A list without items, on which robfig/cron hangs, is not valid.
+A list without items, on which robfig/cron hangs, is not valid. In a list of days, an item may be a rule of
+`day_rules`, which robfig/cron does not have.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from iam_watcher.schedule import day_rules
+from iam_watcher.schedule.day_rules import BadRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iam_watcher.schedule.day_rules import DayRule
 
 # Go's strconv.Atoi, for what can be left after splitting at hyphens; 18 digits always fit in 63 bits.
 _INTEGER = re.compile(r"\+?0*([0-9]{1,18})")
@@ -33,6 +42,8 @@ class Field(NamedTuple):
     """Bit n is set when n matches."""
     star: bool
     """Whether it had a star or question mark without a step; for Vixie cron, whether it began with a star."""
+    rules: tuple[DayRule, ...] = ()
+    """Days that the calendar of a month tells, in order; none if the numbers are all."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,9 @@ class FieldKind:
     high: int
     names: tuple[str, ...] = ()
     """Names of the numbers from `low` on, in lower case."""
+    rule: Callable[[str, Callable[[str], int]], DayRule | None] | None = None
+    """Reads an item that is a rule for days."""
+    rule_examples: str = ""
 
     @property
     def full(self) -> int:
@@ -62,20 +76,27 @@ class FieldKind:
         """
         mask = 0
         star = False
+        rules: set[DayRule] = set()
         items = [item for item in text.split(",") if item]
         if not items:
             raise BadField(text, f"{self._expected()}, or a list of them")
         for item in items:
+            rule = self._rule(item)
+            if rule is not None:
+                rules.add(rule)
+                continue
             item_mask, item_star = self._range(item)
             mask |= item_mask
             star = star or item_star
-        return Field(mask, star or (vixie and text.startswith("*")))
+        more = () if mask == self.full else tuple(sorted(rules))
+        return Field(mask, star or (vixie and text.startswith("*")), more)
 
     def format(self, field: Field, *, vixie: bool = False) -> str:
         """Return a short text from which `parse`, with the same `vixie`, returns `field`."""
         if field.star and field.mask == self.full:
             return "*"
         text = self._progression(field) or ",".join(self.runs(field))
+        text = ",".join([*([text] if text else []), *map(str, field.rules)])
         if not vixie or field.star == text.startswith("*"):
             return text
         # With a step beyond the field's end, `*` matches the first number only, which `field` has.
@@ -94,6 +115,18 @@ class FieldKind:
             else:
                 runs.append([number])
         return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+
+    def _rule(self, item: str) -> DayRule | None:
+        try:
+            return None if self.rule is None else self.rule(item, lambda text: self._valid(text, item))
+        except BadRule as bad:
+            raise BadField(item, str(bad)) from None
+
+    def _valid(self, text: str, item: str) -> int:
+        number = self._number(text, item)
+        if not self.low <= number <= self.high:
+            raise BadField(item, self._expected())
+        return number
 
     def _range(self, item: str) -> tuple[int, bool]:
         bounds, *steps = item.split("/")
@@ -144,7 +177,7 @@ class FieldKind:
 
     def _expected(self) -> str:
         names = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
-        return f"a number of {self.low}-{self.high}{names}"
+        return f"a number of {self.low}-{self.high}{names}{self.rule_examples}"
 
 
 def _integer(text: str) -> int | None:
@@ -168,7 +201,12 @@ class CronFields:
         """Whether both day fields name every day."""
         return self.day_of_month.mask == DAY_OF_MONTH.full and self.day_of_week.mask == DAY_OF_WEEK.full
 
-    def matches_day(self, day: int, weekday: int) -> bool:
+    @property
+    def has_rules(self) -> bool:
+        """Whether a day field has rules, so that years may pass between two matching days."""
+        return bool(self.day_of_month.rules or self.day_of_week.rules)
+
+    def matches_day(self, day: int, weekday: int, length: int) -> bool:
         """Return whether the day fields match a day of the month that is that day of the week.
 
         Both fields must match if one of them is a star. Otherwise one is enough.
@@ -176,9 +214,14 @@ class CronFields:
         Args:
             day: of the month, from 1.
             weekday: Sunday is 0.
+            length: days of the month.
         """
         in_month = self.day_of_month.mask >> day & 1
         in_week = self.day_of_week.mask >> weekday & 1
+        if self.has_rules:
+            first = (weekday - day + 1) % 7
+            in_month |= any(rule.find(first, length) == day for rule in self.day_of_month.rules)
+            in_week |= any(rule.find(first, length) == day for rule in self.day_of_week.rules)
         if self.day_of_month.star or self.day_of_week.star:
             return bool(in_month and in_week)
         return bool(in_month or in_week)
@@ -191,9 +234,18 @@ class CronFields:
 SECOND = FieldKind("second", 0, 59)
 MINUTE = FieldKind("minute", 0, 59)
 HOUR = FieldKind("hour", 0, 23)
-DAY_OF_MONTH = FieldKind("day of month", 1, 31)
+DAY_OF_MONTH = FieldKind(
+    "day of month", 1, 31, rule=day_rules.in_month, rule_examples=", or one of L, L-3, LW, 15W"
+)
 MONTH = FieldKind(
     "month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 )
-DAY_OF_WEEK = FieldKind("day of week", 0, 6, ("sun", "mon", "tue", "wed", "thu", "fri", "sat"))
+DAY_OF_WEEK = FieldKind(
+    "day of week",
+    0,
+    6,
+    ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
+    rule=day_rules.in_week,
+    rule_examples=", or one of 5#2, fri#2, 5L, friL",
+)
 KINDS = (SECOND, MINUTE, HOUR, DAY_OF_MONTH, MONTH, DAY_OF_WEEK)

@@ -25,6 +25,8 @@ _MINUTE = 60
 _NOON = 12
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _YEARS = 5
+# February has a fifth day of one name in leap years only: mostly each 28 years, around 2100 after 40.
+_YEARS_OF_RULES = 40
 _LAST_YEAR = 9_998
 
 
@@ -42,7 +44,10 @@ class Search:
         self._zone = zone
 
     def run(self, start: int) -> int | None:
-        """Return the first tick after `start`, or None if none comes in this and the next five years."""
+        """Return the first tick after `start`, or None if none comes in this and the next five years.
+
+        With rules for days, which robfig/cron does not have, the search looks forty years ahead.
+        """
         tick = self._walk(start, steady=False)
         if tick is not None and tick <= start:
             # `Zone.instant` chose the first pass of repeated times, and `start` is in the second.
@@ -56,7 +61,7 @@ class Search:
         self._added = False
         self._steady = steady
         year = self._date().year
-        limit = min(year + _YEARS, _LAST_YEAR)
+        limit = min(year + (_YEARS_OF_RULES if self._fields.has_rules else _YEARS), _LAST_YEAR)
         while year <= limit:
             if not (self._month() or self._day() or self._hour() or self._minute() or self._second()):
                 return self._instant
@@ -107,9 +112,8 @@ class Search:
     def _day(self) -> bool:
         if self._fields.is_every_day:
             return False
-        matches = self._fields.matches_day
         ordinal = self._wall() // DAY + _EPOCH_ORDINAL
-        if matches(date.fromordinal(ordinal).day, ordinal % 7):
+        if self._matches(ordinal):
             return False
         if not self._added:
             self._added = True
@@ -124,11 +128,14 @@ class Search:
                 self._instant += (24 - hour if hour > _NOON else -hour) * _HOUR
                 wall = self._wall()
             ordinal = wall // DAY + _EPOCH_ORDINAL
-            day = date.fromordinal(ordinal).day
-            if day == 1:
+            if date.fromordinal(ordinal).day == 1:
                 return True
-            if matches(day, ordinal % 7):
+            if self._matches(ordinal):
                 return False
+
+    def _matches(self, ordinal: int) -> bool:
+        today = date.fromordinal(ordinal)
+        return self._fields.matches_day(today.day, ordinal % 7, _days_of_month(today))
 
     def _days_off(self, wall: int) -> int:
         """Return the days until the next matching day of this month, or until the next month."""
@@ -136,7 +143,7 @@ class Search:
         today = date.fromordinal(ordinal)
         rest = _first_of_next_month(today).toordinal() - ordinal
         for days in range(1, rest):
-            if self._fields.matches_day(today.day + days, (ordinal + days) % 7):
+            if self._fields.matches_day(today.day + days, (ordinal + days) % 7, today.day + rest - 1):
                 return days
         return rest
 
@@ -196,6 +203,10 @@ class Search:
 
 def _first_of_next_month(day: date) -> date:
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
+def _days_of_month(day: date) -> int:
+    return (_first_of_next_month(day) - timedelta(days=1)).day
 
 
 def _steps(mask: int, number: int, end: int) -> int:

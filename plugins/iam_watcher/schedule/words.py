@@ -6,6 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from iam_watcher.schedule.cron import Cron
+from iam_watcher.schedule.day_rules import DayInMonth
 from iam_watcher.schedule.fields import (
     DAY_OF_MONTH,
     DAY_OF_WEEK,
@@ -19,6 +20,7 @@ from iam_watcher.schedule.fields import (
 from iam_watcher.schedule.fixed import After, At, Every
 
 if TYPE_CHECKING:
+    from iam_watcher.schedule.day_rules import DayRule
     from iam_watcher.schedule.schedule import Schedule
 
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
@@ -27,6 +29,7 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+_NUMBERS = ("last", "first", "second", "third", "fourth", "fifth")
 _LISTED_TIMES = 6
 _HOURS = 24
 
@@ -119,8 +122,11 @@ def _rhythm(numbers: list[int], size: int, unit: str) -> str:
 
 
 def _days(cron: Cron) -> str:
-    in_month = f"on {_counted('day', cron.fields.day_of_month, DAY_OF_MONTH)} of the month"
-    in_week = f"on {_and(_names(cron.fields.day_of_week, DAY_OF_WEEK, _WEEKDAYS))}"
+    day_of_month, day_of_week = cron.fields.day_of_month, cron.fields.day_of_week
+    numbered = [_counted("day", day_of_month, DAY_OF_MONTH)] if day_of_month.mask else []
+    in_month = f"on {_and([*numbered, *map(_rule, day_of_month.rules)])} of the month"
+    in_week = f"on {_and([*_names(day_of_week, DAY_OF_WEEK, _WEEKDAYS), *map(_rule, day_of_week.rules)])}"
+    in_week += " of the month" if day_of_week.rules else ""
     either = not (cron.fields.day_of_month.star or cron.fields.day_of_week.star)
     every_month_day = _is_full(cron.fields.day_of_month, DAY_OF_MONTH)
     every_week_day = _is_full(cron.fields.day_of_week, DAY_OF_WEEK)
@@ -129,6 +135,18 @@ def _days(cron: Cron) -> str:
     return " and ".join(
         text for text, every in ((in_month, every_month_day), (in_week, every_week_day)) if not every
     )
+
+
+def _rule(rule: DayRule) -> str:
+    if not isinstance(rule, DayInMonth):
+        return f"the {_NUMBERS[rule.number]} {_WEEKDAYS[rule.weekday]}"
+    weekday = "weekday (Monday to Friday)"
+    if rule.day > 0:
+        return f"the {weekday} nearest to day {rule.day}"
+    if rule.day == 0:
+        return f"the last {weekday}" if rule.nearest else "the last day"
+    before = f"the day {_duration(-rule.day * 86_400)} before the last day"
+    return f"the {weekday} nearest to {before}" if rule.nearest else before
 
 
 def _is_full(field: Field, kind: FieldKind) -> bool:

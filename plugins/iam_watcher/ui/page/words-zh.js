@@ -251,7 +251,47 @@ export const chinese = {
 
 const UNITS = { day: "天", hour: "小时", minute: "分钟", second: "秒" };
 const amount = (text) => text.replace(/(\d+) (day|hour|minute|second)s?/g, (_, n, unit) => `${n} ${UNITS[unit]}`).replace(/^(day|hour|minute|second)$/, (unit) => UNITS[unit]);
+const WEEKDAYS = { Monday: "周一", Tuesday: "周二", Wednesday: "周三", Thursday: "周四", Friday: "周五", Saturday: "周六", Sunday: "周日" };
+const MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const ORDINALS = { first: "第一个", second: "第二个", third: "第三个", fourth: "第四个", fifth: "第五个", last: "最后一个" };
+const WEEKDAY = Object.keys(WEEKDAYS).join("|");
+const MONTH = MONTHS.join("|");
+const DAY_FORMS = [
+  [/^(?:days? )?([\d-]+)$/, ([, days]) => `${days} 日`],
+  [new RegExp(`^(${WEEKDAY})$`), ([, day]) => WEEKDAYS[day]],
+  [new RegExp(`^(${WEEKDAY}) to (${WEEKDAY})$`), ([, first, last]) => `${WEEKDAYS[first]}至${WEEKDAYS[last]}`],
+  [new RegExp(`^the (${Object.keys(ORDINALS).join("|")}) (${WEEKDAY})$`), ([, number, day]) => `${ORDINALS[number]}${WEEKDAYS[day]}`],
+  [/^the last day$/, () => "最后一天"],
+  [/^the day (\d+) days? before the last day$/, ([, days]) => `倒数第 ${Number(days) + 1} 天`],
+  [/^the last weekday \(Monday to Friday\)$/, () => "最后一个工作日（周一至周五）"],
+  [/^the weekday \(Monday to Friday\) nearest to (.+)$/, ([, day]) => `离${oneDay(day)}最近的工作日（周一至周五）`],
+];
+const MONTH_FORMS = [
+  [new RegExp(`^(${MONTH})$`), ([, month]) => `${MONTHS.indexOf(month) + 1} 月`],
+  [new RegExp(`^(${MONTH}) to (${MONTH})$`), ([, first, last]) => `${MONTHS.indexOf(first) + 1} 至 ${MONTHS.indexOf(last) + 1} 月`],
+];
+/** Return a text in Chinese by the first form that it has; throw if it has none. */
+const inForm = (forms, text) => {
+  for (const [form, make] of forms) {
+    const found = form.exec(text);
+    if (found) return make(found);
+  }
+  throw new RangeError(text);
+};
+const oneDay = (text) => inForm(DAY_FORMS, text);
+const list = (text, forms) => text.split(/, | and /).map((item) => inForm(forms, item)).join("、");
+/** Return "on the last day of the month or on Monday" in Chinese. */
+const chineseDays = (text) =>
+  text
+    .split(/ (?=(?:or|and) on )/)
+    .map((part) => {
+      const [, join, days, monthly] = /^(or |and )?on (.+?)( of the month)?$/.exec(part);
+      return `${join ? { "or ": "或", "and ": "且为" }[join] : ""}${monthly ? "每月" : "每"}${list(days, DAY_FORMS)}`;
+    })
+    .join("")
+    .replaceAll(/(月|离)(\d)/g, "$1 $2");
 const FORMS = [
+  [/^(on .+?)(?: in (\D+))? at ([\d:, and]+) (\S+)$/, ([, days, months, times, zone]) => `${months ? `${list(months, MONTH_FORMS)}，` : ""}${chineseDays(days)} ${times.replaceAll(/, | and /g, "、")}（${zone}）`],
   [/^every day at ([\d:, and]+) (\S+)$/, ([, times, zone]) => `每天 ${times.replace(" and ", "、").replaceAll(", ", "、")}（${zone}）`],
   [/^every ((?:\d+ )?(?:day|hour|minute|second)s?)$/, ([, time]) => (/^\d/.test(time) ? `每 ${amount(time)}` : `每${amount(time)}`)],
   [/^(.+) after the last run ended$/, ([, time]) => `上次运行结束后 ${amount(time)}`],
@@ -260,9 +300,10 @@ const FORMS = [
 
 /** Return a schedule's English words in Chinese where they have a known form, else as they are. */
 export const chineseSchedule = (words) => {
-  for (const [form, make] of FORMS) {
-    const found = form.exec(words);
-    if (found) return make(found);
+  try {
+    return inForm(FORMS, words);
+  } catch (error) {
+    if (error instanceof RangeError) return words;
+    throw error;
   }
-  return words;
 };
