@@ -62,6 +62,18 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "production",
                         "default": "",
                     },
+                    "standby_delay": {
+                        "description": (
+                            "For an Airflow that is a standby of another one with the same DAG files and the "
+                            "same Redis: the seconds that a scheduled run waits before it asks for its lock. "
+                            "If the other Airflow did the scheduled time meanwhile, the run is skipped. 0: "
+                            "this Airflow is no standby.\n"
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "120",
+                        "default": "0",
+                    },
                     "settings_file": {
                         "description": (
                             "Path of the settings file: YAML, with the keys of the Go iam-watcher. "

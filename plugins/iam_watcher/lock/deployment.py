@@ -11,6 +11,7 @@ import random
 import re
 import time
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk import Variable
@@ -56,6 +57,21 @@ def deployment_id() -> str:
             "Set AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID"
         )
     return value
+
+
+def standby_delay() -> timedelta:
+    """Return `[iam_watcher] standby_delay`: for how long this Airflow lets another one work first.
+
+    Raises:
+        DeploymentIdError: it is no number of seconds, or below 0.
+    """
+    value = conf.get("iam_watcher", "standby_delay", fallback="0") or "0"
+    if not re.fullmatch(r"[0-9]{1,6}", value):
+        raise DeploymentIdError(
+            f"[iam_watcher] standby_delay = {value!r} is not valid. Use a whole number of seconds, such as "
+            "120, or 0 if this Airflow is no standby"
+        )
+    return timedelta(seconds=int(value))
 
 
 def claim(clients: Sequence[Redis]) -> None:

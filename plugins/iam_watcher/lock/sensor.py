@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
@@ -18,6 +19,7 @@ from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from airflow.sdk import Context
 
@@ -41,6 +43,8 @@ class RedisLockSensor(BaseSensorOperator):
     in a queue, and the first one that is alive gets the lock. The deadline counts from the first try, across
     deferrals and retries. The lock says how long to wait; a sensor's own `timeout` and `mode` have no effect.
 
+    In an Airflow that is a standby, the sensor of a scheduled run first waits for `standby_delay`.
+
     The sensor pushes the XCom `holder` (key, owner, deployment, since), which says who holds the lock in the
     end. It returns the grant that the tasks after it work under.
 
@@ -60,35 +64,38 @@ class RedisLockSensor(BaseSensorOperator):
         self.lock_facts = LockFacts.of(lock, self.dag_id, per_tick=per_tick).as_dict()
         self._stopped = False
 
-    def execute(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Return the grant.
 
         Args:
             context: of this task.
-            event: after a deferral, why the triggerer woke this task. The sensor tries again in any case.
+            event: after a deferral, why the triggerer woke this task: a dictionary of RedisLockTrigger, or
+                the time until which a standby waited. The sensor tries again in any case.
 
         Raises:
             AirflowSkipException: the lock stayed busy and `on_busy` is "skip", or the tick is done.
             AirflowFailException: the lock stayed busy and `on_busy` is "fail", or the deployment has no id
-                of its own.
+                of its own, or its `standby_delay` is not valid.
             LockUnavailable: Redis does not answer, or refuses the request.
             TaskDeferred: the triggerer waits from now on.
         """
         from iam_watcher.lock import trial_run
-        from iam_watcher.lock.deployment import claim
+        from iam_watcher.lock.deployment import claim, standby_delay
         from iam_watcher.lock.grant import Grant
 
         if trial_run.locks_are_off():
             logger.warning("Locks are off in this test: nothing is acquired")
             return {}
-        if event:
+        if isinstance(event, dict):
             logger.info("the triggerer woke this task: key=%s reason=%s", event["key"], event["reason"])
         try:
             grant = Grant.of(self.lock, context, per_tick=self.per_tick)
             clients = grant.clients()
             claim(clients)
+            delay = standby_delay()
         except DeploymentIdError as error:
             raise AirflowFailException(str(error)) from error
+        self._stand_by(context, grant, delay)
         lease = grant.lease(clients)
         acquired = lease.acquire() or self._wait(lease, grant)
         try:
@@ -119,6 +126,21 @@ class RedisLockSensor(BaseSensorOperator):
     def _check_wanted(self) -> None:
         if self._stopped:
             raise AirflowFailException("this task was stopped")
+
+    def _stand_by(self, context: Context, grant: Grant, delay: timedelta) -> None:
+        """Let another Airflow do this scheduled time until the delay of a standby is over."""
+        until = context["dag_run"].run_after + delay
+        left = (until - datetime.now(UTC)).total_seconds()
+        if not delay or not grant.tick or left <= 0:
+            return
+        logger.info("This Airflow is a standby: the run waits for another one, until=%s", until.isoformat())
+        if left > LONGEST_POLLING:
+            from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+            self.defer(trigger=DateTimeTrigger(moment=until), method_name="execute")
+        while datetime.now(UTC) < until:
+            self._check_wanted()
+            time.sleep(POLL[1])
 
     def _wait(self, lease: Lease, grant: Grant) -> bool:
         """Wait in the queue until the deadline; return whether the lock was acquired.
