@@ -4,7 +4,7 @@ It publishes a message to IAM's servers. A secret whose `expires` is 0 never exp
 archived, so they can't be restored.
 """
 
-from airflow.sdk import Param
+from airflow.sdk import Asset, Param
 
 from iam_watcher import Watcher, settings
 from iam_watcher.jobs.announce import SECRET_CHANGED
@@ -32,6 +32,7 @@ with Watcher(
 ):
     PurgeRowsOperator(
         task_id="purge",
+        outlets=[Asset("iam.secret")],
         table="secret",
         age_column="expires",
         age_unit="unix_seconds",

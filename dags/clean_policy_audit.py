@@ -4,7 +4,7 @@ Rows with a zero date have no age, and stay. 0 days turns the job off. If `[iam_
 the job archives the rows there before it deletes them, and `restore_archive` can restore them.
 """
 
-from airflow.sdk import Param
+from airflow.sdk import Asset, Param
 
 from iam_watcher import Watcher, settings
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -31,6 +31,7 @@ with Watcher(
 ):
     PurgeRowsOperator(
         task_id="purge",
+        outlets=[Asset("iam.policy_audit")],
         table="policy_audit",
         age_column="deletedAt",
         older_than_days="{{ params.max_reserve_days }}",

@@ -3,7 +3,7 @@
 Administrators (`isAdmin`) and users with exempt names are never disabled. 0 days turns the job off.
 """
 
-from airflow.sdk import Param
+from airflow.sdk import Asset, Param
 
 from iam_watcher import Watcher, settings
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
@@ -41,6 +41,7 @@ with Watcher(
 ):
     DisableInactiveUsersOperator(
         task_id="disable",
+        outlets=[Asset("iam.user")],
         max_inactive_days="{{ params.max_inactive_days }}",
         exempt_names=EXEMPT,
         max_share="{{ params.max_share }}",

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Received:
-    """What came to a receiver; `answers` are the statuses of the next answers, then 200."""
+    """What came to a receiver; `answers` are the statuses of the next answers, then 200 with `body`."""
 
     port: int = 0
     requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     mails: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    body: str = "ok"
 
     @property
     def paths(self) -> list[str]:
@@ -45,13 +46,18 @@ def http_receiver() -> Iterator[Received]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(
+                errors="surrogateescape"
+            )
             received.requests.append((self.path, dict(self.headers), body))
             status = received.answers.pop(0) if received.answers else 200
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", "/elsewhere")
             self.end_headers()
+            self.wfile.write(received.body.encode())
+
+        do_GET = do_PUT = do_POST  # noqa: N815  the interface
 
         def log_message(self, *_: object) -> None: ...
 
