@@ -32,6 +32,8 @@ BERLIN = "Europe/Berlin"
 STARTS = [datetime(2027, 3, 27, 12, tzinfo=UTC), datetime(2027, 10, 30, 12, tzinfo=UTC)]
 NICKNAMES = {
     "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@yearly": "0 0 1 1 *",
     "@midnight": "0 0 * * *",
     "@weekly": "0 0 * * 0",
     "@monthly": "0 0 1 * *",
@@ -76,7 +78,7 @@ def test_each_line_ticks_as_before(capsys, tmp_path: Path, name: str) -> None:
                 ticks.append(schedule.next(ticks[-1]))
             assert ticks[1:] == expected_ticks(fields, zone, start), line
         checked += 1
-    assert checked == len(dags) == {"system": 10, "user": 20}[name]
+    assert checked == len(dags) == {"system": 10, "user": 29}[name]
 
 
 def test_each_line_keeps_what_it_says(capsys, tmp_path: Path) -> None:
@@ -113,6 +115,14 @@ def test_the_systems_form_has_a_user_in_each_line(capsys, tmp_path: Path) -> Non
     task = next(dag.get_task("run") for dag in dags.values() if "mdadm" in dag.get_task("run").command)
     assert "$(date +%d)" in task.command
     assert "MAILTO has root, a mailbox of that machine" in report
+
+
+def test_a_name_that_cron_ignores(capsys, tmp_path: Path) -> None:
+    folder = tmp_path / "cron.d"
+    folder.mkdir()
+    shutil.copy(CRONTABS / "system", folder / "backup.old")
+    _, report = imported(capsys, tmp_path / "dags", str(folder / "backup.old"))
+    assert "Debian's cron ignores backup.old: the name of a file in /etc/cron.d may have no dot" in report
 
 
 BAD = r"""
@@ -197,6 +207,56 @@ def test_an_imported_command_runs_as_cron_runs_it(
     names = {line.partition("=")[0] for line in lines[1:-3]} - {"_", "OLDPWD", "PWD", "SHLVL"}
     assert names == {"HOME", "LOGNAME", "NAME", "PATH", "SHELL", "USER"}
     assert "PATH=/usr/bin:/bin" in lines
+
+
+ANACRONTAB = r"""
+# See anacron(8) and anacrontab(5) for details.
+SHELL=/bin/sh
+PATH=/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin
+RANDOM_DELAY=45
+START_HOURS_RANGE=3-22
+MAILTO=ops@example.com
+
+1	5	cron.daily	nice run-parts \
+  --report /etc/cron.daily
+7	70	cron.weekly	nice run-parts /etc/cron.weekly
+@monthly 45	cron.monthly	nice run-parts /etc/cron.monthly
+3  10  every.third  echo 100% done
+0  10  never  /opt/a
+x  10  what  /opt/b
+1  5  nothing
+"""
+
+
+def test_an_anacrontab(capsys, tmp_path: Path) -> None:
+    """Each job at the first hour of the range plus its delay, and made up for as long as its period."""
+    (tmp_path / "anacrontab").write_text(ANACRONTAB)
+    arguments = ["anacrontab", str(tmp_path / "anacrontab"), "--timezone", BERLIN]
+    assert main([*arguments, "--output", str(tmp_path / "dags")]) == 1
+    report = capsys.readouterr().out
+    bag = DagBag(str(tmp_path / "dags"))
+    assert bag.import_errors == {}
+    specs = {dag_id: str(dag.timetable.schedule) for dag_id, dag in bag.dags.items()}
+    assert specs == {
+        "cron_daily": f"CRON_TZ={BERLIN} 0 5 3 * * *",
+        "cron_weekly": f"CRON_TZ={BERLIN} 0 10 4 * * 0",
+        "cron_monthly": f"CRON_TZ={BERLIN} 0 45 3 1 * *",
+        "every_third": "@every 3d",
+    }
+    graces = {dag_id: dag.timetable.missed_grace.days for dag_id, dag in bag.dags.items()}
+    assert graces == {"cron_daily": 1, "cron_weekly": 7, "cron_monthly": 31, "every_third": 3}
+    task = bag.dags["cron_daily"].get_task("run")
+    assert (task.command, task.user) == ("nice run-parts   --report /etc/cron.daily", "root")
+    assert set(task.env) == {"PATH"}
+    assert bag.dags["every_third"].get_task("run").command == "echo 100% done"
+    assert bag.dags["cron_daily"].notices.notify == (Notify(to=[Mail("ops@example.com")]),)
+    assert "line 14: not translated: the period is '0'; expected 1 to 10000 days" in report
+    assert "line 15: not translated: the period is 'x'" in report
+    assert "line 16: not translated: there is no command" in report
+    assert "RANDOM_DELAY=45 is not kept" in report
+    assert "START_HOURS_RANGE=3-22 is the first hour only" in report
+    assert "it runs on Sunday: anacron counts from the last run" in report
+    assert "4 translated with a difference, 3 not translated" in report
 
 
 def test_the_command_line_reads_the_standard_input(tmp_path: Path) -> None:

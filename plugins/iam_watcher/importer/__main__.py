@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iam_watcher.importer import dkron, go_watcher, kubernetes
+from iam_watcher.importer.anacrontab import Anacrontab
 from iam_watcher.importer.crontab import Crontab
 from iam_watcher.importer.job import NotTranslated
 from iam_watcher.importer.write import write
@@ -45,7 +46,14 @@ def _read(options: argparse.Namespace, text: str) -> Found:
     name = "standard input" if options.file == "-" else Path(options.file).name
     if options.source == "crontab":
         system = options.system or (options.user is None and _is_system(Path(options.file)))
-        return Crontab(name, options.timezone, system=system, user=options.user).read(text)
+        found = Crontab(name, options.timezone, system=system, user=options.user).read(text)
+        if "." in name and Path(options.file).absolute().parent.name == "cron.d":
+            found.notes.append(
+                f"Debian's cron ignores {name}: the name of a file in /etc/cron.d may have no dot"
+            )
+        return found
+    if options.source == "anacrontab":
+        return Anacrontab(name, options.timezone, user=options.user).read(text)
     if options.source == "dkron":
         return dkron.read(text, name, options.timezone)
     if options.source == "kubernetes":
@@ -60,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     sources.add_parser("crontab", help="a crontab; in /etc/crontab and /etc/cron.d each line has a user")
+    sources.add_parser("anacrontab", help="an anacrontab: jobs that run once in so many days")
     sources.add_parser("dkron", help="what dkron's /v1/jobs answers")
     sources.add_parser("kubernetes", help="YAML with CronJobs")
     sources.add_parser("iam-watcher", help="the settings file of the Go iam-watcher")
@@ -82,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
             source.add_argument(
                 "--system", action="store_true", help="each line has a user before the command"
             )
+        if name == "anacrontab":
+            source.add_argument("--user", default="root", help="who runs the commands (default: %(default)s)")
     return parser
 
 

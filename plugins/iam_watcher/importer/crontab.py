@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s="']+))\s*=\s*(.*?)\s*""", re.DOTALL)
 _FIELDS = 5
 # For cron itself; the command does not get them.
-_FOR_CRON = (
+FOR_CRON = (
     "MAILTO",
     "MAILFROM",
     "CONTENT_TYPE",
@@ -60,8 +60,8 @@ class Crontab:
                 continue
             place = f"line {number}"
             try:
-                if variable := _variable(content):
-                    name, value = variable
+                if found_variable := variable(content):
+                    name, value = found_variable
                     variables[name] = value
                     if name == "CRON_TZ" and _CRON_TZ not in found.notes:
                         found.notes.append(_CRON_TZ)
@@ -94,7 +94,7 @@ class _Line:
             self.differences.append("the carriage return at the line's end (of Windows) is left out")
         user = self.crontab.user
         if self.crontab.system:
-            user, rest = _word(rest, "a user before the command")
+            user, rest = word(rest, "a user before the command")
         if not rest.strip():
             raise NotTranslated("there is no command behind the schedule")
         command, stdin = split_input(rest)
@@ -104,7 +104,7 @@ class _Line:
             self.differences.append(
                 "the line ends with a backslash; a crontab has no continuation: the next line is read alone"
             )
-        variables = {name: value for name, value in self.variables.items() if name not in _FOR_CRON}
+        variables = {name: value for name, value in self.variables.items() if name not in FOR_CRON}
         # cron sets it itself.
         variables.pop("LOGNAME", None)
         self.differences += secrets_in(variables)
@@ -140,7 +140,7 @@ class _Line:
         text = self.text.removeprefix("-")
         zone = self.variables.get("CRON_TZ") or self.crontab.timezone
         if text.startswith("@"):
-            nickname, rest = _word(text, "a nickname")
+            nickname, rest = word(text, "a nickname")
             if nickname.lower() == "@reboot":
                 raise NotTranslated(
                     "@reboot has no meaning in Airflow, which runs on several machines; use systemd"
@@ -153,26 +153,26 @@ class _Line:
         else:
             fields, rest = [], text
             for _ in range(_FIELDS):
-                word, rest = _word(rest, "five fields, then the command")
-                fields.append(word)
+                one, rest = word(rest, "five fields, then the command")
+                fields.append(one)
             spec, differences = vixie.spec(fields, seed=f"{self.crontab.name}\0{self.text}")
             self.differences += differences
         return vixie.checked(f"CRON_TZ={zone} {spec}"), rest
 
     def _mail(self) -> dict[str, Call]:
-        to = self.variables.get("MAILTO", "").strip()
-        if not to:
-            return {}
-        self.mailto = to
-        names = [name for name in re.split(r"[,\s]+", to) if name]
-        if local := [name for name in names if "@" not in name]:
-            self.differences.append(
-                f"MAILTO has {', '.join(local)}, a mailbox of that machine: only addresses get the mail"
-            )
-        addresses = [name for name in names if "@" in name]
-        if not addresses:
-            return {}
-        return mails(addresses)
+        self.mailto = self.variables.get("MAILTO", "").strip()
+        mail, differences = mail_to(self.mailto)
+        self.differences += differences
+        return mail
+
+
+def mail_to(mailto: str) -> tuple[dict[str, Call], list[str]]:
+    """Return the argument of a Watcher for a value of MAILTO, and what is different."""
+    names = [name for name in re.split(r"[,\s]+", mailto) if name]
+    local = [name for name in names if "@" not in name]
+    addresses = [name for name in names if "@" in name]
+    text = f"MAILTO has {', '.join(local)}, a mailbox of that machine: only addresses get the mail"
+    return mails(addresses) if addresses else {}, [text] if local else []
 
 
 def split_input(text: str) -> tuple[str, str]:
@@ -205,7 +205,12 @@ def _pieces(text: str) -> Iterator[re.Match[str]]:
     return re.finditer(r"\\?.|\\", text, re.DOTALL)
 
 
-def _variable(line: str) -> tuple[str, str] | None:
+def variable(line: str) -> tuple[str, str] | None:
+    """Return the name and the value of a line `NAME = value`, or None for any other line.
+
+    Raises:
+        NotTranslated: the quotes around the value do not match.
+    """
     match = _VARIABLE.fullmatch(line)
     if match is None:
         return None
@@ -219,8 +224,13 @@ def _variable(line: str) -> tuple[str, str] | None:
     return (name, value) if name else None
 
 
-def _word(text: str, expected: str) -> tuple[str, str]:
-    word, *rest = re.split(r"[ \t]+", text.lstrip(" \t"), maxsplit=1)
-    if not word.strip():
+def word(text: str, expected: str) -> tuple[str, str]:
+    """Return the first word of a text, and what stands behind it.
+
+    Raises:
+        NotTranslated: there is none; the message has what was expected.
+    """
+    first, *rest = re.split(r"[ \t]+", text.lstrip(" \t"), maxsplit=1)
+    if not first.strip():
         raise NotTranslated(f"expected {expected}")
-    return word, rest[0] if rest else ""
+    return first, rest[0] if rest else ""
