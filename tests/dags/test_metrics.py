@@ -1,24 +1,33 @@
-"""The metrics that whole runs send, to a StatsD on this machine."""
+"""The metrics that whole runs send, to a StatsD and to an OpenTelemetry collector on this machine."""
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
 import socket
-from datetime import timedelta
+import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from airflow.sdk import Asset, task
 from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+from airflow.sdk._shared.observability.metrics.otel_logger import flush_otel_metrics
 from airflow.sdk.observability import stats
-from airflow.sdk.observability.metrics import statsd_logger
+from airflow.sdk.observability.metrics import otel_logger, statsd_logger
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from iam_watcher import Lock, Watcher
 from iam_watcher.errors import LockLost
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.lock import current
 from iam_watcher.notices import metrics
+from tests.dags.receivers import http_receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +36,17 @@ if TYPE_CHECKING:
 
     from dev.servers import DatabaseServer
 
+TI = SimpleNamespace(dag_id="measured", task_id="work", start_date=datetime(2026, 11, 27, tzinfo=UTC))
+FULL_REPORT = {
+    "examined": 9,
+    "changed": 5,
+    "skipped": {"zero_date": 1},
+    "longest_chunk_seconds": 0.1,
+    "archive_bytes": 700,
+    "oldest_pending_seconds_after": 60.0,
+}
 PAGE = Path(__file__).parents[2] / "docs" / "notices.md"
+NOT_OF_A_PURGE = {metrics.LOCK_LOST, metrics.FAILED_RENEWALS, metrics.OLDEST_PENDING}
 KINDS = {"c": "counter", "ms": "timer", "g": "gauge"}
 
 
@@ -70,7 +89,7 @@ def sent(
 
 
 def test_the_metrics_of_runs(
-    run_dag, redis_client: Client, iam_schema: DatabaseServer, sent: Callable
+    run_dag, redis_client: Client, iam_schema: DatabaseServer, sent: Callable, tmp_path: Path
 ) -> None:
     old = "INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (%s, 'n', 'u', %s)"
     with iam_schema.connect() as connection, connection.cursor() as cursor:
@@ -83,6 +102,7 @@ def test_the_metrics_of_runs(
             age_column="deletedAt",
             older_than_days=1,
             max_share=None,
+            archive=f"file://{tmp_path}",
             outlets=[Asset("purged")],
         )
     run_dag(dag)
@@ -97,7 +117,9 @@ def test_the_metrics_of_runs(
     assert values["iam_watcher.rows.skipped", "zero_date"] == 1
     assert values["iam_watcher.last_success", None] > 1_700_000_000
     assert 0 < values["iam_watcher.lock.held", None] < 600_000
-    assert {name for name, _ in values} == set(metrics.TAGS) - {metrics.LOCK_LOST}
+    parts = sum(part.stat().st_size for part in tmp_path.rglob("*.jsonl.gz"))
+    assert values["iam_watcher.archive.bytes", None] == parts > 0
+    assert {name for name, _ in values} == set(metrics.TAGS) - NOT_OF_A_PURGE
     assert extra_of("purged")["changed"] == 2
     redis_client.set("iam-watcher:measured", "another")
     run_dag(dag)
@@ -117,6 +139,8 @@ def extra_of(asset: str) -> dict:
 def test_the_metrics_of_runs_that_fail(run_dag, redis_client: Client, sent: Callable) -> None:
     @task
     def lose() -> None:
+        redis_client.set("iam-watcher:loser", "another")
+        current._renewer.try_renew()
         raise LockLost("another took it")
 
     with Watcher("loser", schedule=None, default_args={"retries": 0}) as dag:
@@ -124,8 +148,57 @@ def test_the_metrics_of_runs_that_fail(run_dag, redis_client: Client, sent: Call
     run_dag(dag)
     found = [(name, tags.get("outcome")) for name, _, tags, _ in sent()]
     assert ("iam_watcher.lock.lost", None) in found
+    assert ("iam_watcher.lock.failed_renewals", None) in found
     assert ("iam_watcher.runs", "failed") in found
     assert metrics.LAST_SUCCESS not in dict(found)
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ({"oldest_pending_seconds_after": 90.5, "remaining": 3}, {"rows.oldest_pending": 90.5}),
+        ({"oldest_pending_seconds_after": None, "remaining": 0}, {"rows.oldest_pending": 0}),
+        ({"oldest_pending_seconds_after": None, "remaining": 3}, {}),  # without `age_column`
+        ({"claimed": 5, "done": 4}, {"rows.examined": 5, "rows.changed": 4}),
+        ({"dry_run": True, "claimed": 5, "oldest_pending_seconds_after": 1.0}, {}),
+    ],
+)
+def test_the_metrics_of_row_processing(sent: Callable, report: dict, expected: dict) -> None:
+    metrics.worked(TI, report)
+    assert {name: value for name, _, _, value in sent()} == {
+        f"iam_watcher.{name}": value for name, value in expected.items()
+    }
+
+
+def test_open_telemetry_gets_the_same_names_and_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every metric, in the protocol of a collector."""
+    with http_receiver() as collector:
+        monkeypatch.setenv("AIRFLOW__METRICS__OTEL_HOST", "127.0.0.1")
+        monkeypatch.setenv("AIRFLOW__METRICS__OTEL_PORT", str(collector.port))
+        stats.initialize(factory=otel_logger.get_otel_logger, export_legacy_names=False)
+        try:
+            metrics.acquired(TI)
+            metrics.released(TI, "2026-11-27T06:00:00+00:00", failed=False)
+            metrics.lost(TI)
+            metrics.renewed(TI, 2)
+            metrics.worked(TI, FULL_REPORT)
+            provider = get_meter_provider()
+            provider.force_flush()
+            provider.shutdown()
+        finally:
+            stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
+            atexit.unregister(flush_otel_metrics)
+    assert set(collector.paths) == {"/v1/metrics"}
+    found = {}
+    for _, _, body in collector.requests:
+        request = ExportMetricsServiceRequest.FromString(body.encode(errors="surrogateescape"))
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    data = getattr(metric, metric.WhichOneof("data"))
+                    tags = {pair.key for point in data.data_points for pair in point.attributes}
+                    found[metric.name.removeprefix("airflow.")] = tags
+    assert found == {name: set(tags) for name, (_, tags) in metrics.TAGS.items()}
 
 
 def test_the_page_has_the_same_table() -> None:
@@ -158,6 +231,22 @@ def test_the_files_for_prometheus_and_grafana_use_these_names(path: Path) -> Non
             assert {label.strip() for labels in shown for label in labels.split(",")} <= set(known[name])
     outcomes = set(re.findall(r"outcome=~?\"([\w|]+)\"", " ".join(expressions)))
     assert {one for group in outcomes for one in group.split("|")} <= {"success", "failed", "lock_busy"}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is a part of Prometheus")
+def test_the_alerts_on_sample_series() -> None:
+    done = subprocess.run(
+        ["promtool", "test", "rules", Path(__file__).parent / "prometheus" / "alerts_test.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    text = next(path for path in MONITORING if path.suffix == ".json").read_text()
+    assert [name for name in metrics.TAGS if f"airflow_{name}".replace(".", "_") not in text] == []
 
 
 def texts_of(data: object, key: str) -> Iterator[str]:

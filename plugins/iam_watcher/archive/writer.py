@@ -71,10 +71,12 @@ class Archive:
 
     Attributes:
         rows: how many were written.
+        bytes: how many the parts have, compressed.
     """
 
     def __init__(self, run: Folder, facts: Mapping[str, Any]) -> None:
         self.rows = 0
+        self.bytes = 0
         self._run = run
         self._facts = dict(facts)
         # Made by the try, not its number: a cleared task begins to count anew.
@@ -95,6 +97,7 @@ class Archive:
         self._folder.write(name, packed.data)
         self._parts.append({"name": name, "rows": packed.rows, "bytes": len(packed.data), "sha256": sha256})
         self.rows += packed.rows
+        self.bytes += len(packed.data)
 
     def close(self) -> None:
         """Write the list of the parts, if there are any."""

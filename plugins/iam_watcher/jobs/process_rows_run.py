@@ -16,6 +16,7 @@ from iam_watcher.lock import current
 from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
+from iam_watcher.notices import metrics
 from iam_watcher.walk.claim import find_states, first_look
 from iam_watcher.walk.claim.function import caller
 from iam_watcher.walk.claim.processing import Processing
@@ -108,6 +109,7 @@ class ProcessRowsRun:
         except BaseException as error:
             report.error = f"{type(error).__name__}: {error}"
             self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
+            metrics.worked(self._context["ti"], report.as_dict())
             raise
         finally:
             for line in report.as_lines():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _renewer: LeaseRenewer | None = None
 _grant: Grant | None = None
 _loss: LockError | None = None
+_failed_renewals = 0
 
 
 def safe_point() -> None:
@@ -51,20 +52,25 @@ def loss() -> LockError | None:
     return _loss
 
 
+def failed_renewals() -> int:
+    """Return how many renewals of the last task of this process got no answer, or were refused."""
+    return _failed_renewals
+
+
 def start(renewer: LeaseRenewer, grant: Grant) -> None:
     """Start to renew the lease of the task that this process runs from now on."""
-    global _renewer, _grant, _loss
+    global _renewer, _grant, _loss, _failed_renewals
     renewer.start()
-    _renewer, _grant, _loss = renewer, grant, None
+    _renewer, _grant, _loss, _failed_renewals = renewer, grant, None, 0
 
 
 def stop() -> None:
     """Stop to renew, if this process renews a lease: its task has ended."""
-    global _loss  # noqa: PLW0603  one task at a time in a process
+    global _loss, _failed_renewals
     renewer = _renewer
     forget()
     if renewer is not None:
-        _loss = renewer.loss
+        _loss, _failed_renewals = renewer.loss, renewer.failed
         renewer.stop()
 
 

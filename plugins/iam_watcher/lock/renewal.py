@@ -69,10 +69,14 @@ class LeaseRenewer:
         nonce: a text that differs for each try of the task.
         has_safe_points: the task calls `current.safe_point` between its steps. Any other task gets SIGTERM
             when the lease is lost, or KILL_AFTER before the lease ends without a renewal.
+
+    Attributes:
+        failed: renewals so far that got no answer, or were refused.
     """
 
     def __init__(self, lease: Lease, member: str, nonce: str, *, has_safe_points: bool) -> None:
         self.lease, self.member, self.nonce = lease, member, nonce
+        self.failed = 0
         self._lost: LockError | None = None
         self._last_error: LockUnavailable | None = None
         self._heartbeat_until = 0.0  # by our clock: until then, no release and no retry begins
@@ -203,6 +207,9 @@ class LeaseRenewer:
             self._lost = error
         except Exception as error:  # noqa: BLE001  whatever it is, nobody renews any more
             self._lost = LockLost(f"{self.lease.key!r} can't be renewed: {error!r}")
+        else:
+            return
+        self.failed += 1
 
     def renew(self) -> None:
         """Renew the lease and the heartbeat.

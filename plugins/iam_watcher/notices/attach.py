@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 from iam_watcher.airflow_internals import tasks
 from iam_watcher.airflow_internals.dag_files import add_callback, add_dag_callback
 from iam_watcher.errors import WatcherError
-from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.notices import as_tuple, configured, configured_ping, metrics, notice, overrun, positive
+from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, current
+from iam_watcher.notices import (
+    as_tuple,
+    configured,
+    configured_ping,
+    metrics,
+    notice,
+    overrun,
+    positive,
+)
 from iam_watcher.notices.ping import FAIL, LOG, START, SUCCESS, Ping
 from iam_watcher.notices.receivers import tell
 from iam_watcher.notices.stale import skipped_since
@@ -84,16 +92,22 @@ class Notices:
         if self.notify or self.ping is not None:
             add_dag_callback(dag, "on_failure_callback", self._run_failed)
         if ACQUIRE_TASK_ID in dag.task_dict:
-            acquire = dag.task_dict[ACQUIRE_TASK_ID]
-            add_callback(acquire, "on_skipped_callback", self._skipped)
-            add_callback(acquire, "on_success_callback", self._acquired)
-            add_callback(dag.task_dict[RELEASE_TASK_ID], "on_success_callback", self._released)
+            self._attach_to_lock(dag)
             return
         if self.ping is not None:
             for task in dag.roots:
                 add_callback(task, "on_execute_callback", self._started)
         if self.ping is not None or any("success" in one.on for one in self.notify):
             add_dag_callback(dag, "on_success_callback", self._worked)
+
+    def _attach_to_lock(self, dag: DAG) -> None:
+        acquire, release = dag.task_dict[ACQUIRE_TASK_ID], dag.task_dict[RELEASE_TASK_ID]
+        add_callback(acquire, "on_skipped_callback", self._skipped)
+        add_callback(acquire, "on_success_callback", self._acquired)
+        add_callback(release, "on_success_callback", self._released)
+        for task in dag.tasks:
+            for name in tasks.CALLBACKS if task not in (acquire, release) else ():
+                add_callback(task, name, self._ended)
 
     def tell(self, context: Any, found: Notice, *events: str) -> None:
         """Send a notice to the receivers of one of these events, to each of them once."""
@@ -113,6 +127,9 @@ class Notices:
     def _started(self, context: Any) -> None:
         if self.ping is not None:
             self.ping.send(START, context["ti"].dag_id, context["ti"].run_id)
+
+    def _ended(self, context: Any) -> None:
+        metrics.renewed(context["ti"], current.failed_renewals())
 
     def _failed(self, context: Any) -> None:
         if notice.lost_lock(context.get("exception")):

@@ -17,22 +17,28 @@ RUNS = "iam_watcher.runs"
 LOCK_WAIT = "iam_watcher.lock.wait"
 LOCK_HELD = "iam_watcher.lock.held"
 LOCK_LOST = "iam_watcher.lock.lost"
+FAILED_RENEWALS = "iam_watcher.lock.failed_renewals"
 LAST_SUCCESS = "iam_watcher.last_success"
 ROWS_EXAMINED = "iam_watcher.rows.examined"
 ROWS_CHANGED = "iam_watcher.rows.changed"
 ROWS_SKIPPED = "iam_watcher.rows.skipped"
 LONGEST_CHUNK = "iam_watcher.chunk.longest"
+ARCHIVE_BYTES = "iam_watcher.archive.bytes"
+OLDEST_PENDING = "iam_watcher.rows.oldest_pending"
 
 TAGS = {
     RUNS: ("counter", ("watcher", "outcome")),
     LOCK_WAIT: ("timer", ("watcher",)),
     LOCK_HELD: ("timer", ("watcher",)),
     LOCK_LOST: ("counter", ("watcher",)),
+    FAILED_RENEWALS: ("counter", ("watcher", "task")),
     LAST_SUCCESS: ("gauge", ("watcher",)),
     ROWS_EXAMINED: ("counter", ("watcher", "task")),
     ROWS_CHANGED: ("counter", ("watcher", "task")),
     ROWS_SKIPPED: ("counter", ("watcher", "task", "reason")),
     LONGEST_CHUNK: ("timer", ("watcher", "task")),
+    ARCHIVE_BYTES: ("counter", ("watcher", "task")),
+    OLDEST_PENDING: ("gauge", ("watcher", "task")),
 }
 """Each metric: its kind and its tags. docs/notices.md has the same table."""
 
@@ -62,8 +68,14 @@ def lost(ti: Any) -> None:
     _emit("incr", LOCK_LOST, 1, watcher=ti.dag_id)
 
 
+def renewed(ti: Any, failed: int) -> None:
+    """Emit how many renewals of a task's lease failed, if any did."""
+    if failed:
+        _emit("incr", FAILED_RENEWALS, failed, watcher=ti.dag_id, task=ti.task_id)
+
+
 def worked(ti: Any, report: Mapping[str, Any]) -> None:
-    """Emit the counts of a job's run report, but for a dry run."""
+    """Emit the counts of the run report of a job that has ended or failed, but for a dry run."""
     if report.get("dry_run"):
         return
     tags = {"watcher": ti.dag_id, "task": ti.task_id}
@@ -74,6 +86,13 @@ def worked(ti: Any, report: Mapping[str, Any]) -> None:
         _emit("incr", ROWS_SKIPPED, rows, **tags, reason=reason)
     if longest := report.get("longest_chunk_seconds"):
         _emit("timing", LONGEST_CHUNK, timedelta(seconds=longest), **tags)
+    if archived := report.get("archive_bytes"):
+        _emit("incr", ARCHIVE_BYTES, archived, **tags)
+    pending = report.get("oldest_pending_seconds_after")
+    if pending is None and report.get("remaining") == 0:
+        pending = 0
+    if pending is not None:
+        _emit("gauge", OLDEST_PENDING, pending, **tags)
 
 
 def _emit(kind: str, name: str, value: Any, **tags: str) -> None:

@@ -18,6 +18,7 @@ from iam_watcher.jobs.table_job.table_job_report import TableJobReport
 from iam_watcher.lock import current
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
+from iam_watcher.notices import metrics
 from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.pace import Limits
 from iam_watcher.walk.progress import ProgressReporter
@@ -57,7 +58,7 @@ class TableRun:
         self._operator = operator
         self._context = context
         self._began = time.monotonic()
-        self._report = TableJobReport(job.table, dry_run, words=job.words)
+        self._report = TableJobReport(job.table, dry_run, words=job.words, connection=operator.mysql_conn_id)
         self._throttler: Throttler
         self._reporter: ProgressReporter
 
@@ -75,6 +76,7 @@ class TableRun:
         except BaseException as error:
             report.error = f"{type(error).__name__}: {error}"
             self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
+            metrics.worked(self._context["ti"], report.as_dict())
             raise
         finally:
             for line in report.as_lines():
@@ -198,10 +200,10 @@ class TableRun:
         except BaseException:
             # The error that ended the walk is the one to report.
             with suppress(ArchiveError):
-                report.record = archive.url()
+                report.record, report.archive_bytes = archive.url(), archive.bytes
                 archive.close()
             raise
-        report.record = archive.url()
+        report.record, report.archive_bytes = archive.url(), archive.bytes
         archive.close()
 
     def _archive(self, location: str, plan: Plan, facts: dict[str, Any]) -> Archive:

@@ -37,6 +37,7 @@ class TableJobReport(RunReport):
     Attributes:
         words: what the log says of the job; not in the XCom.
         dry_run: the run wrote nothing; `changed` is 0 and `examples` are given.
+        connection: the Airflow connection of the database.
         now: the database's time that the run went by, ISO 8601 in UTC.
         cut_off: older rows were to be written; ISO 8601 in UTC.
         examined: rows that were looked at.
@@ -61,12 +62,15 @@ class TableJobReport(RunReport):
         real_run: what would become of the real run, each as the end of "The real run would …".
         archive: URL of the folder with the archive of this run; None if it wrote none.
         undo_record: URL of the folder with the undo record of this run; None if it wrote none.
+        archive_bytes: that this try of the task added to the archive or the undo record, compressed; None if
+            the run writes none.
         also: name → more that the job has counted.
         error: why the job ended early; None if it did not.
     """
 
     in_sentences = frozenset({"archive", "error", "examples", "listed", "real_run", "undo_record"})
 
+    connection: str = ""
     now: str = ""
     cut_off: str = ""
     examined: int = 0
@@ -87,6 +91,7 @@ class TableJobReport(RunReport):
     real_run: list[str] = field(default_factory=list)
     archive: str | None = None
     undo_record: str | None = None
+    archive_bytes: int | None = None
     also: dict[str, int] = field(default_factory=dict)
     error: str | None = None
     words: Words = Words("rows", "changed", "archive", "the rows can't be restored")
