@@ -7,22 +7,28 @@ import email
 import email.policy
 import json
 import logging
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import time_machine
+from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import BaseNotifier, task
 from airflow.serialization.serialized_objects import DagSerialization
 
 from iam_watcher import Lock, Mail, Notify, Watcher, Webhook
 from iam_watcher.errors import LockLost, NoticeError, WatcherError
+from iam_watcher.jobs.command import CommandOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.lock import current
 from iam_watcher.notices import http, notice, overrun, ping, receivers
 from tests.dags.receivers import Received, http_receiver, smtp_receiver
 from tests.dags.runs import states
+from tests.dags.test_docs import CODE_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 
     from dev.servers import DatabaseServer, Redis
 
+PAGE = Path(__file__).parents[2] / "docs" / "notices.md"
 QUICK = Lock(wait=timedelta(0))
 ONCE = {"retries": 0}
 
@@ -111,7 +118,7 @@ def test_a_run_that_worked_sends_a_notice_with_its_report(
     (told,) = bodies_of_webhook(web)
     assert told["what"] == "the run worked (dry run)"
     assert told["reports"]["purge"]["examined"] == 0
-    assert "event=purge dry_run=true" in told["text"]
+    assert "event=purge connection=iam_mysql table=policy_audit dry_run=true" in told["text"]
     assert web.requests[1][2] == told["text"]
     # The service puts begin and end together by it.
     runs = {path.partition("?rid=")[2] for path, _, _ in web.requests[:2]}
@@ -221,11 +228,56 @@ def test_a_service_with_states_in_the_query(web: Received, monkeypatch: pytest.M
     monkeypatch.setenv(
         "AIRFLOW_CONN_CRONITOR", f"http://127.0.0.1:{web.port}/p/key/{{watcher}}?state={{state}}"
     )
-    for signal in (ping.START, ping.SUCCESS, ping.FAIL, ping.LOG):
+    for signal in (ping.START, ping.SUCCESS, ping.FAIL, ping.LOG, "/3"):
         ping.Ping("cronitor", names_watcher=True).send(signal, "mine", "run")
     assert [path for path, _, _ in web.requests] == [
-        f"/p/key/mine?state={state}" for state in ("run", "complete", "fail")
+        f"/p/key/mine?state={state}" for state in ("run", "complete", "fail", "fail")
     ]
+
+
+@pytest.mark.parametrize(
+    ("make", "signal"),
+    [
+        (lambda: BashOperator(task_id="work", bash_command="exit 3"), "/3"),
+        (lambda: CommandOperator(task_id="work", command="exit 255"), "/255"),
+        (lambda: CommandOperator(task_id="work", command="kill -9 $$"), "/137"),
+        (task(lambda: 1 / 0, task_id="work"), "/fail"),
+    ],
+)
+def test_the_ping_of_a_command_has_its_exit_status(
+    run_dag, redis_client: Client, web: Received, make: Callable, signal: str
+) -> None:
+    with Watcher("exits", schedule=None, ping="healthchecks", default_args=ONCE) as dag:
+        make()
+    run_dag(dag)
+    assert web.paths == ["/ping-hunter22/start", f"/ping-hunter22{signal}"]
+    assert "task work failed" in web.requests[1][2]
+
+
+def test_the_exit_status_of_an_error() -> None:
+    statuses = {
+        "exit status 3; the log has what it printed": 3,
+        "SSH operator error: exit status = 255": 255,
+        "the run has no exit status": None,
+        "exit code 0": None,
+        "exit code 256": None,
+        "": None,
+    }
+    assert {text: notice._exit_status(RuntimeError(text)) for text in statuses} == statuses
+    assert notice._exit_status(None) is None
+
+
+def test_the_example_for_a_pushgateway(run_dag, redis_client: Client, web: Received, tmp_path: Path) -> None:
+    (text,) = [match[2] for match in CODE_BLOCK.finditer(PAGE.read_text()) if "def push" in match[2]]
+    gateway = "http://pushgateway.example.com:9091"
+    assert gateway in text
+    (tmp_path / "file.py").write_text(text.replace(gateway, f"http://127.0.0.1:{web.port}"))
+    bag = DagBag(str(tmp_path))
+    assert bag.import_errors == {}
+    run_dag(bag.dags["clean_up"])
+    ((path, _, body),) = web.requests
+    assert path == "/metrics/job/iam-watcher/watcher/clean_up"
+    assert re.fullmatch(r"# TYPE watcher_last_success gauge\nwatcher_last_success \d{10}\n", body)
 
 
 def test_a_lost_lock_is_an_event_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +388,9 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
     ("make", "text"),
     [
         (lambda: Notify(on="failed", to=print), "on='failed'; expected one of failure, lost, skip"),
+        (lambda: Notify(on="keyword: ", to=print), "on='keyword: '; expected one of .*, keyword:TEXT"),
+        (lambda: Notify(on="keyword:a\nb", to=print), "expected one of .*, keyword:TEXT"),
+        (lambda: Notify(on=("failure", 5), to=print), "on=5; expected one of"),
         (lambda: Notify(on=(), to=print), r"on=\(\); expected at least one of"),
         (lambda: Notify(to="ops@example.com"), "to='ops@example.com'; expected a notifier"),
         (lambda: Watcher("w", schedule=None, notify=print), "expected a Notify"),

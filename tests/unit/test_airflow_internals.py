@@ -240,6 +240,13 @@ class Trigger(BaseTrigger):
         yield
 
 
+def test_a_secret_is_hidden():
+    from airflow.sdk.log import mask_secret
+
+    mask_secret("hunter22-of-the-canary")
+    assert tasks.masked("password=hunter22-of-the-canary.") == "password=***."
+
+
 def test_what_the_triggerer_sets_on_a_trigger():
     from airflow.jobs.triggerer_job_runner import TriggerRunner
 

@@ -65,6 +65,16 @@ def call_at_the_end(task: Any, end: Callable[[Context], None]) -> None:
         setattr(task, name, [end, *getattr(task, name)])
 
 
+def masked(text: str) -> str:
+    """Return the text with `***` in place of each secret that Airflow's log would hide.
+
+    `airflow.sdk._shared.secrets_masker.redact`. Airflow's public interface only adds secrets to hide.
+    """
+    from airflow.sdk._shared.secrets_masker import redact
+
+    return str(redact(text))
+
+
 def set_as_the_triggerer_does(inner: BaseTrigger, outer: BaseTrigger) -> None:
     """Give a trigger what the triggerer gave to the one that runs it.
 

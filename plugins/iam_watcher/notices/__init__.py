@@ -28,6 +28,8 @@ EVENTS = {
     "overrun": "the run takes longer than the Watcher's `expected`",
     "stale": "the run was skipped, and none has worked for longer than the Watcher's `stale_after`",
 }
+KEYWORD = "keyword:"
+"""The event `keyword:TEXT`: a line of a task's log has TEXT. Upper and lower case differ."""
 _DEFAULT = ("failure", "lost", "overrun", "stale")
 
 Receiver = Callable[[Any], Any]
@@ -39,7 +41,7 @@ class Notify:
     """Which events send a notice, and to which receivers.
 
     Args:
-        on: one event, or several: see `EVENTS`. Default: failure, lost, overrun and stale.
+        on: one event, or several: see `EVENTS` and `KEYWORD`. Default: failure, lost, overrun and stale.
         to: an Airflow notifier, a `Webhook`, a `Mail`, or any callable that takes the context; or several.
             The context has the `Notice` as `notice`, for templates: `"{{ notice.subject }}"`,
             `"{{ notice.text }}"`.
@@ -55,10 +57,11 @@ class Notify:
     def __post_init__(self) -> None:
         """Refuse what can't work, when the DAG file is parsed."""
         events = (self.on,) if isinstance(self.on, str) else tuple(self.on)
-        if unknown := [event for event in events if event not in EVENTS]:
-            raise WatcherError(f"Notify on={unknown[0]!r}; expected one of {', '.join(EVENTS)}")
+        known = f"{', '.join(EVENTS)}, {KEYWORD}TEXT"
+        if unknown := [event for event in events if event not in EVENTS and not _keyword(event)]:
+            raise WatcherError(f"Notify on={unknown[0]!r}; expected one of {known}")
         if not events:
-            raise WatcherError(f"Notify on={self.on!r}; expected at least one of {', '.join(EVENTS)}")
+            raise WatcherError(f"Notify on={self.on!r}; expected at least one of {known}")
         receivers = tuple(self.to) if isinstance(self.to, list | tuple) else (self.to,)
         if not receivers or not all(callable(one) for one in receivers):
             raise WatcherError(
@@ -68,9 +71,22 @@ class Notify:
         object.__setattr__(self, "to", receivers)
 
     @property
+    def keywords(self) -> set[str]:
+        """The texts that are looked for in the log of each task."""
+        return {keyword for event in self.on if (keyword := _keyword(event))}
+
+    @property
     def receivers(self) -> tuple[Receiver, ...]:
         """The receivers of the notices."""
         return self.to if isinstance(self.to, tuple) else ()
+
+
+def _keyword(event: object) -> str:
+    """Return the text that an event looks for; "" for another event, and for a text that is blank."""
+    if not isinstance(event, str) or not event.startswith(KEYWORD):
+        return ""
+    keyword = event.removeprefix(KEYWORD)
+    return keyword if keyword.strip() and "\n" not in keyword else ""
 
 
 def as_tuple(notify: object) -> tuple[Notify, ...]:

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from iam_watcher.airflow_internals import tasks
-from iam_watcher.airflow_internals.dag_files import add_callback, add_dag_callback
+from iam_watcher.airflow_internals.dag_files import add_callback, add_dag_callback, wrap_pre_execute
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, current
 from iam_watcher.notices import (
+    KEYWORD,
     as_tuple,
     configured,
     configured_ping,
@@ -89,6 +90,7 @@ class Notices:
         """Add the callbacks to a DAG that has all of its tasks."""
         for task in dag.tasks:
             add_callback(task, "on_failure_callback", self._failed)
+        self._look_for_keywords(dag)
         if self.notify or self.ping is not None:
             add_dag_callback(dag, "on_failure_callback", self._run_failed)
         if ACQUIRE_TASK_ID in dag.task_dict:
@@ -108,6 +110,16 @@ class Notices:
         for task in dag.tasks:
             for name in tasks.CALLBACKS if task not in (acquire, release) else ():
                 add_callback(task, name, self._ended)
+
+    def _look_for_keywords(self, dag: DAG) -> None:
+        if not any(one.keywords for one in self.notify):
+            return
+        for task in dag.tasks:
+            if task.task_id in (ACQUIRE_TASK_ID, RELEASE_TASK_ID):
+                continue
+            wrap_pre_execute(task, self._watch_log)
+            for name in tasks.CALLBACKS:
+                add_callback(task, name, self._tell_keywords)
 
     def tell(self, context: Any, found: Notice, *events: str) -> None:
         """Send a notice to the receivers of one of these events, to each of them once."""
@@ -137,6 +149,17 @@ class Notices:
         if self.notify or self.ping is not None:
             context["ti"].xcom_push(key=_FAILURE_SENT, value=True)
             self._tell_failure(context, notice.of_failure(context))
+
+    def _watch_log(self, context: Any) -> None:  # noqa: ARG002  the signature of `pre_execute`
+        from iam_watcher.notices import keywords
+
+        keywords.begin(set().union(*(one.keywords for one in self.notify)))
+
+    def _tell_keywords(self, context: Any) -> None:
+        from iam_watcher.notices import keywords
+
+        for keyword, line in sorted(keywords.end(context.get("exception")).items()):
+            self.tell(context, notice.of_keyword(context, f"{KEYWORD}{keyword}", line))
 
     def _run_failed(self, context: Any) -> None:
         """Send the notice that no task sent, because its process was killed or a person ended it."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from iam_watcher.airflow_internals.tasks import masked
 from iam_watcher.errors import LockLost
 from iam_watcher.lock import current
 from iam_watcher.log_lines import fact_lines, one_line
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _LONGEST = 1000  # characters of an error
+_EXIT_STATUS = re.compile(r"\bexit (?:code|status)(?: =)? (-?\d{1,3})\b")
 # Of a run report, what a reader of a notice looks for.
 _FACTS = (
+    "connection",
+    "table",
     "dry_run",
     "examined",
     "matched",
@@ -40,13 +45,14 @@ class Notice:
     """What happened to a run.
 
     Attributes:
-        event: see `iam_watcher.notices.EVENTS`.
+        event: see `iam_watcher.notices.EVENTS` and `KEYWORD`.
         watcher: the dag_id.
         run: the run_id.
         what: what happened, a sentence without a full stop.
         url: the page of the run, or of the task, in Airflow.
         reports: the run reports of its tasks, by task_id.
         holder: who holds the lock: key, owner, deployment, since; None if that is not known.
+        exit_status: of the command that failed, 1 to 255; None if no command did.
     """
 
     event: str
@@ -56,6 +62,7 @@ class Notice:
     url: str
     reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     holder: Mapping[str, Any] | None = None
+    exit_status: int | None = None
 
     @property
     def subject(self) -> str:
@@ -87,6 +94,7 @@ class Notice:
             "url": self.url,
             "reports": {task_id: dict(report) for task_id, report in self.reports.items()},
             "holder": dict(self.holder) if self.holder else None,
+            "exit_status": self.exit_status,
         }
 
 
@@ -99,7 +107,8 @@ def of_failure(context: Any) -> Notice:
     if loss and str(loss) not in reason:
         reason += f". {loss}"
     reports = reports_of(context, [context["task"]]) if "task" in context else {}
-    return _notice(event, ti, f"task {ti.task_id} failed{reason}", ti.log_url, reports=reports)
+    what = f"task {ti.task_id} failed{reason}"
+    return _notice(event, ti, what, ti.log_url, reports=reports, exit_status=_exit_status(error))
 
 
 def of_failed_run(context: Any) -> Notice:
@@ -120,6 +129,12 @@ def of_skip(context: Any, *, event: str = "skip", more: str = "") -> Notice:
         since = f" since {holder['since']}" if holder["since"] else ""
         by = f": {holder['key']} is held by {holder['owner']}{since}"
     return _notice(event, ti, f"the run was skipped{by}{more}", ti.log_url, holder=holder)
+
+
+def of_keyword(context: Any, event: str, line: str) -> Notice:
+    """Return the notice of a try of a task whose log has the keyword of an event."""
+    ti, keyword = context["ti"], event.partition(":")[2]
+    return _notice(event, ti, f"the log of task {ti.task_id} has {keyword!r}: {_short(line)}", ti.log_url)
 
 
 def of_success(context: Any) -> Notice:
@@ -169,6 +184,17 @@ def lost_lock(error: BaseException | None) -> LockLost | None:
     return loss if isinstance(loss, LockLost) else None
 
 
+def _exit_status(error: object) -> int | None:
+    """Return the exit status that the error of a command names, as BashOperator and CommandOperator do.
+
+    A command that was ended by a signal has 128 and the signal's number, as in a shell.
+    """
+    found = _EXIT_STATUS.search(str(error or ""))
+    status = int(found[1]) if found else 0
+    status = 128 - status if status < 0 else status
+    return status if 1 <= status <= 255 else None  # noqa: PLR2004  of POSIX
+
+
 def _short(error: object) -> str:
     text = str(error) or type(error).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
@@ -182,4 +208,5 @@ def _page(dag_id: str, run_id: str) -> str:
 
 
 def _notice(event: str, ti: Any, what: str, url: str, **more: Any) -> Notice:
-    return Notice(event, ti.dag_id, ti.run_id, what, url, **more)
+    # Airflow hides secrets in the log; an error or a line of the log can have one here, too.
+    return Notice(event, ti.dag_id, ti.run_id, masked(what), url, **more)

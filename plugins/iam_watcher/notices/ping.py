@@ -2,8 +2,9 @@
 
 A service outside of Airflow sees by this that runs stopped, also when Airflow, which would send all other
 notices, is down itself. `/start`: the lock was acquired. The URL itself: the run worked; the body is the
-report. `/fail`: a task failed. `/log`: the run was skipped, which is neither. For a service that takes it
-as a parameter, as Cronitor does, an extra of the connection is `{state}`.
+report. `/fail`: a task failed. `/3`: a task failed, because a command ended with exit status 3. `/log`: the
+run was skipped, which is neither. For a service that takes the state as a parameter, as Cronitor does, an
+extra of the connection is `{state}`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Ping:
         attempt(lambda: self._send(signal, dag_id, run_id, text), f"the ping {signal or 'success'!r}")
 
     def send_notice(self, signal: str, notice: Notice) -> None:
-        """Send a signal with a notice as its body."""
+        """Send a signal with a notice as its body; that of a command that failed has its exit status."""
+        if signal == FAIL and notice.exit_status is not None:
+            signal = f"/{notice.exit_status}"
         self.send(signal, notice.watcher, notice.run, notice.text)
 
     def _send(self, signal: str, dag_id: str, run_id: str, text: str) -> None:
@@ -53,9 +56,10 @@ class Ping:
         run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{dag_id}/{run_id}"))
         url = http.url_of(connection, dag_id, append=self.names_watcher)
         if _STATE in connection.extra_dejson.values():
-            if signal not in _STATES:
+            if signal == LOG:
                 return
-            url += http.query_of(connection).replace(quote(_STATE), _STATES[signal])
+            state = _STATES.get(signal, _STATES[FAIL])
+            url += http.query_of(connection).replace(quote(_STATE), state)
         else:
             url += signal + http.query_of(connection, rid=run)
         headers = {"Content-Type": "text/plain; charset=utf-8", **http.headers_of(connection)}
