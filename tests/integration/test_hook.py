@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iam_watcher.errors import LockError, LockUnavailable
-from iam_watcher.lock.clients import redis_client
+from iam_watcher.lock.clients import redis_client, timeout_for
+from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from dev.servers import Redis
 
-LEASE = timedelta(seconds=60)
-
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch, redis_server: Redis) -> Callable[[str], Client]:
@@ -27,7 +25,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, redis_server: Redis) -> Callable[[s
         login = f":{redis_server.password}" if account is None else account
         uri = f"redis://{login}@{redis_server.host}:{redis_server.port}{tail}"
         monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", uri)
-        return redis_client("iam_redis", lease=LEASE)
+        return redis_client("iam_redis")
 
     return connect
 
@@ -70,21 +68,23 @@ def test_no_one_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 
     port = free_port()
     monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://127.0.0.1:{port}")
-    lease = Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60)
+    lease = Lease(redis_client("iam_redis"), "clean", "a", ttl=60)
     with pytest.raises(LockUnavailable, match=rf"127\.0\.0\.1:{port} did not answer for 'clean'"):
         lease.acquire()
 
 
 def test_time_outs_are_a_part_of_the_lease(connect) -> None:
     connect("")
-    for lease, timeout in ((timedelta(seconds=10), 1.0), (timedelta(hours=1), 1.5)):
-        kwargs = redis_client("iam_redis", lease=lease).connection_pool.connection_kwargs
-        assert (kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (timeout, timeout)
+    for ttl, servers, timeout in ((10, 1, 1.0), (3_600, 1, 1.5), (3_600, 3, 1.0)):
+        grant = Grant("clean", "a", ("iam_redis",) * servers, ttl)
+        for client in grant.clients():
+            kwargs = client.connection_pool.connection_kwargs
+            assert (kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (timeout, timeout)
 
 
 def test_a_redis_that_hangs_is_given_up(connect, redis_server: Redis) -> None:
     connect("")
-    lease = Lease(redis_client("iam_redis", lease=timedelta(seconds=2)), "clean", "a", ttl=2)
+    lease = Lease(redis_client("iam_redis", answer_within=timeout_for(2)), "clean", "a", ttl=2)
     redis_server.pause()
     try:
         with pytest.raises(LockUnavailable, match="TimeoutError"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socketserver
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,11 +23,9 @@ if TYPE_CHECKING:
 
     from redis import Redis as Client
 
-LEASE = timedelta(seconds=60)
-
 
 def acquire(key: str = "clean") -> None:
-    client = redis_client("iam_redis", lease=LEASE)
+    client = redis_client("iam_redis")
     try:
         Lease(client, key, "a", ttl=60).acquire()
     finally:

@@ -33,7 +33,6 @@ from iam_watcher.lock.trigger import RedisLockTrigger
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LEASE = timedelta(seconds=60)
 REPO = Path(__file__).parents[2]
 
 
@@ -44,7 +43,7 @@ def connection(monkeypatch: pytest.MonkeyPatch, port: int, password: str = "", *
 
 def holds_what_a_lock_promises() -> None:
     """Acquire, refuse, wait in line, be woken, release: by the clients that the connection gives."""
-    first, second = (Lease(redis_client("iam_redis", lease=LEASE), "clean", owner, ttl=60) for owner in "ab")
+    first, second = (Lease(redis_client("iam_redis"), "clean", owner, ttl=60) for owner in "ab")
     assert first.acquire()
     assert not second.acquire()
     assert first.renew()
@@ -130,7 +129,7 @@ def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         holds_what_a_lock_promises()
         connection(monkeypatch, tls_port, server.password, ssl="true")
         with pytest.raises(LockUnavailable, match="certificate"):
-            Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60).acquire()
+            Lease(redis_client("iam_redis"), "clean", "a", ttl=60).acquire()
 
 
 def test_sentinel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +142,7 @@ def test_sentinel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         holds_what_a_lock_promises()
         connection(monkeypatch, port, master.password, sentinel_service="other")
         with pytest.raises(LockUnavailable, match="other"):
-            Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60).acquire()
+            Lease(redis_client("iam_redis"), "clean", "a", ttl=60).acquire()
 
 
 @contextmanager
@@ -170,7 +169,7 @@ def test_a_sentinel_is_not_asked_ten_times(monkeypatch: pytest.MonkeyPatch) -> N
     """Each time may be a time-out, and then the next Sentinel would be asked too late."""
     with hanging_up(monkeypatch) as asked:
         with pytest.raises(LockUnavailable):
-            Lease(redis_client("iam_redis", lease=LEASE), "clean", "a", ttl=60).acquire()
+            Lease(redis_client("iam_redis"), "clean", "a", ttl=60).acquire()
         assert len(asked) < 10
         asked.clear()
         with pytest.raises(RedisError):
@@ -182,7 +181,7 @@ def test_a_sentinel_is_not_asked_ten_times(monkeypatch: pytest.MonkeyPatch) -> N
 def test_sentinels_that_cannot_be_meant(sentinels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connection(monkeypatch, 1, sentinel_service="iam", sentinels=sentinels)
     with pytest.raises(LockError, match="expected host:port,host:port"):
-        redis_client("iam_redis", lease=LEASE)
+        redis_client("iam_redis")
 
 
 def looked_at(client: object, key: str) -> str:
@@ -201,7 +200,7 @@ def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         startup = f"127.0.0.1:{server.port}"
         connection(monkeypatch, free_port(), server.password, cluster="true", startup_nodes=startup)
         holds_what_a_lock_promises()
-        with redis_client("iam_redis", lease=LEASE) as client:
+        with redis_client("iam_redis") as client:
             assert Lease([client], "clean", "a", ttl=60).acquire()
             assert looked_at(client, "clean") == "a"
 
@@ -214,7 +213,7 @@ def test_a_cluster_that_goes_away_is_an_error_of_the_lock(
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         assert wait_until(lambda: admin.cluster("INFO")["cluster_state"] == "ok", 15)
         connection(monkeypatch, server.port, server.password, cluster="true")
-        client = redis_client("iam_redis", lease=LEASE)
+        client = redis_client("iam_redis")
         claim([client])
         server.stop()
         with pytest.raises(LockUnavailable):
@@ -228,13 +227,13 @@ def test_a_cluster_that_is_away_is_an_error_of_redis(monkeypatch: pytest.MonkeyP
     port = free_port()
     connection(monkeypatch, port, cluster="true")
     with pytest.raises(LockUnavailable, match=rf"127\.0\.0\.1:{port}"):
-        redis_client("iam_redis", lease=LEASE)
+        redis_client("iam_redis")
 
 
 def test_a_cluster_has_no_second_database(monkeypatch: pytest.MonkeyPatch) -> None:
     connection(monkeypatch, 1, cluster="true", db=3)
     with pytest.raises(LockError, match="has only 0"):
-        redis_client("iam_redis", lease=LEASE)
+        redis_client("iam_redis")
 
 
 def test_the_acl_user_of_the_docs_may_do_what_it_needs_and_no_more(
@@ -248,7 +247,7 @@ def test_the_acl_user_of_the_docs_may_do_what_it_needs_and_no_more(
         monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://{address}")
         monkeypatch.setattr(trigger_module, "POLL", 3600.0)  # Only the subscription wakes.
         holds_what_a_lock_promises()
-        clients = [redis_client("iam_redis", lease=LEASE)]
+        clients = [redis_client("iam_redis")]
         assert Lease(clients, "clean", "a", ttl=60).acquire()
         assert [holder.owner for holder in holders(clients)] == ["a"]
         assert looked_at(clients[0], "clean") == "a"

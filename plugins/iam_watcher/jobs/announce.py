@@ -34,7 +34,6 @@ logger = get_logger(__name__)
 PENDING_KEY = "iam-watcher:unannounced:{channel}:{command}"
 # A commit follows its entry within seconds. After this time the run has committed or is over.
 ENTRY_IS_OLD_AFTER = timedelta(hours=1)
-REDIS_PATIENCE = timedelta(seconds=30)  # the client's time-outs are a tenth of it
 
 
 @shown_at_the_call
@@ -80,7 +79,7 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
     from iam_watcher.lock.clients import redis_client
 
     key = PENDING_KEY.format(channel=announcement.channel, command=announcement.command)
-    client = redis_client(announcement.redis_conn_id, lease=REDIS_PATIENCE)
+    client = redis_client(announcement.redis_conn_id)
     entered = False
 
     def enter() -> None:

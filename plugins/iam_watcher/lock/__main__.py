@@ -6,7 +6,6 @@ import argparse
 import getpass
 import os
 import sys
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import IamWatcherError
@@ -77,8 +76,7 @@ def _run(given: argparse.Namespace) -> int:
     from iam_watcher.lock.clients import redis_client
 
     use_stored_connections()
-    lease = timedelta(seconds=30)  # for its time-outs: 1.5 s
-    clients = [redis_client(name, lease=lease) for name in given.redis_conn_id or ["iam_redis"]]
+    clients = [redis_client(name) for name in given.redis_conn_id or ["iam_redis"]]
     lines: list[object]
     if given.command == "list":
         lines = list(inspection.holders(clients)) or ["no lock is held"]

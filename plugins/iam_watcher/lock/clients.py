@@ -13,8 +13,6 @@ from iam_watcher.lock.answers import unavailable
 from iam_watcher.lock.connection import RedisServer, read_connection
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
     from redis.asyncio.retry import Retry as AsyncRetry
@@ -26,6 +24,8 @@ TIMEOUT_SHARE = 10  # a server that hangs costs at most this part of the lease, 
 LONGEST_TIMEOUT = 1.5
 # The same for each of several servers, which get their requests one after the other: two may hang.
 LONGEST_OF_SEVERAL = 1.0
+# Seconds. For the page and the progress records: somebody waits for Redis, and no lock depends on the answer.
+BRIEF_TIMEOUT = 0.5
 
 
 def reconnect_once() -> Retry:
@@ -38,28 +38,38 @@ def reconnect_once() -> Retry:
     return Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
 
 
-def redis_client(conn_id: str, *, lease: timedelta, servers: int = 1) -> Redis:
-    """Return a client for an Airflow connection, with time-outs that a lease can afford.
+def timeout_for(ttl: float, *, servers: int = 1) -> float:
+    """Return the time-out, in seconds, that a lease can afford.
+
+    Args:
+        ttl: seconds that a lease lasts.
+        servers: how many servers the lock has; they get their requests one after the other.
+    """
+    longest = LONGEST_TIMEOUT if servers == 1 else LONGEST_OF_SEVERAL
+    return min(longest, ttl / TIMEOUT_SHARE)
+
+
+def redis_client(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT) -> Redis:
+    """Return a client for an Airflow connection.
 
     One to a cluster connects at once, any other at its first command.
 
     Args:
         conn_id: the connection.
-        lease: how long a lease lasts.
-        servers: how many servers the lock has; they get their requests one after the other.
+        answer_within: seconds that the server has to connect, and to answer each command.
 
     Raises:
         LockError: the connection has a value that is not valid.
         LockUnavailable: the cluster does not answer.
     """
     server = read_connection(BaseHook.get_connection(conn_id))
-    return _client(server, _timeout(lease, servers))
+    return _client(server, answer_within)
 
 
-async def redis_client_for_threads(conn_id: str, *, lease: timedelta, servers: int = 1) -> Redis:
+async def redis_client_for_threads(conn_id: str, *, answer_within: float) -> Redis:
     """Return a client as `redis_client` does, for a triggerer, where only coroutines can read connections."""
     server = read_connection(await BaseHook.aget_connection(conn_id))
-    return await asyncio.to_thread(_client, server, _timeout(lease, servers))
+    return await asyncio.to_thread(_client, server, answer_within)
 
 
 async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedis:
@@ -96,12 +106,12 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
     return redis.Redis(host=host, port=port, **arguments)
 
 
-def _client(server: RedisServer, timeout: float) -> Redis:
+def _client(server: RedisServer, answer_within: float) -> Redis:
     import redis
     from redis.cluster import ClusterNode
     from redis.retry import Retry
 
-    arguments = _arguments(server, timeout) | {"retry": reconnect_once()}
+    arguments = _arguments(server, answer_within) | {"retry": reconnect_once()}
     client: Any
     if server.service:
         sentinel: Any = redis.Sentinel(  # type: ignore[no-untyped-call]
@@ -120,13 +130,9 @@ def _client(server: RedisServer, timeout: float) -> Redis:
     return cast("Redis", client)
 
 
-def _timeout(lease: timedelta, servers: int) -> float:
-    longest = LONGEST_TIMEOUT if servers == 1 else LONGEST_OF_SEVERAL
-    return min(longest, lease.total_seconds() / TIMEOUT_SHARE)
-
-
-def _arguments(server: RedisServer, timeout: float) -> dict[str, Any]:
-    arguments = {**server.account, **server.tls, "socket_timeout": timeout, "socket_connect_timeout": timeout}
+def _arguments(server: RedisServer, answer_within: float) -> dict[str, Any]:
+    timeouts = {"socket_timeout": answer_within, "socket_connect_timeout": answer_within}
+    arguments = {**server.account, **server.tls, **timeouts}
     if server.cluster:
         del arguments["db"]  # a cluster's client has no such argument
     return arguments

@@ -11,7 +11,6 @@ import asyncio
 import pkgutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -199,7 +198,7 @@ class _Shared:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lease-keeping")
         # They are closed with the last lease that holds them.
-        self._clients: WeakValueDictionary[tuple[str, float, int], Redis] = WeakValueDictionary()
+        self._clients: WeakValueDictionary[tuple[str, float], Redis] = WeakValueDictionary()
         self._making = asyncio.Lock()  # so that a thousand triggers that begin at once create one
 
     async def call(self, what: Callable[[], None]) -> None:
@@ -208,15 +207,15 @@ class _Shared:
 
     async def clients(self, grant: Grant) -> list[Redis]:
         """Return a client for each server of the lock."""
-        from iam_watcher.lock.clients import redis_client_for_threads
+        from iam_watcher.lock.clients import redis_client_for_threads, timeout_for
 
         found = []
-        servers, lease = len(grant.redis_conn_ids), timedelta(seconds=grant.ttl)
+        timeout = timeout_for(grant.ttl, servers=len(grant.redis_conn_ids))
         for conn_id in grant.redis_conn_ids:
             async with self._making:
-                client = self._clients.get((conn_id, grant.ttl, servers))
+                client = self._clients.get((conn_id, timeout))
                 if client is None:
-                    client = await redis_client_for_threads(conn_id, lease=lease, servers=servers)
-                    self._clients[conn_id, grant.ttl, servers] = client
+                    client = await redis_client_for_threads(conn_id, answer_within=timeout)
+                    self._clients[conn_id, timeout] = client
                 found.append(client)
         return found

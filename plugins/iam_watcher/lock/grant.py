@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence  # noqa: TC003  msgspec reads the types
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from iam_watcher.airflow_internals.tasks import is_tasks_test
@@ -118,10 +117,11 @@ class Grant:
 
     def clients(self) -> list[Redis]:
         """Return new Redis clients. Resolves connections: call it in the main thread."""
-        from iam_watcher.lock.clients import redis_client
+        from iam_watcher.lock.clients import redis_client, timeout_for
 
-        names, lease = self.redis_conn_ids, timedelta(seconds=self.ttl)
-        return [redis_client(name, lease=lease, servers=len(names)) for name in names]
+        names = self.redis_conn_ids
+        timeout = timeout_for(self.ttl, servers=len(names))
+        return [redis_client(name, answer_within=timeout) for name in names]
 
     def lease(self, clients: Sequence[Redis] | None = None, *, pause: float = 0.0) -> Lease:
         """Return the lease of this grant, on these clients or on new ones.

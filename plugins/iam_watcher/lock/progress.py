@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import LockUnavailable
@@ -29,7 +29,6 @@ logger = get_logger(__name__)
 
 NAME = "progress"
 KEPT = 60_000  # ms after the last update; a table job has one every 10 s
-PATIENCE = timedelta(seconds=5)  # the clients' time-outs are a tenth of it: the work waits meanwhile
 
 # KEYS: progress. ARGV: task, record (JSON), ms.
 WRITE = """
@@ -104,7 +103,7 @@ class ProgressRecord:
         from redis import RedisError
         from redis.exceptions import RedisClusterException
 
-        from iam_watcher.lock.clients import redis_client
+        from iam_watcher.lock.clients import BRIEF_TIMEOUT, redis_client
 
         record = TaskProgress(
             self._grant.owner, self._task, self._table, began=self._began, updated=_now(), **facts
@@ -112,7 +111,7 @@ class ProgressRecord:
         text = json.dumps(asdict(record))
         for conn_id in self._grant.redis_conn_ids:
             try:
-                client = self._clients.get(conn_id) or redis_client(conn_id, lease=PATIENCE)
+                client = self._clients.get(conn_id) or redis_client(conn_id, answer_within=BRIEF_TIMEOUT)
                 self._clients[conn_id] = client
                 client.register_script(WRITE)(keys=[self._name], args=[self._task, text, KEPT])
             except (RedisError, RedisClusterException, LockUnavailable, AirflowRuntimeError) as error:

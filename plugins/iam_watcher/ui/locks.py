@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock.admin.snapshot import LockState, snapshot
-from iam_watcher.lock.clients import redis_client
+from iam_watcher.lock.clients import BRIEF_TIMEOUT, redis_client
 from iam_watcher.ui.runs import seconds, without_none
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KEPT = 60.0  # seconds that a client is kept: a connection that a person edits counts from then on
 PAUSE = 10.0  # seconds that a server is left alone after it did not answer: each request waits for it
-PATIENCE = timedelta(seconds=5)  # the clients' time-outs are a tenth of it
 
 
 class Servers:
@@ -47,7 +46,7 @@ class Servers:
                 raise error
             client, made = self._clients.get(conn_id, (None, 0.0))
         if client is None or now > made + KEPT:
-            client = redis_client(conn_id, lease=PATIENCE)
+            client = redis_client(conn_id, answer_within=BRIEF_TIMEOUT)
             with self._guard:
                 self._clients[conn_id] = client, now
         return client
@@ -72,7 +71,7 @@ def all_servers(lock: LockFacts) -> list[Redis]:
     """
     names = lock.redis_conn_ids
     try:
-        return [redis_client(name, lease=PATIENCE, servers=len(names)) for name in names]
+        return [redis_client(name, answer_within=BRIEF_TIMEOUT) for name in names]
     except LockUnavailable:
         raise
     except Exception as error:
