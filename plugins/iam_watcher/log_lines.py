@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+WAITING_EVERY = 10.0  # seconds between two lines of a wait
 WIDTH = 120  # characters of a line of facts
 _KEEP = "\0"  # replaces a space at which a line must not end
 _PLAIN = re.compile(r"[\w.:/@+*%-]+")

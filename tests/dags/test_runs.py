@@ -330,7 +330,7 @@ def test_release_says_at_once_and_again_what_it_waits_for(
             Lease(redis_client, "clean", seen[0], ttl=60).leave("other/-1", "of another process")
 
     monkeypatch.setattr(release.time, "sleep", sleep)
-    monkeypatch.setattr(release, "LOG_EVERY", tell_every)
+    monkeypatch.setattr(release, "WAITING_EVERY", tell_every)
     assert states(run_dag(dag))["run"] == "success"
     told = [record for record in caplog.messages if "waiting for tasks that still work" in record]
     assert len(told) == lines

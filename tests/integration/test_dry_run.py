@@ -7,6 +7,7 @@ import re
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.reader import find
 from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import Transactions
@@ -32,7 +33,7 @@ def location(tmp_path, monkeypatch):
 def listed(report):
     return [
         row
-        for one in find(report["listed"], kind=dry_run.KIND)
+        for one in find(report["listed"], kind=ArchiveKind.DRY_RUN)
         for part in one.parts
         for row in one.read(part)
     ]
@@ -55,7 +56,7 @@ def test_the_examples_have_names_and_the_list_has_everybody(iam, perform, locati
         "SELECT id FROM user WHERE name LIKE 'inactive-%%' ORDER BY id"
     )
     assert {round(row["age_days"]) for row in rows} == {200}
-    assert len(find(report["listed"], kind=dry_run.KIND)[0].parts) > 1
+    assert len(find(report["listed"], kind=ArchiveKind.DRY_RUN)[0].parts) > 1
 
 
 def test_reads_rest_and_ask_the_throttle_as_writes_do(iam, perform, location, monkeypatch):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.reader import find
 from iam_watcher.database import key as key_module
 from iam_watcher.database.catalogue import read_table
@@ -266,7 +267,7 @@ def test_a_dry_run_lists_each_row_by_its_key(table, key, perform, tmp_path, monk
     if key is BINARY:
         expected = [f"0x{value.hex()}" for (value,) in expected]
     report = perform(purge(dry_run=True, archive=f"file://{tmp_path}"))
-    parts = [(one, part) for one in find(report["listed"], kind=dry_run.KIND) for part in one.parts]
+    parts = [(one, part) for one in find(report["listed"], kind=ArchiveKind.DRY_RUN) for part in one.parts]
     rows = [row for one, part in parts for row in one.read(part)]
     assert [row["key"] for row in rows] == expected
     assert (report["matched"], report["examples"], len(parts) > 1) == (len(old), rows[:5], True)

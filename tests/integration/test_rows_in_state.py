@@ -87,7 +87,7 @@ def test_a_table_that_is_not_as_it_must_be_does_not_stop_the_others(scratch, cap
 
 
 def test_triggers_of_a_connection_share_a_poll(scratch, monkeypatch):
-    monkeypatch.setattr(triggers, "EVERY", 0.01)
+    monkeypatch.setattr(triggers, "LOOK_EVERY", 0.01)
     create(scratch, index=BY_STATE)
     scratch.run("CREATE TABLE others LIKE orders")
     for table in ("orders", "others"):

@@ -107,7 +107,7 @@ def held(db, why, patience=600.0):
 
 
 def test_a_throttle_is_obeyed_and_its_reason_told(table, session, monkeypatch, caplog):
-    monkeypatch.setattr(throttle, "EVERY", 0.01)
+    monkeypatch.setattr(throttle, "ASK_EVERY", 0.01)
     reasons = iter(["replica is 90 s behind", "replica is 60 s behind", None])
     seen = []
 
@@ -123,7 +123,7 @@ def test_a_throttle_is_obeyed_and_its_reason_told(table, session, monkeypatch, c
 
 
 def test_a_throttle_that_never_lets_go_is_an_error(table, session, monkeypatch):
-    monkeypatch.setattr(throttle, "EVERY", 0.01)
+    monkeypatch.setattr(throttle, "ASK_EVERY", 0.01)
     job = held(Transactions(session), lambda: "too busy", patience=0.05)
     with pytest.raises(WalkError, match="`t` was throttled for 0 s: too busy"):
         job.write()
@@ -145,7 +145,7 @@ def test_its_session_is_not_silent_while_it_is_held_back(table, session, monkeyp
 
 
 def test_a_time_budget_is_over_also_while_it_is_held_back(table, session, monkeypatch):
-    monkeypatch.setattr(throttle, "EVERY", 0.01)
+    monkeypatch.setattr(throttle, "ASK_EVERY", 0.01)
     db = Transactions(session)
     throttler = Throttler(db, "`t`", lambda: "too busy", patience=600.0)
     done = Walk(db, OLD, throttler=throttler, limits=Limits(seconds=0.1)).write()

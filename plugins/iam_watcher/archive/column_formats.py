@@ -31,6 +31,7 @@ UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
 RAW, NUMBER = b"\xff", b"\xfe"
 
 BYTES = "CAST({column} AS BINARY)"
+# Also dates: zero dates come as they are, whatever the driver would make of them.
 AS_UTF8 = "CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
 
 # Text of other character sets: in some of them two codes are one character, or a code is none.

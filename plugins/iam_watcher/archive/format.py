@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  msgspec reads the annotations
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -37,6 +38,15 @@ FORMAT = 2
 MANIFEST, COMPLETE = "manifest.json", "complete.json"
 PART = "part-{number:06}-{rows}-{size}-{sha256}.jsonl.gz"
 PART_NAME = re.compile(r"part-([0-9]{6,})-([0-9]+)-(?:([0-9]+)-)?([0-9a-f]{64})\.jsonl\.gz")
+
+
+class ArchiveKind(StrEnum):
+    """What an archive has rows of, as `kind` in its manifest names it."""
+
+    DELETED_ROWS = "rows"
+    CHANGED_ROWS = "changed_rows"
+    DISABLED_USERS = "disabled_users"
+    DRY_RUN = "dry_run"
 
 
 class Facts(msgspec.Struct):

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from iam_watcher.archive.column_formats import format_of, format_of_type
-from iam_watcher.archive.format import MANIFEST
-from iam_watcher.archive.row_archive import KIND_CHANGED
+from iam_watcher.archive.format import MANIFEST, ArchiveKind
 from iam_watcher.errors import ArchiveDamaged, TableError
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def columns_to_write(table: Table, manifest: Mapping[str, Any]) -> tuple[list[Co
                 f"column {column.name!r} of {table.name} is {now}; in the archive it is "
                 f"{archived[column.name]}. Restore into a table as it was"
             )
-    if manifest["kind"] == KIND_CHANGED:
+    if manifest["kind"] == ArchiveKind.CHANGED_ROWS:
         return columns, []
     absent = [c for c in table.columns.values() if c.name not in archived and not c.generated]
     needed = [column.name for column in absent if not (column.nullable or column.has_default)]

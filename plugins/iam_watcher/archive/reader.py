@@ -115,8 +115,8 @@ def find(url: str, *, kind: str | tuple[str, ...], below: str | None = None) -> 
         if one.manifest["kind"] not in kinds or one.manifest["kind"] != written[0].manifest["kind"]:
             raise JobArgumentError(
                 f"{one.folder.url} has {one.manifest['kind']!r}; expected "
-                f"{' or '.join(map(repr, kinds))}. Name the folder that the run report of a real run names "
-                "as `archive`"
+                f"{' or '.join(repr(str(kind)) for kind in kinds)}. Name the folder that the run report of "
+                "a real run names as `archive`"
             )
     return sorted(written, key=lambda one: (one.began, one.folder.url), reverse=True)
 

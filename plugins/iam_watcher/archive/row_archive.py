@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-KIND, KIND_CHANGED = "rows", "changed_rows"
-
 # The rows that are to be written: locked, so that they stay as they are read until they are.
 LOCK = (
     "SELECT {columns}, {selected} FROM {table} FORCE INDEX ({index})"

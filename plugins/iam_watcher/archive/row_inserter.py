@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.column_formats import format_of, same
+from iam_watcher.archive.refusals import PACKET
 from iam_watcher.archive.row_keys import literals_of, row_key
 from iam_watcher.database.server_errors import code_of
 
@@ -39,7 +40,6 @@ INSERT = "INSERT INTO {table} ({columns}) VALUES {rows}"
 BEGIN_VALUE = "SET @archived_{number} = _binary %(piece)s"
 ADD_TO_VALUE = "SET @archived_{number} = CONCAT(@archived_{number}, _binary %(piece)s)"
 
-FACTS = "SELECT @@max_allowed_packet"
 CHARSETS = "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS"
 
 SAVEPOINT = "before_row"
@@ -114,7 +114,7 @@ class RowInserter:
         self._dry_run = dry_run
 
         def facts() -> tuple[int, frozenset[str]]:
-            ((packet,),) = db.read(FACTS)
+            ((packet,),) = db.read(PACKET)
             charsets = frozenset(name for (name,) in db.read(CHARSETS))
             db.commit()
             return int(packet), charsets

@@ -18,6 +18,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.database.server_errors import code_of
+from iam_watcher.database.session import SILENCE
 from iam_watcher.errors import DatabaseLockTaken
 from iam_watcher.log_lines import get_logger
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 DATABASE = "SELECT DATABASE()"
-
-# A session that is silent for longer than the lease is ended by the server, and its database lock with it.
-SILENCE = "SET SESSION wait_timeout = %(seconds)s"
 
 # Takes the database lock, waiting for up to a second (a statement may take five).
 TAKE = "SELECT GET_LOCK(%(name)s, 1)"
@@ -86,6 +84,7 @@ class DatabaseLock:
             LockError: what `verify` raises.
         """
         name = database_lock_name(_ask(connection, DATABASE, {})[0], self.key)
+        # A session that is silent for longer than the lease ends, and its database lock with it.
         _ask(connection, SILENCE, {"seconds": max(1, int(self._lease))})
         while not _taken_within(connection, name):
             self._verify()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from iam_watcher.errors import ClockError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from iam_watcher.database.transactions import Connection
 
 # The same on every server, whatever its own settings and its init_connect say: what a job reads and writes
@@ -52,9 +54,12 @@ MORE_SETTINGS = {
     "old_mode": "''",
 }
 
-# Which of those this server knows, and what its binary log can take.
+# Which of those this server knows.
 KNOWN = "SHOW SESSION VARIABLES WHERE Variable_name IN ({names})"
 BINARY_LOG = ("log_bin", "binlog_format")
+
+# The server ends a session that is silent for so long.
+SILENCE = "SET SESSION wait_timeout = %(seconds)s"
 
 # Under READ COMMITTED a statement keeps no lock on rows it does not change, and none on gaps.
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL {level}, READ WRITE"
@@ -78,9 +83,14 @@ def set_up(connection: Connection) -> None:
         known = dict(cursor.fetchall())
         more = [f"{name} = {value}" for name, value in MORE_SETTINGS.items() if name in known]
         cursor.execute(f"SET SESSION {', '.join(more)}")
-        statement_based = known["log_bin"] == "ON" and known.get("binlog_format") == "STATEMENT"
-        cursor.execute(ISOLATION.format(level="REPEATABLE READ" if statement_based else "READ COMMITTED"))
+        level = "REPEATABLE READ" if logs_statements(known) else "READ COMMITTED"
+        cursor.execute(ISOLATION.format(level=level))
     connection.commit()
+
+
+def logs_statements(variables: Mapping[str, str]) -> bool:
+    """Return whether the server's binary log has statements, and no rows, by its variables BINARY_LOG."""
+    return variables["log_bin"] == "ON" and variables.get("binlog_format") == "STATEMENT"
 
 
 def read_now(connection: Connection) -> datetime:

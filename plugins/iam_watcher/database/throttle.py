@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from iam_watcher import arguments
 from iam_watcher.errors import DatabaseUnavailable, JobArgumentError, WalkError, shown_at_the_call
-from iam_watcher.log_lines import get_logger
+from iam_watcher.log_lines import WAITING_EVERY, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-EVERY = 1.0  # seconds between two questions
-LOG_EVERY = 10.0  # seconds between two log lines while it waits
+ASK_EVERY = 1.0  # seconds between two questions to the server
 
 THREADS_RUNNING = "SHOW GLOBAL STATUS LIKE 'Threads_running'"
 REPLICA_STATUS = "SHOW REPLICA STATUS"
@@ -166,8 +165,8 @@ class Throttler:
             if waited > self._patience:
                 raise WalkError(f"{self._what} was throttled for {waited:.0f} s: {why}")
             if now >= log_at:
-                log_at = now + LOG_EVERY
+                log_at = now + WAITING_EVERY
                 logger.info("event=throttled table=%s waited=%.0f why=%r", self._what, waited, why)
             meanwhile()
-            self._db.sleep(EVERY)
-        self._ask_at = time.monotonic() + EVERY
+            self._db.sleep(ASK_EVERY)
+        self._ask_at = time.monotonic() + ASK_EVERY

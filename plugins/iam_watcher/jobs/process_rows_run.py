@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from iam_watcher.database.hook import JobMySqlHook
+from iam_watcher.database.session import SILENCE
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import DeploymentIdError
 from iam_watcher.jobs.process_rows_report import MODES, MOST_REMAINING, ProcessRowsReport
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-LEAST_SILENCE = 60  # seconds after which the server ends a session, at least
-
-# While the function works, its session is silent.
-SILENCE = "SET SESSION wait_timeout = %(seconds)s"
+# Seconds after which the server ends a session, at least: while the function works, its session is silent.
+LEAST_SILENCE = 60
 
 
 class RowOperator(Protocol):

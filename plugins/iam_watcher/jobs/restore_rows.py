@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive.column_formats import format_of_type
+from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.location import location_or_configured
 from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
-from iam_watcher.archive.row_archive import KIND, KIND_CHANGED
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
@@ -89,7 +89,9 @@ class RestoreRowsOperator(DatabaseOperator):
         location = location_or_configured(self.location)
         url = arguments.below("path", self.path, location)
         logger.info("Verifying the archive %s", url)
-        found = archive_reader.find(url, kind=(KIND, KIND_CHANGED), below=location)
+        found = archive_reader.find(
+            url, kind=(ArchiveKind.DELETED_ROWS, ArchiveKind.CHANGED_ROWS), below=location
+        )
         names = {str(written.manifest["table"]) for written in found}
         if len(names) != 1 or not names <= set(self.tables):
             raise JobArgumentError(
@@ -109,7 +111,7 @@ class RestoreRowsOperator(DatabaseOperator):
                 to_write, restored.lost = columns_to_write(table, written.manifest)
                 columns.append(to_write)
             tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
-            if found[0].manifest["kind"] == KIND:
+            if found[0].manifest["kind"] == ArchiveKind.DELETED_ROWS:
                 todo: list[tuple[RowInserter, Tries]] = [(RowInserter(db, table, dry_run=dry_run), tries)]
             else:
                 # Each try set its own time: only its own rows are as it left them.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-EVERY = 1.0  # seconds between two questions
+LOOK_EVERY = 1.0  # seconds between two questions whether rows are due
 ANSWER_WITHIN = 5  # seconds
 LOG_EVERY = 60.0  # seconds between two log lines about the same error
 
@@ -85,7 +85,7 @@ class RowsInStateTrigger(BaseEventTrigger):
             while True:
                 began = time.monotonic()
                 yield await poll.ask(list(cls._sharing[conn_id]))
-                await asyncio.sleep(max(0.0, began + EVERY - time.monotonic()))
+                await asyncio.sleep(max(0.0, began + LOOK_EVERY - time.monotonic()))
         finally:
             poll.close()
 

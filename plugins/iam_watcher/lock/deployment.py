@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FINGERPRINT = "iam_watcher_fingerprint"  # the Airflow Variable
 CLAIM_KEY = "iam-watcher:deployment:{id}"
 MADE_WITHIN = 10.0  # seconds; if the task that makes the fingerprint dies, the others wait so long
-POLL = (0.05, 0.25)  # seconds between two looks for the fingerprint that another task makes
+LOOK_EVERY = (0.05, 0.25)  # seconds between two looks for the fingerprint that another task makes
 CLAIM_MS = 7 * 86_400_000  # after so long, another deployment may use the id of one that is gone
 
 # KEYS: claim. ARGV: fingerprint, ms. Returns 1 if the fingerprint has the id.
@@ -121,5 +121,5 @@ def _fingerprint(clients: Sequence[Redis], name: str) -> str:
         elif time.monotonic() > deadline:
             raise LockBusy(lease.holder(), lease.key)
         else:
-            time.sleep(random.uniform(*POLL))  # noqa: S311  jitter, not a secret
+            time.sleep(random.uniform(*LOOK_EVERY))  # noqa: S311  jitter, not a secret
     return str(found)

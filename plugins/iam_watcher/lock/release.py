@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from iam_watcher.airflow_internals.tasks import is_tasks_test
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.log_lines import get_logger
+from iam_watcher.log_lines import WAITING_EVERY, get_logger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,7 +19,6 @@ logger = get_logger(__name__)
 
 PATIENCE = 60.0  # seconds; a task that is marked failed is gone after about 11
 POLL = 0.25  # seconds
-LOG_EVERY = 10.0  # seconds between two log lines while it waits
 
 
 class ReleaseLockOperator(BaseOperator):
@@ -67,7 +66,7 @@ class ReleaseLockOperator(BaseOperator):
                     f"a task still works after {PATIENCE:g} s, so the lock is not released: {holder}"
                 )
             if now >= log_at:
-                log_at = now + LOG_EVERY
+                log_at = now + WAITING_EVERY
                 logger.info(
                     "waiting for tasks that still work: key=%s tasks=%s for=%.0fs",
                     grant.key,

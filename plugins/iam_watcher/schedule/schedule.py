@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal
 
-Kind = Literal["cron", "every", "after", "at"]
+from iam_watcher.schedule.zone import DAY, EPOCH_ORDINAL
 
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_DAY = 86_400
+Kind = Literal["cron", "every", "after", "at"]
 
 
 def utc(moment: datetime) -> datetime:
@@ -33,7 +32,7 @@ def seconds(moment: datetime) -> int:
     """
     plain = utc(moment)
     clock = plain.hour * 3_600 + plain.minute * 60 + plain.second
-    return (plain.toordinal() - _EPOCH_ORDINAL) * _DAY + clock
+    return (plain.toordinal() - EPOCH_ORDINAL) * DAY + clock
 
 
 class Schedule(ABC):

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher.schedule.fields import MONTH
-from iam_watcher.schedule.zone import DAY
+from iam_watcher.schedule.zone import DAY, EPOCH_ORDINAL
 
 if TYPE_CHECKING:
     from iam_watcher.schedule.fields import CronFields
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _HOUR = 3_600
 _MINUTE = 60
 _NOON = 12
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _YEARS = 5
 # February has a fifth day of one name in leap years only: mostly each 28 years, around 2100 after 40.
 _YEARS_OF_RULES = 40
@@ -75,7 +74,7 @@ class Search:
         return self._instant + self._span.offset
 
     def _date(self) -> date:
-        return date.fromordinal(self._wall() // DAY + _EPOCH_ORDINAL)
+        return date.fromordinal(self._wall() // DAY + EPOCH_ORDINAL)
 
     def _set(self, wall: int) -> None:
         """Set the clock to a later time."""
@@ -88,22 +87,22 @@ class Search:
         if months == MONTH.full:
             return False
         wall = self._wall()
-        day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
+        day = date.fromordinal(wall // DAY + EPOCH_ORDINAL)
         if months >> day.month & 1:
             return False
         if not self._added:
             self._added = True
             self._instant = self._zone.instant((wall // DAY - day.day + 1) * DAY)
         wall = self._wall()
-        day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
+        day = date.fromordinal(wall // DAY + EPOCH_ORDINAL)
         while True:
             day = _first_of_next_month(day) + timedelta(days=day.day - 1)
-            wall = (day.toordinal() - _EPOCH_ORDINAL) * DAY + wall % DAY
+            wall = (day.toordinal() - EPOCH_ORDINAL) * DAY + wall % DAY
             self._set(wall)
             if wall != self._wall():
                 # The clock never shows this time.
                 wall = self._wall()
-                day = date.fromordinal(wall // DAY + _EPOCH_ORDINAL)
+                day = date.fromordinal(wall // DAY + EPOCH_ORDINAL)
             if day.month == 1:
                 return True
             if months >> day.month & 1:
@@ -112,12 +111,12 @@ class Search:
     def _day(self) -> bool:
         if self._fields.is_every_day:
             return False
-        ordinal = self._wall() // DAY + _EPOCH_ORDINAL
+        ordinal = self._wall() // DAY + EPOCH_ORDINAL
         if self._matches(ordinal):
             return False
         if not self._added:
             self._added = True
-            self._instant = self._zone.instant((ordinal - _EPOCH_ORDINAL) * DAY)
+            self._instant = self._zone.instant((ordinal - EPOCH_ORDINAL) * DAY)
         while True:
             wall = self._wall()
             self._set(wall + (1 if wall % DAY else self._days_off(wall)) * DAY)
@@ -127,7 +126,7 @@ class Search:
                 # There was no midnight.
                 self._instant += (24 - hour if hour > _NOON else -hour) * _HOUR
                 wall = self._wall()
-            ordinal = wall // DAY + _EPOCH_ORDINAL
+            ordinal = wall // DAY + EPOCH_ORDINAL
             if date.fromordinal(ordinal).day == 1:
                 return True
             if self._matches(ordinal):
@@ -139,7 +138,7 @@ class Search:
 
     def _days_off(self, wall: int) -> int:
         """Return the days until the next matching day of this month, or until the next month."""
-        ordinal = wall // DAY + _EPOCH_ORDINAL
+        ordinal = wall // DAY + EPOCH_ORDINAL
         today = date.fromordinal(ordinal)
         rest = _first_of_next_month(today).toordinal() - ordinal
         for days in range(1, rest):

@@ -18,6 +18,7 @@ _BLOCK = 200 * DAY
 _OF_THE_MACHINE = frozenset({"localtime", "posixrules"})
 _LINKED_FOLDERS = ("posix/", "right/")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_ORDINAL = _EPOCH.toordinal()  # days, as `date.toordinal` counts them
 # The ends of Python's calendar, less two days for the offset.
 FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + 2 * DAY
 LAST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) - 2 * DAY

@@ -6,11 +6,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive import reader
+from iam_watcher.archive.format import ArchiveKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KIND = "disabled_users"
 PAGE = 100  # users
 LONGEST_NAME = 200
 
@@ -32,7 +32,7 @@ def disabled_users(url: str, *, below: str, begin: int) -> dict[str, Any]:
 
 def _users(url: str, below: str) -> Iterator[dict[str, Any]]:
     seen = set()
-    for written in reader.find(url, kind=KIND, below=below):
+    for written in reader.find(url, kind=ArchiveKind.DISABLED_USERS, below=below):
         for row in written.rows():
             if row.get("id") not in seen:
                 seen.add(row.get("id"))

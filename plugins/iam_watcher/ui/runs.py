@@ -26,7 +26,7 @@ COUNTS = ("skipped", "also", "altered", "secrets_left")
 WAITS = ("scheduled", "queued", "running", "deferred", "up_for_retry")  # of `acquire`
 LONGEST_TEXT = 2_000  # characters
 MOST_REASONS = 30
-MOST_EXAMPLES = 5
+MOST_LISTED = 5  # entries of a list in a report
 MOST_REPORTS = 20  # of one run: a mapped task has one for each of its parts
 
 
@@ -180,7 +180,7 @@ def _task_name(task_id: str, map_index: int) -> str:
 
 
 def _listed(value: Any) -> list[Any]:
-    return value[:MOST_EXAMPLES] if isinstance(value, list) else []
+    return value[:MOST_LISTED] if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from iam_watcher.database.column import Column
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# No row is older: a value that looks older has another form, or another meaning.
+EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 
 # The first moment of each type. MySQL takes a comparison with one that a TIMESTAMP can't have for decided:
 # everything, the zero date too, would be later.

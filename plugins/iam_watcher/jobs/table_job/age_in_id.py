@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from iam_watcher.database.column import SHORT_TEXTS
-from iam_watcher.jobs.table_job.age_column import EPOCH, AgeColumn
+from iam_watcher.jobs.table_job.age_column import EARLIEST, EPOCH, AgeColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,6 @@ PATTERNS = {
 }
 LENGTHS = {"uuid7": (36, 13), "ulid": (26, 10)}
 """Characters of a text, and of its first part that has the time."""
-
-# No such value is older: what looks like one has another meaning.
-FIRST = datetime(1980, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class IdColumn(AgeColumn):
 
     def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:
         """Return the cut-offs, the first time and the pattern."""
-        values = {**super().values(cut_offs), "age_first": self._prefix(FIRST)}
+        values = {**super().values(cut_offs), "age_first": self._prefix(EARLIEST)}
         if not self._is_bytes:
             before = {f"age_before{number}": self._prefix(moment) for number, moment in enumerate(cut_offs)}
             values |= {**before, "age_pattern": PATTERNS[self.kind]}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.database.column import INTEGERS
 from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
 from iam_watcher.errors import TableError
-from iam_watcher.jobs.table_job.age_column import UnixColumn
+from iam_watcher.jobs.table_job.age_column import EARLIEST, UnixColumn
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize
 
@@ -45,7 +45,6 @@ TO_GO = "SELECT DISTINCT {shown} FROM {table} FORCE INDEX ({key}) WHERE {keys}"
 
 MOST_TO_GO = 100  # rows
 
-FIRST = datetime(1980, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=20 * 365.25)
 # Rows that never expire often have a time that is far ahead. Milliseconds since 1980 are later still.
 LAST_EXPIRY = datetime(9999, 12, 31, tzinfo=UTC)
@@ -130,7 +129,7 @@ def check_form(
     raise TableError(
         f"{len(doubtful)} of {len(values)} different values of column {age.column.name!r} of "
         f"{plan.table.name} are no plausible time in {age.form}, such as {shown}; expected most of them from "
-        f"{FIRST:%Y-%m-%d} to {last:%Y-%m-%d}. {f'They look like {looks}. ' if looks else ''}"
+        f"{EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}. {f'They look like {looks}. ' if looks else ''}"
         f"{SUGGESTIONS.get(looks or '', OTHERWISE)}"
     )
 
@@ -205,7 +204,7 @@ def _to_go(db: Transactions, plan: Plan, age: AgeColumn, pace: Pace, throttler: 
 
 
 def _plausible(moment: datetime | None, last: datetime) -> bool:
-    return moment is not None and FIRST <= moment <= last
+    return moment is not None and EARLIEST <= moment <= last
 
 
 def _other_units(values: Sequence[Any], last: datetime) -> list[str]:

@@ -6,7 +6,8 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.archive.row_archive import KIND_CHANGED, kept_columns
+from iam_watcher.archive.format import ArchiveKind
+from iam_watcher.archive.row_archive import kept_columns
 from iam_watcher.database.column import SHORT_TEXTS
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.new_values import Hashed, Now
@@ -127,7 +128,12 @@ class AnonymizeJob(RetentionJob):
         """Return what a restore of the old values needs to know."""
         facts = super().archive_facts(plan)
         columns = self.new_values.keys() - facts["columns"].keys()
-        return {**facts, "kind": KIND_CHANGED, "redacted": sorted(columns), "set_to": self._set_to(plan)}
+        return {
+            **facts,
+            "kind": ArchiveKind.CHANGED_ROWS,
+            "redacted": sorted(columns),
+            "set_to": self._set_to(plan),
+        }
 
     def used_columns(self) -> list[str]:
         """Return also the columns that show which rows are done."""

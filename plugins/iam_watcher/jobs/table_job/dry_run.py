@@ -12,6 +12,7 @@ import msgspec
 
 from iam_watcher.archive.writer import Packed
 from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs.run_report import RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.jobs.table_job.table_job_report import TableJobReport
 
-KIND = "dry_run"
 FOLDER = "dry-runs"
-
-MOST_EXAMPLES = 5
 PART_ROWS = 10_000
 
 
@@ -54,10 +52,10 @@ class DryRunList:
             ArchiveError: the list could not be written.
         """
         for row in rows:
-            if self._archive is None and len(self.examples) == MOST_EXAMPLES:
+            if self._archive is None and len(self.examples) == RunReport.most_examples:
                 return
             facts = self._describe(*row)
-            if len(self.examples) < MOST_EXAMPLES:
+            if len(self.examples) < RunReport.most_examples:
                 self.examples.append(facts)
             self._lines.append(msgspec.json.encode(facts) + b"\n")
         if len(self._lines) >= PART_ROWS:

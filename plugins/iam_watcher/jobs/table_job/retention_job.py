@@ -6,7 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.archive.row_archive import KIND, row_archive
+from iam_watcher.archive.format import ArchiveKind
+from iam_watcher.archive.row_archive import row_archive
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
 from iam_watcher.jobs.table_job.age_sample import check_form
@@ -160,7 +161,7 @@ class RetentionJob(TableJob):
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what a restore needs to know."""
         kept = {column.name: column.data_type for column in self.archived(plan.table)}
-        return {"kind": KIND, "columns": kept}
+        return {"kind": ArchiveKind.DELETED_ROWS, "columns": kept}
 
     def update(self, table: Table, now: datetime) -> Update:  # noqa: ARG002  for subclasses
         """Return what an UPDATE sets; nothing to delete the rows.

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.location import configured_location, run_folder
 from iam_watcher.archive.writer import Archive
 from iam_watcher.database.catalogue import read_table
@@ -116,11 +117,11 @@ class TableRun:
         job, report = self._job, self._report
         location = job.location or configured_location()
         folder = None if location is None else f"{location}/{dry_run.FOLDER}"
-        archive = None if folder is None else self._archive(folder, plan, {"kind": dry_run.KIND})
+        archive = None if folder is None else self._archive(folder, plan, {"kind": ArchiveKind.DRY_RUN})
         rows = dry_run.DryRunList(
             archive, lambda key, age, name: dry_run.described(key, name, age, plan.moment(age), now)
         )
-        self._count(db, plan, each=rows.add, most=None if archive else dry_run.MOST_EXAMPLES)
+        self._count(db, plan, each=rows.add, most=None if archive else report.most_examples)
         report.listed, report.examples = rows.close(), rows.examples
         report.real_run = dry_run.real_run(job, db, plan, report)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.server_errors import code_of
+from iam_watcher.database.session import BINARY_LOG, KNOWN, logs_statements
 from iam_watcher.errors import TableError
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.claim.claims import PROBE, RETRIES
@@ -23,8 +24,6 @@ REHEARSAL = "UPDATE {table} SET {assignments} WHERE FALSE"
 
 # Fails on a server that does not know SKIP LOCKED.
 SKIP_LOCKED = "SELECT 1 FROM {table} WHERE FALSE FOR UPDATE SKIP LOCKED"
-
-BINARY_LOG = "SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format')"
 
 # The plan for rows behind a key depends on no key in particular.
 ANY_KEY = "SELECT {key_values} FROM {table} FORCE INDEX ({by_key}) LIMIT 1"
@@ -66,8 +65,7 @@ def check(db: Transactions, states: RowStates) -> None:
                 f"{states.name}: this server does not know SKIP LOCKED; expected MariaDB 10.6, MySQL 8.0.1 "
                 "or later"
             ) from error
-        variables = {name: value for name, value in db.read(BINARY_LOG)}  # noqa: C416  rows are tuples
-        if variables.get("log_bin") == "ON" and variables.get("binlog_format") == "STATEMENT":
+        if logs_statements(dict(db.read(KNOWN.format(names=str(BINARY_LOG)[1:-1])))):
             raise TableError(
                 f"{states.name}: the server's binlog_format is STATEMENT, in which SKIP LOCKED is not safe "
                 "for replicas. Set binlog_format=ROW"
