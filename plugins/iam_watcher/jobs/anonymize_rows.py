@@ -22,16 +22,18 @@ class AnonymizeRowsOperator(RetentionOperator):
     """Sets columns of the rows whose age column lies far enough in the past, in short transactions.
 
     A row is done once. With a column that is set to `NOW`, rows with a NULL there are not done yet. Without
-    one, rows are done that have all values of `set` already. Takes also the arguments of `RetentionOperator`:
-    `age_column`, `older_than` and the like, `keep_last`, `where`, `archive`; of `TableJobOperator`: `table`,
-    `dry_run`, `max_rows`, `max_share`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
-    `throttle`. The account needs UPDATE on the columns of `set`.
+    one, rows are done that have all values of `set` already. An archive has the old values of these columns,
+    and `RestoreRowsOperator` restores them; without an archive they are lost.
+
+    Takes also the arguments of `RetentionOperator`: `age_column`, `older_than` and the like, `keep_last`,
+    `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`, `max_rows`,
+    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+
+    The account needs UPDATE on the columns of `set`.
 
     :param set: column → what it is set to: None, a value that the column can hold, `NOW` (one column, a
         TIMESTAMP, DATETIME or DATE that can be NULL), or `Hashed(...)`, which needs a column that is set to
         `NOW`.
-    :param archive: location for the old values of these columns; `RestoreRowsOperator` restores them. None:
-        they are lost.
     :param redact: names of columns whose old values are left out of the archive.
     """
 

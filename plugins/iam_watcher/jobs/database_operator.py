@@ -32,7 +32,7 @@ from iam_watcher.notices import metrics
 from iam_watcher.walk.pace import Pace, pace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
 
@@ -64,7 +64,10 @@ class DatabaseOperator(BaseOperator):
     :param mysql_conn_id: Airflow connection of the database.
     :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
     :param throttle: a `Throttle`: when the job waits because the server is busy.
+    :param dry_run: read and count, say what the real run would do, write nothing. (templated)
     """
+
+    template_fields: Sequence[str] = ("is_dry_run",)
 
     has_safe_points = True
     """The task stops by itself at its next safe point when its lease is lost."""
@@ -75,15 +78,18 @@ class DatabaseOperator(BaseOperator):
         mysql_conn_id: str = "iam_mysql",
         pace: str | Pace = "fast",
         throttle: Throttle = NO_THROTTLE,
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.mysql_conn_id = mysql_conn_id
         self.pace = pace
         self.throttle = throttle
+        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
         arguments.connection_id("mysql_conn_id", mysql_conn_id)
         pace_of(pace)
         arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
+        arguments.check_literal(arguments.flag, "dry_run", dry_run)
         self._stopping = False
         self._has_begun = False
         self._timeout = ExecutionTimeout()
@@ -140,7 +146,7 @@ class DatabaseOperator(BaseOperator):
         names = {*dag.params, *context["task"].params}
         allowed = getattr(dag, "conf_keys", ())
         run_conf.check_slips(run.conf, names=names, values=params, allowed=allowed)
-        is_dry_run = arguments.flag(run_conf.DRY_RUN, getattr(self, "is_dry_run", False))
+        is_dry_run = arguments.flag(run_conf.DRY_RUN, self.is_dry_run)
         for name in run_conf.named_dry_run(names):
             if params[name] is True and not is_dry_run:
                 raise RunConfError(

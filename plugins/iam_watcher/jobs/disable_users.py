@@ -25,9 +25,9 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
     Users who never logged in count from their creation; a zero date is no date, and its user is left and
     counted. Only `status` is written: `updatedAt` changes by the table's own ON UPDATE rule. Takes also the
-    arguments of `TableJobOperator`: `table` (default "user"), `dry_run` (disables and warns nobody),
-    `max_rows`, `max_share` (of the active users that are not exempt; default 0.5), `time_budget`; and of
-    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
+    arguments of `TableJobOperator`: `max_share` (of the active users that are not exempt; default 0.5); of
+    `LimitedOperator`: `table` (default "user"), `max_rows`, `time_budget`; and of `DatabaseOperator`:
+    `mysql_conn_id`, `pace`, `throttle`, `dry_run` (disables and warns nobody).
 
     :param max_inactive_days: 0 turns the job off. (templated)
     :param exempt_admins: leave users with `isAdmin` alone.

@@ -13,7 +13,7 @@ from airflow.sdk import DAG
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError, RowFailed, RowNotReady
-from iam_watcher.jobs.database_operator import DatabaseOperator
+from iam_watcher.jobs.limited_operator import LimitedOperator
 from iam_watcher.jobs.process_rows_arguments import RowProcessing
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = ["ProcessRowsOperator", "RowFailed", "RowNotReady", "process_rows"]
 Per = Literal["row", "batch"]
 
 
-class ProcessRowsOperator(DatabaseOperator):
+class ProcessRowsOperator(LimitedOperator):
     """Calls a function for each row of a table that is pending, and writes what became of the row.
 
     With `working`, a claim marks its rows and is renewed while the function works. Without it, the rows stay
@@ -39,10 +39,12 @@ class ProcessRowsOperator(DatabaseOperator):
     an attempt. Any other exception uses up an attempt. An async function is called for all rows of a batch at
     once.
 
+    The table needs a primary key, of one or several columns, and an index on the state column (with
+    `retry_at_column`: on both). Takes also the arguments of `LimitedOperator`: `table`, `max_rows`,
+    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+
     :param python_callable: the function of one row or, with per="batch", of a list of rows. Then it returns
         None, or a list with the result of each row: None, a mapping or an exception.
-    :param table: name of the table, in the connection's database (schema). It needs a primary key, of one or
-        several columns, and an index on the state column (with `retry_at_column`: on both).
     :param state_column: name of the column of the state: a text, an ENUM or an integer.
     :param claim: the state of rows to be processed, such as "pending".
     :param done: the state of rows that were processed.
@@ -68,13 +70,9 @@ class ProcessRowsOperator(DatabaseOperator):
     :param stop_after: if so many rows in a row (with per="batch": calls) end with one class of exception, the
         run fails, so that an outage of the service behind does not use up the attempts of all rows; None for
         no limit.
-    :param max_rows: row limit: process at most so many rows in a run. (templated)
-    :param time_budget: time limit: begin no row after that long.
-    :param dry_run: count and list rows, process none. (templated)
     :param partition: number of this operator among several that share the rows; for the log only.
     """
 
-    template_fields: Sequence[str] = ("is_dry_run", "max_rows")
     shallow_copy_attrs: Sequence[str] = ("processing",)
 
     def __init__(
@@ -100,13 +98,10 @@ class ProcessRowsOperator(DatabaseOperator):
         max_attempts: int | None = None,
         backoff: timedelta = RowProcessing.backoff,
         stop_after: int | None = RowProcessing.stop_after,
-        max_rows: int | str | None = None,
-        time_budget: timedelta | None = None,
-        dry_run: bool | str = False,
         partition: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(table=table, **kwargs)
         self.processing = RowProcessing(
             python_callable=python_callable,
             table=table,
@@ -129,14 +124,7 @@ class ProcessRowsOperator(DatabaseOperator):
             backoff=backoff,
             stop_after=stop_after,
         )
-        self.max_rows = max_rows
-        self.time_budget = time_budget
-        self.is_dry_run = dry_run  # `dry_run` is a method of every operator
         self.partition = partition
-        arguments.check_literal(arguments.row_count, "max_rows", max_rows)
-        if time_budget is not None:
-            arguments.duration("time_budget", time_budget)
-        arguments.check_literal(arguments.flag, "dry_run", dry_run)
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Process the rows; return the run report as a dictionary.

@@ -19,8 +19,8 @@ class PurgeRowsOperator(RetentionOperator):
     """Deletes the rows of a table whose age column lies far enough in the past, in short transactions.
 
     Takes also the arguments of `RetentionOperator`: `age_column`, `older_than` and the like, `keep_last`,
-    `where`, `archive`; of `TableJobOperator`: `table`, `dry_run`, `max_rows`, `max_share`, `time_budget`; and
-    of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
+    `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`, `max_rows`,
+    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
     :param redact: names of columns that are left out of the archive. If one must have a value and has no

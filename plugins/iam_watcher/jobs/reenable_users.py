@@ -37,18 +37,17 @@ class ReenableUsersOperator(DatabaseOperator):
     A user who was changed after that run stays disabled, so a second run changes nothing. `loginedAt`
     becomes now; otherwise the next run would disable the same users again. The account needs UPDATE on
     `status` and `loginedAt`, and on `secret.expires` if secrets were expired. Takes also the arguments of
-    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
+    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param undo_record: URL of the folder of the undo record, as the run report names it, or the part of the
         URL that follows `location`. (templated)
     :param names: with an undo record: only these users of it. Without one: these users, whoever disabled
         them; then nothing is known of their secrets. (templated)
     :param location: URL below which `undo_record` must lie; default: `[iam_watcher] archive`. (templated)
-    :param dry_run: count, write nothing. (templated)
     :param table: name of the table.
     """
 
-    template_fields: Sequence[str] = ("undo_record", "names", "location", "is_dry_run")
+    template_fields: Sequence[str] = ("undo_record", "names", "location", *DatabaseOperator.template_fields)
 
     def __init__(
         self,
@@ -56,7 +55,6 @@ class ReenableUsersOperator(DatabaseOperator):
         undo_record: str | None = None,
         names: Sequence[str] | str = (),
         location: str | None = None,
-        dry_run: bool | str = False,
         table: str = "user",
         **kwargs: Any,
     ) -> None:
@@ -64,7 +62,6 @@ class ReenableUsersOperator(DatabaseOperator):
         self.undo_record = undo_record
         self.names = names
         self.location = location
-        self.is_dry_run = dry_run
         self.table = table
         arguments.identifier("table", table)
         if undo_record is not None:
@@ -72,7 +69,6 @@ class ReenableUsersOperator(DatabaseOperator):
         if names is not None:
             arguments.check_literal(arguments.names, "names", names)
         arguments.check_literal(arguments.location, "location", location)
-        arguments.check_literal(arguments.flag, "dry_run", dry_run)
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Enable them; return the run report as a dictionary."""

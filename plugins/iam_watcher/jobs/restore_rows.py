@@ -53,16 +53,15 @@ class RestoreRowsOperator(DatabaseOperator):
     nothing. What the archive does not have (redacted columns) gets its default; if a column has none, nothing
     is restored. Each restored row is read again and compared. The account needs INSERT on the table, or
     UPDATE on the changed columns. Takes also the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`,
-    `throttle`.
+    `throttle`, `dry_run`.
 
     :param path: URL of the folder of the archive, as the purge's run report names it, or the part of the URL
         that follows `location`. (templated)
     :param tables: names of the tables that may be written into.
     :param location: URL below which `path` must lie; default: `[iam_watcher] archive`. (templated)
-    :param dry_run: verify and count, write nothing. (templated)
     """
 
-    template_fields: Sequence[str] = ("path", "location", "is_dry_run")
+    template_fields: Sequence[str] = ("path", "location", *DatabaseOperator.template_fields)
 
     def __init__(
         self,
@@ -70,18 +69,15 @@ class RestoreRowsOperator(DatabaseOperator):
         path: str,
         tables: Collection[str],
         location: str | None = None,
-        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
         self.tables = tables
         self.location = location
-        self.is_dry_run = dry_run
         arguments.check_literal(arguments.text, "path", path)
         arguments.listed_names("tables", tables)
         arguments.check_literal(arguments.location, "location", location)
-        arguments.check_literal(arguments.flag, "dry_run", dry_run)
 
     def perform(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  of the base
         """Verify, then restore; return the run report as a dictionary."""

@@ -31,9 +31,11 @@ class RetentionOperator(TableJobOperator):
 
     Zero dates, 0 in a column of numbers, empty texts and NULL are no age: such rows stay and are counted. So
     are values that are no time in the form of the column, such as a 13th month. Give one of `older_than`,
-    `older_than_days`, `grace` and `grace_days`, or `keep_last`. Takes also the arguments of
-    `TableJobOperator`: `table`, `dry_run`, `max_rows`, `max_share` (of the rows that meet `where`),
-    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`.
+    `older_than_days`, `grace` and `grace_days`, or `keep_last`.
+
+    Takes also the arguments of `TableJobOperator`: `max_share` (of the rows that meet `where`); of
+    `LimitedOperator`: `table`, `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    `throttle`, `dry_run`.
 
     :param age_column: name of the column that a row's age counts from.
     :param older_than: the column says when a row's time began: delete it after this period, such as "90d",

@@ -1,0 +1,40 @@
+"""The operator that works on the rows of one table, with a row limit and a time limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher import arguments
+from iam_watcher.jobs.database_operator import DatabaseOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+
+class LimitedOperator(DatabaseOperator):
+    """Works on the rows of a table until its limits. Takes also the arguments of `DatabaseOperator`.
+
+    :param table: name of the table, in the connection's database (schema).
+    :param max_rows: row limit: work on at most so many rows in a run. (templated)
+    :param time_budget: time limit: begin no transaction after that long.
+    """
+
+    template_fields: Sequence[str] = (*DatabaseOperator.template_fields, "max_rows")
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        max_rows: int | str | None = None,
+        time_budget: timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.table = table
+        self.max_rows = max_rows
+        self.time_budget = time_budget
+        arguments.identifier("table", table)
+        arguments.check_literal(arguments.row_count, "max_rows", max_rows)
+        if time_budget is not None:
+            arguments.duration("time_budget", time_budget)
