@@ -305,8 +305,10 @@ def test_the_server_is_waited_for(iam, perform, location):
     user(iam, "inactive")
     report = perform(disable(location))
     busy = Throttle(max_threads_running=0, patience=timedelta(microseconds=1))
+    ti = TaskInstance("throttled")
     with pytest.raises(WalkError, match=r"threads are running, more than 0"):
-        perform(enable(location, report["undo_record"], throttle=busy))
+        perform(enable(location, report["undo_record"], throttle=busy), ti)
+    assert "threads are running, more than 0" in ti.xcom["return_value"]["error"]
     assert enabled(iam) == set()
 
 

@@ -320,10 +320,13 @@ def test_a_restore_that_is_killed_goes_on_where_it_was(iam, perform, location, m
             raise KeyboardInterrupt
 
     monkeypatch.setattr(operator, "_safe_point", killed)
+    ti = TaskInstance("stopped")
     with pytest.raises(KeyboardInterrupt):
-        perform(operator)
+        perform(operator, ti)
     there = iam.value("SELECT COUNT(*) FROM policy_audit")
     assert 0 < there < 2500
+    report = ti.xcom["return_value"]
+    assert (report["restored"], report["error"]) == (there, "KeyboardInterrupt: ")
     report = perform(restore(location, url))
     assert (report["restored"], report["skipped"]) == (2500 - there, {"exists": there})
     assert random.choice(iam.column("SELECT id FROM policy_audit")) % 3 == 0

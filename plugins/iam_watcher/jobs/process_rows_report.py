@@ -43,13 +43,10 @@ class ProcessRowsReport(RunReport):
         remaining: rows that are pending after the run, at most MOST_REMAINING; a dry run: rows that are.
         oldest_pending_seconds_before: age of the first pending row, in the order of the key, before the run.
         oldest_pending_seconds_after: the same after the run; None if there is no such row or no `age_column`.
-        retries: transactions that were tried again.
         longest_claim_seconds: the longest transaction that claimed.
         longest_finish_seconds: the longest transaction that wrote outcomes.
         late_renewals: renewals that came after two thirds of `claim_timeout`.
-        duration_seconds: of the whole job.
         stopped: "max_rows" or "time_budget" if that ended the run.
-        error: why the run ended early; None if it did not.
     """
 
     mode: str = "claim"
@@ -67,15 +64,12 @@ class ProcessRowsReport(RunReport):
     remaining: int | None = None
     oldest_pending_seconds_before: float | None = None
     oldest_pending_seconds_after: float | None = None
-    retries: int = 0
     longest_claim_seconds: float = 0.0
     longest_finish_seconds: float = 0.0
     late_renewals: int = 0
-    duration_seconds: float = 0.0
     stopped: str | None = None
-    error: str | None = None
 
-    in_sentences: ClassVar[frozenset[str]] = frozenset({"examples", "exceptions", "error"})
+    in_sentences: ClassVar[frozenset[str]] = RunReport.in_sentences | {"exceptions"}
 
     def take(self, processed: Processed) -> None:
         """Take over what a run has done."""
@@ -110,14 +104,12 @@ class ProcessRowsReport(RunReport):
             text += f"; stopped at the {LIMITS[self.stopped]}"
         if self.remaining:
             text += f"; {self._counted(self.remaining)} pending"
-        lines = [text]
-        if self.error:
-            lines.append(f"The run ended early: {self.error}")
-        return lines + [
+        ends = [
             f"{one['rows']:,} rows ended with {one['exception']}, first the one with the key "
             f"{one['key']}: {one['message']}"
             for one in self.exceptions
         ]
+        return [text, *ends]
 
     @staticmethod
     def _counted(rows: int | None) -> str:

@@ -17,7 +17,6 @@ from iam_watcher.lock import current
 from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
-from iam_watcher.notices import metrics
 from iam_watcher.walk.claim import find_states, first_look
 from iam_watcher.walk.claim.function import caller
 from iam_watcher.walk.claim.processing import Processing
@@ -84,7 +83,6 @@ class ProcessRowsRun:
         self._job = processing
         self._context = context
         self._limits = limits
-        self._began = time.monotonic()
         mode = "hold" if self._job.holds else "claim"
         self._report = ProcessRowsReport(self._job.table, dry_run, mode=mode)
         # Airflow is asked now: its channel is not for the thread that renews.
@@ -103,16 +101,8 @@ class ProcessRowsRun:
             report.mode,
             MODES[report.mode],
         )
-        try:
+        with report.reported(self._context):
             self._connected()
-        except BaseException as error:
-            report.error = f"{type(error).__name__}: {error}"
-            self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
-            metrics.worked(self._context["ti"], report.as_dict())
-            raise
-        finally:
-            for line in report.as_lines():
-                logger.info("%s", line)
         return report.as_dict()
 
     def _connected(self) -> None:
@@ -128,7 +118,6 @@ class ProcessRowsRun:
                     self._process(db, states)
             finally:
                 self._report.retries = db.retries
-                self._report.duration_seconds = round(time.monotonic() - self._began, 3)
 
     def _connect(self) -> Connection:
         connection: Connection = self._hook.get_conn()

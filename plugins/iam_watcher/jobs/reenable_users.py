@@ -95,31 +95,32 @@ class ReenableUsersOperator(DatabaseOperator):
             if with_secrets and not dry_run
             else nullcontext(lambda: None)
         )
-        try:
-            with self.transactions(locked=not dry_run) as (_, db), announce as before_write:
-                table = read_table(db, self.table)
-                table.integer_key()
-                enabling = UserEnabler(
-                    db,
-                    table,
-                    record.disabled if record else None,
-                    checksum_of=record.checksum_columns(table) if record else (),
-                    dry_run=dry_run,
-                    before_write=before_write,
-                )
-                if not dry_run:
-                    enabling.rehearse(with_secrets=with_secrets)
-                chosen: Sequence[Any] = names
-                if record:
-                    chosen = _chosen(record, names, enabling, done) if names else sorted(disabled)
-                done.listed = len(names or disabled)
-                try:
-                    self._enable(db, enabling, chosen, done)
-                finally:
-                    done.unconfirmed += len(enabling.unanswered)
-        finally:
-            for line in done.as_lines():
-                logger.info("%s", line)
+        with (
+            done.reported(context),
+            self.transactions(locked=not dry_run) as (_, db),
+            announce as before_write,
+        ):
+            table = read_table(db, self.table)
+            table.integer_key()
+            enabling = UserEnabler(
+                db,
+                table,
+                record.disabled if record else None,
+                checksum_of=record.checksum_columns(table) if record else (),
+                dry_run=dry_run,
+                before_write=before_write,
+            )
+            if not dry_run:
+                enabling.rehearse(with_secrets=with_secrets)
+            chosen: Sequence[Any] = names
+            if record:
+                chosen = _chosen(record, names, enabling, done) if names else sorted(disabled)
+            done.listed = len(names or disabled)
+            try:
+                self._enable(db, enabling, chosen, done)
+            finally:
+                done.unconfirmed += len(enabling.unanswered)
+                done.retries = db.retries
         return done.as_dict()
 
     def _enable(

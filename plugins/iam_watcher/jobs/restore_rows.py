@@ -79,7 +79,7 @@ class RestoreRowsOperator(DatabaseOperator):
         arguments.listed_names("tables", tables)
         arguments.check_literal(arguments.location, "location", location)
 
-    def perform(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  of the base
+    def perform(self, context: Context) -> dict[str, Any]:
         """Verify, then restore; return the run report as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
         location = location_or_configured(self.location)
@@ -100,7 +100,11 @@ class RestoreRowsOperator(DatabaseOperator):
         restored = RestoreReport(
             name, dry_run, archive=url, rows=rows, complete=all(written.complete for written in found)
         )
-        with self.transactions(locked=not dry_run) as (_, db), _logging(restored):
+        with (
+            restored.reported(context),
+            _warning(restored),
+            self.transactions(locked=not dry_run) as (_, db),
+        ):
             table = read_table(db, name)
             columns = []
             for written in found:
@@ -118,6 +122,7 @@ class RestoreRowsOperator(DatabaseOperator):
                     self._restore(db, restoring, of_it, restored)
                 finally:
                     restored.unconfirmed += len(restoring.unanswered)
+                    restored.retries = db.retries
         return restored.as_dict()
 
     def _restore(
@@ -184,7 +189,7 @@ class RestoreRowsOperator(DatabaseOperator):
 
 
 @contextmanager
-def _logging(restored: RestoreReport) -> Iterator[None]:
+def _warning(restored: RestoreReport) -> Iterator[None]:
     try:
         yield
     finally:
@@ -195,5 +200,3 @@ def _logging(restored: RestoreReport) -> Iterator[None]:
                 restored.table,
                 ", ".join(f"{name} ({rows} rows)" for name, rows in sorted(restored.altered.items())),
             )
-        for line in restored.as_lines():
-            logger.info("%s", line)

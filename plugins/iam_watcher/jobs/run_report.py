@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iam_watcher.log_lines import fact_lines
+from iam_watcher.log_lines import fact_lines, get_logger
+from iam_watcher.notices import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from airflow.sdk import Context
+
+logger = get_logger(__name__)
 
 # Why rows were left alone, for one row and for more.
 REASONS = {
@@ -40,6 +47,9 @@ class RunReport(ABC):
         unconfirmed: rows whose commit got no answer.
         skipped: reason → rows that were left alone.
         examples: facts of a few rows.
+        retries: transactions that were tried again.
+        duration_seconds: of the whole run.
+        error: why the run ended early; None if it did not.
     """
 
     table: str
@@ -47,9 +57,12 @@ class RunReport(ABC):
     unconfirmed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     examples: list[dict[str, Any]] = field(default_factory=list)
+    retries: int = 0
+    duration_seconds: float = 0.0
+    error: str | None = None
 
     most_examples: ClassVar[int] = 5
-    in_sentences: ClassVar[frozenset[str]] = frozenset({"examples"})
+    in_sentences: ClassVar[frozenset[str]] = frozenset({"error", "examples"})
     """Fields that `as_lines` has in its sentences."""
 
     @abstractmethod
@@ -67,7 +80,29 @@ class RunReport(ABC):
     def as_lines(self) -> list[str]:
         """Return the report as short log lines: sentences, facts as key=value, then examples."""
         facts = {name: value for name, value in self.as_dict().items() if name not in self.in_sentences}
-        return [*self.sentences(), *fact_lines("run_report", facts, self.examples)]
+        first, *others = self.sentences()
+        early = [f"The run ended early: {self.error}"] if self.error else []
+        return [first, *early, *others, *fact_lines("run_report", facts, self.examples)]
+
+    @contextmanager
+    def reported(self, context: Context) -> Iterator[None]:
+        """Measure what the block does, and log the report at its end.
+
+        If the block raises, the task returns nothing: the report is in the XCom and the metrics all the same.
+        """
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException as error:
+            self.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self.duration_seconds = round(time.monotonic() - began, 3)
+            for line in self.as_lines():
+                logger.info("%s", line)
+            if self.error is not None:
+                context["ti"].xcom_push(key="return_value", value=self.as_dict())
+                metrics.worked(context["ti"], self.as_dict())
 
     def add_example(self, **facts: Any) -> None:
         """Keep the facts of a row, if there are not enough examples yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from iam_watcher.jobs.table_job.table_job_report import TableJobReport
 from iam_watcher.lock import current
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
-from iam_watcher.notices import metrics
 from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.pace import Limits
 from iam_watcher.walk.progress import ProgressReporter
@@ -58,7 +56,6 @@ class TableRun:
         self._job = job
         self._operator = operator
         self._context = context
-        self._began = time.monotonic()
         self._report = TableJobReport(job.table, dry_run, words=job.words, connection=operator.mysql_conn_id)
         self._throttler: Throttler
         self._reporter: ProgressReporter
@@ -72,16 +69,8 @@ class TableRun:
             job.table,
             self._operator.mysql_conn_id,
         )
-        try:
+        with report.reported(self._context):
             self._connected()
-        except BaseException as error:
-            report.error = f"{type(error).__name__}: {error}"
-            self._context["ti"].xcom_push(key="return_value", value=report.as_dict())
-            metrics.worked(self._context["ti"], report.as_dict())
-            raise
-        finally:
-            for line in report.as_lines():
-                logger.info("%s", line)
         return report.as_dict()
 
     def _connected(self) -> None:
@@ -101,7 +90,6 @@ class TableRun:
                     job.finish(db, plan, report, self._context, self._throttler)
             finally:
                 report.retries = db.retries
-                report.duration_seconds = round(time.monotonic() - self._began, 3)
 
     @contextmanager
     def _around(self, db: Transactions) -> Iterator[None]:

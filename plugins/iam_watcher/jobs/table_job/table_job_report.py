@@ -46,9 +46,7 @@ class TableJobReport(RunReport):
         changed_before: rows that earlier tries of the same run had written, as far as they were saved.
         unconfirmed: rows whose commit got no answer, see `WalkResult`.
         chunks: transactions that wrote.
-        retries: transactions that were tried again.
         longest_chunk_seconds: the longest transaction that wrote.
-        duration_seconds: of the whole job.
         order: "key" or "index": what the walk went by.
         eligible: rows that the safety limit takes `matched` as a share of; None if they were not counted.
         max_share: the safety limit; None for none.
@@ -65,10 +63,9 @@ class TableJobReport(RunReport):
         archive_bytes: that this try of the task added to the archive or the undo record, compressed; None if
             the run writes none.
         also: name → more that the job has counted.
-        error: why the job ended early; None if it did not.
     """
 
-    in_sentences = frozenset({"archive", "error", "examples", "listed", "real_run", "undo_record"})
+    in_sentences = RunReport.in_sentences | {"archive", "listed", "real_run", "undo_record"}
 
     connection: str = ""
     now: str = ""
@@ -78,9 +75,7 @@ class TableJobReport(RunReport):
     changed: int = 0
     changed_before: int = 0
     chunks: int = 0
-    retries: int = 0
     longest_chunk_seconds: float = 0.0
-    duration_seconds: float = 0.0
     order: str = "key"
     eligible: int | None = None
     max_share: float | None = None
@@ -93,7 +88,6 @@ class TableJobReport(RunReport):
     undo_record: str | None = None
     archive_bytes: int | None = None
     also: dict[str, int] = field(default_factory=dict)
-    error: str | None = None
     words: Words = Words("rows", "changed", "archive", "the rows can't be restored")
 
     def take(self, walked: WalkResult) -> None:
@@ -126,10 +120,8 @@ class TableJobReport(RunReport):
         return self.max_share is not None and self.matched > self.max_share * (self.eligible or 0)
 
     def sentences(self) -> list[str]:
-        """Return what the run did, or why it ended early, and where its files are."""
+        """Return what the run did, and where its files are."""
         lines = [self._sentence()]
-        if self.error:
-            lines.append(f"The run ended early: {self.error}")
         if self.record:
             lines.append(f"{self.words.record.capitalize()}: {self.record}")
         if self.listed:
