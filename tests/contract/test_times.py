@@ -147,7 +147,7 @@ def test_a_retry_that_waited_longer_than_its_lease_must_have_the_lock_still(
     monkeypatch.setattr(guard, "_enter", wait_for_the_predecessor)
     grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
     with pytest.raises(LockBusy):
-        guard._take(retry, grant, "work/-1", "try-2", again=True)
+        guard._acquire(retry, grant, "work/-1", "try-2", again=True)
     assert other.holder().busy == ()
 
 
@@ -160,7 +160,7 @@ def test_a_run_that_has_begun_takes_a_free_lock_ahead_of_those_who_wait(
     waiter.queue(time.time() + 60)
     expire(servers)  # between two tasks
     grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
-    guard._take(run, grant, "work/-1", "try-1")
+    guard._acquire(run, grant, "work/-1", "try-1")
     assert not waiter.acquire()
 
 

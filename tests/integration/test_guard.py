@@ -46,7 +46,7 @@ def test_another_run_at_work_in_a_task_of_the_same_name(redis_client: Client, on
     lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
     began = time.monotonic()
     with pytest.raises(error, match="held by a/dag/run"):
-        guard._take(lease, grant, TASK, "b's try")
+        guard._acquire(lease, grant, TASK, "b's try")
     assert time.monotonic() - began < guard.PREDECESSOR_GONE_WITHIN / 2
     assert holder.holder().busy == (TASK,)
 
@@ -58,7 +58,7 @@ def test_a_task_that_worked_before_does_not_pass_over_a_busy_lock(redis_client: 
     grant = grant_of("b/dag/run", on_busy)
     lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
     with pytest.raises(LockBusy, match="held by a/dag/run"):
-        guard._take(lease, grant, TASK, "b's second try", again=True)
+        guard._acquire(lease, grant, TASK, "b's second try", again=True)
 
 
 def test_a_task_that_worked_before_and_was_forced_out_is_not_tried_again(redis_client: Client) -> None:
@@ -67,7 +67,7 @@ def test_a_task_that_worked_before_and_was_forced_out_is_not_tried_again(redis_c
     assert lease.acquire()
     assert lease.revoke(lease.owner, "{}")
     with pytest.raises(AirflowFailException, match="released by force"):
-        guard._take(lease, grant, TASK, "b's second try", again=True)
+        guard._acquire(lease, grant, TASK, "b's second try", again=True)
 
 
 @pytest.mark.parametrize(("max_hold", "ttl"), [(None, 360), (600, 360), (100, 100)])
@@ -84,7 +84,7 @@ def test_the_last_process_of_a_holder_that_was_forced_out(redis_client: Client) 
     grant = grant_of("b/dag/run", "skip")
     lease = Lease(redis_client, grant.key, grant.owner, ttl=60)
     began = time.monotonic()
-    guard._take(lease, grant, TASK, "b's try")
+    guard._acquire(lease, grant, TASK, "b's try")
     assert time.monotonic() - began > 0.5
     assert lease.holder().owner == grant.owner
     assert lease.holder().busy == (TASK,)

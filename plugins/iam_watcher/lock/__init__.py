@@ -15,6 +15,17 @@ Behaviour:
 7. If Redis does not answer, that is an error, never "busy".
 
 What it is not: see docs/lock.md.
+
+Where to read on, in the order of a run:
+
+    sensor.py     the task `acquire`: asks for the lock, waits in the queue, returns a grant (grant.py)
+    guard.py      the begin of each task after it: acquires the lock again, as the same owner, and starts the
+                  heartbeat of its process; current.py has the lock of the running task
+    renewal.py    renews the lease while the task works, and ends the work if the lease is lost; deferred.py
+                  renews it while the task is deferred
+    release.py    the task `release`
+    lease.py      what all of them ask of Redis; scripts.py: what a server does then (queue_scripts.py: for
+                  the waiting queue); outcome.py: the words in which it answers
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def begin(context: Context) -> None:
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
     lease = grant.lease(pause=_pause(task))
     again = ti.try_number > 1 or is_resumed(ti) or is_tasks_test()
-    _take(lease, grant, member, nonce, again=again)
+    _acquire(lease, grant, member, nonce, again=again)
     renewer = LeaseRenewer(lease, member, nonce, has_safe_points=getattr(task, "has_safe_points", False))
     current.start(renewer, grant)
     _renew_while_deferred(task, renewer, grant)
@@ -94,14 +94,23 @@ def _grant_now(context: Context) -> Grant:
     return grant
 
 
-def _take(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
-    """Acquire the lock again, and start the heartbeat of this process; see `begin`."""
+def _acquire(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
+    """Acquire the lock as the owner that `acquire` acquired it for, and start the heartbeat of this process.
+
+    Args:
+        lease: of the run.
+        grant: of the run.
+        member: the task, as `task_id/map_index`.
+        nonce: of this process.
+        again: the task has worked before; see LockBusy in `begin`.
+    """
     # First the lock: tasks of another owner have heartbeats of the same names. A run that has begun acquires
     # a free lock ahead of the waiting queue, or it would be refused a lock that nobody holds.
     if not lease.acquire(ahead=True):
         _refuse(lease, grant, again=again)
     _enter(lease, member, nonce)
-    if not lease.acquire(ahead=True):  # Nobody renewed it meanwhile.
+    # Nobody renewed the lease while this process waited for its predecessor.
+    if not lease.acquire(ahead=True):
         lease.leave(member, nonce)
         _refuse(lease, grant, again=again)
 

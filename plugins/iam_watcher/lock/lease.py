@@ -17,6 +17,9 @@ The server sets the key at some moment t' between t0 and t1. It can't be before 
 ttl from t0: however slow the network is, the client stops before the key expires. If the time is over at t1
 already, the lease was acquired too late. `drift` covers two clocks that don't run at the same speed.
 
+Who is who. The *owner* is a run. A *member* is one of its tasks, and a *nonce* stands for one process of that
+task. All processes of a run share the lease: to each of them, `acquire` says HELD.
+
 The life of a lease: `acquire` (or `queue`, then `acquire` again), `heartbeat` while the work goes on,
 `release`. Each process that works has a heartbeat, from `enter` to `leave`; `release` waits for all of them.
 All of that is one class, so that one reader can follow it: hence its length.
@@ -143,12 +146,13 @@ class Lease(Observer):
             self._extend(started)
             if self.remaining > 0:
                 self._position = ""
-                self.verdict = Verdict(answers.first(OURS) or Verdict.ACQUIRED)
+                self.verdict = next(word for word in OURS if answers.count(word))
                 return True
         self._give_back(attempt, answers)
         if not final:
             self._check_in_time(answers, started)
             self._check_reachable(answers, *OURS)
+        # Neither: the servers took this attempt for one that is over, and the next one gets an answer.
         self.verdict = Verdict(final or answers.first(MAY_COME) or Verdict.QUEUED)
         return False
 
@@ -315,8 +319,9 @@ class Lease(Observer):
         """Return the servers whose answer was lost, or where another process of this owner acquired since."""
         again = list(answers.errors)
         for number, answer in answers.given.items():
-            if answer.startswith(scripts.CHANGED):
-                self._tokens[number] = answer.removeprefix(scripts.CHANGED)
+            word, _, token = answer.partition(" ")
+            if word == Release.CHANGED:
+                self._tokens[number] = token
                 again.append(number)
         return again
 

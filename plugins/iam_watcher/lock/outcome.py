@@ -1,4 +1,7 @@
-"""The results of requests for a lease, by the names that the scripts in Redis use."""
+"""The results of requests for a lease, in the words that the scripts in Redis answer.
+
+Of several servers, the words that a majority says decide; see `Lease`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ class Verdict(StrEnum):
     QUEUED = "queued"  # free, but another owner is first in the waiting queue
     DONE = "done"  # another owner did the tick
     REVOKED = "revoked"  # it was released by force
-    MAX_HOLD = "max_hold"
+    MAX_HOLD = "max_hold"  # this owner held it for max_hold
+    OVER = "over"  # the attempt was released or given back before: the command came late
 
 
 class Renewal(StrEnum):
@@ -23,29 +27,35 @@ class Renewal(StrEnum):
     RENEWED = "renewed"
     FOREIGN = "foreign"  # another owner has it
     REVOKED = "revoked"  # it was released by force
-    MAX_HOLD = "max_hold"
+    MAX_HOLD = "max_hold"  # this owner held it for max_hold
     REPLACED = "replaced"  # another live process of the task has its heartbeat
     GONE = "gone"  # nobody holds the key
     FORGOTTEN = "forgotten"  # nobody holds it, and Redis does not know this owner: it lost its keys
 
 
 class Release(StrEnum):
-    """The answer of one server to a release; see scripts.RELEASE."""
+    """The answer of one server to a release."""
 
     RELEASED = "released"
     WORKING = "working"  # a process of the owner has a heartbeat
+    CHANGED = "changed"  # this owner acquired the key again: ask with the token that follows
+    FOREIGN = "foreign"  # another owner has it
+    GONE = "gone"  # nobody holds the key
 
 
 class Entry(StrEnum):
-    """The answer of one server to the first heartbeat of a process; see scripts.ENTER."""
+    """The answer of one server to the first heartbeat of a process."""
 
     ENTERED = "entered"
+    OCCUPIED = "occupied"  # another live process of the task has its heartbeat
 
 
 class Revocation(StrEnum):
-    """The answer of one server to a forced release; see scripts.REVOKE."""
+    """The answer of one server to a forced release."""
 
     REVOKED = "revoked"
+    FOREIGN = "foreign"  # another owner has it
+    GONE = "gone"  # nobody holds the key
 
 
 OURS = (Verdict.ACQUIRED, Verdict.HELD)

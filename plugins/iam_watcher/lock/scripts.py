@@ -30,7 +30,6 @@ SIDE_KEYS = ("info", "busy", "revoked", "queue", "deadlines", "heartbeats", "his
 KEPT = 86_400_000  # ms after the last use, for what only people read
 HISTORY_KEPT = 90 * KEPT  # the same, for forced releases
 HISTORY = 100  # forced releases that are remembered
-CHANGED = "changed "
 
 
 def keys(key: str, tick: str = "") -> list[str]:
@@ -154,7 +153,7 @@ local owner = redis.call('GET', KEYS[1])
 local info = redis.call('HMGET', KEYS[2], 'owner', 'token', 'attempt', 'freed')
 local token = info[1] == ARGV[1] and info[2] or ''
 local freed = owner == ARGV[1] and #live == 0
-if freed and token ~= ARGV[4] then return '{CHANGED}' .. token end
+if freed and token ~= ARGV[4] then return 'changed ' .. token end
 -- Before the tick: see ACQUIRE on a Redis that is full.
 if freed then redis.call('DEL', KEYS[1], KEYS[3]) end
 if ARGV[3] ~= '0' and (not owner or owner == ARGV[1]) then

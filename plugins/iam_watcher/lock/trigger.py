@@ -7,7 +7,7 @@ the first one that says so wakes the sensor; a majority decides when it acquires
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 logger = get_logger(__name__)
+
+Reason = Literal["free", "deadline"]
+"""Why the sensor is woken."""
 
 
 class RedisLockTrigger(BaseTrigger):
@@ -64,7 +67,7 @@ class RedisLockTrigger(BaseTrigger):
             await asyncio.gather(*waits, return_exceptions=True)
         yield TriggerEvent({"key": self.key, "reason": reason})  # type: ignore[no-untyped-call]
 
-    async def _first(self, waits: dict[asyncio.Task[bool], str]) -> str:
+    async def _first(self, waits: dict[asyncio.Task[bool], str]) -> Reason:
         """Return the reason that the first server gives, of those that don't refuse the account."""
         pending, refusals = set(waits), 0
         while True:

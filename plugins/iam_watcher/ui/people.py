@@ -36,8 +36,8 @@ def _users(url: str, below: str) -> Iterator[dict[str, Any]]:
         for row in written.rows():
             if row.get("id") not in seen:
                 seen.add(row.get("id"))
-                yield {"name": str(row.get("name"))[:LONGEST_NAME], "seen": _text(row.get("loginedAt"))}
+                yield {"name": str(row.get("name"))[:LONGEST_NAME], "seen": _moment(row.get("loginedAt"))}
 
 
-def _text(value: Any) -> str | None:
+def _moment(value: Any) -> str | None:
     return value[:30] if isinstance(value, str) and not value.startswith("0000") else None
