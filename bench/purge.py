@@ -14,24 +14,23 @@ a snapshot delays the purge, and simple loops of DELETE … BETWEEN.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import statistics
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import walking
 from bench.harness import Result, interleaved, ratio
+from bench.memory import growth
 from bench.pt_archiver import AS_IN_ITS_MANUAL, TUNED, pt_archiver
 from bench.range_deletes import range_deletes
 from bench.tables import older_than, policy_audit, sizes, wait_until_purged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from bench.tables import Tables
     from dev.servers import MariaDB
@@ -133,7 +132,7 @@ def measure(folder: Path) -> list[Result]:
                 at_most=12 * large / small / 10,
             )
         )
-    return [*results, Result("the walk's memory, MB", _memory(table(large)), at_most=10)]
+    return [*results, Result("the walk's memory, MB", growth(table(large)), at_most=10)]
 
 
 def _by_index(plain: Tables, indexed: Tables, rows: int) -> list[Result]:
@@ -225,29 +224,3 @@ def _speed(what: str, runs: dict[str, list[Run]], peer: str, target: float) -> R
 
 def _against(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{statistics.median(ours):.1f} against {statistics.median(theirs):.1f} s"
-
-
-def _memory(tables: Tables) -> float:
-    """Return the growth, in MB, of a process that runs our job."""
-    ours, theirs = multiprocessing.Pipe()
-    with tables.cold() as server:
-        process = multiprocessing.get_context("fork").Process(target=_grow, args=(theirs, server))
-        process.start()
-        process.join()
-    return float(ours.recv())
-
-
-def _grow(pipe: multiprocessing.connection.Connection, server: MariaDB) -> None:
-    """Run as that process. A first run imports and caches, independent of the number of rows."""
-    walking.purge(server, days=older_than(0.0))
-    before = _status("VmRSS")
-    walking.purge(server, days=older_than(0.5))
-    pipe.send(_status("VmHWM") - before)
-    os._exit(0)
-
-
-def _status(name: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1000
-    raise AssertionError(name)

@@ -1,6 +1,8 @@
 """A private Airflow: its environment, its start and its end.
 
-`make demo`, `make run` and the tests use it; docker-compose.yaml sets the same variables for a cluster.
+`make demo`, `make run` and the tests use it; docker-compose.yaml sets the same variables for a cluster. Its
+commands, its components and its REST API share one environment and one end, so they are one class: hence the
+length.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dev.databases import SAMPLE_FILE, SCHEMA_FILE, DatabaseServer, MariaDB, chosen_database
+from dev.database_server import SAMPLE_FILE, SCHEMA_FILE, DatabaseServer
+from dev.databases import MariaDB, chosen_database
 from dev.processes import require
 from dev.server import Server
 

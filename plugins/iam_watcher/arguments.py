@@ -1,6 +1,6 @@
 """Checks the jobs' arguments: literals when the DAG file is parsed, templates when they are rendered.
 
-It has a function for each kind of value, all independent and short. It is long because there are many kinds.
+It has a short function for each kind of value, and there are many kinds: hence the length.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A deferred task's lease, which the triggerer renews, on one Redis and on five."""
+"""A deferred task's lease, which the triggerer renews, on one Redis and on five.
+
+All tests run the same trigger around a gate that they open: hence the length.
+"""
 
 from __future__ import annotations
 

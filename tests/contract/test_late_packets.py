@@ -1,4 +1,7 @@
-"""Commands that reach a server late, twice, or whose answer is lost: never two owners."""
+"""Commands that reach a server late, twice, or whose answer is lost: never two owners.
+
+All tests send through the same proxies, one for each server: hence the length.
+"""
 
 from __future__ import annotations
 

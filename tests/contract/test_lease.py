@@ -1,4 +1,7 @@
-"""What a lease promises, whatever it stands on."""
+"""What a lease promises, whatever it stands on.
+
+It is the contract of one class, on every kind of deployment of Redis: hence the length.
+"""
 
 from __future__ import annotations
 

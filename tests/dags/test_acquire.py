@@ -1,4 +1,7 @@
-"""Runs whose task `acquire` finds the lock held, has to wait for it, or can't have it."""
+"""Runs whose task `acquire` finds the lock held, has to wait for it, or can't have it.
+
+Each outcome of `acquire` is a whole run with its own Watcher: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""No argument of a DAG file reaches `acquire` and `release`: tables of all that operators and DAGs take."""
+"""No argument of a DAG file reaches `acquire` and `release`: tables of all that operators and DAGs take.
+
+The tables name every argument of Airflow: hence the length.
+"""
 
 from __future__ import annotations
 

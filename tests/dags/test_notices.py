@@ -1,4 +1,7 @@
-"""Notices and pings of whole runs, to receivers on this machine."""
+"""Notices and pings of whole runs, to receivers on this machine.
+
+All tests share the receivers and the runs that fail: hence the length.
+"""
 
 from __future__ import annotations
 

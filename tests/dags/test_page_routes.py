@@ -1,4 +1,7 @@
-"""The routes of the Watchers page: who may use each of them, from where, and what they never show."""
+"""The routes of the Watchers page: who may use each of them, from where, and what they never show.
+
+A test goes through all routes, and each kind of right is tried on them: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whole runs of Watchers by `dag.test()`, on a real Redis and a real MariaDB."""
+"""Whole runs of Watchers by `dag.test()`, on a real Redis and a real MariaDB.
+
+Each test is a whole run with its own Watcher: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a Watcher is built, and what it refuses."""
+"""How a Watcher is built, and what it refuses.
+
+Each test defines a Watcher, and there is one for each refusal: hence the length.
+"""
 
 from __future__ import annotations
 

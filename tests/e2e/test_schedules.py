@@ -2,6 +2,8 @@
 
 The short part watches a few Watchers for about two minutes; the long one (`make e2e`) also stops the
 scheduler, pauses and triggers.
+
+All tests look at the runs of one scheduler, which takes minutes: hence the length.
 """
 
 from __future__ import annotations

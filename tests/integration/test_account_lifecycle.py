@@ -1,4 +1,7 @@
-"""The undo record has every disabled user before the commit, and each of them can be re-enabled."""
+"""The undo record has every disabled user before the commit, and each of them can be re-enabled.
+
+Both jobs and the undo record between them are needed for each test: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Ages in the forms that columns have them, against a model in Python: no other row is ever deleted."""
+"""Ages in the forms that columns have them, against a model in Python: no other row is ever deleted.
+
+The table of forms and the model are used by every test: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows that are old enough get other values, once, and get their old values back from the archive."""
+"""Rows that are old enough get other values, once, and get their old values back from the archive.
+
+All tests change and restore the same table of customers: hence the length.
+"""
 
 from __future__ import annotations
 

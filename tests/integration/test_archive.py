@@ -1,4 +1,7 @@
-"""Rows that are archived before they are deleted: all of them, as they were, durable before the commit."""
+"""Rows that are archived before they are deleted: all of them, as they were, durable before the commit.
+
+The order of archive and commit is one promise, and each way to break it is a test: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Archives that are read: damage, malice and older formats end in a clear error or are read right."""
+"""Archives that are read: damage, malice and older formats end in a clear error or are read right.
+
+Each way to damage an archive is a test on the same archive: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Claims of rows against other sessions: who gets a row, who keeps it, and what locks it costs."""
+"""Claims of rows against other sessions: who gets a row, who keeps it, and what locks it costs.
+
+All tests share the table and the workers that compete for it: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Users who will be disabled soon: listed once for each warning, and told through what Airflow has."""
+"""Users who will be disabled soon: listed once for each warning, and told through what Airflow has.
+
+All tests share the users, the warning and its letters: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A table job under a Watcher's lock: its database lock, and what it does when another took over."""
+"""A table job under a Watcher's lock: its database lock, and what it does when another took over.
+
+All tests need two runs and a look at the database between them: hence the length.
+"""
 
 from __future__ import annotations
 

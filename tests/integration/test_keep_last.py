@@ -1,4 +1,7 @@
-"""The newest rows stay, of the table or of each group, and each kind of rows has its own period."""
+"""The newest rows stay, of the table or of each group, and each kind of rows has its own period.
+
+The model and the random tables are used by every test: hence the length.
+"""
 
 from __future__ import annotations
 

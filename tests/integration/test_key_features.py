@@ -1,6 +1,8 @@
 """What a walk does besides to go along a key, with keys of texts, of two columns and of binaries.
 
 The model in Python knows a row by its number `n`; only the order of the keys comes from the server.
+
+Every test goes through the same kinds of keys, with the same model: hence the length.
 """
 
 from __future__ import annotations

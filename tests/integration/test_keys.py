@@ -1,4 +1,7 @@
-"""A purge of tables with every kind of key, against a model in Python that knows the rows by a number."""
+"""A purge of tables with every kind of key, against a model in Python that knows the rows by a number.
+
+Every test goes through the same kinds of keys, with the same model: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The original's two jobs are written here from what is known of them: one reads the newest 1,000 active
 users and writes each of them back whole, the other is one DELETE.
+
+Each fault is shown on the original's jobs and on ours, which all tests share: hence the length.
 """
 
 from __future__ import annotations

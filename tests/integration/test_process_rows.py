@@ -1,4 +1,7 @@
-"""Rows in a state: what becomes of them, in both modes, for any primary key."""
+"""Rows in a state: what becomes of them, in both modes, for any primary key.
+
+Each test runs in both modes, on the same table: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,8 @@
+"""A purge of dates, of unix seconds and of any table, by the operator itself.
+
+The tables of IAM and the scratch table need their own rows and helpers: hence the length.
+"""
+
 from __future__ import annotations
 
 import logging

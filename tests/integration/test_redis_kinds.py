@@ -1,4 +1,7 @@
-"""TLS, Sentinel and Cluster, by the extras of the Airflow connection."""
+"""TLS, Sentinel and Cluster, by the extras of the Airflow connection.
+
+All kinds are read from the same connection by the same helper: hence the length.
+"""
 
 from __future__ import annotations
 

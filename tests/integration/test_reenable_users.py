@@ -1,4 +1,7 @@
-"""Users are re-enabled: those that a run disabled and that are unchanged since, with their secrets."""
+"""Users are re-enabled: those that a run disabled and that are unchanged since, with their secrets.
+
+Each reason to leave a user disabled is a test on the same undo record: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The renewal of a lease against a real Redis that is stopped, emptied and taken over."""
+"""The renewal of a lease against a real Redis that is stopped, emptied and taken over.
+
+All tests share the lease, its renewer and the Redis that they stop: hence the length.
+"""
 
 from __future__ import annotations
 

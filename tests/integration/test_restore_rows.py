@@ -1,4 +1,7 @@
-"""Archived rows that are put back: as they were, and only where none is."""
+"""Archived rows that are put back: as they were, and only where none is.
+
+Types, crashes and refusals are tested on the same archives: hence the length.
+"""
 
 from __future__ import annotations
 

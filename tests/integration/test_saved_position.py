@@ -1,4 +1,7 @@
-"""Runs that stop halfway, inside a real Airflow: what the next try and the next run make of it."""
+"""Runs that stop halfway, inside a real Airflow: what the next try and the next run make of it.
+
+Each test is a run with tries that fail, inside the same Airflow: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The trigger in an event loop of its own, on a real Redis."""
+"""The trigger in an event loop of its own, on a real Redis.
+
+All tests share the event loop, its subscriptions and the waits for them: hence the length.
+"""
 
 from __future__ import annotations
 

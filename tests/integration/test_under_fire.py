@@ -1,4 +1,7 @@
-"""The jobs at work while clients do theirs and the worker is killed at random moments."""
+"""The jobs at work while clients do theirs and the worker is killed at random moments.
+
+Workers, clients and the kills among them are used by every test: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,8 @@
+"""The walk along a key: which rows it writes, in which chunks, and what it reports.
+
+All tests share one table and one change: hence the length.
+"""
+
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,7 @@
-"""What holds a walk back, interrupts it, or is none of its business."""
+"""What holds a walk back, interrupts it, or is none of its business.
+
+Each limit or interruption is a test on the same table: hence the length.
+"""
 
 from __future__ import annotations
 

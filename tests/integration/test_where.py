@@ -1,4 +1,7 @@
-"""`where` against columns of every type: which rows match, and which values are refused."""
+"""`where` against columns of every type: which rows match, and which values are refused.
+
+The table of column types and their values is used by every test: hence the length.
+"""
 
 from __future__ import annotations
 

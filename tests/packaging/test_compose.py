@@ -1,4 +1,7 @@
-"""docker-compose.yaml and what belongs to it, held to all that can be checked without a Docker engine."""
+"""docker-compose.yaml and what belongs to it, held to all that can be checked without a Docker engine.
+
+The files of the cluster are read and interpolated once for all tests: hence the length.
+"""
 
 from __future__ import annotations
 

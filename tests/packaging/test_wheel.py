@@ -1,4 +1,7 @@
-"""The wheel: what is in it, and what an Airflow has that installs it."""
+"""The wheel: what is in it, and what an Airflow has that installs it.
+
+All tests share one wheel and its installation, which take a minute to make: hence the length.
+"""
 
 from __future__ import annotations
 

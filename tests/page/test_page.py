@@ -1,6 +1,8 @@
 """The Watchers page in a browser: an API server and Redis with invented runs, and no scheduler.
 
 `make test` runs the first steps of a person; `make e2e` runs all.
+
+All tests share the server and the browser, which take long to start: hence the length.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Canaries: each one fails when Airflow changes a name that iam_watcher.airflow_internals relies on."""
+"""Canaries: each one fails when Airflow changes a name that iam_watcher.airflow_internals relies on.
+
+Each name has its canary here, in the order of the modules of the package: hence the length.
+"""
 
 from __future__ import annotations
 

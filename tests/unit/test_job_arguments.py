@@ -1,3 +1,8 @@
+"""The arguments of the operators: what each refuses when the DAG file is parsed, and with which words.
+
+The tables have a line for each wrong value: hence the length.
+"""
+
 from __future__ import annotations
 
 from datetime import UTC, timedelta

@@ -1,3 +1,8 @@
+"""Cron schedules: their ticks, compared with robfig/cron and with the definition.
+
+The ticks of robfig/cron are a table: hence the length.
+"""
+
 from __future__ import annotations
 
 import json

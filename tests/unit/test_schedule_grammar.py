@@ -1,3 +1,8 @@
+"""The grammar of schedules: which specs are valid, and what the errors of the others say.
+
+The tables have a line for each spec: hence the length.
+"""
+
 from __future__ import annotations
 
 import pickle

@@ -1,8 +1,4 @@
-"""Restores archived rows: it undoes a purge.
-
-The operator's arguments and its steps (verify the archive, compare it with the table, write) are together,
-because they share what the archive says about its rows: hence the length.
-"""
+"""Restores archived rows: it undoes a purge."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ task. All processes of a run share the lease: to each of them, `acquire` says HE
 
 The life of a lease: `acquire` (or `queue`, then `acquire` again), `heartbeat` while the work goes on,
 `release`. Each process that works has a heartbeat, from `enter` to `leave`; `release` waits for all of them.
-All of that is one class, so that one reader can follow it: hence its length.
+All of that is one class, so that one reader can follow it: hence the length.
 
 How an attempt is undone. An attempt that finds no majority gives back the keys that it acquired, so that it
 blocks nobody for a ttl. Its commands may reach a server late and in any order, while another process of the

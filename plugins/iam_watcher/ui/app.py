@@ -2,7 +2,7 @@
 
 Every route asks Airflow for authorisation, the files of the page included; a test goes through all of them.
 To trigger a run or to pause a watcher, the browser calls Airflow's own API. All routes that only read
-are here, so that a reviewer of rights reads one file: hence its length.
+are here, so that a reviewer of rights reads one file: hence the length.
 """
 
 # ruff: noqa: TID253  only the API server imports this

@@ -1,6 +1,6 @@
 """Reads watchers, runs and reports from Airflow's database: one query for each question.
 
-All queries share the columns of a run, so they are in one file, although it is long.
+All queries share the columns of a run, so they are in one file: hence the length.
 """
 
 from __future__ import annotations
