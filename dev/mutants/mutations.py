@@ -18,7 +18,7 @@ COMPARISONS = {
 }  # fmt: skip
 ARITHMETIC = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "/", ast.Mod: "*"}
 
-# SQL and Lua stand in texts: a condition goes, a lock goes, a comparison becomes its neighbour.
+# SQL and Lua are in texts: a condition goes, a lock goes, a comparison becomes its neighbour.
 IN_SQL = (
     (re.compile(r" FOR UPDATE"), ""),
     (re.compile(r" AND (?!%|\{)[^()%]*?(?= AND | OR | FOR |\"|$)"), ""),

@@ -73,7 +73,7 @@ class Gate(BaseTrigger):
 
 @pytest.fixture
 def grant(servers: list[Redis], monkeypatch: pytest.MonkeyPatch) -> Grant:
-    """What `acquire` was granted on these servers; beats come fast."""
+    """What `acquire` was granted on these servers; heartbeats come fast."""
     monkeypatch.setattr(renewal, "RENEW_EVERY", 0.05)
     monkeypatch.setattr(renewal, "HEARTBEAT_TTL", 0.5)
     monkeypatch.setattr(Gate, "seen", [])

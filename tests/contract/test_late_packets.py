@@ -183,7 +183,7 @@ def test_a_release_by_an_acquisition_that_was_executed_late_frees_nothing(
 
 
 @pytest.mark.parametrize("says", ["foreign", "forgotten", "gone"])
-def test_what_a_renewal_is_told_when_one_server_is_silent(
+def test_what_a_renewal_returns_when_one_server_is_silent(
     proxies: list[FaultyProxy], through: MakeLease, says: str
 ) -> None:
     lease, other = through("a"), through("b")
@@ -274,7 +274,7 @@ def test_no_order_of_packets_makes_two_owners(
     """Three owners with two processes each, whose packets are late, lost and repeated at random.
 
     No key runs out and no server loses any: so nobody may hold the lock beside one who acquired it and has
-    neither begun to release it nor been told that it is lost.
+    neither begun to release it nor learnt that it is lost.
     """
     rng = random.Random(seed)
     processes = [through(owner) for owner in "aabbcc"]

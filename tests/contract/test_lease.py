@@ -416,7 +416,7 @@ def test_who_let_its_turn_pass_has_no_right_beyond_its_deadline(
     assert other.acquire()
 
 
-def test_a_holder_that_a_redis_forgot_does_not_stand_in_line_again(
+def test_a_holder_that_a_redis_forgot_does_not_wait_in_the_queue_again(
     make_lease: MakeLease, servers: list[Redis]
 ) -> None:
     holder, waiter = make_lease("a"), make_lease("b")

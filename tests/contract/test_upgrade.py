@@ -58,7 +58,7 @@ def test_its_lock_is_released_without_having_been_acquired_anew(
     assert make_lease("old").release()
 
 
-def test_its_queue_does_not_stand_in_the_way(clients: list[Client], make_lease: MakeLease) -> None:
+def test_its_queue_blocks_nobody(clients: list[Client], make_lease: MakeLease) -> None:
     for client in clients:
         client.delete("clean")
     assert make_lease("new").acquire()

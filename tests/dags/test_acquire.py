@@ -155,7 +155,7 @@ def test_a_run_leaves_no_key_that_never_expires(run_dag, redis_client: Client, a
 def test_no_run_is_skipped_for_a_lock_that_no_one_holds(
     run_dag, redis_client: Client, monkeypatch, wait: int
 ) -> None:
-    """A holder died together with those who waited, and its run is told so by no one."""
+    """A holder died together with those who waited, and nobody tells its run."""
     owners = [f"dead-{number}" for number in range(4)]
     for owner in owners:
         Lease(redis_client, "clean", owner, ttl=60).queue(time.time() + 3600)

@@ -121,7 +121,7 @@ def test_the_form_of_reenable_users_takes_a_report_without_names_and_names_witho
         assert "null" in params.get_param(name).schema["type"]
 
 
-def test_the_exempt_names_stand_in_the_dags_text(bag) -> None:
+def test_the_dags_text_has_the_exempt_names(bag) -> None:
     assert "Exempt names: `svc-*`" in bag.dags["disable_inactive_users"].doc_md
 
 

@@ -292,7 +292,7 @@ def test_a_lost_lock_is_an_event_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     assert notice.lost_lock(None) is None
 
 
-def test_a_task_that_loses_the_lock_and_fails_of_it_is_told_as_such(
+def test_a_task_that_loses_the_lock_and_fails_of_it_sends_that_notice(
     run_dag, redis_client: Client, redis_server: Redis, web: Received
 ) -> None:
     @task
@@ -342,7 +342,7 @@ def test_a_watcher_that_is_always_skipped_sends_a_notice(
     assert len(web.requests) == 2
 
 
-def test_an_overrun_is_told_by_what_the_triggerer_can_run(web: Received, mail: Received) -> None:
+def test_an_overrun_is_noticed_by_what_the_triggerer_can_run(web: Received, mail: Received) -> None:
     own = Notify(to=[SmtpNotifier(to=["ops@example.com"]), Webhook("ops_webhook"), print])
     with Watcher("slow", schedule=None, notify=own, expected=timedelta(minutes=5)) as dag:
         work()

@@ -157,7 +157,7 @@ class Outside(BaseTrigger):
 
 
 class Deferring(BaseOperator):
-    """It goes to the triggerer, and then tells what that told it and who is at work."""
+    """It goes to the triggerer, and then returns what that gave it and who is at work."""
 
     def execute(self, context) -> None:
         self.defer(trigger=Outside(), method_name="complete")
@@ -311,9 +311,9 @@ def test_other_operators_see_templates_as_in_any_dag(run_dag, redis_client: Clie
     assert xcom(run_dag(dag), "work") == "3 1.10"
 
 
-@pytest.mark.parametrize(("tell_every", "lines"), [(3600.0, 1), (0.0, 3)])
+@pytest.mark.parametrize(("log_every", "lines"), [(3600.0, 1), (0.0, 3)])
 def test_release_says_at_once_and_again_what_it_waits_for(
-    run_dag, redis_client: Client, monkeypatch, caplog, tell_every: float, lines: int
+    run_dag, redis_client: Client, monkeypatch, caplog, log_every: float, lines: int
 ) -> None:
     """Here for another process of the run, which a person ended in Airflow and which still works."""
     seen: list[str] = []
@@ -333,9 +333,9 @@ def test_release_says_at_once_and_again_what_it_waits_for(
             Lease(redis_client, "clean", seen[0], ttl=60).leave("other/-1", "of another process")
 
     monkeypatch.setattr(release.time, "sleep", sleep)
-    monkeypatch.setattr(release, "WAITING_EVERY", tell_every)
+    monkeypatch.setattr(release, "WAITING_EVERY", log_every)
     assert states(run_dag(dag))["run"] == "success"
-    told = [record for record in caplog.messages if "waiting for tasks that still work" in record]
-    assert len(told) == lines
-    assert all("tasks=other/-1" in line for line in told)
+    logged = [record for record in caplog.messages if "waiting for tasks that still work" in record]
+    assert len(logged) == lines
+    assert all("tasks=other/-1" in line for line in logged)
     assert redis_client.get("clean") is None

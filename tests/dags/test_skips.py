@@ -23,7 +23,7 @@ STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 def unfolded_warnings(log: str) -> list[str]:
-    """Return the warnings of a run's log that stand in no group."""
+    """Return the warnings of a run's log that are in no group."""
     found, folded = [], False
     for line in log.splitlines():
         if "Task started" in line:  # Its log begins within a group.
@@ -108,7 +108,9 @@ def test_zero_days_turn_a_job_off(run_dag, redis_client: Client, run_log) -> Non
     only_warning(run_log(), "Nothing was changed", "policy_audit", "0")
 
 
-def test_a_conf_with_a_slip_is_told_outside_of_the_groups_too(run_dag, redis_client: Client, capsys) -> None:
+def test_a_conf_with_a_slip_is_logged_outside_of_the_groups_too(
+    run_dag, redis_client: Client, capsys
+) -> None:
     with Watcher("skip_conf", schedule=None, lock=None) as dag:
 
         @task(retries=0)

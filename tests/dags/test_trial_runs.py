@@ -128,16 +128,16 @@ def test_a_run_that_was_triggered_from_under_the_same_lock_says_so(
             state="running",
             session=session,
         )
-    told = []
+    texts = []
     for owner in ("test/parent/run", "other/parent/run"):
         with Lease(redis_client, "clean", owner, ttl=60):
             tasks_test(dag, "acquire", "operator_triggered__1")
-        told.append(caplog.text + capsys.readouterr().out)
+        texts.append(caplog.text + capsys.readouterr().out)
         caplog.clear()
-    assert "is held by test/parent/run" in told[0]
-    assert "give the two watchers locks with different keys" in told[0]
-    assert "is held by other/parent/run" in told[1]
-    assert "different keys" not in told[1]
+    assert "is held by test/parent/run" in texts[0]
+    assert "give the two watchers locks with different keys" in texts[0]
+    assert "is held by other/parent/run" in texts[1]
+    assert "different keys" not in texts[1]
 
 
 @pytest.fixture

@@ -76,8 +76,8 @@ def test_a_grant_of_another_version_works_or_is_refused_clearly(
     run = run_dag(dag)
     assert (states(run)["look"], states(run)["run"]) == (state, state)
     if state == "failed":
-        told = caplog.text + capsys.readouterr().out
-        assert "another version of iam-watcher wrote what 'acquire' of this run returned" in told
-        assert "missing required field `owner`" in told
+        logged = caplog.text + capsys.readouterr().out
+        assert "another version of iam-watcher wrote what 'acquire' of this run returned" in logged
+        assert "missing required field `owner`" in logged
     else:
         assert redis_client.get("clean") is None

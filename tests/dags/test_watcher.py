@@ -127,7 +127,7 @@ def test_a_key_that_would_be_too_long(arguments: dict, length: int) -> None:
 
 
 def test_the_originals_own_spec_is_a_schedule_here() -> None:
-    """robfig/cron has no day unit: the original's jobs never ran, and nobody was told."""
+    """robfig/cron has no day unit: the original's jobs never ran, without an error."""
     with Watcher("daily", schedule="@every 1d") as dag:
         EmptyOperator(task_id="work")
     assert dag.timetable.summary

@@ -1,4 +1,4 @@
-"""What the work of both deployments did, written down in a database by the work itself."""
+"""What the work of both deployments did, recorded in a database by the work itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dev.servers import MariaDB
     from tests.e2e.deployments import Run
 
-# A writer is one process that works, a step one thing that it did. `told` is what a test tells the work.
+# A writer is one process that works, a step one thing that it did. `orders` is what a test asks of the work.
 RECORD = (
     "CREATE DATABASE lock_rows",
     "USE lock_rows",
@@ -22,7 +22,7 @@ RECORD = (
     ),
     "CREATE TABLE step (id INT AUTO_INCREMENT PRIMARY KEY, writer INT, at TIMESTAMP(6) DEFAULT SYSDATE(6))",
     (
-        "CREATE TABLE told (dag_id VARCHAR(99), deployment VARCHAR(9), what VARCHAR(9),"
+        "CREATE TABLE orders (dag_id VARCHAR(99), deployment VARCHAR(9), what VARCHAR(9),"
         " PRIMARY KEY (dag_id, deployment))"
     ),
 )
@@ -68,7 +68,7 @@ class Record:
     def tell(self, dag_id: str, what: str, *names: str) -> None:
         """Tell the work of a DAG, in some or all deployments, to `end` or to `raise`."""
         for name in names or ("a", "b"):
-            self._rows("REPLACE INTO told VALUES (%s, %s, %s)", dag_id, name, what)
+            self._rows("REPLACE INTO orders VALUES (%s, %s, %s)", dag_id, name, what)
 
     def tell_all(self, what: str) -> None:
         for (dag_id,) in self._rows("SELECT DISTINCT dag_id FROM writer"):

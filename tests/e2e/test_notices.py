@@ -21,8 +21,8 @@ from airflow.sdk import task
 from iam_watcher import Notify, Watcher, Webhook
 
 def watch(dag_id, command, **arguments):
-    told = Notify(on=("failure", "success", "overrun"), to=Webhook("ops_webhook"))
-    given = {"notify": told, "default_args": {"retries": 0}, "is_paused_upon_creation": False, **arguments}
+    sent = Notify(on=("failure", "success", "overrun"), to=Webhook("ops_webhook"))
+    given = {"notify": sent, "default_args": {"retries": 0}, "is_paused_upon_creation": False, **arguments}
     with Watcher(dag_id, schedule=None, **given):
         BashOperator(task_id="work", bash_command=command)
 
@@ -65,16 +65,16 @@ def test_a_whole_airflow_tells(tmp_path: Path) -> None:
         airflow.wait_healthy()
         until(lambda: airflow.api("/dags?limit=100")["total_entries"] == len(NAMES), "the DAGs")
         runs = {name: airflow.trigger(name) for name in NAMES}
-        told = {name: until(lambda name=name: notices(web, name), f"a notice of {name}") for name in NAMES}
+        sent = {name: until(lambda name=name: notices(web, name), f"a notice of {name}") for name in NAMES}
         for name in ("works", "unlocked"):
-            assert [one["what"] for one in told[name]] == ["the run worked"], name
+            assert [one["what"] for one in sent[name]] == ["the run worked"], name
         for name in ("fails", "killed"):
-            assert told[name][0]["event"] == "failure"
-            assert f"/dags/{name}/runs/" in told[name][0]["url"]
-        assert "the process of a task was killed" in told["killed"][0]["what"]
-        assert "exit code 3" in told["fails"][0]["what"]
-        assert told["slow"][0]["event"] == "overrun"
-        assert told["slow"][0]["run"] == runs["slow"].id
+            assert sent[name][0]["event"] == "failure"
+            assert f"/dags/{name}/runs/" in sent[name][0]["url"]
+        assert "the process of a task was killed" in sent["killed"][0]["what"]
+        assert "exit code 3" in sent["fails"][0]["what"]
+        assert sent["slow"][0]["event"] == "overrun"
+        assert sent["slow"][0]["run"] == runs["slow"].id
         until(lambda: len(notices(web, "slow")) == 2, "the end of the slow run")
         assert notices(web, "slow")[1]["event"] == "success"
         assert {name: len(notices(web, name)) for name in NAMES} == {**dict.fromkeys(NAMES, 1), "slow": 2}

@@ -54,8 +54,8 @@ def enable(location, report, **options):
     return ReenableUsersOperator(task_id="enable", location=location, undo_record=report, **options)
 
 
-def told(url):
-    """Return what a report says, by name."""
+def recorded(url):
+    """Return what an undo record says, by name."""
     return {
         line["name"]: line
         for written in archive_reader.find(url, kind="disabled_users")
@@ -84,7 +84,7 @@ def test_the_report_says_who_and_why(iam, perform, location):
     user(iam, "never", logined="NULL")
     user(iam, "active", logined=LATELY)
     report = perform(disable(location))
-    lines = told(report["undo_record"])
+    lines = recorded(report["undo_record"])
     assert set(lines) == {"inactive", "never"}
     for name, line in lines.items():
         row = iam.rows("SELECT id, CAST(updatedAt AS CHAR) FROM user WHERE name = %s", [name])[0]
@@ -101,7 +101,7 @@ def test_the_configured_location_is_the_default(iam, perform, location, monkeypa
     user(iam, "inactive")
     report = perform(disable(None))
     assert report["undo_record"].startswith(f"{location}/user/dag/")
-    assert set(told(report["undo_record"])) == {"inactive"}
+    assert set(recorded(report["undo_record"])) == {"inactive"}
 
 
 def test_without_a_location_nobody_is_disabled(iam, perform):
@@ -141,7 +141,7 @@ def killed_before_the_commit(location, connections, reached):
 
     def and_stop(self, keys):
         record(self, keys)
-        reached.send("written down")
+        reached.send("recorded")
         reached.recv()
 
     DisableRecorder.record = and_stop
@@ -170,9 +170,9 @@ def _killed(iam, location, redis_client, monkeypatch):
 
 
 @pytest.mark.usefixtures("_killed")
-def test_a_run_that_is_killed_before_its_commit_has_written_down_too_many_at_most(iam, location, perform):
+def test_a_run_that_is_killed_before_its_commit_has_recorded_too_many_at_most(iam, location, perform):
     (run,) = Path(location.removeprefix("file://"), "user", "dag").iterdir()
-    assert set(told(f"file://{run}")) == {"one", "two"}
+    assert set(recorded(f"file://{run}")) == {"one", "two"}
     later(iam)
     iam.run(f"UPDATE user SET loginedAt = {NOW} WHERE name = 'two'")
     report = perform(disable(location, on_disable="expire_secrets"), TaskInstance("run", try_number=2))
@@ -218,7 +218,7 @@ def test_secrets_expire_with_their_user(with_secrets, perform, location, heard):
     assert {name for name in before if before[name] != after[name]} == {"never-expires", "expires-later"}
     assert now - 60 < after["never-expires"] == after["expires-later"] <= now
     assert report["also"] == {"secrets_expired": 2}
-    assert [(s["expires"], s["expired"]) for s in told(report["undo_record"])["inactive"]["secrets"]] == [
+    assert [(s["expires"], s["expired"]) for s in recorded(report["undo_record"])["inactive"]["secrets"]] == [
         (0, after["never-expires"]),
         (before["expires-later"], after["never-expires"]),
     ]
@@ -290,12 +290,14 @@ def test_a_run_disables_as_many_as_it_may(iam, run_dag, location):
     for left in (3, 1, 0):
         (ti,) = run_dag(dag).get_task_instances()
         assert len(enabled(iam)) == left
-        assert len(told(ti.xcom_pull(task_ids="disable")["undo_record"])) == min(2, left + 2 if left else 1)
+        assert len(recorded(ti.xcom_pull(task_ids="disable")["undo_record"])) == min(
+            2, left + 2 if left else 1
+        )
 
 
 @pytest.mark.usefixtures("_settings_of_a_server", "redis_client")
 def test_the_servers_own_settings_change_nothing(iam, perform, location):
-    """Neither who is disabled, nor what is told, nor what comes back."""
+    """Neither who is disabled, nor what is recorded, nor what comes back."""
     for hour in range(11, -12, -1):
         ago = f"INTERVAL {hour} HOUR - INTERVAL 30 MINUTE"
         user(iam, f"login {hour}", logined=f"{NOW} - INTERVAL 180 DAY - {ago}")
@@ -313,7 +315,8 @@ def test_the_servers_own_settings_change_nothing(iam, perform, location):
     columns = ("loginedAt", "createdAt", "updatedAt")
     texts = ", ".join(f"CAST({column} AS CHAR)" for column in columns)
     assert {
-        (name, *(line[column] for column in columns)) for name, line in told(report["undo_record"]).items()
+        (name, *(line[column] for column in columns))
+        for name, line in recorded(report["undo_record"]).items()
     } == set(iam.rows(f"SELECT name, {texts} FROM user WHERE status = 0"))
     assert perform(enable(location, report["undo_record"]))["enabled"] == 36
     assert (enabled(iam), expiries(iam)) == (everyone, secrets)

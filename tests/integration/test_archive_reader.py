@@ -1,4 +1,4 @@
-"""Archives that are read: damage, malice and older formats end in a clear error or are read right.
+"""Archives that are read: damage, forgeries and older formats end in a clear error or are read right.
 
 Each way to damage an archive is a test on the same archive: hence the length.
 """
@@ -115,7 +115,7 @@ def test_a_part_that_was_renamed_is_damage(archived):
 
 
 def test_a_part_that_was_stored_without_an_answer_does_no_harm(archived):
-    """An object store can take a part although the worker was told of an error, and rolled back."""
+    """An object store can take a part although the worker got an error, and rolled back."""
     url, folder = archived
     last = max(folder.glob("part-*"))
     number = len(list(folder.glob("part-*"))) + 1

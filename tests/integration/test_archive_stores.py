@@ -24,7 +24,7 @@ ARCHIVE = "memory://bucket/iam"
 
 
 class Store(MemoryFileSystem):
-    """An object store that writes down what it is asked, and can be told to hang or to refuse."""
+    """An object store that records its requests, and hangs or refuses if it is set to."""
 
     cachable = False
 

@@ -159,7 +159,9 @@ def test_a_list_that_cannot_be_written_fails_the_dry_run(iam, perform, tmp_path,
         perform(disable(dry_run=True, undo_location=None))
 
 
-def test_a_restore_and_a_re_enabling_are_told_in_the_same_way(iam, perform, location, caplog, redis_client):
+def test_a_restore_and_a_re_enabling_are_reported_in_the_same_way(
+    iam, perform, location, caplog, redis_client
+):
     user(iam, "inactive", logined=OLD)
     iam.run(f"INSERT INTO policy_audit (id, name, username, deletedAt) VALUES (1, 'a', 'u', {OLD})")
     users = perform(disable(undo_location=None))

@@ -1,4 +1,4 @@
-"""Users who will be disabled soon: listed once for each warning, and told through what Airflow has.
+"""Users who will be disabled soon: listed once for each warning, and given to what Airflow has.
 
 All tests share the users, the warning and its letters: hence the length.
 """
@@ -46,7 +46,7 @@ def test_the_next_run_goes_on_where_the_last_one_ended():
     ]
 
 
-def test_after_a_long_pause_nobody_is_told_of_two_weeks_who_has_days():
+def test_after_a_long_pause_nobody_is_warned_of_two_weeks_who_has_days():
     warned = {"3": (CUT_OFF - 40 * DAY).isoformat(), "14": (CUT_OFF - 29 * DAY).isoformat()}
     assert bands(CUT_OFF, (14, 3), warned) == bands(CUT_OFF, (14, 3), {})
 
@@ -87,7 +87,7 @@ def report(run):
     return ti.xcom_pull(task_ids="disable")
 
 
-def test_a_function_is_told_of_each_user_once(users, run_dag):
+def test_a_function_gets_each_user_once(users, run_dag):
     calls = []
 
     def told(context):
@@ -187,7 +187,7 @@ def test_more_users_than_one_read_returns(iam, run_dag):
     assert len(told) == len(set(told)) == 3500
 
 
-def test_who_is_kept_by_a_new_account_is_told_before_it_is_old_enough(iam, run_dag):
+def test_who_is_kept_by_a_new_account_is_listed_before_it_is_old_enough(iam, run_dag):
     """The last login alone would have been due, and warned of, while the account was too new."""
     logined = "UTC_TIMESTAMP() - INTERVAL 300 DAY"
     for name, age in (("in-2", 28), ("in-10", 20), ("in-20", 10)):
@@ -219,7 +219,7 @@ def test_a_user_with_a_zero_date_is_not_due_and_keeps_nobody_from_being_warned(i
     assert run["skipped"] == {"zero_date": 2}
 
 
-def test_a_user_without_an_address_is_told_of(iam, run_dag):
+def test_a_user_without_an_address_is_listed(iam, run_dag):
     iam.run("ALTER TABLE user MODIFY email varchar(256) NULL")
     user(iam, "due", logined=SEEN)
     iam.run("UPDATE user SET email = NULL")

@@ -44,7 +44,7 @@ def test_a_connection_that_the_shell_lacks_is_named(monkeypatch: pytest.MonkeyPa
     assert "`iam_redis` isn't defined. Expected the connection of the locks' Redis" in line
 
 
-def test_an_account_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_a_name_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 50007")
 

@@ -283,7 +283,7 @@ def test_the_newest_rows_stay(table, key, perform, tmp_path, in_sevens, per, arc
     """Of the same age, those with the larger keys are the newer ones."""
     table.run("ALTER TABLE t ADD COLUMN grp int NOT NULL DEFAULT 0, ADD INDEX by_group (grp, age)")
     if key is PAIR:
-        # Behind these indexes the descending number stands in the wrong order.
+        # Behind these indexes the descending number is in the wrong order.
         with pytest.raises(AirflowFailException, match=r"begins with \(age, k0, k1\); .* Create one"):
             perform(purge(keep_last=1))
         table.run("ALTER TABLE t DROP INDEX by_age, ADD INDEX by_age (age, k0, k1)")

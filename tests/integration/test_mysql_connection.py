@@ -1,4 +1,4 @@
-"""The Airflow connection to the database: what it may say, and what is told if it does not work."""
+"""The Airflow connection to the database: what it may say, and the errors if it does not work."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_a_server_that_is_read_only_for_a_moment_is_waited_for(
     assert "1290" in caplog.text
 
 
-def test_a_server_that_stays_read_only_is_told(iam, perform, monkeypatch):
+def test_a_server_that_stays_read_only_is_an_error(iam, perform, monkeypatch):
     monkeypatch.setattr(transaction, "TRIES", 2)
     fill(iam, 10)
     iam.run("SET GLOBAL read_only = 1")

@@ -1,4 +1,4 @@
-"""How far a job has come, as it stands in Redis beside the lock."""
+"""How far a job has come, as Redis has it beside the lock."""
 
 from __future__ import annotations
 
@@ -140,10 +140,10 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     monkeypatch.setattr(walked, "EVERY", 0.0)
     monkeypatch.setattr(walked, "FIRST", 0.0)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=5))
-    told = []
+    reported = []
     rows = RowChange("`t`", ID, "TRUE")
-    Walk(Transactions(session), rows, after=90, reporter=ProgressReporter("t", told.append)).write()
-    first, last = told
+    Walk(Transactions(session), rows, after=90, reporter=ProgressReporter("t", reported.append)).write()
+    first, last = reported
     assert (first.changed, first.share, last.changed, last.share) == (5, 0.95, 10, 1.0)
     assert first.eta_seconds == pytest.approx(5 / first.rows_per_second)
 

@@ -1,4 +1,4 @@
-"""What a Redis answers when it refuses is told as that answer; and what is sent where TLS is asked for."""
+"""The error has the answer of a Redis that refuses; and what is sent where TLS is asked for."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def no_keys(admin: Client, port: int) -> None:
         (no_keys, "NOPERM .*keys", "rights that docs/lock.md names"),
     ],
 )
-def test_a_refusal_is_told_as_that_answer(
+def test_a_refusal_is_an_error_with_that_answer(
     refusing: Callable[[Client, int], None],
     answer: str,
     cure: str,
@@ -95,9 +95,9 @@ def test_a_command_that_was_renamed_is_named(tmp_path: Path, monkeypatch: pytest
 def test_the_arguments_of_a_command_are_not_repeated() -> None:
     """Those of AUTH and HELLO are an account."""
     answer = "unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'me' 'secret-one' "
-    told = str(unavailable("h:1", "clean", ResponseError(answer)))
-    assert "h:1 refused 'clean': ResponseError: unknown command 'HELLO'. The lock needs" in told
-    assert "secret-one" not in told
+    text = str(unavailable("h:1", "clean", ResponseError(answer)))
+    assert "h:1 refused 'clean': ResponseError: unknown command 'HELLO'. The lock needs" in text
+    assert "secret-one" not in text
 
 
 def test_a_database_that_is_not_there(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from tests.integration.test_account_lifecycle import (
     expiries,
     later,
     location,
-    told,
+    recorded,
     with_secrets,
 )
 from tests.integration.test_announce import heard
@@ -74,7 +74,7 @@ def test_who_was_changed_since_is_left(iam, perform, location):
     perform(enable(location, None, names=["again"]))
     iam.run(f"UPDATE user SET loginedAt = {LONG_AGO} WHERE name = 'again'")
     second = perform(disable(location), TaskInstance("second"))
-    assert set(told(second["undo_record"])) == {"again"}
+    assert set(recorded(second["undo_record"])) == {"again"}
     back = perform(enable(location, report["undo_record"]))
     assert enabled(iam) == {"same"}
     assert back["skipped"] == {"changed_since": 3, "gone": 1}
@@ -175,7 +175,7 @@ def test_a_table_that_lost_a_column_since_is_compared_without_checksums(iam, per
 
 
 @pytest.mark.parametrize("column", ["id", "updatedAt", "secrets"])
-def test_a_damaged_record_is_told_as_one(iam, perform, location, column, monkeypatch):
+def test_a_damaged_record_is_an_error(iam, perform, location, column, monkeypatch):
     user(iam, "inactive")
     report = perform(disable(location))
     rows = ArchivedTry.rows
@@ -233,7 +233,7 @@ def test_a_user_who_is_not_disabled_any_more_is_not_written(iam, perform, locati
 
 
 @pytest.mark.parametrize("took_place", [True, False])
-def test_a_commit_without_an_answer_is_told(iam, perform, location, monkeypatch, took_place):
+def test_a_commit_without_an_answer_is_reported(iam, perform, location, monkeypatch, took_place):
     user(iam, "inactive")
     report = perform(disable(location))
     commit, to_lose = Transactions.commit, []
@@ -292,7 +292,7 @@ def test_an_archive_of_rows_is_no_report(iam, perform, location):
         perform(enable(location, perform(purge(location))["archive"]))
 
 
-def test_a_missing_right_to_enable_is_told(iam, mariadb, perform, location):
+def test_a_missing_right_to_enable_is_an_error(iam, mariadb, perform, location):
     user(iam, "inactive")
     report = perform(disable(location))
     iam.run(f"REVOKE UPDATE (loginedAt) ON iam.user FROM '{mariadb.user}'")

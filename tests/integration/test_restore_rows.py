@@ -1,4 +1,4 @@
-"""Archived rows that are put back: as they were, and only where none is.
+"""Archived rows that are restored: as they were, and only where none is.
 
 Types, crashes and refusals are tested on the same archives: hence the length.
 """
@@ -448,7 +448,7 @@ def test_a_polite_restore_rests_after_each_transaction(iam, perform, location, m
     assert min(sleeps) > 0
 
 
-def test_a_restore_is_held_back(iam, perform, location):
+def test_a_restore_is_throttled(iam, perform, location):
     fill(iam, 10)
     url = perform(purge(location))["archive"]
     throttle = Throttle(max_threads_running=0, patience=timedelta(milliseconds=1))

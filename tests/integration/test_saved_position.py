@@ -170,7 +170,7 @@ def test_a_row_limit_that_cannot_be_saved_ends_the_walk_before_the_next_transact
     assert table.value("SELECT COUNT(*) FROM t") == 800
 
 
-def test_a_row_limit_that_is_used_up_is_told(table, run_dag, monkeypatch, caplog):
+def test_a_row_limit_that_is_used_up_is_logged(table, run_dag, monkeypatch, caplog):
     finish, tries = PurgeJob.finish, []
 
     def fails_once(operator, *arguments):

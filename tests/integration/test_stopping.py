@@ -1,4 +1,4 @@
-"""How a job stops when it is told to: between two transactions, soon, and with a report."""
+"""How a job stops when Airflow ends it: between two transactions, soon, and with a report."""
 
 from __future__ import annotations
 

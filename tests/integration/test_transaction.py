@@ -122,7 +122,7 @@ def test_a_lost_connection_is_replaced_if_there_is_a_way(mariadb, scratch, waits
 
 
 @pytest.mark.parametrize("code", [1044, 1142, 1143, 1227])
-def test_a_missing_right_is_told_at_once(session, waits, code):
+def test_a_missing_right_is_an_error_at_once(session, waits, code):
     work, tries = failing(code, 1)
     with pytest.raises(TableError, match=r"work: .*grant the connection's account this right"):
         run(Transactions(session), work)

@@ -214,11 +214,11 @@ def test_each_outage_is_logged_once(
         await asyncio.wait({waiting})
 
     asyncio.run(scene())
-    told = re.findall(
+    errors = re.findall(
         "the triggerer can't see which locks are free: iam_redis did not answer for .*: .*Error: .+",
         caplog.text + capsys.readouterr().out,
     )
-    assert len(told) == 2
+    assert len(errors) == 2
 
 
 @pytest.mark.parametrize(

@@ -280,32 +280,32 @@ def test_no_promise_is_broken_and_no_work_left(iam, mariadb, perform, tmp_path, 
     assert iam.rows(no_ones) == expected
     assert set(iam.column("SELECT status FROM user_writes")) == {0}
     if on_disable == "expire_secrets":
-        assert_all_is_told(iam, report["undo_record"])
+        assert_all_is_recorded(iam, report["undo_record"])
     else:
         assert iam.rows("SELECT * FROM secret_writes") == []
     perform(disable())
     assert iam.rows(no_ones) == expected
 
 
-def assert_all_is_told(iam, url):
+def assert_all_is_recorded(iam, url):
     """A report has everyone who was disabled and every secret that expired with them, as they were."""
     columns = ("id", "name", "loginedAt", "createdAt", "updatedAt")
     texts = ", ".join(f"CAST({column} AS CHAR)" for column in columns)
     disabled = {int(row[0]): row for row in iam.rows(f"SELECT {texts} FROM user_writes")}
     lines = kept(url, kind="disabled_users")
     assert {key: tuple(str(lines[key][column]) for column in columns) for key in disabled} == disabled
-    told = {
+    recorded = {
         (secret["id"], lines[key]["name"], secret["expires"], secret["expired"])
         for key in disabled
         for secret in lines[key]["secrets"]
     }
-    assert set(iam.rows("SELECT id, username, expires, expired FROM secret_writes")) == told
+    assert set(iam.rows("SELECT id, username, expires, expired FROM secret_writes")) == recorded
     # A client may have renewed its own since.
     assert iam.rows(
         "SELECT user.id FROM user JOIN secret ON username = user.name"
         " WHERE status = 0 AND (expires = 0 OR expires > UNIX_TIMESTAMP()) AND MOD(user.id - 1, 10) <> 4"
     ) == []  # fmt: skip
-    # A kill may have saved some who are told, until a client logged them in, deleted or enabled them.
+    # A kill may have saved some who are recorded, until a client logged them in, deleted or enabled them.
     assert {(key - 1) % 10 for key in lines.keys() - disabled.keys()} <= {0, 2, 3}
 
 

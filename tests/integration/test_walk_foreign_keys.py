@@ -234,7 +234,7 @@ def test_rows_that_are_gone_when_a_protected_one_is_looked_for_are_no_error(tabl
 
 
 def test_a_trigger_may_remove_what_protects_a_row(table, session, children):
-    """So what a foreign key protects can't be told from the catalogue alone."""
+    """So what a foreign key protects is not known from the catalogue alone."""
     children(1, 5)
     table.run("CREATE TRIGGER t_d BEFORE DELETE ON t FOR EACH ROW DELETE FROM child WHERE t_id = OLD.id")
     assert Walk(Transactions(session), OLD).write().changed == 100

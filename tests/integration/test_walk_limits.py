@@ -109,7 +109,7 @@ def held(db, why, patience=600.0):
     return Walk(db, OLD, throttler=Throttler(db, "`t`", why, patience=patience))
 
 
-def test_a_throttle_is_obeyed_and_its_reason_told(table, session, monkeypatch, caplog):
+def test_a_throttle_is_obeyed_and_its_reason_logged(table, session, monkeypatch, caplog):
     monkeypatch.setattr(throttle, "ASK_EVERY", 0.01)
     reasons = iter(["replica is 90 s behind", "replica is 60 s behind", None])
     seen = []
@@ -133,7 +133,7 @@ def test_a_throttle_that_never_lets_go_is_an_error(table, session, monkeypatch):
     assert count(table) == 100
 
 
-def test_its_session_is_not_silent_while_it_is_held_back(table, session, monkeypatch):
+def test_its_session_is_not_silent_while_it_is_throttled(table, session, monkeypatch):
     """The server ends a session that is silent for a lease, and the database lock that it holds."""
     monkeypatch.setattr(transaction, "PING_EVERY", 0.2)
     with closing(session.cursor()) as cursor:
@@ -147,7 +147,7 @@ def test_its_session_is_not_silent_while_it_is_held_back(table, session, monkeyp
     assert held(Transactions(session), why).write().changed == 100
 
 
-def test_a_time_budget_is_over_also_while_it_is_held_back(table, session, monkeypatch):
+def test_a_time_budget_is_over_also_while_it_is_throttled(table, session, monkeypatch):
     monkeypatch.setattr(throttle, "ASK_EVERY", 0.01)
     db = Transactions(session)
     throttler = Throttler(db, "`t`", lambda: "too busy", patience=600.0)

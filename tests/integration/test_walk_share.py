@@ -34,13 +34,13 @@ def shares(session, monkeypatch, *, expected, after=None):
     size = ChunkSize(1e9, rows=100, span=100_000_000)
     order = KeyOrder(Transactions(session), ALL, size, after=after, expected=expected)
     order.begin()
-    told, examined = [(0, order.share)], 0
+    reported, examined = [(0, order.share)], 0
     while not order.finished:
         found = order.next_chunk(100, exact=True)
         order.advance(found)
         examined += found.examined
-        told.append((examined, order.share))
-    return told
+        reported.append((examined, order.share))
+    return reported
 
 
 @pytest.mark.parametrize("expected", [ROWS, 1.3 * ROWS])
@@ -51,15 +51,15 @@ def test_it_is_the_share_of_the_rows(keys, session, monkeypatch, expected):
 
 @pytest.mark.parametrize("expected", [ROWS, 1.3 * ROWS, 0.5 * ROWS, 1, None])
 def test_it_grows_to_one_and_says_one_at_the_end_only(keys, session, monkeypatch, expected):
-    told = [share for _, share in shares(session, monkeypatch, expected=expected)]
-    assert told[0] == 0.0
-    assert told[-1] == 1.0
-    assert all(0 <= share < 1 for share in told[:-1])
+    reported = [share for _, share in shares(session, monkeypatch, expected=expected)]
+    assert reported[0] == 0.0
+    assert reported[-1] == 1.0
+    assert all(0 <= share < 1 for share in reported[:-1])
 
 
 @pytest.mark.parametrize("step", [1, 10])
 def test_a_walk_that_goes_on_has_the_way_up_to_there_done(scratch, session, monkeypatch, step):
     scratch.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
     scratch.run_many("INSERT INTO t VALUES (%s)", [(step * key,) for key in KEYS["dense"]])
-    told = shares(session, monkeypatch, expected=ROWS, after=400 * step)
-    assert [share for _, share in told] == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], abs=0.01)
+    reported = shares(session, monkeypatch, expected=ROWS, after=400 * step)
+    assert [share for _, share in reported] == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], abs=0.01)

@@ -154,7 +154,7 @@ def test_columns_of_each_type_are_compared_as_python_would(scratch, matching, ty
 
 
 @pytest.mark.every_server
-def test_members_that_differ_by_case_only_are_told_apart(scratch, matching):
+def test_members_that_differ_by_case_only_are_different(scratch, matching):
     members = "('a', 'A', 'b') CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, e enum{members}, s set{members})")
     scratch.run("INSERT INTO t VALUES (1, 'a', 'a'), (2, 'A', 'A'), (3, 'b', 'a,A'), (4, 'b', 'b')")

@@ -91,7 +91,7 @@ def rows_come_back(iam: Database, store: Any) -> None:
 
 
 def back(report: Any) -> RestoreRowsOperator:
-    """Return the way back from a purge."""
+    """Return the watcher that undoes a purge."""
     return RestoreRowsOperator(
         task_id="restore", location=ARCHIVE, path=report["archive"], tables=["policy_audit"]
     )

@@ -20,5 +20,5 @@ def test_only_what_a_clusters_client_packs_up_is_unpacked(outer: RedisError, sai
     assert said in explain("redis-1", "clean", outer)
 
 
-def test_an_error_that_is_not_from_redis_is_told_as_it_is() -> None:
+def test_an_error_that_is_not_from_redis_is_shown_as_it_is() -> None:
     assert explain("redis-1", "clean", ValueError("no number")) == "ValueError: no number"

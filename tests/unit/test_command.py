@@ -62,7 +62,7 @@ def test_its_environment_folder_and_shell(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_another_user_by_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a sudo that only shows what it is asked for: variables stand in its environment alone."""
+    """With a sudo that only shows what it is asked for: variables are in its environment alone."""
     sudo = tmp_path / "sudo"
     sudo.write_text('#!/bin/sh\necho "$HOME $LOGNAME $TOKEN_LENGTH" "$*"\n')
     sudo.chmod(0o755)

@@ -41,20 +41,20 @@ def test_no_circle() -> None:
 
 
 @pytest.mark.parametrize(
-    "way_back",
+    "back_import",
     [
         "from package import a",
         "def f():\n    from package.a import A",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import package.a",
     ],
 )
-def test_a_circle_is_seen_wherever_the_import_stands(tmp_path: Path, way_back: str) -> None:
+def test_a_circle_is_seen_wherever_the_import_stands(tmp_path: Path, back_import: str) -> None:
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("from package.b import B\n")
     (package / "a.py").write_text("import package.b\nA = 1\n")
     (package / "b.py").write_text("B = 1\n")
     check(package)
-    (package / "b.py").write_text(f"{way_back}\nB = 1\n")
+    (package / "b.py").write_text(f"{back_import}\nB = 1\n")
     with pytest.raises(CycleError, match="package"):
         check(package)

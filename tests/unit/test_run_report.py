@@ -1,4 +1,4 @@
-"""The run report as it stands in the log."""
+"""The run report as the log has it."""
 
 from __future__ import annotations
 

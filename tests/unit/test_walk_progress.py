@@ -35,11 +35,11 @@ def test_it_is_logged_as_facts():
 
 
 def test_it_tells_soon_after_the_beginning_and_then_from_time_to_time(monkeypatch):
-    clock, told = [100.0], []
+    clock, reported = [100.0], []
     monkeypatch.setattr("iam_watcher.walk.progress.time.monotonic", lambda: clock[0])
-    reporter = ProgressReporter("t", lambda progress: told.append(progress.share))
+    reporter = ProgressReporter("t", lambda progress: reported.append(progress.share))
     reporter.begin(0.0)
     for second in range(25):
         clock[0] = 100.0 + second
         reporter.report(examined=second, changed=0, share=second / 100)
-    assert told == [0.01, 0.11, 0.21]
+    assert reported == [0.01, 0.11, 0.21]

@@ -81,6 +81,6 @@ def set_to(written: ArchivedTry) -> Mapping[str, str | int | None]:
     except msgspec.ValidationError as error:
         raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has no valid set_to: {error}") from error
     if not found:
-        # Then no row could be told from one that was changed since.
+        # Then a row that was changed since would look the same.
         raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has an empty set_to; expected a column")
     return found

@@ -1,4 +1,4 @@
-"""Airflow DAGs for the tests of the lock: work that goes on until it is told to end, and is written down.
+"""Airflow DAGs for the tests of the lock: work that goes on until the test ends it, and is recorded.
 
 There are two kinds: `table_*` deletes rows of a table whose trigger writes down every step (a job behind
 the database lock), `any_*` is a function that writes its own steps down (any other operator). Tests find
@@ -56,7 +56,7 @@ class Record:
 
     def order(self):
         """Return what the test tells this deployment's work: `end`, `raise` or nothing."""
-        query = "SELECT what FROM told WHERE dag_id = %s AND deployment = %s"
+        query = "SELECT what FROM orders WHERE dag_id = %s AND deployment = %s"
         return (self._run(query, (self.dag_id, self.deployment)).fetchone() or [""])[0]
 
 
@@ -66,7 +66,7 @@ def work(**context):
         record.step()
         while (order := record.order()) != "end":
             if order == "raise":
-                raise RuntimeError("as the test told")
+                raise RuntimeError("as the test asked")
             time.sleep(PAUSE)
             record.step()
         record.end()
