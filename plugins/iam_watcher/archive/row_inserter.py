@@ -211,10 +211,13 @@ class RowInserter:
                 inserts.append(template.format(value=literal))
             texts.append(f"({', '.join(inserts)})")
         columns = ", ".join(column.quoted for column in batch.columns)
+        query = INSERT.format(table=self._table.quoted, columns=columns, rows=", ".join(texts))
+        return self._refused(query, values)
+
+    def _refused(self, query: str, values: Mapping[str, object]) -> str | None:
+        """Run a statement that writes; return why the server refuses a row, or None."""
         try:
-            self._db.change(
-                INSERT.format(table=self._table.quoted, columns=columns, rows=", ".join(texts)), values
-            )
+            self._db.change(query, values)
         except self._db.error as error:
             why = REFUSED.get(code_of(error) or 0)
             if why is None:

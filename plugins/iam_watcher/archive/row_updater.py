@@ -5,9 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from iam_watcher.archive.row_inserter import REFUSED, STRICT, Batch, Put, RowInserter
+from iam_watcher.archive.row_inserter import STRICT, Batch, Put, RowInserter
 from iam_watcher.archive.row_keys import literals_of, row_key
-from iam_watcher.database.server_errors import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,11 +92,4 @@ class RowUpdater(RowInserter):
             key=table.key.among_literals([literals_of(batch.rows[key][0], table.key)]),
             unchanged=self._unchanged,
         )
-        try:
-            self._db.change(query, values)
-        except self._db.error as error:
-            why = REFUSED.get(code_of(error) or 0)
-            if why is None:
-                raise
-            return why
-        return None
+        return self._refused(query, values)
