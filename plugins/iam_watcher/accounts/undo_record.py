@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct, field
 
 from iam_watcher.archive import reader
+from iam_watcher.archive.column_formats import AS_UTF8
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
 from iam_watcher.log_lines import get_logger
 
@@ -23,7 +24,7 @@ logger = get_logger(__name__)
 KIND = "disabled_users"
 
 # Text in UTF-8, and zero dates as they are, whatever the driver would make of them.
-TEXT = "CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
+TEXT = AS_UTF8
 
 
 def checksum(columns: Sequence[Column]) -> str:
