@@ -1,4 +1,7 @@
-"""Crontabs of real life become watcher files that Airflow parses, and that tick as Debian's cron does."""
+"""Crontabs of real life become watcher files that Airflow parses, and that tick as Debian's cron does.
+
+The crontabs and what is expected of each of their lines are tables: hence the length.
+"""
 
 from __future__ import annotations
 

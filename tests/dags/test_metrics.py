@@ -1,4 +1,7 @@
-"""The metrics that whole runs send, to a StatsD and to an OpenTelemetry collector on this machine."""
+"""The metrics that whole runs send, to a StatsD and to an OpenTelemetry collector on this machine.
+
+Metrics, alert rules and dashboard are compared with the same runs: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Each job of docs/how-do-i.md on a real scheduler: what the page promises happens there."""
+"""Each job of docs/how-do-i.md on a real scheduler: what the page promises happens there.
+
+All tests share one scheduler with the jobs of the page: hence the length.
+"""
 
 from __future__ import annotations
 

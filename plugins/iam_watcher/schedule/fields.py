@@ -4,8 +4,8 @@ A field is a list of ranges, as in robfig/cron v3: `*`, `?`, `N`, `N-M`, each wi
 `N/step` ends at the field's highest number. Month and day of week accept three-letter names. As in
 robfig/cron, `*-5` means `*`, empty items in a list are ignored (`1,,2`), and a number may have a plus sign.
 A list without items, on which robfig/cron hangs, is not valid. In a list of days, an item may be a rule of
-`day_rules`, which robfig/cron does not have. Reading and writing a field are the inverse of each other, so they
-are in one class: hence the length.
+`day_rules`, which robfig/cron does not have. Reading a field and writing it are inverses of each other, so
+they are in one class: hence the length.
 """
 
 from __future__ import annotations
