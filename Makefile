@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run cluster test test-servers e2e soak mutants bench check clean bootstrap
+.PHONY: help demo run cluster test test-servers e2e soak mutants bench docs docs-serve docs-links check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -70,13 +70,35 @@ bench: bootstrap .run/peers ## Compare with other programs; SUBJECTS="lock purge
 		--target $@ --no-deps --constraint constraints-bench.txt --group bench
 	touch $@
 
-check: bootstrap ## Check format, lint, types, import layers and the examples in the pages
+sphinx = PYTHONPATH=plugins:.run/docs $(python) -m sphinx -q -E -W --keep-going -c docs
+
+docs: bootstrap .run/docs ## Build the documentation site in .run/site, and check its links inside the repository
+	@rm -rf .run/site
+	$(sphinx) -b html . .run/site
+	echo "The site is in .run/site. To read it: make docs-serve"
+
+docs-serve: docs ## Build the documentation site and show it on a free port, until Ctrl-C
+	@exec $(python) -m http.server --bind 127.0.0.1 --directory .run/site 0
+
+docs-links: bootstrap .run/docs ## Check the links of the pages to other sites; needs the internet
+	@$(sphinx) -b linkcheck . .run/links
+
+# Beside .venv too, for the same reason.
+.run/docs: pyproject.toml constraints-docs.txt
+	@echo "docs: installing the packages of constraints-docs.txt into $@" >&2
+	rm -rf $@
+	$(python) -m pip --disable-pip-version-check --quiet --no-input install \
+		--target $@ --constraint constraints-docs.txt --group docs
+	touch $@
+
+check: bootstrap ## Check format, lint, types, import layers, the examples in the pages, and the documentation site
 	@set -x
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	PYTHONPATH=plugins .venv/bin/lint-imports --no-logo
 	$(python) -m pytest --quiet tests/dags/test_docs.py
+	$(MAKE) --no-print-directory docs
 
 clean: ## Remove the files of the other targets, except .venv and .venv-cluster
 	rm -rf .run build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

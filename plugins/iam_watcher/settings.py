@@ -22,7 +22,7 @@ from iam_watcher.errors import SettingsError
 from iam_watcher.log_lines import get_logger
 
 Days = Annotated[int, Field(strict=True, ge=0, le=36500)]
-Flag = Annotated[bool, Field(strict=True)]
+DryRun = Annotated[bool, Field(strict=True, description="Scheduled runs of this watcher are dry runs.")]
 
 # Blocks of the Go program's file, and what replaces each of them in Airflow.
 REPLACED = {
@@ -49,23 +49,30 @@ class _Block(BaseModel):
 
 
 class Task(_Block):
-    """`watcher.task`: disable users who have not logged in for this many days; 0 turns the job off."""
+    """`watcher.task`: the settings of `disable_inactive_users`."""
 
-    max_inactive_days: Days = 0
-    dry_run: Flag = False
+    max_inactive_days: Days = Field(
+        default=0,
+        description="Disable users who have not logged in for more than this many days. 0 turns the job off.",
+    )
+    dry_run: DryRun = False
 
 
 class Clean(_Block):
-    """`watcher.clean`: delete audit rows of policies deleted more than this many days ago; 0: off."""
+    """`watcher.clean`: the settings of `clean_policy_audit`."""
 
-    max_reserve_days: Days = 0
-    dry_run: Flag = False
+    max_reserve_days: Days = Field(
+        default=0,
+        description="Delete audit rows of policies that were deleted more than this many days ago. "
+        "0 turns the job off.",
+    )
+    dry_run: DryRun = False
 
 
 class Cleansecret(_Block):
-    """`watcher.cleansecret`: delete expired secrets."""
+    """`watcher.cleansecret`: the settings of `clean_expired_secrets`."""
 
-    dry_run: Flag = False
+    dry_run: DryRun = False
 
 
 class Settings(_Block):

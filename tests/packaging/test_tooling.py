@@ -9,6 +9,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -32,7 +34,7 @@ def test_make_alone_is_help():
 
 
 def test_every_target_that_needs_the_packages_installs_them_first():
-    for target in ("demo", "run", "test", "e2e", "soak", "bench", "check"):
+    for target in ("demo", "run", "test", "e2e", "soak", "bench", "docs", "check"):
         assert _make("--dry-run", target).splitlines()[0] == "dev/bootstrap.sh", target
 
 
@@ -54,11 +56,11 @@ def test_what_is_installed_is_what_is_pinned():
     assert sorted(frozen, key=str.lower) == sorted(pinned, key=str.lower)
 
 
-def test_the_peers_of_the_bench_are_pinned_and_not_installed():
-    """They stand beside .venv, so that it holds what constraints.txt says."""
-    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["bench"]
-    pins = dict(
-        re.findall(r"^([\w.-]+)==([\w.]+)$", (ROOT / "constraints-bench.txt").read_text(), re.MULTILINE)
-    )
-    assert pins.keys() == set(group)
-    assert not pins.keys() & {package.name for package in metadata.distributions()}
+@pytest.mark.parametrize("group", ["bench", "docs"])
+def test_what_stands_beside_venv_is_pinned_and_not_in_it(group):
+    """So that .venv holds what constraints.txt says."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"][group]
+    pins = re.findall(r"^([\w.-]+)==[\w.]+$", (ROOT / f"constraints-{group}.txt").read_text(), re.MULTILINE)
+    pinned = {name.lower() for name in pins}
+    assert set(wanted) <= pinned
+    assert not pinned & {package.name.lower() for package in metadata.distributions()}

@@ -1,0 +1,82 @@
+"""Directives of Sphinx that write tables from the code.
+
+`settings-file` has a row for each key of the settings models, `airflow-options` one for each option in
+provider_info.py. So the reference can't differ from what the program reads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import annotated_types
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+from iam_watcher import settings
+from iam_watcher.provider_info import get_provider_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.fields import FieldInfo
+    from sphinx.application import Sphinx
+
+
+class _Table(SphinxDirective):
+    """A table whose cells are Markdown."""
+
+    heading: ClassVar[tuple[str, ...]]
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield the cells of each row."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        lines = [self.heading, tuple("---" for _ in self.heading), *self.rows()]
+        text = StringList([f"| {' | '.join(cells)} |" for cells in lines], source=type(self).__name__)
+        box = nodes.container()
+        self.state.nested_parse(text, self.content_offset, box)
+        return box.children
+
+
+class SettingsFile(_Table):
+    """The keys of include/iam-watcher.yaml."""
+
+    heading = ("key", "value", "default", "what it does")
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield a row for each key of each block."""
+        for block, block_field in settings.Settings.model_fields.items():
+            model: Any = block_field.annotation
+            for name, field in model.model_fields.items():
+                key = f"watcher.{block}.{name.replace('_', '-')}"
+                yield f"`{key}`", _values(field), f"`{str(field.default).lower()}`", field.description or ""
+
+
+class AirflowOptions(_Table):
+    """The options of the section `[iam_watcher]`."""
+
+    heading = ("option", "example", "what it does")
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield a row for each option."""
+        for name, option in get_provider_info()["config"]["iam_watcher"]["options"].items():
+            yield f"`{name}`", f"`{option['example']}`", option["description"].strip()
+
+
+def _values(field: FieldInfo) -> str:
+    """Return which values a key takes."""
+    if field.annotation is bool:
+        return "`true` or `false`"
+    bounds = {type(rule): rule for rule in field.metadata}
+    low, high = bounds[annotated_types.Ge].ge, bounds[annotated_types.Le].le
+    return f"a whole number from {low} to {high}"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("settings-file", SettingsFile)
+    app.add_directive("airflow-options", AirflowOptions)
+    return {"parallel_read_safe": True}
