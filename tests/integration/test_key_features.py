@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -500,3 +501,33 @@ def test_no_statement_lists_too_many_keys(table, key, perform, tmp_path, monkeyp
     # As text, a binary is 35 characters long, and one of two columns at least twice as many.
     assert max(listed) <= (10 if key is PAIR else 14)
     assert len(listed) >= (1 + archived) * len(old) / 14
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
+    scratch, perform, tmp_path, monkeypatch, archived
+):
+    """A few keys are far longer than the others, and each row is protected until the next one is deleted."""
+    monkeypatch.setattr(key_module, "MOST_LIST_BYTES", 3000)
+    scratch.run(
+        "CREATE TABLE t (k varchar(200) CHARACTER SET utf8mb4 NOT NULL PRIMARY KEY, age datetime NOT NULL,"
+        " parent varchar(200) CHARACTER SET utf8mb4, FOREIGN KEY (parent) REFERENCES t (k))"
+    )
+    keys = [f"{number:04}" + ("x" * 190 if number % 9 == 7 else "") for number in range(200)]
+    scratch.run_many("INSERT INTO t (k, age) VALUES (%s, '2001-01-01')", [(one,) for one in keys])
+    scratch.run_many("UPDATE t SET parent = %s WHERE k = %s", zip(keys[1:], keys, strict=False))
+    lists = []
+
+    def noted(method):
+        def note(db, query, values=None):
+            lists.extend(map(len, re.findall(r" IN \((.*?)\)", query)))
+            return method(db, query, values)
+
+        return note
+
+    for name in ("read", "change"):
+        monkeypatch.setattr(Transactions, name, noted(getattr(Transactions, name)))
+    report = perform(purge(archive=f"file://{tmp_path}" if archived else None))
+    assert (report["changed"], scratch.value("SELECT COUNT(*) FROM t")) == (200, 0)
+    assert 1500 < max(lists) <= 3000

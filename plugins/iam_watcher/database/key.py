@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -115,22 +116,45 @@ class Key:
         """How many values a list of `among` should have at most; None for as many as one likes."""
         return None if len(self.columns) == 1 or self._is_listed_as_rows else MOST_ALTERNATIVES
 
-    def fit_a_list(self, rows: Sequence[Sequence[Any]]) -> int:
-        """Return how many rows, whose first columns are `selected`, fit a list of `among`: at least one.
+    @cached_property
+    def most_listed_of_any_length(self) -> int:
+        """How many values fit a list of `among`, however long they are."""
+        if self.is_integer:
+            return sys.maxsize
+        longest = sum(part.longest_literal for part in self.columns)
+        return min(max(1, MOST_LIST_BYTES // longest), self.most_listed or sys.maxsize)
+
+    def fit_a_list(self, values: Sequence[KeyValue]) -> int:
+        """Return how many of these values, from the first, fit a list of `among`: at least one.
 
         It has at most `most_listed` values, and no more than MOST_LIST_BYTES of text.
         """
-        if self.is_integer or not rows:
-            return len(rows)
-        rows = rows[: self.most_listed]
-        longest = max(len(self.among([self.take(rows[at])])) for at in (0, len(rows) // 2, -1))
-        if len(rows) * longest > MOST_LIST_BYTES:
+        if self.is_integer or not values:
+            return len(values)
+        values = values[: self.most_listed]
+        if self._list_bytes(values) > MOST_LIST_BYTES:
             total = 0
-            for number, row in enumerate(rows):
-                total += len(self.among([self.take(row)]))
+            for number, value in enumerate(values):
+                total += self._list_bytes([value])
                 if total > MOST_LIST_BYTES:
                     return max(1, number)
-        return len(rows)
+        return len(values)
+
+    def in_lists(self, values: Sequence[KeyValue]) -> list[list[KeyValue]]:
+        """Return values in parts that fit a list of `among` each, in the same order."""
+        parts, rest = [], list(values)
+        while rest:
+            fit = self.fit_a_list(rest)
+            parts.append(rest[:fit])
+            rest = rest[fit:]
+        return parts
+
+    def _list_bytes(self, values: Sequence[KeyValue]) -> int:
+        """Return a number of bytes that a list of values does not exceed."""
+        if len(self.columns) == 1:
+            return self.columns[0].list_bytes(values)
+        by_column = zip(self.columns, zip(*values, strict=True), strict=True)
+        return sum(part.list_bytes(ones) for part, ones in by_column)
 
     @cached_property
     def _is_listed_as_rows(self) -> bool:

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.database.column import INTEGERS, SHORT_TEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from iam_watcher.database.column import Column
 
 _NUMBERED = frozenset({"bit", "year", "enum"})  # an ENUM is sorted by the numbers of its members
 _SHOWN = frozenset({"date", "datetime", "timestamp", "time", "uuid", "inet4", "inet6"})
+BINARIES = frozenset({"binary", "varbinary"})
+LONGEST_CHARACTER = 4  # bytes
+MOST_KEY_BYTES = 3072  # of InnoDB
+LONGEST_NUMBER = 80  # characters of a DECIMAL, date or address, with what stands around it in a list
 _HARMLESS = re.compile(r"[0-9A-Fa-f:. -]*")
 
 
@@ -69,7 +73,7 @@ _KINDS = (
     _Kind(frozenset({"float", "double"}), "{column} + 0e0", _double, repr, float),
     _Kind(SHORT_TEXTS, "CAST({column} AS BINARY)", _text, bytes.hex, bytes.fromhex),
     _Kind(
-        frozenset({"binary", "varbinary"}),
+        BINARIES,
         "{column}",
         lambda value, _: f"X'{value.hex()}'",
         bytes.hex,
@@ -149,6 +153,24 @@ class KeyColumn:
     def literal(self, value: Any) -> str:
         """Return a value as SQL."""
         return self._kind.literal(value, self.column)
+
+    @property
+    def longest_literal(self) -> int:
+        """The characters of the longest literal that a value can have in a list."""
+        most = min(self.column.sizes[0] * LONGEST_CHARACTER, MOST_KEY_BYTES) if self.column.sizes else 0
+        return self.list_bytes([b"\0" * most] if self._is_bytes else [0])
+
+    def list_bytes(self, values: Sequence[Any]) -> int:
+        """Return a number of bytes that the literals of values in a list don't exceed."""
+        if not self._is_bytes:
+            return len(values) * (LONGEST_NUMBER + len(self.column.quoted))
+        around = len(self.literal(b"")) + len(f"{self.column.quoted} = () AND OR ")
+        return 2 * sum(map(len, values)) + len(values) * around
+
+    @property
+    def _is_bytes(self) -> bool:
+        """Whether `selected` returns bytes, whose literal has two digits for each."""
+        return self.column.data_type in SHORT_TEXTS | BINARIES
 
     def encode(self, value: Any) -> str:
         """Return a value as a text, for a saved position."""

@@ -165,7 +165,8 @@ class IndexOrder:
             values |= {"age": self._last[1]}
         found = self._db.read(self._format(query, predicate=self._rows.predicate, behind=behind), values)
         full = len(found) == limit
-        fit = min(self._size.within_bytes([size for *_, size in found]), key.fit_a_list(found))
+        fit = self._size.within_bytes([size for *_, size in found])
+        fit = min(fit, key.fit_a_list(list(map(key.take, found))))
         if fit < len(found):
             found, full = found[:fit], True
         left_out = Counter[str]() if self._last else self._left_out

@@ -146,7 +146,9 @@ class KeyOrder:
         full = len(found) == limit
         self._size.read(time.monotonic() - began, whole_span=not full)
         # A row that is left out has no bytes to write.
-        fit = min(self._size.within_bytes([row[-1] for row in found]), self._change.key.fit_a_list(found))
+        fit = self._size.within_bytes([row[-1] for row in found])
+        # Those that are only counted are not listed; to take them for listed ones makes the chunk smaller.
+        fit = min(fit, self._change.key.fit_a_list([take(row) for row in found]))
         # The engine was also asked for the row after the last one, unless the limit came first.
         examined = self._reads() - reads - (0 if full else 1)
         cut = fit < len(found)

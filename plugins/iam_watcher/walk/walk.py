@@ -184,7 +184,11 @@ class Walk:
         if limit <= 0:
             return  # A commit without an answer used up the row limit, and this is its second try.
         if self._rest:
-            later, parts = split(self._rest, min(limit, self._rows.key.most_listed or limit))
+            later, parts = split(self._rest, limit)
+            # A recorder locks all of them by one list. The last ones are written first.
+            fit = self._rows.key.fit_a_list([key for part in parts for key in part][::-1])
+            earlier, parts = split(parts, fit)
+            later += earlier
             asked = sum(map(len, parts))
             written = self._write(partial(self._write_keys, parts), asked)
         else:

@@ -81,8 +81,7 @@ class Writer:
         if recorder is not None:
             locked = set(recorder.lock(sorted(key for part in parts for key in part)))
             parts = [keys for part in parts if (keys := [key for key in part if key in locked])]
-        if most := self._rows.key.most_listed:
-            parts = [few for part in parts for few in in_parts(part, most)]
+        parts = [few for part in parts for few in self._rows.key.in_lists(part)]
         written = Written(rest=list(parts), refused=recorder.refused if recorder is not None else {})
         done: list[KeyValue] = []
         began = False

@@ -77,7 +77,7 @@ class Processing:
         self._states = states
         self._call = call
         self._renewal = renewal
-        self._batch = batch = min(batch, states.key.most_listed or batch)
+        self._batch = batch = min(batch, states.key.most_listed_of_any_length)
         self._whole_batches = whole_batches
         self._size = batch if whole_batches else min(FIRST_BATCH, batch)
         self._limits = limits
