@@ -28,6 +28,8 @@ SUBJECTS = (
     "handover",
     "waiters",
     "purge",
+    "keys",
+    "partitions",
     "neighbours",
     "users",
     "archive",

@@ -64,7 +64,7 @@ def measure(folder: Path) -> list[Result]:
     """Return speeds, transactions, growth and memory."""
     small, large = sizes()[0], sizes()[-1]
     table = partial(policy_audit, folder.parent / "tables")
-    halves = _compare(
+    halves = compare(
         table(large),
         {
             **_ours_alone_and_one(older_than(0.5)),
@@ -77,9 +77,9 @@ def measure(folder: Path) -> list[Result]:
     walk, one = halves["walk"], halves["one DELETE"]
     results = [
         *_with_and_without_purge(f"50 % of {large}", halves),
-        _speed(f"50 % of {large}", halves, "bare loop", 0.85),
-        _speed(f"50 % of {large}", halves, "four bare loops at once", 0.5),
-        _speed(f"50 % of {large}", halves, "pt-archiver", 1.25),
+        speed(f"50 % of {large}", halves, "bare loop", 0.85),
+        speed(f"50 % of {large}", halves, "four bare loops at once", 0.5),
+        speed(f"50 % of {large}", halves, "pt-archiver", 1.25),
         Result(
             f"50 % of {large}: longest transaction / one DELETE",
             ratio([run.longest for run in walk], [run.longest for run in one]),
@@ -98,15 +98,15 @@ def measure(folder: Path) -> list[Result]:
             detail=_against([run.purged for run in walk], [run.purged for run in one]),
         ),
     ]
-    runs = _compare(table(large), _ours_alone_and_one(older_than(0.9)))
+    runs = compare(table(large), _ours_alone_and_one(older_than(0.9)))
     results += _with_and_without_purge(f"90 % of {large}", runs)
     for share, target in ((0.1, 0.8), (0.005, 0.95)):
-        runs = _compare(table(large), _ours_and_one(older_than(share)))
-        results.append(_speed(f"{share:.1%} of {large}", runs, "one DELETE", target))
+        runs = compare(table(large), _ours_and_one(older_than(share)))
+        results.append(speed(f"{share:.1%} of {large}", runs, "one DELETE", target))
     results += _by_index(table(large), table(large, index=True), large)
-    runs = _compare(table(large, redo="1G"), _ours_and_one(older_than(0.5)))
-    results.append(_speed(f"50 % of {large}, with a redo log of 1 GB", runs, "one DELETE", 0.8))
-    slow = _compare(
+    runs = compare(table(large, redo="1G"), _ours_and_one(older_than(0.5)))
+    results.append(speed(f"50 % of {large}, with a redo log of 1 GB", runs, "one DELETE", 0.8))
+    slow = compare(
         table(small),
         {
             "walk": partial(walking.purge, days=older_than(0.5)),
@@ -117,7 +117,7 @@ def measure(folder: Path) -> list[Result]:
         },
     )
     results += [
-        _speed(f"50 % of {small}", slow, peer, 1)
+        speed(f"50 % of {small}", slow, peer, 1)
         for peer in ("DELETE LIMIT 5000", "pt-archiver as in its manual")
     ]
     if large > small:
@@ -148,7 +148,7 @@ def _by_index(plain: Tables, indexed: Tables, rows: int) -> list[Result]:
         ROUNDS,
     )
     return [
-        _speed(f"0.5% of {rows}, with an index", runs, peer, target)
+        speed(f"0.5% of {rows}, with an index", runs, peer, target)
         for peer, target in (("one DELETE without it", 3), ("one DELETE with it", 0.7))
     ]
 
@@ -161,7 +161,7 @@ def one_delete(server: MariaDB, days: int) -> float:
         return time.monotonic() - began
 
 
-def _without_innodbs_purge(server: MariaDB, days: int) -> float:
+def delayed_purge(server: MariaDB, days: int) -> float:
     """Run our job beside a snapshot, for which InnoDB keeps all deleted rows."""
     with closing(server.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
@@ -188,20 +188,21 @@ def _ours_and_one(days: int) -> dict[str, Callable[[MariaDB], float]]:
 
 
 def _ours_alone_and_one(days: int) -> dict[str, Callable[[MariaDB], float]]:
-    return {**_ours_and_one(days), "walk alone": partial(_without_innodbs_purge, days=days)}
+    return {**_ours_and_one(days), "walk alone": partial(delayed_purge, days=days)}
 
 
 def _with_and_without_purge(what: str, runs: dict[str, list[Run]]) -> list[Result]:
     alone = {"walk": runs["walk alone"], "one DELETE": runs["one DELETE"]}
     return [
-        _speed(f"{what}, InnoDB's purge delayed", alone, "one DELETE", 0.8),
-        _speed(what, runs, "one DELETE", 0.6),
+        speed(f"{what}, InnoDB's purge delayed", alone, "one DELETE", 0.8),
+        speed(what, runs, "one DELETE", 0.6),
     ]
 
 
-def _compare(
+def compare(
     tables: Tables, purges: Mapping[str, Callable[[MariaDB], float]], rounds: int = ROUNDS
 ) -> dict[str, list[Run]]:
+    """Run the purges in turn, each on a fresh copy of the tables, and return the times of each."""
     return interleaved({name: partial(_run, tables, purge) for name, purge in purges.items()}, rounds)
 
 
@@ -215,7 +216,8 @@ def _run(tables: Tables, purge: Callable[[MariaDB], float]) -> Run:
         return Run(seconds, longest, time.monotonic() - began)
 
 
-def _speed(what: str, runs: dict[str, list[Run]], peer: str, target: float) -> Result:
+def speed(what: str, runs: dict[str, list[Run]], peer: str, target: float) -> Result:
+    """Return how much faster the walk was than another purge."""
     ours, theirs = ([run.seconds for run in runs[name]] for name in ("walk", peer))
     return Result(
         f"{what}: rows/s / {peer}", ratio(theirs, ours), at_least=target, detail=_against(ours, theirs)

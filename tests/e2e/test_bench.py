@@ -25,7 +25,9 @@ sys.exit(bench.main())
 """
 
 
-@pytest.mark.parametrize("subject", ["purge", "neighbours", "users", "archive", "rows", "imports", "guard"])
+@pytest.mark.parametrize(
+    "subject", ["purge", "keys", "partitions", "neighbours", "users", "archive", "rows", "imports", "guard"]
+)
 def test_a_subject_runs(subject, tmp_path):
     results = tmp_path / "results.json"
     done = subprocess.run(

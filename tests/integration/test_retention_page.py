@@ -71,6 +71,10 @@ ROWS: dict[str, tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[int]]]] =
         {"visit": [(int(f"{ago(days=88):%Y%m%d}"), ""), (int(f"{ago(days=92):%Y%m%d}"), ""), (20201301, "")]},
         {"visit": [1, 3]},
     ),
+    "Partitions": (
+        {"page_view": [("2020-05-05", ""), ("2021-05-05", ""), ("2022-05-05", ""), (ago(days=300), "")]},
+        {"page_view": [4]},
+    ),
     "Revisions": (
         {
             "revision": [(n % 2, ago(days=n)) for n in range(20, 60, 2)]

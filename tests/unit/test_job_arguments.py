@@ -235,6 +235,16 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
         ({"where": [("status", "=", "{{ ds }}")]}, "expected a text without a template, as where is not"),
         ({"where": [("status", "in", ["a", "{% if x %}"])]}, "expected a text without a template"),
         ({"where": [("status", "=", "\ud800")]}, "expected a text without lone surrogates"),
+        ({"drop_partitions": "yes"}, "drop_partitions is 'yes'; expected True or False"),
+        ({"drop_partitions": True, "where": [("a", "=", 1)]}, "drop_partitions is set, and so is where"),
+        ({"drop_partitions": True, "keep_last": 5}, "drop_partitions is set, and so is keep_last, 5"),
+        ({"drop_partitions": True, "max_rows": "{{ x }}"}, "drop_partitions is set, and so is max_rows"),
+        ({"drop_partitions": True, "orphans_of": "a", "key": "b"}, "and so is orphans_of, 'a'"),
+        (
+            {"drop_partitions": True, "older_than_days": None, "older_than": {"column": "c", "x": "3d"}},
+            "drop_partitions is set, and so is older_than",
+        ),
+        ({"drop_partitions": True, "age_unit": "ulid"}, "drop_partitions is set, and age_unit is 'ulid'"),
     ],
 )
 def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):

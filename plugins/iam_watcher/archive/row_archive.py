@@ -135,6 +135,12 @@ class RowArchive:
         self._packer = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._packed: Future[Packed]
 
+    @property
+    def refusal(self) -> str | None:
+        """SQL for the rows that an archive could not bring back; None if there can be none."""
+        sql = self._refusals.sql
+        return None if sql is None else f"({sql}) <> {NO_REFUSAL}"
+
     def lock(self, keys: Sequence[KeyValue]) -> list[KeyValue]:
         """Lock and read the rows of these keys that still match; return those to be deleted, in order."""
         rows, key = self._rows, self._rows.key

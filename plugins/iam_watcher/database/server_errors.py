@@ -101,6 +101,10 @@ PROTECTED = frozenset({1216, 1217, 1451, 1452}) | TOO_DEEP
 NOT_COMPARABLE = frozenset({1267, 1270, 1271, 3854})
 """Character sets or collations that don't go together; the last one is MySQL's."""
 
+NOT_EXCHANGEABLE = frozenset({1731, 1736})
+"""A partition and a table differ in a way that forbids EXCHANGE PARTITION, for instance in columns that MySQL
+has added without a rebuild."""
+
 INDEX_UNUSABLE = 1176  # it is set to be ignored (MySQL: invisible), and so can't be forced
 
 

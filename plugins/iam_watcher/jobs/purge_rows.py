@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
+from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import Announcement
 from iam_watcher.jobs.retention_operator import RetentionOperator
 from iam_watcher.jobs.table_job.side_effects import REDACTED
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from iam_watcher.jobs.table_job.purge_job import PurgeJob
+
+
+IDS = frozenset({"uuid7", "ulid"})
 
 
 class PurgeRowsOperator(RetentionOperator):
@@ -25,6 +29,9 @@ class PurgeRowsOperator(RetentionOperator):
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
     :param redact: names of columns that are left out of the archive. If one must have a value and has no
         default, the rows can't be restored; the job warns about this.
+    :param drop_partitions: of a table that is partitioned by ranges of the age column, drop the partitions
+        whose rows are all old, instead of deleting their rows one by one; then delete the other old rows. See
+        "Partitions" in docs/retention.md.
     """
 
     def __init__(
@@ -32,17 +39,54 @@ class PurgeRowsOperator(RetentionOperator):
         *,
         announce: Announcement | None = None,
         redact: Sequence[str] = REDACTED,
+        drop_partitions: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.announce = announce
         self.redact = redact
+        self.drop_partitions = drop_partitions
         if announce is not None:
             arguments.instance("announce", announce, Announcement, "an Announcement, such as SECRET_CHANGED")
         arguments.listed_names("redact", redact)
+        arguments.instance("drop_partitions", drop_partitions, bool, "True or False")
+        if drop_partitions:
+            self._check_whole_partitions()
 
     def job(self) -> PurgeJob:
         """Return the purge with the arguments of this run."""
         from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
-        return PurgeJob(**self.retention_arguments(), announce=self.announce, redact=self.redact)
+        return PurgeJob(
+            **self.retention_arguments(),
+            announce=self.announce,
+            redact=self.redact,
+            drop_partitions=self.drop_partitions,
+        )
+
+    def _check_whole_partitions(self) -> None:
+        """Refuse arguments by which a row of a partition may stay that is old enough.
+
+        Raises:
+            JobArgumentError: one is given.
+        """
+        given = {
+            "where": self.where or None,
+            "keep_last": self.keep_last,
+            "orphans_of": self.orphans_of,
+            "max_rows": self.max_rows,
+            "older_than": self.older_than if isinstance(self.older_than, dict) else None,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise JobArgumentError(
+                    f"drop_partitions is set, and so is {name}, {value!r}; a partition is dropped as a "
+                    "whole, "
+                    "whatever is in it. Leave one of the two out"
+                )
+        if self.age_unit in IDS:
+            raise JobArgumentError(
+                f"drop_partitions is set, and age_unit is {self.age_unit!r}; expected dates or whole "
+                "numbers, "
+                "which partitions have ranges of. Leave drop_partitions out"
+            )

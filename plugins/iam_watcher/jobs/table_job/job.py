@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.throttle import Throttler
-    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.database.transactions import Connection, Transactions
+    from iam_watcher.jobs.table_job.partition_drop import PartitionDrop
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words
     from iam_watcher.walk.pace import Pace
+    from iam_watcher.walk.progress import ProgressReporter
     from iam_watcher.walk.row_change import RowRecorder
 
 
@@ -90,6 +92,18 @@ class TableJob(ABC):
         Raises:
             JobArgumentError: this job doesn't write without a location.
         """
+
+    def partition_drop(  # noqa: PLR0917  one caller
+        self,
+        db: Transactions,  # noqa: ARG002  for subclasses
+        plan: Plan,  # noqa: ARG002
+        archive: Archive | None,  # noqa: ARG002
+        connect: Callable[[], Connection],  # noqa: ARG002
+        throttler: Throttler,  # noqa: ARG002
+        reporter: ProgressReporter,  # noqa: ARG002
+    ) -> PartitionDrop | None:
+        """Return what drops partitions before the walk; None if no partition is to be dropped."""
+        return None
 
     def finish(  # noqa: B027  a hook
         self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler

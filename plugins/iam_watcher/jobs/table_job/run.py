@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager, suppress
+import time
+from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.format import ArchiveKind
-from iam_watcher.archive.location import configured_location, run_folder
-from iam_watcher.archive.writer import Archive
+from iam_watcher.archive.location import configured_location
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now
-from iam_watcher.errors import ArchiveError, SafetyLimitError
+from iam_watcher.errors import SafetyLimitError
+from iam_watcher.jobs.database_operator import connect
 from iam_watcher.jobs.table_job import dry_run
+from iam_watcher.jobs.table_job.run_files import RunFiles
 from iam_watcher.jobs.table_job.saved_position import SavedPosition
 from iam_watcher.jobs.table_job.table_job_report import TableJobReport
 from iam_watcher.lock import current
@@ -29,10 +32,12 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from iam_watcher.archive.writer import Archive
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.database_operator import DatabaseOperator
     from iam_watcher.jobs.table_job.job import TableJob
+    from iam_watcher.jobs.table_job.partition_drop import PartitionDrop
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.walk.row_change import RowRecorder
 
@@ -57,6 +62,7 @@ class TableRun:
         self._operator = operator
         self._context = context
         self._report = TableJobReport(job.table, dry_run, words=job.words, connection=operator.mysql_conn_id)
+        self._files = RunFiles(job, self._report, context)
         self._throttler: Throttler
         self._reporter: ProgressReporter
 
@@ -105,35 +111,60 @@ class TableRun:
         job, report = self._job, self._report
         location = job.location or configured_location()
         folder = None if location is None else f"{location}/{dry_run.FOLDER}"
-        archive = None if folder is None else self._archive(folder, plan, {"kind": ArchiveKind.DRY_RUN})
+        archive = None if folder is None else self._files.archive(folder, plan, {"kind": ArchiveKind.DRY_RUN})
         rows = dry_run.DryRunList(
             archive, lambda key, age, name: dry_run.described(key, name, age, plan.moment(age), now)
         )
         self._count(db, plan, each=rows.add, most=None if archive else report.most_examples)
         report.listed, report.examples = rows.close(), rows.examples
         report.real_run = dry_run.real_run(job, db, plan, report)
+        drop = self._partition_drop(db, plan, None)
+        if drop is not None and not report.over_limit:
+            report.partitions, texts = drop.expected()
+            report.real_run += texts
 
     def _write(self, db: Transactions, plan: Plan) -> None:
         job = self._job
         for statement in (plan.change.write, *plan.also_writes):
             _rehearse(db, statement, plan)
-        with job.writing(self._context) as before_write, self._recording(db, plan) as recorder:
+        with (
+            job.writing(self._context) as before_write,
+            self._files.recording(db, plan) as (recorder, archive),
+        ):
             if job.max_share is not None and job.max_share < 1:
                 self._count(db, plan)
                 self._check_safety_limit()
-            self._walk(db, plan, before_write, recorder)
+            began = time.monotonic()
+            drop = self._partition_drop(db, plan, archive)
+            if drop is not None:
+                drop.run(before_write, lambda: self._seconds_left(began) == 0, self._report.dropped)
+            self._walk(db, plan, before_write, recorder, self._seconds_left(began))
+
+    def _seconds_left(self, began: float) -> float | None:
+        """Return how long the run may go on that began to write then; None for no limit."""
+        budget = self._job.time_budget
+        return None if budget is None else max(0.0, budget.total_seconds() - (time.monotonic() - began))
+
+    def _partition_drop(self, db: Transactions, plan: Plan, archive: Archive | None) -> PartitionDrop | None:
+        connect_again = partial(connect, self._operator.mysql_conn_id)
+        return self._job.partition_drop(db, plan, archive, connect_again, self._throttler, self._reporter)
 
     def _walk(
-        self, db: Transactions, plan: Plan, before_write: Callable[[], None], recorder: RowRecorder | None
+        self,
+        db: Transactions,
+        plan: Plan,
+        before_write: Callable[[], None],
+        recorder: RowRecorder | None,
+        seconds: float | None,
     ) -> None:
         job, report = self._job, self._report
-        max_rows, budget = job.max_rows, job.time_budget
+        max_rows = job.max_rows
         position = SavedPosition(
             self._context,
             job.table,
             plan.table.key,
             counted=max_rows is not None,
-            resumes=max_rows is not None or budget is not None,
+            resumes=max_rows is not None or seconds is not None,
         )
         key = plan.table.key
         report.began_after = None if position.after is None else key.shown(position.after)
@@ -153,7 +184,7 @@ class TableRun:
             pace=job.pace,
             limits=Limits(
                 None if max_rows is None else max(0, max_rows - position.changed),
-                None if budget is None else budget.total_seconds(),
+                seconds,
             ),
             after=position.after,
             index=plan.index,
@@ -175,36 +206,6 @@ class TableRun:
             stopped_at = None if walk.order.finished else walk.order.position
             report.position = None if stopped_at is None else key.shown(stopped_at)
         position.end(stopped_at, walk.changed)
-
-    @contextmanager
-    def _recording(self, db: Transactions, plan: Plan) -> Iterator[RowRecorder | None]:
-        job, report = self._job, self._report
-        location = job.location
-        if location is None:
-            yield job.recorder(db, plan, None)
-            return
-        archive = self._archive(location, plan, job.archive_facts(plan))
-        try:
-            yield job.recorder(db, plan, archive)
-        except BaseException:
-            # The error that ended the walk is the one to report.
-            with suppress(ArchiveError):
-                report.record, report.archive_bytes = archive.url(), archive.bytes
-                archive.close()
-            raise
-        report.record, report.archive_bytes = archive.url(), archive.bytes
-        archive.close()
-
-    def _archive(self, location: str, plan: Plan, facts: dict[str, Any]) -> Archive:
-        ti = self._context["ti"]
-        facts |= {
-            "table": plan.table.name,
-            "key": plan.table.key.named,
-            "now": self._report.now,
-            "cut_off": self._report.cut_off,
-            **{name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "try_number")},
-        }
-        return Archive(run_folder(location, plan.table.name, self._context), facts)
 
     def _count(self, db: Transactions, plan: Plan, **rows: Any) -> None:
         counted = count_rows(

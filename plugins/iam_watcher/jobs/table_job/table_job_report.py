@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.jobs.run_report import LIMITS, RunReport, left_alone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from iam_watcher.walk.row_change import WalkResult
+
+
+MOST_NAMED = 5
+
+
+def partitions_named(names: Sequence[str]) -> str:
+    """Return partitions as a part of a sentence: how many, and the names of the first and the last ones."""
+    if len(names) == 1:
+        return f"the partition {names[0]}"
+    shown = names if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], "…", names[-1]]
+    return f"{len(names)} partitions: {', '.join(shown)}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,8 @@ class TableJobReport(RunReport):
             server shows, and `age_days` is None.
         listed: URL of the folder with the list of all rows that a dry run found; None if it wrote none.
         real_run: what would become of the real run, each as the end of "The real run would …".
+        partitions: `{"partition", "rows"}` of those that were dropped, or that the real run would drop. Their
+            rows are in `examined`, `matched` and `changed` too.
         archive: URL of the folder with the archive of this run; None if it wrote none.
         undo_record: URL of the folder with the undo record of this run; None if it wrote none.
         archive_bytes: that this try of the task added to the archive or the undo record, compressed; None if
@@ -65,7 +80,7 @@ class TableJobReport(RunReport):
         also: name → more that the job has counted.
     """
 
-    in_sentences = RunReport.in_sentences | {"archive", "listed", "real_run", "undo_record"}
+    in_sentences = RunReport.in_sentences | {"archive", "listed", "partitions", "real_run", "undo_record"}
 
     connection: str = ""
     now: str = ""
@@ -84,6 +99,7 @@ class TableJobReport(RunReport):
     began_after: Any = None
     listed: str | None = None
     real_run: list[str] = field(default_factory=list)
+    partitions: list[dict[str, Any]] = field(default_factory=list)
     archive: str | None = None
     undo_record: str | None = None
     archive_bytes: int | None = None
@@ -91,15 +107,21 @@ class TableJobReport(RunReport):
     words: Words = Words("rows", "changed", "archive", "the rows can't be restored")
 
     def take(self, walked: WalkResult) -> None:
-        """Take over what a walk has done."""
-        self.examined = walked.examined
-        self.matched = walked.matched
-        self.changed = walked.changed
+        """Take over what a walk has done, besides the rows of the dropped partitions."""
+        dropped = self._rows_of_partitions
+        self.examined = walked.examined + dropped
+        self.matched = walked.matched + dropped
+        self.changed = walked.changed + dropped
         self.unconfirmed = walked.unconfirmed
         self.skipped = Counter(walked.skipped)
         self.chunks = walked.chunks
         self.stopped = walked.stopped.value if walked.stopped else None
         self.longest_chunk_seconds = round(walked.longest_chunk, 4)
+
+    def dropped(self, partition: str, rows: int) -> None:
+        """Take over that a partition was dropped, before the walk."""
+        self.partitions.append({"partition": partition, "rows": rows})
+        self.examined = self.matched = self.changed = self._rows_of_partitions
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -115,6 +137,11 @@ class TableJobReport(RunReport):
         setattr(self, self.words.record.replace(" ", "_"), url)
 
     @property
+    def _rows_of_partitions(self) -> int:
+        """The rows of the partitions that were dropped; a dry run has them in its count."""
+        return 0 if self.dry_run else sum(one["rows"] for one in self.partitions)
+
+    @property
     def over_limit(self) -> bool:
         """Whether the safety limit stops the run."""
         return self.max_share is not None and self.matched > self.max_share * (self.eligible or 0)
@@ -122,6 +149,9 @@ class TableJobReport(RunReport):
     def sentences(self) -> list[str]:
         """Return what the run did, and where its files are."""
         lines = [self._sentence()]
+        if self.partitions and not self.dry_run:
+            rows, names = self._rows_of_partitions, [one["partition"] for one in self.partitions]
+            lines.append(f"{rows:,} of these rows were dropped with {partitions_named(names)}")
         if self.record:
             lines.append(f"{self.words.record.capitalize()}: {self.record}")
         if self.listed:

@@ -1,0 +1,138 @@
+"""Dropping a partition whose rows are all old, while another client inserts rows into the table.
+
+The table has events of about 150 bytes. Its first partition is old, the last one takes the inserts. The time
+counts from the check of the partition's rows until the table and the partition are gone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from bench.harness import Result, interleaved
+from bench.neighbours import clients
+from bench.tables import Tables, sizes
+from dev.processes import ProcessError
+from iam_watcher.archive.storage import Folder
+from iam_watcher.archive.writer import Archive
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.session import read_now, set_up
+from iam_watcher.database.throttle import Throttler
+from iam_watcher.database.transactions import Transactions
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.walk.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dev.servers import MariaDB
+
+ROUNDS = 5
+
+CREATE = """
+CREATE TABLE events (
+  day DATE NOT NULL, id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, user INT NOT NULL, kind VARCHAR(20) NOT NULL,
+  payload VARCHAR(200) NOT NULL, PRIMARY KEY (day, id), KEY by_user (user), KEY by_id (id)
+) ENGINE = InnoDB PARTITION BY RANGE (TO_DAYS(day)) (
+  PARTITION old VALUES LESS THAN (TO_DAYS('2021-01-01')),
+  PARTITION young VALUES LESS THAN MAXVALUE
+)
+"""
+FILL = """
+INSERT INTO events (day, user, kind, payload)
+SELECT '2020-01-01' + INTERVAL seq % 365 DAY, seq % 5000, 'login', REPEAT(MD5(seq), 3) FROM seq_1_to_{rows}
+"""
+INSERT = "INSERT INTO events (day, user, kind, payload) VALUES (CURDATE(), %(n)s, 'login', REPEAT('x', 96))"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The times of a run.
+
+    Attributes:
+        seconds: until the partition was gone.
+        insert: the longest wait of the client that inserts, in seconds.
+    """
+
+    seconds: float
+    insert: float
+
+
+def measure(folder: Path) -> list[Result]:
+    """Return the time of a drop, and the longest wait of a client's insert meanwhile."""
+    rows = sizes()[-1]
+    tables = events(folder.parent / "tables", rows)
+    archive = folder / "archive"
+    archive.mkdir(parents=True, exist_ok=True)
+    runs = interleaved(
+        {
+            "drop": partial(_run, tables, rows, None),
+            "with an archive": partial(_run, tables, rows, f"file://{archive}"),
+        },
+        ROUNDS,
+    )
+    results = []
+    for name, found in runs.items():
+        seconds, waits = [run.seconds for run in found], [run.insert * 1000 for run in found]
+        results += [
+            Result(
+                f"partition of {rows}, {name}: s",
+                statistics.median(seconds),
+                at_most=1 if name == "drop" else rows / 50_000,
+                detail=f"worst {max(seconds):.2f}",
+            ),
+            Result(
+                f"partition of {rows}, {name}: longest wait of an insert, ms",
+                statistics.median(waits),
+                at_most=200,
+                detail=f"worst {max(waits):.0f}",
+            ),
+        ]
+    return results
+
+
+@cache
+def events(folder: Path, rows: int) -> Tables:
+    """Return a table whose first partition has these rows; made at the first call."""
+    return Tables(folder / f"events-{rows}", [CREATE, FILL.format(rows=rows)])
+
+
+def _run(tables: Tables, rows: int, location: str | None) -> Run:
+    with tables.cold() as server:
+        with clients(server, INSERT) as waits:
+            time.sleep(0.5)  # the client inserts for a while before
+            seconds = _drop(server, rows, location)
+        return Run(seconds, max(waits[0][1:]))
+
+
+def _drop(server: MariaDB, rows: int, location: str | None) -> float:
+    """Drop the old partition as the operator does, and return the seconds.
+
+    Raises:
+        ProcessError: another number of rows was dropped.
+    """
+    job = PurgeRowsOperator(
+        task_id="purge", table="events", age_column="day", older_than_days=30, drop_partitions=True
+    ).job()
+    connection = server.connect(autocommit=False)
+    set_up(connection)
+    dropped: dict[str, int] = {}
+    with closing(Transactions(connection)) as db:
+        plan = job.plan(read_table(db, job.table), read_now(connection))
+        archive = None
+        if location is not None:
+            archive = Archive(Folder(location), {"kind": "rows", "table": "events"})
+        throttler = Throttler(db, "events", lambda: None, patience=1)
+        drop = job.partition_drop(db, plan, archive, server.connect, throttler, ProgressReporter("events"))
+        if drop is None:
+            raise ProcessError("drop_partitions is not set")
+        began = time.monotonic()
+        drop.run(lambda: None, lambda: False, dropped.__setitem__)
+        seconds = time.monotonic() - began
+    if sum(dropped.values()) != rows:
+        raise ProcessError(f"dropped {dropped}; expected {rows} rows")
+    return seconds

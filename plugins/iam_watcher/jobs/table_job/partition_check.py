@@ -1,0 +1,93 @@
+"""Checks whether partitions of a table can be dropped, before the first write; in a dry run too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.detached_table import detached_name, left_behind
+from iam_watcher.database.partitions import EXPECTED, read_partitions
+from iam_watcher.errors import TableError
+from iam_watcher.jobs.table_job.age_column import DateColumn
+from iam_watcher.log_lines import get_logger
+
+if TYPE_CHECKING:
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.table_job.age_column import AgeColumn
+
+logger = get_logger(__name__)
+
+TRIGGERS = (
+    "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = DATABASE()"
+    " AND EVENT_OBJECT_TABLE = %(table)s AND EVENT_MANIPULATION = 'DELETE' ORDER BY TRIGGER_NAME"
+)
+# MariaDB lets a table refer to a partitioned one, if it is created while foreign_key_checks is off.
+CHILDREN = (
+    "SELECT CONCAT(CONSTRAINT_SCHEMA, '.', TABLE_NAME) FROM information_schema.REFERENTIAL_CONSTRAINTS"
+    " WHERE UNIQUE_CONSTRAINT_SCHEMA = DATABASE() AND REFERENCED_TABLE_NAME = %(table)s ORDER BY 1"
+)
+CLUSTER = "SHOW VARIABLES LIKE 'wsrep_on'"
+
+INSTEAD = "Leave drop_partitions out: then the rows are deleted one by one"
+
+
+def check_partitions(db: Transactions, table: Table, age: AgeColumn, cut_off: object) -> None:
+    """Check that partitions of a table can be dropped, before the first write.
+
+    An account needs the privilege TRIGGER to see triggers.
+
+    Raises:
+        TableError: they can't.
+    """
+
+    def check() -> None:
+        found = read_partitions(db, table.name)
+        column = age.column.name
+        if found.column.lower() != column.lower():
+            raise TableError(
+                f"{table.name} is partitioned by {found.column!r}, and age_column is {column!r}; expected "
+                f"{EXPECTED}. " + INSTEAD
+            )
+        if not isinstance(age, DateColumn) and not isinstance(cut_off, int):
+            raise TableError(
+                f"drop_partitions expects an age column of dates or whole numbers; {column!r} of "
+                f"{table.name} has "
+                f"{age.form}. {INSTEAD}"
+            )
+        if triggers := [name for (name,) in db.read(TRIGGERS, {"table": table.name})]:
+            raise TableError(
+                f"{table.name} has the trigger {', '.join(triggers)} for DELETE, which the server does "
+                "not run when "
+                f"a partition is dropped. {INSTEAD}"
+            )
+        if children := [name for (name,) in db.read(CHILDREN, {"table": table.name})]:
+            raise TableError(
+                f"{', '.join(children)} refers to {table.name} by a foreign key, which the server does "
+                "not check "
+                f"when a partition is dropped. {INSTEAD}"
+            )
+        if dict(db.read(CLUSTER)).get("wsrep_on") == "ON":
+            raise TableError(
+                "the server is a node of a Galera cluster, in which ALTER TABLE ends the transactions of "
+                "others and "
+                f"LOCK TABLES does not work. {INSTEAD}"
+            )
+        db.commit()
+
+    db.run(check, what=f"partitions of {table.name}", before_retry=lambda: None)
+
+
+def warn_of_detached(db: Transactions, table: Table) -> None:
+    """Log that an interrupted run has left rows of a partition detached, if it has."""
+    partition = db.run(
+        lambda: left_behind(db, table.name), what="a look for a detached partition", before_retry=lambda: None
+    )
+    if partition is not None:
+        logger.warning(
+            "An interrupted run with drop_partitions has left rows of the partition %s of %s in the "
+            "table %s. Run "
+            "with drop_partitions=True once: that run goes on with them",
+            partition,
+            table.name,
+            detached_name(table.name),
+        )
