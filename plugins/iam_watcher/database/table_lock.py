@@ -111,6 +111,6 @@ def explained(error: WalkError) -> WalkError:
     if cause is None or code_of(cause) not in {LOCK_WAIT_TIMEOUT, QUERY_KILLED}:
         return error
     return WalkError(
-        f"{error.facts}. Others use the table in transactions that last longer than {WAIT:g} s. The job waited no "
-        "longer, because their next statements would wait behind it"
+        f"{error.facts}. Others use the table in transactions that last longer than {WAIT:g} s. The job does "
+        "not wait longer, because their next statements would wait behind it"
     )

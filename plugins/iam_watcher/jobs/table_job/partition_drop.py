@@ -124,8 +124,13 @@ class PartitionDrop:
             WalkError: others used the table for too long, or a statement failed.
             ArchiveError: the rows could not be archived. They are in their partition again, if possible.
         """
-        ((database,),) = self._db.read(DATABASE)
         table = self._plan.table.name
+
+        def ask() -> str:
+            ((database,),) = self._db.read(DATABASE)
+            return str(database)
+
+        database = self._db.run(ask, what="the name of the database", before_retry=lambda: None)
         detached = DetachedTable(self._db, database, table, TableLock(self._db, self._connect))
         earlier = detached.find()
         if earlier is not None:
