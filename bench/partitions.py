@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from bench.harness import Result, interleaved
+from bench.harness import Result, interleaved, ratio
 from bench.neighbours import clients
 from bench.tables import Tables, sizes
 from dev.processes import ProcessError
@@ -25,11 +25,15 @@ from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk.progress import ProgressReporter
+from iam_watcher.walk.walk import Walk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from dev.servers import MariaDB
+    from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
 ROUNDS = 5
 
@@ -68,30 +72,41 @@ def measure(folder: Path) -> list[Result]:
     tables = events(folder.parent / "tables", rows)
     archive = folder / "archive"
     archive.mkdir(parents=True, exist_ok=True)
+    location = f"file://{archive}"
     runs = interleaved(
         {
-            "drop": partial(_run, tables, rows, None),
-            "with an archive": partial(_run, tables, rows, f"file://{archive}"),
+            "drop": partial(_run, tables, partial(_drop, rows=rows, location=None)),
+            "with an archive": partial(_run, tables, partial(_drop, rows=rows, location=location)),
+            "walk with an archive": partial(_run, tables, partial(_walk, location=location)),
         },
         ROUNDS,
     )
-    results = []
-    for name, found in runs.items():
-        seconds, waits = [run.seconds for run in found], [run.insert * 1000 for run in found]
-        results += [
-            Result(
-                f"partition of {rows}, {name}: s",
-                statistics.median(seconds),
-                at_most=1 if name == "drop" else rows / 50_000,
-                detail=f"worst {max(seconds):.2f}",
-            ),
+    seconds = {name: [run.seconds for run in found] for name, found in runs.items()}
+    results = [
+        Result(
+            f"partition of {rows}: s",
+            statistics.median(seconds["drop"]),
+            at_most=1,
+            detail=f"worst {max(seconds['drop']):.2f}",
+        ),
+        Result(
+            f"partition of {rows}, with an archive: time / walk with an archive",
+            ratio(seconds["with an archive"], seconds["walk with an archive"]),
+            at_most=1,
+            detail=f"{statistics.median(seconds['with an archive']):.1f} against "
+            f"{statistics.median(seconds['walk with an archive']):.1f} s",
+        ),
+    ]
+    for name in ("drop", "with an archive"):
+        waits = [run.insert * 1000 for run in runs[name]]
+        results.append(
             Result(
                 f"partition of {rows}, {name}: longest wait of an insert, ms",
                 statistics.median(waits),
                 at_most=200,
                 detail=f"worst {max(waits):.0f}",
-            ),
-        ]
+            )
+        )
     return results
 
 
@@ -101,12 +116,11 @@ def events(folder: Path, rows: int) -> Tables:
     return Tables(folder / f"events-{rows}", [CREATE, FILL.format(rows=rows)])
 
 
-def _run(tables: Tables, rows: int, location: str | None) -> Run:
-    with tables.cold() as server:
-        with clients(server, INSERT) as waits:
-            time.sleep(0.5)  # the client inserts for a while before
-            seconds = _drop(server, rows, location)
-        return Run(seconds, max(waits[0][1:]))
+def _run(tables: Tables, purge: Callable[[MariaDB], float]) -> Run:
+    with tables.cold() as server, clients(server, INSERT) as waits:
+        time.sleep(0.5)  # the client inserts for a while before
+        seconds = purge(server)
+    return Run(seconds, max(waits[0][1:]))
 
 
 def _drop(server: MariaDB, rows: int, location: str | None) -> float:
@@ -115,18 +129,10 @@ def _drop(server: MariaDB, rows: int, location: str | None) -> float:
     Raises:
         ProcessError: another number of rows was dropped.
     """
-    job = PurgeRowsOperator(
-        task_id="purge", table="events", age_column="day", older_than_days=30, drop_partitions=True
-    ).job()
-    connection = server.connect(autocommit=False)
-    set_up(connection)
     dropped: dict[str, int] = {}
-    with closing(Transactions(connection)) as db:
-        plan = job.plan(read_table(db, job.table), read_now(connection))
-        archive = None
-        if location is not None:
-            archive = Archive(Folder(location), {"kind": "rows", "table": "events"})
+    with _prepared(server) as (db, job, plan):
         throttler = Throttler(db, "events", lambda: None, patience=1)
+        archive = None if location is None else _archive(location)
         drop = job.partition_drop(db, plan, archive, server.connect, throttler, ProgressReporter("events"))
         if drop is None:
             raise ProcessError("drop_partitions is not set")
@@ -136,3 +142,27 @@ def _drop(server: MariaDB, rows: int, location: str | None) -> float:
     if sum(dropped.values()) != rows:
         raise ProcessError(f"dropped {dropped}; expected {rows} rows")
     return seconds
+
+
+def _walk(server: MariaDB, location: str) -> float:
+    """Archive and delete the same rows one by one, and return the seconds."""
+    with _prepared(server) as (db, job, plan):
+        recorder = job.recorder(db, plan, _archive(location))
+        began = time.monotonic()
+        Walk(db, plan.change, pace=job.pace, recorder=recorder).write()
+        return time.monotonic() - began
+
+
+@contextmanager
+def _prepared(server: MariaDB) -> Iterator[tuple[Transactions, PurgeJob, Plan]]:
+    job = PurgeRowsOperator(
+        task_id="purge", table="events", age_column="day", older_than_days=30, drop_partitions=True
+    ).job()
+    connection = server.connect(autocommit=False)
+    set_up(connection)
+    with closing(Transactions(connection)) as db:
+        yield db, job, job.plan(read_table(db, job.table), read_now(connection))
+
+
+def _archive(location: str) -> Archive:
+    return Archive(Folder(location), {"kind": "rows", "table": "events"})

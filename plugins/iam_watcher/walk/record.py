@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from iam_watcher.walk.row_change import RowChange, RowRecorder
 
 
+LONGER = 10
+
+
 def record_rows(
     db: Transactions,
     rows: RowChange,
@@ -37,7 +40,8 @@ def record_rows(
     Raises:
         WalkError: as `Walk.write`.
     """
-    size, recorded = ChunkSize(pace.target), 0
+    # Nobody waits for locks on this table, so that a transaction may last longer than in a walk.
+    size, recorded = ChunkSize(LONGER * pace.target), 0
     order = KeyOrder(db, rows, size)
 
     def begin() -> None:

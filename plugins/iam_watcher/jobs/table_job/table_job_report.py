@@ -119,8 +119,10 @@ class TableJobReport(RunReport):
         self.longest_chunk_seconds = round(walked.longest_chunk, 4)
 
     def dropped(self, partition: str, rows: int) -> None:
-        """Take over that a partition was dropped, before the walk."""
-        self.partitions.append({"partition": partition, "rows": rows})
+        """Take over that rows were dropped with their partition, before the walk."""
+        earlier = sum(one["rows"] for one in self.partitions if one["partition"] == partition)
+        others = [one for one in self.partitions if one["partition"] != partition]
+        self.partitions = [*others, {"partition": partition, "rows": earlier + rows}]
         self.examined = self.matched = self.changed = self._rows_of_partitions
 
     def as_dict(self) -> dict[str, Any]:
