@@ -42,6 +42,12 @@ def check_partitions(db: Transactions, table: Table, age: AgeColumn, cut_off: ob
 
     def check() -> None:
         found = read_partitions(db, table.name)
+        if "/" in table.name:
+            # After the error 1049, the table is gone.
+            raise TableError(
+                f"the name of the table {table.name} has a slash; MariaDB damages such a table when a "
+                f"partition is dropped. {INSTEAD}"
+            )
         column = age.column.name
         if found.column.lower() != column.lower():
             raise TableError(
