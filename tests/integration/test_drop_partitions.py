@@ -1,4 +1,7 @@
-"""Partitions that are old as a whole are dropped, and no other row goes with them."""
+"""Partitions that are old as a whole are dropped, and no other row goes with them.
+
+Every test goes through the same table and the same steps: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -509,7 +509,7 @@ def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
     scratch, perform, tmp_path, monkeypatch, archived
 ):
     """A few keys are far longer than the others, and each row is protected until the next one is deleted."""
-    monkeypatch.setattr(key_module, "MOST_LIST_BYTES", 3000)
+    monkeypatch.setattr(key_module, "MOST_LIST_BYTES", 1500)
     scratch.run(
         "CREATE TABLE t (k varchar(200) CHARACTER SET utf8mb4 NOT NULL PRIMARY KEY, age datetime NOT NULL,"
         " parent varchar(200) CHARACTER SET utf8mb4, FOREIGN KEY (parent) REFERENCES t (k))"
@@ -530,4 +530,4 @@ def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
         monkeypatch.setattr(Transactions, name, noted(getattr(Transactions, name)))
     report = perform(purge(archive=f"file://{tmp_path}" if archived else None))
     assert (report["changed"], scratch.value("SELECT COUNT(*) FROM t")) == (200, 0)
-    assert 1500 < max(lists) <= 3000
+    assert 750 < max(lists) <= 1500

@@ -6,7 +6,8 @@ The steps, each of which leaves every row somewhere:
    table, so its rows can be checked and archived in peace. New rows still find their partition.
 3. DROP the detached table, when all of its rows are checked and archived. Or EXCHANGE back.
 4. DROP PARTITION, if the partition is still empty: under a lock, so that no row comes between.
-After a crash the next run finds the detached table by its name and goes on there.
+After a crash the next run finds the detached table by its name and goes on there. All steps are in one class,
+so that one reader can check that none of them loses a row: hence the length.
 """
 
 from __future__ import annotations

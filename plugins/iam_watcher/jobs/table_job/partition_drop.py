@@ -2,7 +2,8 @@
 
 A partition is old if its range ends at or before the cut-off. Its rows are counted first: if one of them
 stays, such as a row without an age, the partition is left to the walk. `database.detached_table` has the
-steps of the drop. The walk follows, and deletes the old rows of the other partitions.
+steps of the drop. The walk follows, and deletes the old rows of the other partitions. One class has the
+checks and what follows from them, so that one reader can follow a partition: hence the length.
 """
 
 from __future__ import annotations
