@@ -13,9 +13,11 @@ from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import DATES, DateColumn
+from iam_watcher.jobs.table_job.refused_values import check_new_values
 from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
 from iam_watcher.jobs.table_job.side_effects import warn_of_absent, warn_of_on_update, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
+from iam_watcher.jobs.table_job.value_trial import NewValues
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,14 +33,6 @@ LEAST_DIGITS, MOST_DIGITS = 16, 64  # of a hash
 
 # The key comes twice, as in an HMAC: from one hash nobody can compute that of a longer text.
 HASH = "LEFT(SHA2(CONCAT(%({key})s, SHA2(CONCAT(%({key})s, {column}), 256)), 256), {digits})"
-
-# A value that must be unique can't be that of several rows.
-UNIQUE = (
-    "SELECT COLUMN_NAME, INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE()"
-    " AND TABLE_NAME = %(table)s AND NON_UNIQUE = 0 AND INDEX_NAME IN"
-    " (SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE()"
-    " AND TABLE_NAME = %(table)s GROUP BY INDEX_NAME HAVING COUNT(*) = 1)"
-)
 
 
 @dataclass
@@ -65,7 +59,7 @@ class AnonymizeJob(RetentionJob):
         return super().plan(table, now)
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
-        """Warn of triggers; check that no value must be unique, and the rest."""
+        """Warn of triggers; check that the server takes the values, and the rest."""
         warn_of_side_effects(db, plan.table, "UPDATE")
         warn_of_on_update(db, plan.table, self.new_values)
         if self.location is not None:
@@ -76,18 +70,6 @@ class AnonymizeJob(RetentionJob):
                 "row was changed since. Set another column to NOW as well, or set archive=None"
             )
 
-        def ask() -> dict[str, str]:
-            found = dict(db.read(UNIQUE, {"table": plan.table.name}))
-            db.commit()
-            return found
-
-        unique = db.run(ask, what=f"indexes of {plan.table.name}", before_retry=lambda: None)
-        for name, value in self.new_values.items():
-            if name in unique and value is not None and not isinstance(value, Hashed):
-                raise TableError(
-                    f"set has {name}={value!r}, but the index {unique[name]} of {plan.table.name} takes each "
-                    "value once. Use None or Hashed() for this column"
-                )
         # Beside NOW, no condition compares the texts with their columns: the first write would fail.
         texts = [
             f"{plan.table.column(name).quoted} <=> %(set{number})s"
@@ -96,6 +78,9 @@ class AnonymizeJob(RetentionJob):
         ]
         if texts:
             conditions.rehearse(db, replace(plan, eligible=" AND ".join(texts)), "set")
+        # The conditions of these read more than the row itself, so they can't be tried on a sample.
+        plain = self.newest is None and self.orphans is None
+        check_new_values(db, plan, self._new_values(), self.used_columns(), sample=plain)
         super().check(db, plan, now, throttler)
 
     def update(self, table: Table, now: datetime) -> Update:
@@ -143,6 +128,19 @@ class AnonymizeJob(RetentionJob):
         """Return the key and the columns that are set, but for the redacted ones."""
         wanted = {*table.key.names, *self.new_values}
         return [column for column in kept_columns(table, self.redact) if column.name in wanted]
+
+    def _new_values(self) -> NewValues:
+        given = self.new_values
+        return NewValues(
+            "set",
+            bound={
+                name: f"set{number}"
+                for number, (name, value) in enumerate(given.items())
+                if value is not None and not isinstance(value, Hashed)
+            },
+            null=[name for name, value in given.items() if value is None],
+            hashed=[name for name, value in given.items() if isinstance(value, Hashed)],
+        )
 
     def _set_to(self, plan: Plan) -> dict[str, str | int | None]:
         """Return the columns that show whether a row is as this run left it, with their values.
