@@ -33,6 +33,7 @@ SUBJECTS = (
     "neighbours",
     "users",
     "archive",
+    "retention",
     "rows",
     "imports",
     "page",

@@ -12,6 +12,7 @@ from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now, set_up
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.table_job.retention_job import RetentionJob
 from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.walk import Walk
 
@@ -54,9 +55,16 @@ class TimedTransactions(Transactions):
             self._began = time.monotonic()
 
 
-def walk(server: MariaDB, operator: TableJobOperator) -> float:
-    """Run a job with its safety limit and archive, and return the seconds of its longest transaction."""
-    connection = server.connect_as_watcher(autocommit=False)
+def walk(server: MariaDB, operator: TableJobOperator, *, as_admin: bool = False) -> float:
+    """Run a job with its safety limit and archive, and return the seconds of its longest transaction.
+
+    Args:
+        server: has the table.
+        operator: the job.
+        as_admin: work with an account that may write every column.
+    """
+    connect = server.connect if as_admin else server.connect_as_watcher
+    connection = connect(autocommit=False)
     set_up(connection)
     job = operator.job()
     with closing(TimedTransactions(connection)) as db:
@@ -66,7 +74,8 @@ def walk(server: MariaDB, operator: TableJobOperator) -> float:
             count_rows(db, plan.change, also={"eligible": plan.eligible}, age=plan.age, pace=job.pace)
         location = job.location
         if location is None:
-            Walk(db, plan.change, pace=job.pace, index=plan.index).write()
+            recorder = job.recorder(db, plan, None) if isinstance(job, RetentionJob) else None
+            Walk(db, plan.change, pace=job.pace, index=plan.index, recorder=recorder).write()
         else:
             archive = Archive(Folder(location), {"now": now.isoformat(), **job.archive_facts(plan)})
             Walk(db, plan.change, pace=job.pace, recorder=job.recorder(db, plan, archive)).write()
