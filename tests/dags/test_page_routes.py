@@ -16,6 +16,7 @@ from iam_watcher.archive.storage import Folder
 from iam_watcher.archive.writer import Archive, Packed
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.dry_run_watcher import DryRunWatcherOperator
+from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from tests.dags.page import OURS, PREFIX, PerDagAuthManager, add_run, body, report
 
 ROLES = {"viewer": "viewer", "user": "user", "admin": "admin", "only": "user", "blind": "user"}
@@ -426,6 +427,21 @@ def test_the_page_works_behind_a_prefix(app, call, watchers, monkeypatch):
     plugins = call("admin", "GET", "/../api/v2/plugins").json()["plugins"]
     (ours,) = [plugin for plugin in plugins if plugin["name"] == "iam_watcher"]
     assert {view["bundle_url"] for view in ours["react_apps"]} == {"iam-watcher/page/watchers.js"}
+
+
+def test_a_run_is_undone_by_the_watcher_with_its_lock(call, store_dag, redis_client):
+    """Each account table has its own."""
+    for name in ("django", "iam"):
+        store_dag(watcher(f"page_disable_{name}", lock=f"page-{name}"))
+        # The names put them in another order than the watchers whose runs they undo.
+        order = {"django": "z", "iam": "a"}[name]
+        params = {"undo_record": ""}
+        with Watcher(f"page_{order}_enable", schedule=None, lock=f"page-{name}", params=params) as dag:
+            ReenableUsersOperator(task_id="enable", undo_record="{{ params.undo_record }}")
+        store_dag(dag)
+    for name, dag_id in (("django", "page_z_enable"), ("iam", "page_a_enable")):
+        undo = body(call("admin", "GET", f"/watchers/page_disable_{name}"))["may"]["undo"]["undo"]
+        assert (undo["dag"], undo["param"]) == (dag_id, "undo_record")
 
 
 def test_dag_ids_outside_of_ascii(call, store_dag, redis_client):

@@ -176,7 +176,7 @@ def test_old_seconds_between_ends_without_ages_go(table, perform, monkeypatch):
 def test_numbers_that_the_server_gives_are_no_ages_however_large(scratch, perform):
     scratch.run("CREATE TABLE t (id bigint PRIMARY KEY AUTO_INCREMENT)")
     scratch.run("INSERT INTO t VALUES (%s), (%s)", [seconds(100), seconds(90)])
-    with pytest.raises(AirflowFailException, match="age_column is 'id', the primary key of t"):
+    with pytest.raises(AirflowFailException, match="'id' is the primary key of t, by which"):
         perform(purge(age_column="id"))
     assert scratch.value("SELECT COUNT(*) FROM t") == 2
 

@@ -190,5 +190,5 @@ def test_a_negative_rendered_value_fails_for_good(iam, perform):
 
 def test_a_table_that_is_not_iams_is_refused(scratch, perform):
     scratch.run("CREATE TABLE user (id int PRIMARY KEY, status int)")
-    with pytest.raises(AirflowFailException, match="user has no column 'isAdmin'"):
+    with pytest.raises(AirflowFailException, match="user has no column 'loginedAt'"):
         perform(disable(mysql_conn_id="scratch"))

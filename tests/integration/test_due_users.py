@@ -14,8 +14,8 @@ from airflow.sdk import DAG, BaseNotifier
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select
 
-from iam_watcher.accounts import due_users
-from iam_watcher.accounts.due_users import Band, bands
+from iam_watcher.accounts.due_search import Band, Search
+from iam_watcher.accounts.due_users import bands
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now, set_up
 from iam_watcher.database.throttle import Throttler
@@ -264,11 +264,13 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
         now, db = read_now(connection), Transactions(connection)
         job = DisableInactiveUsersOperator(task_id="t", max_inactive_days=180, undo_location="none").job()
         plan = job.plan(read_table(db, "user"), now)
-        search = due_users.Search(
+        search = Search(
             db,
+            job.columns,
             plan.change,
             can_be_disabled=job.users(plan.cut_off, now).can_be_disabled,
             max_inactive=180 * DAY,
+            min_age=0 * DAY,
             pace=PACES["polite"],
             throttler=Throttler(db, "user", lambda: asked.append("why"), patience=1),
         )

@@ -447,29 +447,52 @@ def test_a_saved_position_is_ignored_when_the_key_has_changed(
     [
         "MODIFY id varchar(36) NOT NULL",
         "MODIFY id binary(16) NOT NULL",
-        "MODIFY id bigint unsigned NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (id, status)",
+        "MODIFY id bigint unsigned NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (id, email)",
         "MODIFY id bigint unsigned NOT NULL, DROP PRIMARY KEY, ADD UNIQUE KEY by_id (id)",
         "MODIFY id bigint unsigned NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (name)",
+        "MODIFY id bigint unsigned NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (createdAt, name)",
     ],
 )
-@pytest.mark.parametrize("dry", [True, False])
-def test_users_without_an_integer_key_are_neither_disabled_nor_enabled(iam, perform, change, dry):
-    for name, status in (("on", 1), ("off", 0)):
+def test_users_are_disabled_and_enabled_along_any_key(iam, perform, change, tmp_path):
+    for name, logined in (("on", "2001-01-01"), ("Süd", "2001-01-01"), ("new", "2100-01-01")):
         iam.run(
-            "INSERT INTO user (name, nickname, password, email, status, loginedAt, createdAt)"
-            " VALUES (%s, 'n', 'p', 'e', %s, '2001-01-01', '2001-01-01')",
-            [name, status],
+            "INSERT INTO user (name, nickname, password, email, loginedAt, createdAt)"
+            " VALUES (%s, 'n', 'p', 'e', DATE(LEAST(%s, NOW())), '2001-01-01')",
+            [name, logined],
         )
-    before = iam.rows("SELECT name, status, updatedAt FROM user ORDER BY name")
     iam.run(f"ALTER TABLE user {change}")
+    location = f"file://{tmp_path}"
     disable = DisableInactiveUsersOperator(
-        task_id="disable", max_inactive_days=1, max_share=1, undo_location="none", dry_run=dry
+        task_id="disable", max_inactive_days=100, max_share=1, undo_location=location
     )
-    enable = ReenableUsersOperator(task_id="enable", names=["off"], dry_run=dry)
-    for job in (disable, enable):
-        with pytest.raises(AirflowFailException, match="expected a primary key of one integer column"):
-            perform(job)
-    assert iam.rows("SELECT name, status, updatedAt FROM user ORDER BY name") == before
+    report = perform(disable)
+    query = "SELECT name FROM user WHERE status = 1 ORDER BY name"
+    assert (report["changed"], iam.column(query)) == (2, ["new"])
+    undo = {"location": location, "undo_record": report["undo_record"]}
+    back = perform(ReenableUsersOperator(task_id="enable", names=["Süd"], **undo))
+    assert (back["enabled"], iam.column(query)) == (1, ["new", "Süd"])
+    back = perform(ReenableUsersOperator(task_id="enable", **undo))
+    assert (back["enabled"], back["skipped"]) == (1, {"enabled_already": 1})
+    assert len(iam.column(query)) == 3
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_status_in_the_key_and_secrets_without_an_integer_key_are_refused(iam, perform, dry, tmp_path):
+    iam.run(
+        "ALTER TABLE user MODIFY id bigint unsigned NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (id, status)"
+    )
+    common = {"task_id": "disable", "max_inactive_days": 1, "dry_run": dry}
+    with pytest.raises(
+        AirflowFailException, match="status is 'status', but this column of user is in the key"
+    ):
+        perform(DisableInactiveUsersOperator(**common, undo_location="none"))
+    iam.run("ALTER TABLE user DROP PRIMARY KEY, ADD PRIMARY KEY (name)")
+    with pytest.raises(AirflowFailException, match="expected a primary key of one integer column"):
+        perform(
+            DisableInactiveUsersOperator(
+                **common, on_disable="expire_secrets", undo_location=f"file://{tmp_path}"
+            )
+        )
 
 
 @pytest.mark.parametrize("order", ["key", "index"])

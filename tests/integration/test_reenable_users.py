@@ -195,7 +195,7 @@ def before_the_write(monkeypatch, do):
     change = Transactions.change
 
     def and_then(db, query, values=None):
-        if "`loginedAt` = NOW() WHERE `id`" in query:
+        if "`loginedAt` = %(login)s WHERE `id`" in query:
             do()
         return change(db, query, values)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 
 PAGE = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
@@ -152,16 +153,15 @@ ROWS: dict[str, tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[int]]]] =
     "Accounts with a status": (
         {
             "account": [
-                *[("old", "user", "active", ago(days=400).date(), None)],
-                *[("recent", "user", "active", ago(days=300).date(), None)],
-                *[("root", "admin", "active", ago(days=400).date(), None)],
-                *[
-                    ("locked", "user", "locked", ago(days=400).date(), None),
-                    ("new", "user", "active", None, None),
-                ],
+                ("old", "user", "active", ago(days=400).date()),
+                ("recent", "user", "active", ago(days=300).date()),
+                ("root", "admin", "active", ago(days=400).date()),
+                ("locked", "user", "locked", ago(days=400).date()),
+                ("new", "user", "active", None),
+                ("recent-2", "user", "active", ago(days=300).date()),
             ]
         },
-        {"account WHERE status = 'disabled' AND disabled_at > 0": [1]},
+        {"account WHERE status = 'disabled'": [1]},
     ),
 }
 
@@ -189,6 +189,17 @@ def test_an_example_does_what_its_section_says(scratch, perform, section, tmp_pa
     reports = [perform(operator) for operator in dag.tasks]
     key = "seq" if section == "Event store" else "id"
     assert {table: scratch.column(f"SELECT {key} FROM {table} ORDER BY {key}") for table in left} == left
+    # Users who were disabled are enabled again.
+    if "undo_record" in reports[0]:
+        (operator,), (report,) = dag.tasks, reports
+        undo = ReenableUsersOperator(
+            task_id="enable",
+            undo_record=report["undo_record"],
+            accounts=operator.accounts,
+            mysql_conn_id="scratch",
+        )
+        assert perform(undo)["enabled"] == report["changed"]
+        return
     # What was archived comes back, the parents before their children.
     for report in reversed(reports):
         if report["archive"]:

@@ -15,6 +15,7 @@ from airflow.sdk import DAG, task
 
 from iam_watcher import arguments
 from iam_watcher.accounts.exempt_names import exempt_condition
+from iam_watcher.database.column import Column
 from iam_watcher.database.throttle import Throttle
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import Announcement
@@ -23,6 +24,8 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.walk.pace import Pace
+
+NAME = Column("name", "varchar", nullable=False)
 
 
 @pytest.mark.parametrize(
@@ -418,12 +421,12 @@ def test_no_name_and_no_connection_is_a_template():
     ],
 )
 def test_globs_become_like_patterns(name, pattern):
-    condition, values = exempt_condition([name])
+    condition, values = exempt_condition(NAME, [name])
     assert "LIKE" in condition
     assert list(values.values()) == [pattern]
 
 
 def test_a_name_without_wildcards_is_compared_as_it_is():
-    condition, values = exempt_condition(["root_%", "svc-*"])
+    condition, values = exempt_condition(NAME, ["root_%", "svc-*"])
     assert condition == "`name` = %(exempt0)s OR `name` LIKE %(exempt1)s ESCAPE '|'"
     assert values == {"exempt0": "root_%", "exempt1": "svc-%"}

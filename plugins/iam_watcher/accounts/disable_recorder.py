@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from iam_watcher.accounts.undo_record import TEXT, DisabledUser, ExpiredSecret, checksum
+from iam_watcher.accounts.undo_record import DisabledUser, ExpiredSecret, checksum
+from iam_watcher.archive.column_formats import AS_UTF8
 from iam_watcher.archive.writer import Packed
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
+    from iam_watcher.accounts.account_columns import AccountColumns
     from iam_watcher.archive.writer import Archive
-    from iam_watcher.database.column import Column
+    from iam_watcher.database.key import KeyValue
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.row_change import RowChange
 
@@ -22,20 +25,19 @@ logger = get_logger(__name__)
 
 # The users who are to be disabled: locked, so that they stay as they are read.
 LOCK = (
-    "SELECT {key}, {name}, {logined}, {created} FROM {table} FORCE INDEX (PRIMARY)"
-    " WHERE {key} IN ({keys}) AND ({predicate}) FOR UPDATE"
+    "SELECT {selected}, {texts} FROM {table} FORCE INDEX ({index}) WHERE {keys} AND ({predicate}) FOR UPDATE"
 )
 
 # The user as the statement left the row. `updatedAt` differs after a later change, but it has whole seconds:
 # the checksum shows a change within the same second.
-WRITTEN = "SELECT {key}, {updated}, {checksum} FROM {table} WHERE {key} IN ({keys})"
+WRITTEN = "SELECT {selected}, {updated}, {checksum} FROM {table} FORCE INDEX ({index}) WHERE {keys}"
 
 # Their secrets that work, and the server's time. The users come first and by their keys: whatever else it
 # looks at, the server locks as well, and in a small table that would be everyone.
 SECRETS = (
-    "SELECT u.{key}, s.`id`, s.`expires`, UNIX_TIMESTAMP() FROM {table} AS u FORCE INDEX (PRIMARY)"
+    "SELECT u.{selected}, s.`id`, s.`expires`, UNIX_TIMESTAMP() FROM {table} AS u FORCE INDEX ({index})"
     " STRAIGHT_JOIN `secret` AS s ON s.`username` = u.`name`"
-    " WHERE u.{key} IN ({keys}) AND (s.`expires` = 0 OR s.`expires` > UNIX_TIMESTAMP()) FOR UPDATE"
+    " WHERE u.{keys} AND (s.`expires` = 0 OR s.`expires` > UNIX_TIMESTAMP()) FOR UPDATE"
 )
 
 EXPIRE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = %(now)s WHERE `id` IN ({keys})"
@@ -51,7 +53,7 @@ class DisableRecorder:
     Args:
         db: the transactions that disable.
         rows: the users to be disabled.
-        columns: those that the checksum of a user is made of.
+        columns: of the accounts. The checksum of a user is made of all columns of the table.
         archive: where; None to log the names instead.
         expire_secrets: whether their secrets expire in the same transaction.
         cut_off: for the reason, ISO 8601.
@@ -64,44 +66,54 @@ class DisableRecorder:
         self,
         db: Transactions,
         rows: RowChange,
-        columns: Sequence[Column],
+        columns: AccountColumns,
         archive: Archive | None,
         *,
         expire_secrets: bool,
         cut_off: str,
     ) -> None:
-        self.expired: dict[int, int] = {}
+        self.expired: dict[KeyValue, int] = {}
         self.refused: Mapping[str, int] = {}  # every user can be recorded
         self._db = db
         self._rows = rows
-        self._checksum = checksum(columns)
+        self._columns = columns
+        self._checksum = checksum(list(columns.table.columns.values()))
         self._archive = archive
         self._expire_secrets = expire_secrets
         self._cut_off = cut_off
-        self._locked: dict[int, DisabledUser] = {}
+        self._locked: dict[KeyValue, DisabledUser] = {}
 
-    def lock(self, keys: Sequence[int]) -> list[int]:
-        """Lock and read the users of these keys who still match; return their keys, sorted."""
-        found = self._ask(LOCK, keys, self._rows.values)
+    def lock(self, keys: Sequence[KeyValue]) -> list[KeyValue]:
+        """Lock and read the users of these keys who still match; return their keys, in the same order."""
+        key, columns = self._rows.key, self._columns
         self._locked = {}
-        for key, name, logined_at, created_at in found:
-            logined, created = logined_at and logined_at.decode(), created_at.decode()
-            why = (
-                f"last login {logined} before {self._cut_off}"
-                if logined
-                else f"no login, and created {created} before {self._cut_off}"
+        for row in self._ask(LOCK, keys, self._rows.values):
+            name, login, created, updated, never = row[len(key.columns) :]
+            since = _shown(columns.last_seen(login, created, never), created if never else login)
+            why = "no login, and created" if never else "last login"
+            value = key.take(row)
+            self._locked[value] = DisabledUser(
+                id=columns.id_of(value),
+                name=name.decode(),
+                logined_at=login and login.decode(),
+                created_at=created and created.decode(),
+                why=f"{why} {since} before {self._cut_off}",
+                updated_at=updated.decode() if updated else "",
             )
-            self._locked[key] = DisabledUser(key, name.decode(), logined, created, why, updated_at="")
-        return sorted(self._locked)
+        # A key that was written in another way meanwhile, such as in capitals, is another key here: its user
+        # stays for the next run.
+        return [value for value in keys if value in self._locked]
 
-    def record(self, keys: Sequence[int]) -> None:
+    def record(self, keys: Sequence[KeyValue]) -> None:
         """Expire the secrets of users who were disabled, and put all of it into the archive."""
-        for key, updated, digits in self._ask(WRITTEN, keys):
-            self._locked[key].updated_at, self._locked[key].checksum = updated.decode(), digits
+        for row in self._ask(WRITTEN, keys):
+            user = self._locked[self._rows.key.take(row)]
+            updated, user.checksum = row[-2:]
+            user.updated_at = updated.decode() if updated else ""
         secrets = self._expire(keys) if self._expire_secrets else {}
+        for key, expired in secrets.items():
+            self._locked[key].secrets = expired
         users = [self._locked[key] for key in keys]
-        for user in users:
-            user.secrets = secrets.get(user.id, [])
         if self._archive is None:
             _log([user.name for user in users])
         else:
@@ -109,9 +121,9 @@ class DisableRecorder:
             self._archive.add(Packed.of(len(users), lines))
         self.expired.update({key: len(found) for key, found in secrets.items()})
 
-    def _expire(self, keys: Sequence[int]) -> dict[int, list[ExpiredSecret]]:
+    def _expire(self, keys: Sequence[KeyValue]) -> dict[KeyValue, list[ExpiredSecret]]:
         found = self._ask(SECRETS, keys)
-        secrets: dict[int, list[ExpiredSecret]] = {}
+        secrets: dict[KeyValue, list[ExpiredSecret]] = {}
         for user, secret, expires, now in found:
             secrets.setdefault(user, []).append(ExpiredSecret(secret, expires, now))
         if found:
@@ -119,19 +131,27 @@ class DisableRecorder:
             self._db.change(EXPIRE.format(keys=ids), {"now": found[0][3]})
         return secrets
 
-    def _ask(self, query: str, keys: Sequence[int], values: Any = None) -> Any:
-        columns = {"name": "name", "logined": "loginedAt", "created": "createdAt", "updated": "updatedAt"}
+    def _ask(self, query: str, keys: Sequence[KeyValue], values: Any = None) -> Any:
+        rows, columns = self._rows, self._columns
         return self._db.read(
             query.format(
-                table=self._rows.table,
-                key=self._rows.key.quoted,
-                keys=",".join(map(str, keys)),
-                predicate=self._rows.predicate,
+                selected=rows.key.selected,
+                texts=columns.texts,
+                updated="NULL" if columns.updated is None else AS_UTF8.format(column=columns.updated.quoted),
                 checksum=self._checksum,
-                **{name: TEXT.format(column=f"`{column}`") for name, column in columns.items()},
+                table=rows.table,
+                index=rows.key.index,
+                keys=rows.key.among(keys),
+                predicate=rows.predicate,
             ),
             values,
         )
+
+
+def _shown(moment: datetime | None, text: bytes) -> str:
+    """Return a time for people: dates as the server shows them."""
+    shown = text.decode()
+    return shown if moment is None or not shown.isdecimal() else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _log(names: Sequence[str]) -> None:

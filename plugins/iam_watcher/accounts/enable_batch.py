@@ -6,29 +6,30 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.accounts.account_columns import ACTIVE, DISABLED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from iam_watcher.accounts.account_columns import UserId
     from iam_watcher.accounts.undo_record import DisabledUser
-
-DISABLED, ENABLED = 0, 1
 
 
 @dataclass(frozen=True)
 class User:
-    """A user as the row is now. Times are texts of the server, in UTC.
+    """A user as the row is now. Times are texts of the server.
 
     Attributes:
         id: key of the row.
-        status: of the user.
+        state: ACTIVE, DISABLED or OTHER.
         name: of the user.
         logined_at: last login, if there was one.
-        updated_at: last change.
+        updated_at: last change; "" if the table has no such column.
         checksum: of the row, see `undo_record.checksum`; None if it is not to be compared.
     """
 
-    id: int
-    status: int
+    id: UserId
+    state: str
     name: str
     logined_at: str | None
     updated_at: str
@@ -48,7 +49,7 @@ class Batch:
         secrets_left: reason → secrets of `users` that are not restored.
     """
 
-    users: dict[int, str] = field(default_factory=dict)
+    users: dict[UserId, str] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unconfirmed: list[str] = field(default_factory=list)
     secrets: dict[int, int] = field(default_factory=dict)
@@ -56,10 +57,10 @@ class Batch:
 
     def skip(self, user: User) -> None:
         """Skip a user who is not as the run left the row."""
-        why = "enabled_already" if user.status == ENABLED else "changed_since"
+        why = "enabled_already" if user.state == ACTIVE else "changed_since"
         self.skipped.append((user.name, why))
 
-    def mark_unconfirmed(self, unanswered: Mapping[int, str]) -> None:
+    def mark_unconfirmed(self, unanswered: Mapping[UserId, str]) -> None:
         """Count users as unconfirmed whom a commit of this run, which got no answer, was to enable."""
         ours = [(name, "enabled_already") for name in unanswered.values()]
         self.unconfirmed = [skip[0] for skip in self.skipped if skip in ours]
@@ -67,7 +68,7 @@ class Batch:
 
 
 def from_record(
-    batch: Sequence[Any], now: list[User], disabled: Mapping[int, Sequence[DisabledUser]]
+    batch: Sequence[Any], now: list[User], disabled: Mapping[UserId, Sequence[DisabledUser]]
 ) -> Batch:
     """Choose the users of a batch who are as the run left them."""
     todo = Batch()
@@ -76,7 +77,7 @@ def from_record(
         user, lines = users.get(key), disabled[key]
         if user is None:
             todo.skipped.append((lines[0].name, "gone"))
-        elif user.status == DISABLED and line_of(user, lines) is not None:
+        elif user.state == DISABLED and line_of(user, lines) is not None:
             todo.users[key] = user.name
         else:
             todo.skip(user)
@@ -93,7 +94,7 @@ def by_name(found: Iterable[tuple[str, list[User]]]) -> Batch:
         for user in users:
             if user.id in seen:
                 todo.skipped.append((name, "named_twice"))
-            elif user.status == DISABLED:
+            elif user.state == DISABLED:
                 todo.users[user.id] = user.name
             else:
                 todo.skip(user)

@@ -12,24 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-# Who never logged in counts from the day the account was made.
-LAST_SEEN = "COALESCE(`loginedAt`, `createdAt`)"
-
-# A zero date is smaller than any cut-off, but says nothing about a login.
-DATED = f"{LAST_SEEN} >= '1970-01-01 00:00:01'"
-ZERO_DATE = f"{LAST_SEEN} < '1970-01-01 00:00:01'"
-INACTIVE = f"{LAST_SEEN} < %(cut_off)s AND {DATED}"
-
-# An account may have been made with the last login of an older one.
-NEW = "`createdAt` >= %(new_since)s"
-
-# Later than the last login for an account which is still too new when it has been inactive for long enough.
-COUNTED_FROM = (
-    f"GREATEST({LAST_SEEN}, COALESCE(`createdAt` + INTERVAL %(min_age)s - %(max_inactive)s DAY, {LAST_SEEN}))"
-)
-
-ACTIVE = "`status` = 1"
-ADMIN = "`isAdmin` <> 0"
+    from iam_watcher.accounts.account_columns import AccountColumns
 
 
 @dataclass(frozen=True)
@@ -53,10 +36,10 @@ class InactiveUsers:
     @classmethod
     def of(
         cls,
+        columns: AccountColumns,
         *,
         cut_off: datetime,
         now: datetime,
-        max_inactive_days: int,
         min_age_days: int,
         exempt_admins: bool,
         exempt_names: Sequence[str],
@@ -64,36 +47,65 @@ class InactiveUsers:
         """Return the conditions.
 
         Args:
+            columns: of the accounts.
             cut_off: who logged in before it is inactive.
             now: the database's time.
-            max_inactive_days: days between the two.
             min_age_days: accounts that were made less than so many days ago are new; 0 for none.
             exempt_admins: whether administrators stay enabled.
             exempt_names: names, or globs of them, that stay enabled.
         """
-        named, values = exempt_condition(exempt_names)
-        others, left_out = ACTIVE, {"zero_date": f"{ACTIVE} AND {ZERO_DATE}"}
+        named, values = exempt_condition(columns.name, exempt_names)
+        values |= columns.values
+        login, created = columns.last_login, columns.created
+        inactive, inactive_values = seen_before(columns, "cut_off", cut_off)
+        values |= inactive_values
+        others = f"{columns.where} AND {columns.is_active}"
+        no_login = f"{login.undated} AND NOT ({login.never})" if login.is_number else login.undated
+        no_creation = f" OR {login.never} AND {created.undated}" if created else ""
+        left_out = {"zero_date": f"{others} AND ({no_login}{no_creation})"}
+        if created is None:
+            left_out["no_date"] = f"{others} AND {login.never}"
+        elif created.form.column.nullable:
+            left_out["no_date"] = f"{others} AND {login.never} AND {created.quoted} IS NULL"
 
         def leave_out(reason: str, condition: str) -> None:
             nonlocal others
             if condition:
-                left_out[reason] = f"{others} AND ({condition}) AND {INACTIVE}"
+                left_out[reason] = f"{others} AND ({condition}) AND {inactive}"
                 others += f" AND NOT ({condition})"
 
-        leave_out("admin", ADMIN if exempt_admins else "")
+        leave_out("no_name", f"{columns.name.quoted} IS NULL" if columns.name.nullable else "")
+        leave_out("admin", columns.is_admin if exempt_admins else "")
         leave_out("exempt_name", named)
-        can_be_disabled = f"{others} AND {DATED}"
-        leave_out("new_account", NEW if min_age_days else "")
+        dated = f"{login.dated} OR {login.never} AND {created.dated}" if created else login.dated
+        can_be_disabled = f"{others} AND ({dated})"
+        if min_age_days and created:
+            # An account may have been made with the last login of an older one.
+            values["new_since"] = created.form.cut_off(now - timedelta(days=min_age_days))
+            leave_out("new_account", f"COALESCE({created.quoted} >= %(new_since)s, FALSE)")
         return cls(
-            inactive=f"{others} AND {INACTIVE}",
+            inactive=f"{others} AND {inactive}",
             eligible=others,
             left_out=left_out,
             can_be_disabled=can_be_disabled,
-            values={
-                "cut_off": cut_off.replace(tzinfo=None),
-                "new_since": (now - timedelta(days=min_age_days)).replace(tzinfo=None),
-                "min_age": min_age_days,
-                "max_inactive": max_inactive_days,
-                **values,
-            },
+            values=values,
         )
+
+
+def seen_before(columns: AccountColumns, name: str, moment: datetime) -> tuple[str, dict[str, object]]:
+    """Return the condition for users who were last seen before a moment, and the values of its placeholders.
+
+    Who never logged in counts from the day the account was made.
+
+    Args:
+        columns: of the accounts.
+        name: of the placeholders.
+        moment: to compare with.
+    """
+    login, created = columns.last_login, columns.created
+    values = {f"{name}_login": login.form.cut_off(moment)}
+    condition = f"{login.quoted} < %({name}_login)s AND {login.dated}"
+    if created is not None:
+        values[f"{name}_created"] = created.form.cut_off(moment)
+        condition += f" OR {login.never} AND {created.quoted} < %({name}_created)s AND {created.dated}"
+    return f"({condition})", values

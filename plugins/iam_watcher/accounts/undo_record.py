@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct, field
 
+from iam_watcher.accounts.account_columns import UserId  # noqa: TC001  msgspec reads the annotations
 from iam_watcher.archive import reader
-from iam_watcher.archive.column_formats import AS_UTF8
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 KIND = "disabled_users"
-
-# Text in UTF-8, and zero dates as they are, whatever the driver would make of them.
-TEXT = AS_UTF8
 
 
 def checksum(columns: Sequence[Column]) -> str:
@@ -52,23 +49,23 @@ class ExpiredSecret(Struct):
 
 
 class DisabledUser(Struct, rename="camel"):
-    """A line of the undo record: a user as the run left the row. Times are texts of the server, in UTC.
+    """A line of the undo record: a user as the run left the row. Times are texts of the server.
 
     Attributes:
-        id: key of the row.
+        id: key of the row: a number, or a text for each column, see `Key.encode`.
         name: of the user.
         logined_at: last login, if there was one.
-        created_at: creation of the account.
+        created_at: creation of the account, if the table has it.
         why: the reason for people.
-        updated_at: after the statement that disabled the user.
+        updated_at: after the statement that disabled the user; "" if the table has no such column.
         checksum: of the row after that statement, see `checksum`; "" in a record that has none.
         secrets: that expired with the user.
     """
 
-    id: int
+    id: UserId
     name: str
     logined_at: str | None
-    created_at: str
+    created_at: str | None
     why: str
     updated_at: str
     checksum: str = ""
@@ -84,7 +81,7 @@ class UndoRecord:
         checksums_of: the columns that the checksums of each try are made of.
     """
 
-    disabled: dict[int, list[DisabledUser]]
+    disabled: dict[UserId, list[DisabledUser]]
     checksums_of: list[list[str]]
 
     def checksum_columns(self, table: Table) -> list[Column]:
@@ -103,16 +100,20 @@ class UndoRecord:
         return []
 
 
-def read_undo_record(url: str, table: str, *, below: str) -> UndoRecord:
+def read_undo_record(
+    url: str, table: str, shape: Mapping[str, Any], default_shape: Mapping[str, Any], *, below: str
+) -> UndoRecord:
     """Read the undo record of a run.
 
     Args:
         url: of the run's folder, or of a try's.
         table: that the record must be about.
+        shape: of the accounts there, which that of the run must be.
+        default_shape: of a record that has none.
         below: URL of the location that nothing may lead out of.
 
     Raises:
-        JobArgumentError: there is no undo record of this table.
+        JobArgumentError: there is no undo record of this table, or its accounts had another shape.
         ArchiveDamaged: the undo record is not what was written.
         ArchiveError: it can't be read.
     """
@@ -120,6 +121,7 @@ def read_undo_record(url: str, table: str, *, below: str) -> UndoRecord:
     for written in reader.find(url, kind=KIND, below=below):
         if written.manifest["table"] != table:
             raise JobArgumentError(f"{url} is about {written.manifest['table']}; expected {table}")
+        _check_shape(url, written.manifest.get("accounts", default_shape), shape)
         try:
             record.checksums_of.append(msgspec.convert(written.manifest.get("checksum_of", []), list[str]))
             for row in written.rows():
@@ -128,3 +130,14 @@ def read_undo_record(url: str, table: str, *, below: str) -> UndoRecord:
         except msgspec.ValidationError as error:
             raise ArchiveDamaged(f"{url}: {error}; expected the undo record of a run") from error
     return record
+
+
+def _check_shape(url: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    different = [name for name in ours if theirs.get(name) != ours[name]]
+    if different:
+        then = ", ".join(f"{name}={theirs.get(name)!r}" for name in different)
+        now = ", ".join(f"{name}={ours[name]!r}" for name in different)
+        raise JobArgumentError(
+            f"the run that wrote {url} had accounts with {then}; this job has {now}. Use the AccountTable of "
+            "that run"
+        )

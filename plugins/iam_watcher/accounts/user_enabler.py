@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.accounts.enable_batch import Batch, User, by_name, from_record, line_of
-from iam_watcher.accounts.undo_record import TEXT, checksum
+from iam_watcher.accounts.undo_record import checksum
 from iam_watcher.errors import WalkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from iam_watcher.accounts.account_columns import AccountColumns, UserId
     from iam_watcher.accounts.undo_record import DisabledUser
-    from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
+    from iam_watcher.database.key import KeyValue
     from iam_watcher.database.transactions import Transactions
 
 # These users as they are now, under lock unless in a dry run.
-BY_KEY = "SELECT {columns} FROM {table} WHERE {key} IN ({keys}){lock}"
+BY_KEY = "SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {keys}{lock}"
 # One name at a time: only the server knows which names its collation takes for equal.
-BY_NAME = "SELECT {columns} FROM {table} WHERE `name` = %(name)s{lock}"
+BY_NAME = "SELECT {columns} FROM {table} WHERE {name} = %(name)s AND {where}{lock}"
 
 # Their inactivity counts from now. Otherwise the next run would disable them again.
-ENABLE = (
-    "UPDATE {table} FORCE INDEX (PRIMARY) SET `status` = 1, `loginedAt` = NOW()"
-    " WHERE {key} IN ({keys}) AND `status` = 0"
-)
+SET = "{status} = %(active)s, {last_login} = %(login)s"
+ENABLE = "UPDATE {table} FORCE INDEX ({index}) SET {set} WHERE {keys} AND {is_disabled}"
+NOW = "SELECT NOW()"
 
 # The secrets that were expired with them.
 SECRETS = "SELECT `id`, `expires` FROM `secret` WHERE `id` IN ({keys}){lock}"
 RESTORE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = CASE `id` {cases} END WHERE `id` IN ({keys})"
 
 # These statements let the server check the account's rights. They change nothing.
-REHEARSAL = "UPDATE {table} SET `status` = 1, `loginedAt` = NOW() WHERE FALSE"
+REHEARSAL = "UPDATE {table} SET {set} WHERE FALSE"
 EXPIRES_REHEARSAL = "UPDATE `secret` SET `expires` = 1 WHERE FALSE"
 
 LOCK = " FOR UPDATE"
@@ -43,7 +44,7 @@ class UserEnabler:
 
     Args:
         db: where.
-        table: of the users.
+        columns: of the accounts.
         disabled: user → the lines of an undo record, the newest first; None to enable whoever is named.
         checksum_of: the columns of the checksums in these lines; none to compare without them.
         dry_run: write nothing.
@@ -56,20 +57,21 @@ class UserEnabler:
     def __init__(
         self,
         db: Transactions,
-        table: Table,
-        disabled: Mapping[int, Sequence[DisabledUser]] | None,
+        columns: AccountColumns,
+        disabled: Mapping[UserId, Sequence[DisabledUser]] | None,
         *,
         checksum_of: Sequence[Column] = (),
         dry_run: bool,
         before_write: Callable[[], None],
     ) -> None:
         self._db = db
-        self._table = table
+        self._columns = columns
+        self._table = columns.table
         self._disabled = disabled
         self._checksum_of = checksum_of
         self._dry_run = dry_run
         self._before_write = before_write
-        self.unanswered: dict[int, str] = {}
+        self.unanswered: dict[UserId, str] = {}
 
     def rehearse(self, *, with_secrets: bool) -> None:
         """Find out whether the account has the rights it needs.
@@ -79,7 +81,8 @@ class UserEnabler:
         """
 
         def rehearsal() -> None:
-            self._db.change(REHEARSAL.format(table=self._table.quoted))
+            values = self._columns.values | self._login()
+            self._db.change(REHEARSAL.format(table=self._table.quoted, set=self._set), values)
             if with_secrets:
                 self._db.change(EXPIRES_REHEARSAL)
             self._db.commit()
@@ -87,12 +90,22 @@ class UserEnabler:
         what = f"UPDATE on {self._table.name}, without rows"
         self._db.run(rehearsal, what=what, before_retry=lambda: None)
 
-    def keys_of(self, names: Sequence[str]) -> dict[str, list[int]]:
-        """Return name → keys of the users who have this name now; the server's collation decides."""
-        query = BY_NAME.format(columns=self._table.key.quoted, table=self._table.quoted, lock="")
+    def ids_of(self, names: Sequence[str]) -> dict[str, list[UserId]]:
+        """Return name → users who have this name now; the server's collation decides."""
+        key, columns = self._table.key, self._columns
+        query = BY_NAME.format(
+            columns=key.selected,
+            table=self._table.quoted,
+            name=columns.name.quoted,
+            where=columns.where,
+            lock="",
+        )
 
-        def read() -> dict[str, list[int]]:
-            found = {name: [key for (key,) in self._db.read(query, {"name": name})] for name in names}
+        def read() -> dict[str, list[UserId]]:
+            found = {}
+            for name in names:
+                rows = self._db.read(query, {**columns.values, "name": name})
+                found[name] = [columns.id_of(key.take(row)) for row in rows]
             self._db.commit()
             return found
 
@@ -110,13 +123,19 @@ class UserEnabler:
         if self._disabled is None:
             todo = by_name((name, self._users(BY_NAME, {"name": name})) for name in batch)
         else:
-            now = self._users(BY_KEY.replace("{keys}", ",".join(map(str, batch))))
+            now = self._users(BY_KEY, {}, batch)
             todo = from_record(batch, now, self._disabled)
             self._find_secrets(todo, now, self._disabled)
         todo.mark_unconfirmed(self.unanswered)
         if todo.users and not self._dry_run:
-            keys = ",".join(map(str, todo.users))
-            enabled = db.change(ENABLE.format(table=table.quoted, key=table.key.quoted, keys=keys))
+            query = ENABLE.format(
+                table=table.quoted,
+                index=table.key.index,
+                set=self._set,
+                keys=table.key.among(self._keys(todo.users)),
+                is_disabled=self._columns.is_disabled,
+            )
+            enabled = db.change(query, self._columns.values | self._login())
             if enabled != len(todo.users):
                 raise WalkError(
                     f"{enabled} of {len(todo.users)} users of {table.name} were enabled, though their rows "
@@ -133,27 +152,53 @@ class UserEnabler:
             raise
         return todo
 
-    def _users(self, query: str, values: Mapping[str, object] | None = None) -> list[User]:
-        """Return users as they are now: id, status, name, loginedAt, updatedAt and the checksum."""
-        db, table = self._db, self._table
-        texts = [TEXT.format(column=f"`{column}`") for column in ("name", "loginedAt", "updatedAt")]
+    def _users(
+        self, query: str, values: Mapping[str, object], users: Sequence[UserId] | None = None
+    ) -> list[User]:
+        """Return users as they are now."""
+        table, columns = self._table, self._columns
         digits = checksum(self._checksum_of) if self._checksum_of else "NULL"
-        found = db.read(
+        found = self._db.read(
             query.format(
-                columns=", ".join((table.key.quoted, "`status`", *texts, digits)),
+                columns=f"{table.key.selected}, {columns.state}, {columns.texts}, {digits}",
                 table=table.quoted,
-                key=table.key.quoted,
+                index=table.key.index,
+                keys="" if users is None else table.key.among(self._keys(users)),
+                name=columns.name.quoted,
+                where=columns.where,
                 lock=self._lock,
             ),
-            values,
+            {**columns.values, **values},
         )
-        return [
-            User(key, status, name.decode(), logined and logined.decode(), updated.decode(), digits)
-            for key, status, name, logined, updated, digits in found
-        ]
+        return [self._user(row) for row in found]
+
+    def _user(self, row: Sequence[Any]) -> User:
+        key = self._table.key
+        state, name, login, _, updated, _, digits = row[len(key.columns) :]
+        return User(
+            id=self._columns.id_of(key.take(row)),
+            state=state,
+            name=name.decode() if name else "",
+            logined_at=login and login.decode(),
+            updated_at=updated.decode() if updated else "",
+            checksum=digits,
+        )
+
+    def _keys(self, users: Iterable[UserId]) -> list[KeyValue]:
+        return [self._columns.key_of(user) for user in users]
+
+    @property
+    def _set(self) -> str:
+        columns = self._columns
+        return SET.format(status=columns.status.quoted, last_login=columns.last_login.quoted)
+
+    def _login(self) -> dict[str, object]:
+        """Return the time of the server, in the form that the column of the last login has."""
+        ((now,),) = self._db.read(NOW)
+        return {"login": self._columns.last_login.form.cut_off(now.replace(tzinfo=UTC))}
 
     def _find_secrets(
-        self, todo: Batch, now: list[User], disabled: Mapping[int, Sequence[DisabledUser]]
+        self, todo: Batch, now: list[User], disabled: Mapping[UserId, Sequence[DisabledUser]]
     ) -> None:
         """Restore the secrets that are as the run left them."""
         then = {

@@ -1,4 +1,4 @@
-"""Disables the users of IAM who have not logged in for long, and no one else."""
+"""Disables the users of an account table who have not logged in for long, and no one else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs.account_table import AccountTable, account_table
 from iam_watcher.jobs.table_job_operator import TableJobOperator
 
 if TYPE_CHECKING:
@@ -15,22 +16,26 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.table_job.disable_users_job import DisableUsersJob
 
+__all__ = ["AccountTable", "DisableInactiveUsersOperator"]
+
 OnDisable = Literal["keep", "expire_secrets"]
 
 NO_UNDO_RECORD = "none"
 
 
 class DisableInactiveUsersOperator(TableJobOperator):
-    """Sets `status` to 0 for users whose last login is more than some days ago, in short transactions.
+    """Disables accounts whose last login is more than some days ago, in short transactions.
 
-    Users who never logged in count from their creation; a zero date is no date, and its user is left and
-    counted. Only `status` is written: `updatedAt` changes by the table's own ON UPDATE rule. Takes also the
-    arguments of `TableJobOperator`: `max_share` (of the active users that are not exempt; default 0.5); of
-    `LimitedOperator`: `table` (default "user"), `max_rows`, `time_budget`; and of `DatabaseOperator`:
-    `mysql_conn_id`, `pace`, `throttle`, `dry_run` (disables and warns nobody).
+    By default these are the users of IAM, whose `status` becomes 0. Users who never logged in count from
+    their creation. A date before 1980, such as a zero date, is no date: its user is left and counted. Only
+    the status is written. Takes also the arguments of `TableJobOperator`: `max_share` (of the active users
+    that are not exempt; default 0.5); of `LimitedOperator`: `max_rows`, `time_budget`; and of
+    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run` (disables and warns nobody).
 
+    :param accounts: the `AccountTable` of another system. Default: IAM's.
+    :param table: another name of IAM's table, if `accounts` is not given; default: "user".
     :param max_inactive_days: 0 turns the job off. (templated)
-    :param exempt_admins: leave users with `isAdmin` alone.
+    :param exempt_admins: leave administrators alone. Set it to False for accounts without a column for them.
     :param exempt_names: user names, or globs of them (`*` any characters, `?` one), to leave alone.
         Upper and lower case are the same where the column's collation says so (as IAM's does).
     :param min_age_days: leave accounts that were made less than so many days ago. (templated)
@@ -40,7 +45,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         "none": no undo record; the task then logs the names of the users that it disables. (templated)
     :param on_disable: what becomes of the secrets of a disabled user: "keep", they still work, as in
         the original; or "expire_secrets", those that work expire in the same transaction, which is
-        announced. This needs an undo record.
+        announced. This needs an undo record, and IAM's tables.
     :param warn_days: list users who are due in so many days, such as (14, 3), once for each number. Pace
         and throttle apply to the list too. If it takes longer than `time_budget`, nobody is warned.
     :param on_warning: a notifier or a function, called with the context in which `due_users` is that
@@ -59,6 +64,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         self,
         *,
         max_inactive_days: int | str,
+        accounts: AccountTable | None = None,
         exempt_admins: bool = True,
         exempt_names: Sequence[str] = (),
         min_age_days: int | str = 0,
@@ -66,11 +72,12 @@ class DisableInactiveUsersOperator(TableJobOperator):
         on_disable: OnDisable = "keep",
         warn_days: Sequence[int] = (),
         on_warning: Callable[[Context], Any] | None = None,
-        table: str = "user",
+        table: str | None = None,
         max_share: float | str | None = 0.5,
         **kwargs: Any,
     ) -> None:
-        super().__init__(table=table, max_share=max_share, **kwargs)
+        self.accounts = account_table(accounts, table)
+        super().__init__(table=self.accounts.table, max_share=max_share, **kwargs)
         self.max_inactive_days = max_inactive_days
         self.exempt_admins = exempt_admins
         self.exempt_names = exempt_names
@@ -87,6 +94,25 @@ class DisableInactiveUsersOperator(TableJobOperator):
         arguments.listed_names("exempt_names", exempt_names)
         arguments.one_of("on_disable", on_disable, ("keep", "expire_secrets"))
         _check_warnings(warn_days, on_warning)
+        self._check_accounts()
+
+    def _check_accounts(self) -> None:
+        accounts = self.accounts
+        if self.exempt_admins and not accounts.admins:
+            raise JobArgumentError(
+                "the AccountTable names no column of administrators, so the job can't leave them alone. Set "
+                "admin to the column, or set exempt_admins=False and name them in exempt_names"
+            )
+        if accounts.created is None and self.min_age_days not in {0, "0"}:
+            raise JobArgumentError(
+                f"min_age_days is {self.min_age_days!r}, but the AccountTable names no column of the "
+                "creation. Set created, or leave min_age_days out"
+            )
+        if self.on_disable != "keep" and not accounts.is_iam:
+            raise JobArgumentError(
+                f"on_disable is {self.on_disable!r}, which needs the table `secret` of IAM; expected 'keep' "
+                f"for the accounts in {accounts.table!r}"
+            )
 
     def job(self) -> DisableUsersJob:
         """Return the job with the arguments of this run."""
@@ -97,6 +123,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         given = arguments.location("undo_location", self.undo_location) if wanted else None
         return DisableUsersJob(
             **self.shared_arguments(),
+            accounts=self.accounts,
             location=given or (configured_location() if wanted else None),
             needs_record=wanted,
             max_inactive_days=arguments.days("max_inactive_days", self.max_inactive_days),

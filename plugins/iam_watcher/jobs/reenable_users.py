@@ -1,8 +1,9 @@
-"""Re-enables the users whom a run disabled, which IAM's own API can't do."""
+"""Re-enables the users whom a run disabled, which IAM's own API can't do for its users."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from iam_watcher.accounts.undo_record import read_undo_record
 from iam_watcher.accounts.user_enabler import UserEnabler
 from iam_watcher.archive.location import location_or_configured
 from iam_watcher.database.catalogue import read_table
-from iam_watcher.errors import JobArgumentError
+from iam_watcher.errors import JobArgumentError, TableError
+from iam_watcher.jobs.account_table import IAM_ACCOUNTS, account_table
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.database_operator import DatabaseOperator
 from iam_watcher.jobs.reenable_report import ReenableReport
+from iam_watcher.jobs.table_job.accounts import account_columns, check_undo
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import LEAST_ROWS, ChunkSize
 
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from iam_watcher.accounts.account_columns import AccountColumns, UserId
     from iam_watcher.accounts.undo_record import UndoRecord
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.account_table import AccountTable
 
 logger = get_logger(__name__)
 
@@ -34,17 +40,19 @@ MOST_USERS = 500  # of one transaction
 class ReenableUsersOperator(DatabaseOperator):
     """Enables users whom a run disabled, restores the secrets it expired, and resets their inactivity.
 
-    A user who was changed after that run stays disabled, so a second run changes nothing. `loginedAt`
-    becomes now; otherwise the next run would disable the same users again. The account needs UPDATE on
-    `status` and `loginedAt`, and on `secret.expires` if secrets were expired. Takes also the arguments of
-    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    A user who was changed after that run stays disabled, so a second run changes nothing. The last login
+    becomes now; otherwise the next run would disable the same users again. The database account needs UPDATE
+    on the columns of the status and of the last login (IAM: `status` and `loginedAt`), and on
+    `secret.expires` if secrets were expired. Takes also the arguments of `DatabaseOperator`:
+    `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param undo_record: URL of the folder of the undo record, as the run report names it, or the part of the
         URL that follows `location`. (templated)
     :param names: with an undo record: only these users of it. Without one: these users, whoever disabled
         them; then nothing is known of their secrets. (templated)
     :param location: URL below which `undo_record` must lie; default: `[iam_watcher] archive`. (templated)
-    :param table: name of the table.
+    :param accounts: the `AccountTable` that the run had. Default: IAM's.
+    :param table: another name of IAM's table, if `accounts` is not given; default: "user".
     """
 
     template_fields: Sequence[str] = ("undo_record", "names", "location", *DatabaseOperator.template_fields)
@@ -55,15 +63,16 @@ class ReenableUsersOperator(DatabaseOperator):
         undo_record: str | None = None,
         names: Sequence[str] | str = (),
         location: str | None = None,
-        table: str = "user",
+        accounts: AccountTable | None = None,
+        table: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.undo_record = undo_record
         self.names = names
         self.location = location
-        self.table = table
-        arguments.identifier("table", table)
+        self.accounts = account_table(accounts, table)
+        self.table = self.accounts.table
         if undo_record is not None:
             arguments.check_literal(arguments.text, "undo_record", undo_record)
         if names is not None:
@@ -82,7 +91,9 @@ class ReenableUsersOperator(DatabaseOperator):
             location = location_or_configured(self.location)
             done.undo_record = arguments.below("undo_record", self.undo_record, location)
             logger.info("Reading the undo record %s", done.undo_record)
-            record = read_undo_record(done.undo_record, self.table, below=location)
+            record = read_undo_record(
+                done.undo_record, self.table, self.accounts.shape, IAM_ACCOUNTS.shape, below=location
+            )
         elif not names:
             raise JobArgumentError(
                 "neither undo_record nor names is given; expected the folder of an undo record, or a list "
@@ -100,13 +111,13 @@ class ReenableUsersOperator(DatabaseOperator):
             self.transactions(locked=not dry_run) as (_, db),
             announce as before_write,
         ):
-            table = read_table(db, self.table)
-            table.integer_key()
+            columns = account_columns(self.accounts, read_table(db, self.table), undo=True)
+            check_undo(columns)
             enabling = UserEnabler(
                 db,
-                table,
+                columns,
                 record.disabled if record else None,
-                checksum_of=record.checksum_columns(table) if record else (),
+                checksum_of=_checksum_columns(record, columns) if record else (),
                 dry_run=dry_run,
                 before_write=before_write,
             )
@@ -140,14 +151,39 @@ class ReenableUsersOperator(DatabaseOperator):
                 db.sleep(self.paced.rest(seconds))
 
 
-def _chosen(record: UndoRecord, names: list[str], enabling: UserEnabler, done: ReenableReport) -> list[int]:
-    """Return the keys of the users in the record who have, or had, one of these names."""
-    recorded = {line.name: key for key, lines in record.disabled.items() for line in lines}
-    keys = {name: [recorded[name]] for name in names if name in recorded}
-    keys |= enabling.keys_of([name for name in names if name not in keys])
-    chosen: set[int] = set()
+def _checksum_columns(record: UndoRecord, columns: AccountColumns) -> list[Column]:
+    found = record.checksum_columns(columns.table)
+    if not found and columns.updated is None:
+        raise TableError(
+            f"{columns.table.name} has other columns than when the undo record was written, or the database "
+            "account may read others. So the job can't tell who was changed since. Re-enable users by their "
+            "names, without undo_record"
+        )
+    # Fails for the keys of another table, before the first write.
+    for user in record.disabled:
+        try:
+            columns.key_of(user)
+        except ValueError as error:
+            raise TableError(
+                f"the undo record has the key {user!r}, which is no key of {columns.table.name} "
+                f"({columns.table.key.quoted}). Re-enable users by their names, without undo_record"
+            ) from error
+    return found
+
+
+def _chosen(
+    record: UndoRecord, names: list[str], enabling: UserEnabler, done: ReenableReport
+) -> list[UserId]:
+    """Return the users in the record who have, or had, one of these names."""
+    recorded: dict[str, set[UserId]] = defaultdict(set)  # in some tables, several users have one name
+    for user, lines in record.disabled.items():
+        for line in lines:
+            recorded[line.name].add(user)
+    ids = {name: list(recorded[name]) for name in names if name in recorded}
+    ids |= enabling.ids_of([name for name in names if name not in ids])
+    chosen: set[UserId] = set()
     for name in names:
-        found = record.disabled.keys() & keys[name]
+        found = record.disabled.keys() & ids[name]
         if not found:
             done.skip(name, "not_in_record")
         elif found <= chosen:

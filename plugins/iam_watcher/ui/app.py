@@ -144,7 +144,7 @@ def one_watcher(dag_id: str, user: GetUserDep, session: SessionDep) -> Response:
     except HTTPException:
         return answer({"none": True})  # no error: Airflow shows the tab on every DAG
     runs = data.changes(session, [dag_id], after=2**31, unfinished=[], reports=False)
-    undo = _undo(user, session)
+    undo = _undo(user, session, facts.lock)
     helper = dry_run_dag(user, session)
     session.close()
     lock = facts.lock
@@ -236,11 +236,19 @@ def users_of(
         raise HTTPException(409, str(error)) from error
 
 
-def _undo(user: Any, session: Any) -> dict[str, Any]:
-    """Return what a run can be undone with: kind of undo -> a watcher that does it, and its param."""
+def _undo(user: Any, session: Any, lock: LockFacts | None) -> dict[str, Any]:
+    """Return what a run can be undone with: kind of undo -> a watcher that does it, and its param.
+
+    Of several, it is one with the lock of the run's watcher: others may be for other tables.
+    """
     every, facts = all_watchers(user, session)
-    found = {}
-    for row in every:
+    found: dict[str, Any] = {}
+
+    def has_other_lock(row: Any) -> bool:
+        own = facts[row.dag_id].lock
+        return lock is None or own is None or own.key != lock.key
+
+    for row in sorted(every, key=has_other_lock):
         for job in facts[row.dag_id].jobs:
             if job.kind in UNDO:
                 kind, setting = UNDO[job.kind]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = 100  # users
 LONGEST_NAME = 200
+PARTS = {"unix_seconds": 1, "unix_milliseconds": 1_000, "unix_microseconds": 1_000_000}
 
 
 def disabled_users(url: str, *, below: str, begin: int) -> dict[str, Any]:
@@ -33,11 +36,22 @@ def disabled_users(url: str, *, below: str, begin: int) -> dict[str, Any]:
 def _users(url: str, below: str) -> Iterator[dict[str, Any]]:
     seen = set()
     for written in reader.find(url, kind=ArchiveKind.DISABLED_USERS, below=below):
+        accounts = written.manifest.get("accounts")
+        unit = accounts.get("time_unit") if isinstance(accounts, dict) else None
         for row in written.rows():
-            if row.get("id") not in seen:
-                seen.add(row.get("id"))
-                yield {"name": str(row.get("name"))[:LONGEST_NAME], "seen": _moment(row.get("loginedAt"))}
+            user = str(row.get("id"))  # the key of a table may have several columns
+            if user not in seen:
+                seen.add(user)
+                name, seen_at = str(row.get("name")), _moment(row.get("loginedAt"), unit)
+                yield {"name": name[:LONGEST_NAME], "seen": seen_at}
 
 
-def _moment(value: Any) -> str | None:
-    return value[:30] if isinstance(value, str) and not value.startswith("0000") else None
+def _moment(value: Any, unit: object) -> str | None:
+    """Return a last login as a date for people; None if the user never logged in."""
+    if not isinstance(value, str) or value.startswith("0000"):
+        return None
+    if unit in PARTS and value.isdecimal():
+        with suppress(OverflowError, ValueError, OSError):
+            moment = datetime.fromtimestamp(int(value) / PARTS[str(unit)], UTC)
+            return f"{moment:%Y-%m-%d %H:%M:%S}" if int(value) else None
+    return value[:30]

@@ -71,10 +71,12 @@ UNITS: dict[str, Callable[[int], datetime]] = {
 }
 """What numbers may be, and how they are read."""
 
+UNIT_NAMES = {
+    "unix seconds": "unix_seconds",
+    "milliseconds": "unix_milliseconds",
+    "microseconds": "unix_microseconds",
+}
 SUGGESTIONS = {
-    "unix seconds": "Set age_unit='unix_seconds'",
-    "milliseconds": "Set age_unit='unix_milliseconds'",
-    "microseconds": "Set age_unit='unix_microseconds'",
     "YYYYMMDD": "Set age_unit='YYYYMMDD'",
     "YYYYMMDDhhmmss": "Set age_format='%Y%m%d%H%M%S'",
 }
@@ -94,6 +96,7 @@ def check_form(
     expiry: bool,
     pace: Pace,
     throttler: Throttler,
+    argument: str = "age_unit",
 ) -> None:
     """Check that most values of a sample are plausible times in the form of the age column.
 
@@ -106,6 +109,7 @@ def check_form(
         expiry: whether the column says when rows expire: then far ahead is plausible too.
         pace: how hard to look for rows to be deleted, if the sample has no age.
         throttler: waits before each read of that search while the server is busy.
+        argument: that names the unit.
 
     Raises:
         TableError: they are not, or the column is the primary key and the server numbers the rows.
@@ -113,8 +117,8 @@ def check_form(
     is_key = plan.table.key.names == (age.column.name,)
     if is_key and age.column.has_default and age.column.data_type in INTEGERS:
         raise TableError(
-            f"age_column is {age.column.name!r}, the primary key of {plan.table.name}, by which the server "
-            "numbers the rows: it is no time. Name a column of times"
+            f"{age.column.name!r} is the primary key of {plan.table.name}, by which the server numbers the "
+            "rows: it is no time. Name a column of times"
         )
     last = LAST_EXPIRY if expiry else now + AHEAD
     values = _sample(db, plan, age, used) or _to_go(db, plan, age, pace, throttler)
@@ -130,7 +134,7 @@ def check_form(
         f"{len(doubtful)} of {len(values)} different values of column {age.column.name!r} of "
         f"{plan.table.name} are no plausible time in {age.form}, such as {shown}; expected most of them from "
         f"{EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}. {f'They look like {looks}. ' if looks else ''}"
-        f"{SUGGESTIONS.get(looks or '', OTHERWISE)}"
+        f"{_suggestion(looks, argument)}"
     )
 
 
@@ -217,6 +221,14 @@ def _other_units(values: Sequence[Any], last: datetime) -> list[str]:
             return False
 
     return [unit for unit in UNITS if sum(fits(value, unit) for value in values) >= FITS * len(values)]
+
+
+def _suggestion(looks: str | None, argument: str) -> str:
+    if looks in UNIT_NAMES:
+        return f"Set {argument}={UNIT_NAMES[looks]!r}"
+    if argument != "age_unit":
+        return "Name another column; a generated column can convert it"
+    return SUGGESTIONS.get(looks or "", OTHERWISE)
 
 
 def _shown(age: AgeColumn, value: Any) -> str:

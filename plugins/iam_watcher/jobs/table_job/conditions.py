@@ -65,17 +65,26 @@ def check_value(argument: str, given: str, value: object) -> None:
         raise JobArgumentError(f"{argument} has {given}; expected {error}, not {value!r}") from error
 
 
-def value_to_set(value: Any, column: column_type.Column, table: Table, zone: tzinfo) -> object:
-    """Return what a value of `set`, which `check_value` took, becomes for a column.
+def value_to_set(
+    value: Any, column: column_type.Column, table: Table, zone: tzinfo, argument: str = "set"
+) -> object:
+    """Return what a value that is to be set, which `check_value` took, becomes for a column.
+
+    Args:
+        value: of the DAG file.
+        column: that is set to it.
+        table: of the column.
+        zone: the time zone of DATETIME and DATE columns, and of times that name none.
+        argument: of the operator that has the value.
 
     Raises:
         TableError: the column can't hold it, or would keep another value, such as a rounded one: then the
             next run would find the same rows again.
     """
-    converted = _for_column(value, column, "=", table, zone, "set")
+    converted = _for_column(value, column, "=", table, zone, argument)
     if (expected := why_not_kept(converted, column)) is not None:
         raise TableError(
-            f"column {column.name!r} of {table.name} is {column.column_type}; set has {column.name} = "
+            f"column {column.name!r} of {table.name} is {column.column_type}; {argument} has {column.name} = "
             f"{value!r}, which the column would not keep as it is; expected {expected}"
         )
     return converted

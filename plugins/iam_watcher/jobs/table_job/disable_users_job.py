@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.accounts.disable_recorder import EXPIRE_REHEARSAL, DisableRecorder
-from iam_watcher.accounts.due_users import Search, warn
-from iam_watcher.accounts.inactive_users import LAST_SEEN, InactiveUsers
+from iam_watcher.accounts.due_search import Search
+from iam_watcher.accounts.due_users import warn
+from iam_watcher.accounts.inactive_users import InactiveUsers
 from iam_watcher.accounts.undo_record import KIND
-from iam_watcher.database.column import INTEGERS, SHORT_TEXTS
+from iam_watcher.archive.column_formats import AS_UTF8
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.accounts import account_columns, check_accounts, check_undo
 from iam_watcher.jobs.table_job.job import TableJob
-from iam_watcher.jobs.table_job.plan import Plan, label
+from iam_watcher.jobs.table_job.plan import Plan
+from iam_watcher.jobs.table_job.side_effects import warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 from iam_watcher.walk.row_change import RowChange
 
@@ -25,26 +28,17 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from iam_watcher.accounts.account_columns import AccountColumns
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.account_table import AccountTable
     from iam_watcher.jobs.table_job.table_job_report import TableJobReport
     from iam_watcher.walk.row_change import RowRecorder
 
-# One column only. The table's own ON UPDATE rule moves updatedAt along with it.
-DISABLE = "`status` = 0"
-
-TIMESTAMPS = frozenset({"timestamp"})
-
-COLUMNS = {
-    "status": INTEGERS,
-    "isAdmin": INTEGERS,
-    "name": SHORT_TEXTS,
-    "loginedAt": TIMESTAMPS,
-    "createdAt": TIMESTAMPS,
-    "updatedAt": TIMESTAMPS,
-}
+# One column only. The table's own ON UPDATE rule moves others along with it.
+DISABLE = "{status} = %(disabled)s"
 
 
 @dataclass
@@ -52,6 +46,7 @@ class DisableUsersJob(TableJob):
     """Disables inactive users.
 
     Attributes:
+        accounts: the account table.
         needs_record: whether the job must not write without a location for its undo record.
         max_inactive_days: days since the last login; 0 turns the job off.
         min_age_days: leave accounts that were made less than so many days ago.
@@ -60,8 +55,10 @@ class DisableUsersJob(TableJob):
         expire_secrets: whether the secrets of a disabled user expire.
         warn_days: the warnings: days before a user is disabled.
         on_warning: called with the users who are due.
+        columns: of the accounts, known from `plan` on.
     """
 
+    accounts: AccountTable
     needs_record: bool
     max_inactive_days: int
     min_age_days: int
@@ -70,6 +67,7 @@ class DisableUsersJob(TableJob):
     expire_secrets: bool
     warn_days: Sequence[int]
     on_warning: Callable[[Context], Any] | None
+    columns: AccountColumns = field(init=False)
     _recorder: DisableRecorder | None = field(default=None, init=False)
 
     @property
@@ -86,11 +84,12 @@ class DisableUsersJob(TableJob):
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the users to disable."""
-        table.integer_key()
-        for name, data_types in COLUMNS.items():
-            table.column(name, data_types)
-        if self.warn_days:
-            table.column("email", SHORT_TEXTS)
+        accounts = self.accounts if self.warn_days else replace(self.accounts, email=None)
+        self.columns = columns = account_columns(accounts, table)
+        if self.needs_record:
+            check_undo(columns)
+        if self.expire_secrets:
+            table.integer_key()
         if self.expire_secrets and self.location is None:
             raise JobArgumentError(
                 "on_disable is 'expire_secrets', which needs an undo record, but there is no location for "
@@ -102,7 +101,7 @@ class DisableUsersJob(TableJob):
             table=table.quoted,
             key=table.key,
             predicate=users.inactive,
-            assignments=DISABLE,
+            assignments=DISABLE.format(status=columns.status.quoted),
             values=users.values,
             left_out=users.left_out,
         )
@@ -110,15 +109,17 @@ class DisableUsersJob(TableJob):
             table,
             rows,
             cut_off,
-            LAST_SEEN,
-            _utc,
+            columns.counted_from,
+            columns.counted_from_moment,
             eligible=users.eligible,
-            label=label(table),
+            label=AS_UTF8.format(column=columns.name.quoted),
             also_writes=(EXPIRE_REHEARSAL,) if self.expire_secrets else (),
         )
 
-    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:  # noqa: ARG002  of the base
-        """Check that the server can compare users with the exempt names."""
+    def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
+        """Check a sample of the accounts, and that the server can compare users with the exempt names."""
+        warn_of_side_effects(db, plan.table, "UPDATE")
+        check_accounts(db, plan, self.accounts, self.columns, now, pace=self.pace, throttler=throttler)
         conditions.rehearse(db, plan, "exempt_names")
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
@@ -132,6 +133,7 @@ class DisableUsersJob(TableJob):
         return {
             "kind": KIND,
             "max_inactive_days": self.max_inactive_days,
+            "accounts": self.accounts.shape,
             "on_disable": "expire_secrets" if self.expire_secrets else "keep",
             "checksum_of": list(plan.table.columns),
         }
@@ -152,7 +154,7 @@ class DisableUsersJob(TableJob):
         self._recorder = DisableRecorder(
             db,
             plan.change,
-            list(plan.table.columns.values()),
+            self.columns,
             archive,
             expire_secrets=self.expire_secrets,
             cut_off=plan.cut_off.isoformat(timespec="seconds"),
@@ -169,9 +171,11 @@ class DisableUsersJob(TableJob):
             return
         search = Search(
             db,
+            self.columns,
             plan.change,
             self.users(plan.cut_off, datetime.fromisoformat(report.now)).can_be_disabled,
             timedelta(days=self.max_inactive_days),
+            timedelta(days=self.min_age_days),
             self.pace,
             throttler,
             self.time_budget,
@@ -189,14 +193,10 @@ class DisableUsersJob(TableJob):
     def users(self, cut_off: datetime, now: datetime) -> InactiveUsers:
         """Return the conditions for users who logged in before `cut_off`."""
         return InactiveUsers.of(
+            self.columns,
             cut_off=cut_off,
             now=now,
-            max_inactive_days=self.max_inactive_days,
             min_age_days=self.min_age_days,
             exempt_admins=self.exempt_admins,
             exempt_names=self.exempt_names,
         )
-
-
-def _utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)

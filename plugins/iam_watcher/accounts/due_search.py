@@ -1,0 +1,178 @@
+"""The walk that finds the users who will be disabled soon, for all warnings at once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.accounts.inactive_users import seen_before
+from iam_watcher.archive.column_formats import AS_UTF8
+from iam_watcher.errors import WalkError
+from iam_watcher.walk.key_order import KeyOrder
+from iam_watcher.walk.pace import ChunkSize, Limits
+from iam_watcher.walk.row_change import RowChange
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+    from iam_watcher.accounts.account_columns import AccountColumns
+    from iam_watcher.database.key import Key, KeyValue
+    from iam_watcher.database.throttle import Throttler
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.pace import Pace
+
+# Of the users of a chunk: for which band, and what the dates of the list are computed from.
+DETAILS = (
+    "SELECT {selected}, {email}, CASE {bands} END, {texts} FROM {table} FORCE INDEX ({index})"
+    " WHERE {keys} AND ({predicate}) ORDER BY {order}"
+)
+
+
+@dataclass(frozen=True)
+class Band:
+    """The users who are due in up to so many days and were not listed for it.
+
+    Attributes:
+        days: of the warning.
+        seen_from: their last login is not before.
+        seen_before: their last login is before.
+    """
+
+    days: int
+    seen_from: datetime
+    seen_before: datetime
+
+
+@dataclass(frozen=True)
+class Search:
+    """A walk that finds users who are due.
+
+    Attributes:
+        db: where.
+        columns: of the accounts.
+        rows: the table, and the values of the conditions.
+        can_be_disabled: the condition for users whom a run can disable some day.
+        max_inactive: a user is due when the last login is that long ago,
+        min_age: and the creation of the account that long.
+        pace: how hard to work.
+        throttler: waits before each read for as long as it has to.
+        time_limit: begin no read after that long; None for no limit.
+    """
+
+    db: Transactions
+    columns: AccountColumns
+    rows: RowChange
+    can_be_disabled: str
+    max_inactive: timedelta
+    min_age: timedelta
+    pace: Pace
+    throttler: Throttler
+    time_limit: timedelta | None = None
+
+    def users(self, bands: Sequence[Band]) -> list[dict[str, Any]] | None:
+        """Return the users of all bands, found in one walk; None if the time limit ended it.
+
+        Returns:
+            For each `id`, `name`, `email` (None if there is none), `last_seen` and `due` (ISO 8601), and
+            `days`, those of the warning; in the order of `days`, then of the key.
+        """
+        due = self._rows(bands)
+        if due is None:
+            return []
+        rows, cases = due
+        limits = Limits(seconds=None if self.time_limit is None else self.time_limit.total_seconds())
+        size = ChunkSize(self.pace.target)
+        order = KeyOrder(self.db, rows, size)
+        found: list[dict[str, Any]] = []
+
+        def begin() -> None:
+            order.begin()
+            self.db.commit()
+
+        def chunk() -> tuple[Any, Any]:
+            due_now = order.next_chunk(size.rows, exact=True)
+            query = self._details(rows, cases, due_now.keys) if due_now.keys else ""
+            details = self.db.read(query, rows.values) if query else ()
+            self.db.commit()
+            return due_now, details
+
+        what = "users who are due"
+        began = time.monotonic()
+        self.db.run(begin, what=what, before_retry=size.halve)
+        while not order.finished:
+            self.throttler.wait(at_most=limits.seconds_left(time.monotonic() - began))
+            if limits.reached(0, time.monotonic() - began):
+                return None
+            chunk_began = time.monotonic()
+            due_now, details = self.db.run(chunk, what=what, before_retry=size.halve)
+            found += [self._described(rows.key, row) for row in details]
+            order.advance(due_now)
+            self.db.sleep(self.pace.rest(time.monotonic() - chunk_began))
+        return sorted(found, key=itemgetter("days"))
+
+    def _rows(self, bands: Sequence[Band]) -> tuple[RowChange, str] | None:
+        """Return the users of these bands as rows of the table, and SQL for the cases days of the warning.
+
+        Returns:
+            None if no band can have a user.
+        """
+        parts, cases, values = [], [], dict(self.rows.values)
+        for number, band in enumerate(bands):
+            if band.seen_from < band.seen_before:
+                from_on, from_values = self._due_before(f"due_from{number}", band.seen_from)
+                before, before_values = self._due_before(f"due_before{number}", band.seen_before)
+                parts.append(f"(({before}) IS TRUE AND ({from_on}) IS NOT TRUE)")
+                cases.append(f"WHEN {parts[-1]} THEN {band.days}")
+                values |= from_values | before_values
+        if not parts:
+            return None
+        predicate = f"({self.can_be_disabled}) AND ({' OR '.join(parts)})"
+        rows = RowChange(table=self.rows.table, key=self.rows.key, predicate=predicate, values=values)
+        return rows, " ".join(cases)
+
+    def _due_before(self, name: str, moment: datetime) -> tuple[str, dict[str, object]]:
+        """Return the condition for users who are due `max_inactive` after an earlier moment than this."""
+        condition, values = seen_before(self.columns, name, moment)
+        created = self.columns.created
+        if created is not None and self.min_age:
+            # An account which is still too new when it has been inactive for long enough is due later.
+            values[f"{name}_old"] = created.form.cut_off(moment + self.max_inactive - self.min_age)
+            condition += f" AND COALESCE({created.quoted} < %({name}_old)s, TRUE)"
+        return condition, values
+
+    def _details(self, rows: RowChange, cases: str, keys: Sequence[KeyValue]) -> str:
+        email = self.columns.email
+        return DETAILS.format(
+            selected=rows.key.selected,
+            email="NULL" if email is None else AS_UTF8.format(column=email.quoted),
+            bands=cases,
+            texts=self.columns.texts,
+            table=rows.table,
+            index=rows.key.index,
+            keys=rows.key.among(keys),
+            predicate=rows.predicate,
+            order=rows.key.ordered,
+        )
+
+    def _described(self, key: Key, row: Sequence[Any]) -> dict[str, Any]:
+        email, days, name, login, created, _, never = row[len(key.columns) :]
+        last_seen = self.columns.last_seen(login, created, never)
+        if last_seen is None:
+            raise WalkError(f"{name.decode()!r} of {self.columns.table.name} has no date that a calendar has")
+        due = last_seen + self.max_inactive
+        made = None
+        if created is not None and self.columns.created is not None:
+            made = self.columns.created.form.moment_of(created.decode())
+        if made is not None and self.min_age:
+            due = max(due, made + self.min_age)
+        return {
+            "id": key.shown(key.take(row)),
+            "name": name.decode(),
+            "email": None if email is None else email.decode(),
+            "last_seen": last_seen.isoformat(),
+            "due": due.isoformat(),
+            "days": days,
+        }

@@ -1,0 +1,162 @@
+"""Which table the accounts are in, and what its columns mean: `AccountTable`, for DAG files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from iam_watcher import arguments
+from iam_watcher.errors import JobArgumentError, shown_at_the_call
+from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.age_column import time_zone as checked_zone
+from iam_watcher.jobs.table_job.age_forms import UNIX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iam_watcher.jobs.conditions import Condition
+
+TimeUnit = Literal["unix_seconds", "unix_milliseconds", "unix_microseconds"]
+
+
+@shown_at_the_call
+@dataclass(frozen=True, kw_only=True)
+class AccountTable:
+    """An account table: the names of its columns, and what their values mean.
+
+    Attributes:
+        table: name of the table.
+        name: column of the user's name.
+        status: column that says whether an account is active.
+        active: value of `status` of an active account: a whole number, or a text, compared exactly.
+        disabled: value of `status` that disables an account. Accounts with any other value are left alone.
+        last_login: column of the last login: a date, or a number in `time_unit`. NULL, or 0 in a column of
+            numbers, means that the user never logged in.
+        created: column of the account's creation, from which the inactivity of a user who never logged in
+            counts. None: such users are left alone.
+        admin: column that is 0 for all who are no administrators, or several such columns; () for none.
+        email: column of the mail address, for warnings.
+        updated: column that changes with each change of the row. An undo needs it only if the table has got
+            other columns since.
+        time_unit: unit of `last_login` and `created` in columns of numbers.
+        time_zone: IANA name of the time zone of `last_login` and `created` in DATETIME and DATE columns.
+        where: conditions for the rows that are accounts, as `where` of `PurgeRowsOperator` has them.
+    """
+
+    table: str
+    name: str
+    status: str
+    active: int | str = 1
+    disabled: int | str = 0
+    last_login: str
+    created: str | None = None
+    admin: str | Sequence[str] = ()
+    email: str | None = None
+    updated: str | None = None
+    time_unit: TimeUnit | None = None
+    time_zone: str = "UTC"
+    where: Sequence[Condition] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("table", "name", "status", "last_login"):
+            arguments.identifier(field, getattr(self, field))
+        for field in ("created", "email", "updated"):
+            if getattr(self, field) is not None:
+                arguments.identifier(field, getattr(self, field))
+        self._check_admins()
+        self._check_different_columns()
+        self._check_statuses()
+        if self.time_unit is not None:
+            arguments.one_of("time_unit", self.time_unit, tuple(UNIX))
+        checked_zone("time_zone", self.time_zone)
+        conditions.check(self.where)
+
+    @property
+    def admins(self) -> tuple[str, ...]:
+        """The names of the columns that `admin` names."""
+        return (self.admin,) if isinstance(self.admin, str) else tuple(self.admin)
+
+    @property
+    def is_iam(self) -> bool:
+        """Whether this is IAM's table, by any name: IAM has a table of secrets beside it."""
+        return replace(self, table=IAM_ACCOUNTS.table) == IAM_ACCOUNTS
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What an undo record and the job that reads it must agree on, as JSON has it."""
+        names = ("name", "status", "active", "disabled", "last_login", "updated", "time_unit", "time_zone")
+        return {name: getattr(self, name) for name in names}
+
+    def _check_admins(self) -> None:
+        if not isinstance(self.admin, (str, list, tuple)):
+            raise JobArgumentError(
+                f"admin is {self.admin!r}; expected the name of a column, or a list of names"
+            )
+        for name in self.admins:
+            arguments.identifier("admin", name)
+
+    def _check_different_columns(self) -> None:
+        used: dict[str, str] = {}
+        named = [(field, getattr(self, field)) for field in ("name", "status", "last_login", "created")]
+        for field, name in [*named, *(("admin", admin) for admin in self.admins)]:
+            if name is None:
+                continue
+            if (other := used.setdefault(name.lower(), field)) != field:
+                raise JobArgumentError(f"{other} and {field} are both {name!r}; expected different columns")
+
+    def _check_statuses(self) -> None:
+        for field in ("active", "disabled"):
+            value = getattr(self, field)
+            if not isinstance(value, (int, str)):
+                raise JobArgumentError(f"{field} is {value!r}; expected a whole number or a text")
+            conditions.check_value("accounts", f"{field}={value!r}", value)
+        if isinstance(self.active, str) != isinstance(self.disabled, str):
+            raise JobArgumentError(
+                f"active is {self.active!r} and disabled is {self.disabled!r}; expected two numbers or "
+                "two texts"
+            )
+        active, disabled = (
+            value.strip().casefold() if isinstance(value, str) else int(value)
+            for value in (self.active, self.disabled)
+        )
+        if active == disabled:
+            raise JobArgumentError(
+                f"active is {self.active!r} and disabled is {self.disabled!r}; expected two values that "
+                "differ by more than capitals and spaces"
+            )
+
+
+IAM_ACCOUNTS = AccountTable(
+    table="user",
+    name="name",
+    status="status",
+    last_login="loginedAt",
+    created="createdAt",
+    admin="isAdmin",
+    email="email",
+    updated="updatedAt",
+)
+"""The users of IAM."""
+
+
+def account_table(accounts: object, table: str | None) -> AccountTable:
+    """Return the account table that the arguments of an operator mean.
+
+    Args:
+        accounts: its argument `accounts`; None for IAM's columns.
+        table: its argument `table`; None for the name that the account table has.
+
+    Raises:
+        JobArgumentError: one of them is not valid, or both are given.
+    """
+    if table is not None:
+        arguments.identifier("table", table)
+    if accounts is None:
+        return IAM_ACCOUNTS if table is None else replace(IAM_ACCOUNTS, table=table)
+    if not isinstance(accounts, AccountTable):
+        raise JobArgumentError(f"accounts is {accounts!r}; expected an AccountTable(...)")
+    if table is not None:
+        raise JobArgumentError(
+            f"table is {table!r}, and accounts names the table {accounts.table!r}; leave table out"
+        )
+    return accounts
