@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run cluster test test-servers e2e soak mutants bench docs docs-serve docs-links check clean bootstrap
+.PHONY: help demo run cluster test test-servers e2e soak mutants bench docs docs-serve docs-links coverage versions audit constraints check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -83,12 +83,31 @@ docs-serve: docs ## Build the documentation site and show it on a free port, unt
 docs-links: bootstrap .run/docs ## Check the links of the pages to other sites; needs the internet
 	@$(sphinx) -b linkcheck . .run/links
 
+coverage: bootstrap ## Measure which lines and branches the tests reach; COVERAGE_TESTS="tests/unit …" measures a part
+	@dev/download_servers.sh mysql
+	dev/bootstrap.sh browser
+	rm -rf .run/coverage
+	mkdir -p .run/coverage
+	$(python) -m coverage run -m pytest $(in_parallel) -m "not e2e" $(COVERAGE_TESTS) || echo "coverage: a test failed" >&2
+	$(python) -m coverage combine --quiet
+	exec $(python) -m dev.coverage_report
+
+versions: bootstrap ## Run tests on each Python that is here, and with the oldest allowed packages; PYTHONS="…" names them
+	@exec $(python) -m dev.versions
+
+audit: bootstrap .run/audit ## Look up known vulnerabilities of the pinned packages; needs the internet
+	@PYTHONPATH=.run/audit $(python) -m pip_audit --strict --disable-pip --no-deps --progress-spinner off \
+		$(foreach name,constraints constraints-cluster,--requirement <(grep == $(name).txt))
+
+constraints: bootstrap ## Renew the constraints files: the newest versions that fit together
+	@exec $(python) -m dev.constraints
+
 # Beside .venv too, for the same reason.
-.run/docs: pyproject.toml constraints-docs.txt
-	@echo "docs: installing the packages of constraints-docs.txt into $@" >&2
+.run/docs .run/audit: .run/%: pyproject.toml constraints-%.txt
+	@echo "$*: installing the packages of constraints-$*.txt into $@" >&2
 	rm -rf $@
 	$(python) -m pip --disable-pip-version-check --quiet --no-input install \
-		--target $@ --constraint constraints-docs.txt --group docs
+		--target $@ --constraint constraints-$*.txt --group $*
 	touch $@
 
 check: bootstrap ## Check format, lint, types, import layers, the examples in the pages, and the documentation site

@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE / "extensions"))
 
 # The reference is read from the modules, and they import Airflow, which writes files into its home.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="iam-watcher-docs-")
+os.environ["COLUMNS"] = "100"  # the width of the commands' help
 logging.getLogger("airflow").setLevel(logging.WARNING)  # noqa: TID251  Airflow's logger, not ours
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"])
 
@@ -35,6 +36,7 @@ language = "en"
 root_doc = "docs/index"
 include_patterns = [
     "README.md",
+    "README.zh.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -48,7 +50,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "settings_tables",
+    "from_code",
 ]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4

@@ -46,6 +46,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["iam_watcher.lock.deferred", "iam_watcher.lock.trigger"],
             }
         ],
+        "cli": ["iam_watcher.command_line.get_commands"],
         "config": {
             "iam_watcher": {
                 "description": "Settings of iam-watcher for this Airflow.",

@@ -60,7 +60,7 @@ def test_what_is_sent_is_encrypted(encrypted, server, pem, mode):
 
 def test_the_connections_of_the_pages_are_encrypted(monkeypatch, server, pem):
     root = Path(__file__).parents[2]
-    (uri,) = re.findall(r"`(mysql://.*ssl.*)`", (root / "README.md").read_text())
+    (uri,) = re.findall(r"`(mysql://.*ssl.*)`", (root / "docs" / "first-day.md").read_text())
     (text,) = re.findall(
         r"AIRFLOW_CONN_IAM_MYSQL='(.*?)'", (root / "docs" / "jobs.md").read_text(), re.DOTALL
     )

@@ -10,6 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
+
+from dev import constraints
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -34,13 +37,50 @@ def test_make_alone_is_help():
 
 
 def test_every_target_that_needs_the_packages_installs_them_first():
-    for target in ("demo", "run", "test", "e2e", "soak", "bench", "docs", "check"):
+    for target in (
+        "demo",
+        "run",
+        "test",
+        "e2e",
+        "soak",
+        "bench",
+        "docs",
+        "coverage",
+        "versions",
+        "audit",
+        "constraints",
+        "check",
+    ):
         assert _make("--dry-run", target).splitlines()[0] == "dev/bootstrap.sh", target
 
 
 def test_ci_runs_the_check_and_then_the_tests():
     commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make")]
     assert commands == ["make check", "make test"]
+
+
+def test_the_hooks_are_the_first_commands_of_check():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    entries = [hook["entry"].removeprefix("env ") for hook in hooks]
+    recipe = (ROOT / "Makefile").read_text().partition("\ncheck: ")[2].partition("\n\n")[0]
+    assert recipe.splitlines()[2 : 2 + len(entries)] == [f"\t{entry}" for entry in entries]
+
+
+def test_each_group_with_constraints_is_renewed():
+    files = {path.name for path in ROOT.glob("constraints*.txt")}
+    assert set(constraints.FILES) == files
+    named = {name: constraints.NAMED.findall((ROOT / name).read_text()) for name in files}
+    order = list(constraints.FILES)
+    assert [name for name in order for below in named[name] if order.index(below) > order.index(name)] == []
+
+
+def test_renewed_constraints_keep_the_head_and_leave_out_what_another_file_pins():
+    head = "# Why.\n--constraint constraints.txt\n"
+    versions = {"python-redis-lock": "5.0.0", "Attrs": "1.0.0"}
+    assert (
+        constraints.renewed(f"{head}python-redis-lock==4.0.1\n", versions)
+        == f"{head}python-redis-lock==5.0.0\n"
+    )
 
 
 def test_what_is_installed_is_what_is_pinned():
@@ -56,11 +96,11 @@ def test_what_is_installed_is_what_is_pinned():
     assert sorted(frozen, key=str.lower) == sorted(pinned, key=str.lower)
 
 
-@pytest.mark.parametrize("group", ["bench", "docs"])
+@pytest.mark.parametrize("group", ["bench", "docs", "audit"])
 def test_what_stands_beside_venv_is_pinned_and_not_in_it(group):
     """So that .venv holds what constraints.txt says."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"][group]
     pins = re.findall(r"^([\w.-]+)==[\w.]+$", (ROOT / f"constraints-{group}.txt").read_text(), re.MULTILINE)
-    pinned = {name.lower() for name in pins}
+    pinned = {name.lower().replace("_", "-") for name in pins}
     assert set(wanted) <= pinned
     assert not pinned & {package.name.lower() for package in metadata.distributions()}

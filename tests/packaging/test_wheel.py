@@ -200,6 +200,13 @@ def test_airflow_has_our_task_decorator(installation):
     assert installation.run("-c", DECORATE).stdout.splitlines()[-1] == "ProcessRowsOperator"
 
 
+def test_airflow_has_our_commands(installation):
+    printed = installation.airflow(
+        "iam-watcher", "schedule", "@daily", "--count", "1", "--after", "2027-01-01"
+    )
+    assert printed.stdout.splitlines()[-1] == "Sat 2027-01-02 00:00:00 +00:00 UTC"
+
+
 def test_airflow_describes_our_options(installation):
     listed = installation.airflow(
         "config", "list", "--section", "iam_watcher", "--include-descriptions"

@@ -413,3 +413,12 @@ def test_no_other_module_imports_what_is_not_public():
                 bad = [name for name in names if name.startswith(PRIVATE) or "._" in name]
                 found += [(path.name, name) for name in bad]
     assert found == []
+
+
+# The command line
+
+
+def test_a_command_adds_its_arguments_to_the_parser_that_airflow_gives_it():
+    code = source("airflow.cli.cli_parser")
+    assert "arg.add_to_parser(sub_proc)" in code
+    assert "set_defaults(func=sub.func)" in code

@@ -8,12 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iam_watcher.importer import dkron, go_watcher, kubernetes
-from iam_watcher.importer.anacrontab import Anacrontab
-from iam_watcher.importer.crontab import Crontab
-from iam_watcher.importer.job import NotTranslated
-from iam_watcher.importer.write import write
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +22,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if every job has a file, 1 if one has none, 2 if the input can't be read.
     """
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m iam_watcher.importer",
+        description="Write a watcher file, paused, for each job of another system, and report each.",
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the files that the parsed arguments ask for, print the report, return a status as `main` does."""
+    from iam_watcher.importer.job import NotTranslated
+    from iam_watcher.importer.write import write
+
     try:
         # cron takes bytes; those that are not UTF-8 come back as they were when a command is run.
         raw = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
@@ -43,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(options: argparse.Namespace, text: str) -> Found:
+    from iam_watcher.importer import dkron, go_watcher, kubernetes
+    from iam_watcher.importer.anacrontab import Anacrontab
+    from iam_watcher.importer.crontab import Crontab
+
     name = "standard input" if options.file == "-" else Path(options.file).name
     if options.source == "crontab":
         system = options.system or (options.user is None and _is_system(Path(options.file)))
@@ -61,11 +71,8 @@ def _read(options: argparse.Namespace, text: str) -> Found:
     return go_watcher.read(text, name)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m iam_watcher.importer",
-        description="Write a watcher file, paused, for each job of another system, and report each.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a command for each system that jobs come from, with its arguments."""
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     sources.add_parser("crontab", help="a crontab; in /etc/crontab and /etc/cron.d each line has a user")
     sources.add_parser("anacrontab", help="an anacrontab: jobs that run once in so many days")
@@ -93,7 +100,6 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "anacrontab":
             source.add_argument("--user", default="root", help="who runs the commands (default: %(default)s)")
-    return parser
 
 
 def _is_system(path: Path) -> bool:

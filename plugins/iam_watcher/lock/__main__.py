@@ -1,4 +1,4 @@
-"""`python -m iam_watcher.lock`: list the locks, show one, free one by inspection."""
+"""List the locks, show one, or release one by force: `python -m iam_watcher.lock`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import getpass
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import IamWatcherError
 from iam_watcher.log_lines import one_line
@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says and return the exit status: 0, or 1 after an error."""
     parser = argparse.ArgumentParser(prog="python -m iam_watcher.lock", description=__doc__)
-    parser.add_argument(
-        "--redis-conn-id",
-        action="append",
-        help="Airflow connection of the locks' Redis; several for a quorum (default: iam_redis)",
-    )
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the commands `list`, `show` and `release`, with their arguments."""
+    connections: dict[str, Any] = {
+        "action": "append",
+        "help": "Airflow connection of the locks' Redis; several for a quorum (default: iam_redis)",
+    }
+    parser.add_argument("--redis-conn-id", **connections)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser(
         "list", help="the locks that are held, of all locks that a Watcher used in the last day"
@@ -33,11 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
     release = commands.add_parser(
         "release", help="release a lock whoever holds it; the holder stops within 2 s"
     )
+    for command in commands.choices.values():
+        # Without a default of its own: it would replace what is given before the command.
+        command.add_argument("--redis-conn-id", default=argparse.SUPPRESS, **connections)
     for command in (show, release):
         command.add_argument("key", help="the lock's key in Redis, as clean")
     release.add_argument("--reason", required=True, help="why; Redis stores it")
     release.add_argument("--by", default=_account(), help="who does this (default: your account)")
-    given = parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Do what the parsed arguments say and return the exit status: 0, or 1 after an error."""
     from airflow.sdk.exceptions import AirflowNotFoundException
     from redis import RedisError
 

@@ -25,6 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m iam_watcher.schedule",
         description="Print the next scheduled times of a spec, and the effect of clock changes.",
     )
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the spec, and the options of the preview."""
     parser.add_argument("spec", help='such as "0 30 2 * * *", "@daily", "@every 1h30m"')
     parser.add_argument(
         "--timezone", default="UTC", help="time zone of a cron spec without a prefix (default: UTC)"
@@ -41,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=_moment,
         help="begin after this ISO 8601 time; without an offset, it is UTC (default: now)",
     )
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the preview that the parsed arguments ask for; return 2 for a spec that isn't valid, else 0."""
     try:
         schedule = parse(options.spec, timezone=options.timezone, dst=options.dst)
     except InvalidSpec as error:

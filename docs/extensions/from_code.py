@@ -1,11 +1,13 @@
-"""Directives of Sphinx that write tables from the code.
+"""Directives of Sphinx that write parts of the reference from the code: the two can't differ.
 
 `settings-file` has a row for each key of the settings models, `airflow-options` one for each option in
-provider_info.py. So the reference can't differ from what the program reads.
+provider_info.py. `commands` has the help of each command.
 """
 
 from __future__ import annotations
 
+import argparse
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import annotated_types
@@ -14,6 +16,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from iam_watcher import settings
+from iam_watcher.command_line import COMMANDS
 from iam_watcher.provider_info import get_provider_info
 
 if TYPE_CHECKING:
@@ -66,6 +69,29 @@ class AirflowOptions(_Table):
             yield f"`{name}`", f"`{option['example']}`", option["description"].strip()
 
 
+class Commands(SphinxDirective):
+    """The help of each command `airflow iam-watcher …`, and of its own commands."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section for each command."""
+        return [self._section(*command) for command in COMMANDS]
+
+    def _section(self, name: str, module: str, text: str) -> nodes.Node:
+        parser = argparse.ArgumentParser(prog=f"airflow iam-watcher {name}")
+        import_module(module).add_arguments(parser)
+        program = f"python -m {module.removesuffix('.__main__')}"
+        section = nodes.section(ids=[f"command-{name}"])
+        section += nodes.title(text=f"airflow iam-watcher {name}")
+        section += nodes.paragraph(
+            "", "", nodes.Text(f"{text}. The same program: "), nodes.literal(text=program)
+        )
+        # argparse has no public way to the commands of a command.
+        inner = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]  # noqa: SLF001
+        for one in (parser, *(sub for action in inner for sub in action.choices.values())):
+            section += nodes.literal_block(text=one.format_help(), language="text")
+        return section
+
+
 def _values(field: FieldInfo) -> str:
     """Return which values a key takes."""
     if field.annotation is bool:
@@ -79,4 +105,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("settings-file", SettingsFile)
     app.add_directive("airflow-options", AirflowOptions)
+    app.add_directive("commands", Commands)
     return {"parallel_read_safe": True}

@@ -1,0 +1,164 @@
+"""`make versions`: run the tests on each Python that is here, and with the oldest versions that are allowed.
+
+Each environment is a folder below .run/versions. Its packages are those of constraints.txt, but for what the
+environment is about. PYTHONS names the interpreters: programs or paths, separated by spaces.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from dev.airflow import ROOT
+
+FOLDER = ROOT / ".run" / "versions"
+PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")
+# Parts of the package, each with real servers. The versions of the tools are no subject of these tests.
+TESTS = (
+    "tests/unit",
+    "tests/contract/test_lease.py",
+    "tests/contract/test_quorum.py",
+    "tests/integration/test_purge_rows.py",
+    "tests/integration/test_disable_users.py",
+    "tests/integration/test_process_rows_operator.py",
+    "tests/dags/test_integrity.py",
+    "tests/dags/test_runs.py",
+)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Packages whose versions are in the table.
+PROVIDERS = tuple(f"apache-airflow-providers-{name}" for name in ("mysql", "redis", "smtp", "standard"))
+SHOWN = ("apache-airflow", "redis", "pydantic", *PROVIDERS)
+# They come with a version of another package, which decides theirs.
+DEPENDENT = re.compile(r"pydantic.core|apache-airflow-providers-.*")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What is tested.
+
+    Args:
+        name: of its folder, and in the table.
+        python: the program.
+        pins: lines for pip's `--constraint`.
+    """
+
+    name: str
+    python: str
+    pins: list[str]
+
+    @property
+    def program(self) -> str:
+        """The environment's own Python."""
+        return str(FOLDER / self.name / "bin" / "python")
+
+    def install(self) -> None:
+        """Install the package's requirements and the tests' tools.
+
+        Raises:
+            subprocess.CalledProcessError: pip could not; its output is on the terminal.
+        """
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(FOLDER / self.name, ignore_errors=True)
+        subprocess.run([self.python, "-m", "venv", str(FOLDER / self.name)], check=True)
+        constraints = FOLDER / f"{self.name}.txt"
+        constraints.write_text("\n".join(self.pins) + "\n")
+        pip = [self.program, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input", "install"]
+        limits = ["--constraint", str(constraints)]
+        subprocess.run([*pip, *limits, "--upgrade", "pip"], check=True)
+        subprocess.run([*pip, *limits, "--only-deps", "."], cwd=ROOT, check=True)
+        subprocess.run([*pip, *limits, "--group", "test"], cwd=ROOT, check=True)
+
+    def test(self) -> str:
+        """Run the tests and return the last line of their output."""
+        options = ["-q", "-p", "no:cacheprovider", f"--basetemp={FOLDER / f'{self.name}-tests'}"]
+        done = subprocess.run(
+            [self.program, "-m", "pytest", *options, *TESTS],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        (FOLDER / f"{self.name}.log").write_text(done.stdout)
+        return str(done.stdout).strip().rpartition("\n")[2].strip("= ")
+
+    def versions(self) -> str:
+        """Return the versions of the packages that the table names."""
+        code = (
+            "import platform, sys; from importlib.metadata import version;"
+            "print(platform.python_version(), *map(version, sys.argv[1:]), sep=' | ')"
+        )
+        listed = [self.program, "-c", code, *SHOWN]
+        done = subprocess.run(listed, stdout=subprocess.PIPE, text=True, check=True)
+        return str(done.stdout).strip()
+
+
+def main() -> int:
+    """Test each environment, print the table, and return 0 if all tests passed."""
+    rows, failed = [], False
+    for environment in environments():
+        print(f"{environment.name}: installing", flush=True)
+        try:
+            environment.install()
+        except subprocess.CalledProcessError as error:
+            rows.append(f"| {environment.name} | pip failed with exit status {error.returncode} |")
+            failed = True
+            continue
+        print(f"{environment.name}: testing", flush=True)
+        result = environment.test()
+        failed |= re.fullmatch(r"\d+ passed.*", result) is None or "failed" in result
+        rows.append(f"| {environment.name} | {environment.versions()} | {result} |")
+    print(
+        "| environment | Python | Airflow | redis | pydantic | mysql | redis provider | standard | result |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|", *rows, sep="\n")
+    return int(failed)
+
+
+def environments() -> list[Environment]:
+    """Return an environment for each Python that is here, and one for the oldest versions.
+
+    An interpreter that is not here is named on the terminal.
+    """
+    named = os.environ.get("PYTHONS", "").split() or list(PYTHONS)
+    here = [program for name in named if (program := shutil.which(name))]
+    for name in sorted(set(named) - set(here)):
+        if shutil.which(name) is None:
+            print(f"{name} is not on this machine, so it is not tested", flush=True)
+    newest = _pins()
+    found = [Environment(f"newest-{Path(program).name}", program, newest) for program in here]
+    if here:
+        found.append(Environment(f"oldest-{Path(here[0]).name}", here[0], _oldest(newest)))
+    return found
+
+
+def _pins() -> list[str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _oldest(newest: list[str]) -> list[str]:
+    """Return the pins with the lowest version of each direct dependency but Airflow."""
+    lowest = {}
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        if requirement.name != "apache-airflow":
+            (bound,) = [clause.version for clause in requirement.specifier if clause.operator == ">="]
+            lowest[canonicalize_name(requirement.name)] = bound
+    kept = [pin for pin in newest if _name(pin) not in lowest and not DEPENDENT.fullmatch(_name(pin))]
+    return [*kept, *(f"{name}=={bound}" for name, bound in lowest.items())]
+
+
+def _name(pin: str) -> str:
+    return canonicalize_name(pin.partition("==")[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
