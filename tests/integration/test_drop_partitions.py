@@ -526,7 +526,7 @@ def test_a_longer_period_after_an_interruption_puts_the_rows_back(table, perform
     assert tables(table) == ["t"]
 
 
-def test_rows_that_can_not_be_put_back_are_kept_and_named(table, perform, monkeypatch):
+def test_rows_that_can_not_be_reattached_are_kept_and_named(table, perform, monkeypatch):
     interrupted(monkeypatch, perform, "drop")
     insert(table, 1000, "2000-07-07")
     for _ in range(2):
@@ -589,7 +589,7 @@ def test_columns_that_were_added_later(table, perform, tmp_path, caplog):
         assert caplog.text.count("can't be dropped as a whole; its rows are deleted one by one") == 3
 
 
-def test_an_account_without_the_rights_is_told_before_the_first_write(table, perform, mariadb, monkeypatch):
+def test_an_account_without_the_rights_is_logged_before_the_first_write(table, perform, mariadb, monkeypatch):
     table.run("GRANT SELECT, DELETE ON scratch.* TO iam_watcher")
     try:
         monkeypatch.setenv("AIRFLOW_CONN_SCRATCH", mariadb.airflow_uri.removesuffix("/iam") + "/scratch")

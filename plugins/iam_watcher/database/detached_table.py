@@ -164,14 +164,14 @@ class DetachedTable:
 
         return self._run(exchange, f"EXCHANGE PARTITION {partition} of {self._table}")
 
-    def put_back(self, partition: str) -> None:
+    def reattach(self, partition: str) -> None:
         """Exchange its rows for the partition, which must be empty, and drop it.
 
         Raises:
             TableError: the partition is gone, or has new rows.
         """
 
-        def put_back() -> None:
+        def reattach() -> None:
             there = partition in read_partitions(self._db, self._table).by_name
             with self._locks.hold(self._both):
                 if not self._any(self.quoted):
@@ -186,7 +186,7 @@ class DetachedTable:
                     )
                 self._alter(EXCHANGE, partition)
 
-        self._run(put_back, f"EXCHANGE PARTITION {partition} of {self._table}, back")
+        self._run(reattach, f"EXCHANGE PARTITION {partition} of {self._table}, back")
         self.drop_empty()
 
     def drop(self) -> None:

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.server_errors import LOCK_WAIT_TIMEOUT, QUERY_KILLED, code_of
+from iam_watcher.database.transactions import PING
 from iam_watcher.errors import WalkError
 from iam_watcher.log_lines import get_logger
 
@@ -32,7 +33,6 @@ OWN_ID = "SELECT CONNECTION_ID()"
 SESSIONS = "SHOW FULL PROCESSLIST"
 WAITS = "metadata lock"  # in the column State
 END = "KILL QUERY %(id)s"
-PING = "SELECT 1"
 
 # InnoDB would hold a lock of its own on the tables until the end of the transaction that LOCK TABLES begins,
 # and MariaDB's ALTER TABLE would wait for this lock.

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from iam_watcher.database.column import SHORT_TEXTS
+from iam_watcher.database.key_column import BINARIES
 from iam_watcher.jobs.table_job.age_column import EARLIEST, EPOCH, AgeColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BYTES = frozenset({"binary", "varbinary"})
-TYPES = SHORT_TEXTS | BYTES | {"uuid"}
+TYPES = SHORT_TEXTS | BINARIES | {"uuid"}
 
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 PATTERNS = {
@@ -137,7 +137,7 @@ class IdColumn(AgeColumn):
 
     @property
     def _is_bytes(self) -> bool:
-        return self.column.data_type in BYTES
+        return self.column.data_type in BINARIES
 
     @property
     def _text(self) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.database.database_lock import DATABASE
 from iam_watcher.database.detached_table import DetachedTable, detached_name, left_behind
 from iam_watcher.database.partitions import read_partitions
 from iam_watcher.database.table_lock import TableLock
@@ -42,8 +43,6 @@ IS_OLD_DATE = "SELECT CAST({end} AS DATETIME(6)) <= CAST(%(cut_off)s AS DATETIME
 IS_OLD_NUMBER = "SELECT {end} <= %(cut_off)s"
 
 AGELESS = "SELECT 1 FROM {rows} FORCE INDEX ({index}) WHERE {condition} LIMIT 1"
-
-DATABASE = "SELECT DATABASE()"
 
 
 class PartitionDrop:
@@ -238,13 +237,13 @@ class PartitionDrop:
                 )
         except ArchiveError:
             with suppress(JobError):  # The next run goes on.
-                detached.put_back(name)
+                detached.reattach(name)
             raise
         counted = self._count(detached.quoted)
         table, rows = self._plan.table.name, counted.examined
         if counted.matched != rows or archived not in {None, rows}:
             # One came in the last moment before the exchange, or the period was made longer since.
-            detached.put_back(name)
+            detached.reattach(name)
             logger.warning(
                 "The partition %s of %s is not dropped, because some of its rows stay: rows=%d old=%d "
                 "archived=%s. "
