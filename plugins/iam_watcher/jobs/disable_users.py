@@ -29,11 +29,11 @@ class DisableInactiveUsersOperator(TableJobOperator):
     By default these are the users of IAM, whose `status` becomes 0. Users who never logged in count from
     their creation. A date before 1980, such as a zero date, is no date: its user is left and counted. Only
     the status is written. Takes also the arguments of `TableJobOperator`: `max_share` (of the active users
-    that are not exempt; default 0.5); of `LimitedOperator`: `max_rows`, `time_budget`; and of
-    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run` (disables and warns nobody).
+    that are not exempt; default 0.5); of `LimitedOperator`: `table` (another name of IAM's table, without
+    `accounts`; default "user"), `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`,
+    `pace`, `throttle`, `dry_run` (disables and warns nobody).
 
     :param accounts: the `AccountTable` of another system. Default: IAM's.
-    :param table: another name of IAM's table, if `accounts` is not given; default: "user".
     :param max_inactive_days: 0 turns the job off. (templated)
     :param exempt_admins: leave administrators alone. Set it to False for accounts without a column for them.
     :param exempt_names: user names, or globs of them (`*` any characters, `?` one), to leave alone.
