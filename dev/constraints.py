@@ -11,13 +11,15 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from dev.airflow import ROOT
 
+REQUIREMENTS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 # A file, and what it pins, in pip's words. A file comes after the one that it names.
 FILES = {
-    "constraints.txt": ("--only-deps", ".", "--group", "dev"),
+    "constraints.txt": (*REQUIREMENTS, "--group", "dev"),
     "constraints-cluster.txt": ("--group", "cluster"),
     "constraints-s3.txt": ("--group", "s3"),
     "constraints-bench.txt": ("--group", "bench"),

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dev.airflow import ROOT
+from dev.constraints import REQUIREMENTS
 
 FOLDER = ROOT / ".run" / "versions"
 PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")
@@ -33,7 +33,6 @@ TESTS = (
     "tests/dags/test_integrity.py",
     "tests/dags/test_runs.py",
 )
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Packages whose versions are in the table.
 PROVIDERS = tuple(f"apache-airflow-providers-{name}" for name in ("mysql", "redis", "smtp", "standard"))
 SHOWN = ("apache-airflow", "redis", "pydantic", *PROVIDERS)
@@ -148,7 +147,7 @@ def _pins() -> list[str]:
 def _oldest(newest: list[str]) -> list[str]:
     """Return the pins with the lowest version of each direct dependency but Airflow."""
     lowest = {}
-    for requirement in map(Requirement, PROJECT["dependencies"]):
+    for requirement in map(Requirement, REQUIREMENTS):
         if requirement.name != "apache-airflow":
             (bound,) = [clause.version for clause in requirement.specifier if clause.operator == ">="]
             lowest[canonicalize_name(requirement.name)] = bound
