@@ -80,7 +80,7 @@ def row(page, watcher):
 def run(page, watcher, *, switch_on=True):
     page.get_by_role("button", name=f"Run {watcher} …").click()
     if switch_on:
-        page.get_by_text("Switch it on. Its schedule then runs, too.").click()
+        page.get_by_text("Unpause the watcher. Its schedule then starts runs too.").click()
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_role("dialog")).to_have_count(0)
 
@@ -125,7 +125,7 @@ def test_a_dry_run_of_a_paused_watcher_then_a_real_run_and_its_undoing(visit, ai
     expect(page.locator(".people li")).to_have_count(200)
     page.get_by_role("button", name="Re-enable them …").first.click()
     expect(page.get_by_label("undo_record")).to_have_value(re.compile("^file://"))
-    page.get_by_text("Switch it on. Its schedule then runs, too.").click()
+    page.get_by_text("Unpause the watcher. Its schedule then starts runs too.").click()
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.goto(f"{airflow.url}{LIST}")
