@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,25 @@ def test_the_columns_that_the_page_reads():
         airflow.XComModel: {"dag_run_id", "dag_id", "run_id", "task_id", "map_index", "key", "value"},
     }.items():
         assert columns <= {column.key for column in model.__table__.columns}, model
+
+
+def test_the_name_that_airflow_gives_to_a_run_is_its_kind_and_its_time():
+    """The page finds the last runs of a watcher by this."""
+    from airflow.timetables.simple import OnceTimetable
+
+    from iam_watcher.airflow_internals import page as airflow
+
+    at = datetime(2027, 3, 10, 8, 0, 1, 500, tzinfo=UTC)
+    for kind in airflow.DagRunType:
+        for later in (timedelta(0), timedelta(days=40)):
+            name = OnceTimetable().generate_run_id(run_type=kind, run_after=at + later, data_interval=None)
+            assert name == f"{kind.value}__{(at + later).isoformat()}"
+    indexed = [
+        [column.name for column in constraint.columns]
+        for constraint in airflow.DagRun.__table__.constraints
+        if constraint.__class__.__name__ == "UniqueConstraint"
+    ]
+    assert ["dag_id", "run_id"] in indexed
 
 
 def test_airflow_takes_the_plugins_views():

@@ -17,7 +17,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.utils.types import DagRunTriggeredByType
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
 __all__ = [
     "DagAccessEntity",
@@ -25,6 +25,7 @@ __all__ = [
     "DagModel",
     "DagRun",
     "DagRunTriggeredByType",
+    "DagRunType",
     "DagTag",
     "DagVersion",
     "GetUserDep",

@@ -20,6 +20,7 @@ from iam_watcher.ui.facts import FactsCache
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from iam_watcher.ui.facts import Facts
 
@@ -53,15 +54,19 @@ def permitted_dags(user: Any, session: Any, method: Any = "GET") -> Collection[s
     return found
 
 
-def all_watchers(user: Any, session: Any) -> tuple[Sequence[Any], dict[str, Facts]]:
-    """Return the watchers that a user may see, and their facts."""
-    rows = data.watchers(session, permitted_dags(user, session))
+def all_watchers(
+    user: Any, session: Any, *, since: datetime | None = None
+) -> tuple[Sequence[Any], dict[str, Facts]]:
+    """Return the watchers that a user may see, and their facts; `since`: see `data.watchers`."""
+    rows = data.watchers(session, permitted_dags(user, session), since=since)
     return rows, facts_cache.get(rows, session)
 
 
-def listed_watchers(user: Any, session: Any) -> tuple[Sequence[Any], dict[str, Facts]]:
+def listed_watchers(
+    user: Any, session: Any, *, since: datetime | None = None
+) -> tuple[Sequence[Any], dict[str, Facts]]:
     """Return the watchers of the list: without those that the page alone uses, for dry runs of others."""
-    rows, facts = all_watchers(user, session)
+    rows, facts = all_watchers(user, session, since=since)
     listed = [row for row in rows if not does_dry_runs(facts[row.dag_id])]
     return listed, {row.dag_id: facts[row.dag_id] for row in listed}
 

@@ -9,7 +9,7 @@ are here, so that a reviewer of rights reads one file: hence the length.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parent / "page"
 TYPES = {".js": "text/javascript", ".svg": "image/svg+xml"}
 AT_ONCE = 200  # watchers in one answer
+TOTALS_OF = timedelta(hours=24)  # in the lead of the list
 MOST_UNFINISHED = 500
 # What undoes a run: operator -> the kind of record that it takes, and the argument that names one.
 UNDO = {"ReenableUsersOperator": ("undo", "undo_record"), "RestoreRowsOperator": ("archive", "path")}
@@ -71,7 +72,8 @@ def list_watchers(
     user: GetUserDep, session: SessionDep, begin: Annotated[int, Query(alias="from", ge=0)] = 0
 ) -> Response:
     """Return up to AT_ONCE watchers with their last runs and their locks."""
-    every, all_facts = listed_watchers(user, session)
+    since = datetime.now(UTC) - TOTALS_OF
+    every, all_facts = listed_watchers(user, session, since=since)
     shown = every[begin : begin + AT_ONCE]
     facts = {row.dag_id: all_facts[row.dag_id] for row in shown}
     editable = permitted_dags(user, session, "PUT")
@@ -89,6 +91,7 @@ def list_watchers(
                 rows.watcher_json(row, facts[row.dag_id])
                 | ({"edit": True} if row.dag_id in editable else {})
                 | rows.runs_json(runs.get(row.dag_id, []))
+                | rows.earlier_json(row, runs.get(row.dag_id, []), since)
                 | rows.lock_of(facts[row.dag_id], runs.get(row.dag_id, []), locks)
                 for row in shown
             ],

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, or_, select, union
-from sqlalchemy.orm import aliased
-from sqlalchemy.sql.expression import case, null
+from sqlalchemy import and_, case, func, null, or_, select, true, union, union_all
+from sqlalchemy.orm import aliased, join
 
 from iam_watcher.airflow_internals.page import (
     DagModel,
     DagRun,
+    DagRunType,
     DagTag,
     DagVersion,
     SerializedDagModel,
@@ -21,7 +21,7 @@ from iam_watcher.airflow_internals.page import (
     XComModel,
 )
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.ui.runs import MEASURES, Run
+from iam_watcher.ui.runs import WRITTEN, Run
 from iam_watcher.watcher_dag import TAG
 
 if TYPE_CHECKING:
@@ -35,17 +35,21 @@ BARS = 30  # runs of a watcher that the list shows
 WHOLE = 2  # runs of a watcher whose reports the list has, newest first
 MOST_CHANGES = 1_000  # new runs of one answer
 UNFINISHED = ("queued", "running")
+COUNTED = ("failed", "skipped")  # outcomes of runs
 RETURN_VALUE = "return_value"
 HOLDER = "holder"
 
 
-def watchers(session: Session, permitted: Collection[str], dag_id: str | None = None) -> Sequence[Row[Any]]:
+def watchers(
+    session: Session, permitted: Collection[str], dag_id: str | None = None, *, since: datetime | None = None
+) -> Sequence[Row[Any]]:
     """Return the watchers that are among the DAGs `permitted`, by name.
 
     Args:
         session: of Airflow's database.
         permitted: dag ids.
         dag_id: only this one.
+        since: also count the runs `failed` and `skipped` that were for a later moment.
     """
     # By the versions, which have an index: `serialized_dag` would be read whole for each watcher.
     newest = (
@@ -76,6 +80,11 @@ def watchers(session: Session, permitted: Collection[str], dag_id: str | None = 
     )
     if dag_id is not None:
         found = found.where(DagModel.dag_id == dag_id)
+    if since is not None:
+        ended = _counted_since(since)
+        found = found.add_columns(
+            *(func.coalesce(ended.c[name], 0).label(name) for name in COUNTED)
+        ).outerjoin(ended, ended.c.dag_id == DagModel.dag_id)
     rows: Any = session.execute(found)
     return [row for row in rows if row.dag_id in permitted]
 
@@ -91,12 +100,10 @@ def history(session: Session, dag_ids: Collection[str], *, reports: bool) -> dic
     order = func.row_number().over(
         partition_by=DagRun.dag_id, order_by=(DagRun.run_after.desc(), DagRun.id.desc())
     )
-    ranked = select(DagRun.id, order.label("n")).where(DagRun.dag_id.in_(dag_ids)).subquery()
-    whole = ranked.c.n <= WHOLE
-    found = (
-        _select_runs(whole, reports=reports).join(ranked, ranked.c.id == DagRun.id).where(ranked.c.n <= BARS)
-    )
-    return _by_dag(session.execute(_with_details(found, whole, reports=reports)))
+    ranked = select(DagRun.id, order.label("n")).where(DagRun.id.in_(_newest(dag_ids))).subquery()
+    # The limit changes nothing: it tells PostgreSQL that the rows are few, so that it joins them by indexes.
+    last = select(ranked).where(ranked.c.n <= BARS).limit(BARS * len(dag_ids)).subquery()
+    return _by_dag(_rows(session, _select_runs(last, reports=reports)))
 
 
 def changes(
@@ -112,14 +119,13 @@ def changes(
         reports: as in `history`.
     """
     # Each condition by itself, so that each can go by an index of Airflow's.
-    newest = select(func.max(DagRun.id) - MOST_CHANGES).scalar_subquery()
     some = union(
-        select(DagRun.id).where(DagRun.id > after, DagRun.id > newest),
+        select(DagRun.id).where(DagRun.id > after, DagRun.id > _before_changes()),
         select(DagRun.id).where(DagRun.id.in_(unfinished)),
         *(select(DagRun.id).where(DagRun.state == state) for state in UNFINISHED),
     ).subquery()
     found = _select_runs(None, reports=reports).where(DagRun.id.in_(select(some.c.id)))
-    runs = _by_dag(session.execute(_with_details(found, None, reports=reports)))
+    runs = _by_dag(_rows(session, found))
     return {dag_id: ours for dag_id, ours in runs.items() if dag_id in dag_ids}
 
 
@@ -149,7 +155,7 @@ def runs_before(
         which = which.where(DagRun.run_after < before)
     some = which.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(limit).subquery()
     found = _select_runs(None, reports=reports).where(DagRun.id.in_(select(some.c.id)))
-    return _by_dag(session.execute(_with_details(found, None, reports=reports))).get(dag_id, [])
+    return _by_dag(_rows(session, found)).get(dag_id, [])
 
 
 def report_of(session: Session, dag_id: str, run_id: str, task_id: str) -> Any:
@@ -165,8 +171,96 @@ def report_of(session: Session, dag_id: str, run_id: str, task_id: str) -> Any:
     )
 
 
-def _select_runs(whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
-    """Return the columns of runs. Of those that are not `whole`, only the numbers of their reports."""
+def _counted_since(since: datetime) -> Any:
+    """Return a subquery: dag_id, and how many of the watcher's runs failed and were skipped."""
+    acquire = aliased(TaskInstance)
+    skipped = and_(DagRun.state == "success", acquire.state == "skipped")
+    return (
+        select(
+            DagRun.dag_id,
+            *(
+                func.sum(case((condition, 1), else_=0)).label(name)
+                for name, condition in zip(COUNTED, (DagRun.state == "failed", skipped), strict=True)
+            ),
+        )
+        .join(DagTag, and_(DagTag.dag_id == DagRun.dag_id, DagTag.name == TAG))
+        .outerjoin(acquire, _is_acquire_of_run(acquire))
+        .where(DagRun.run_after > since)
+        .group_by(DagRun.dag_id)
+        .subquery()
+    )
+
+
+def _newest(dag_ids: Collection[str]) -> Any:
+    """Return a query of runs: the last BARS of each watcher are among them, however long its past is.
+
+    Airflow has no index on the runs of a DAG by time, but one on their names. The name that Airflow gives to
+    a run is its kind and its time. Other names are few: all runs that have them are among the result.
+    """
+    shown = select(DagModel.dag_id).where(DagModel.dag_id.in_(dag_ids)).cte("shown")
+    of_shown = DagRun.dag_id == shown.c.dag_id
+    # Digits compare alike in every collation, hence the years.
+    given = sorted((f"{kind.value}__1", f"{kind.value}__3") for kind in DagRunType)
+    bounds = [None, *(bound for names in given for bound in names), None]
+    others = zip(bounds[::2], bounds[1::2], strict=True)
+    return union_all(
+        *(_newest_between(shown, low, high) for low, high in given),
+        *(
+            select(DagRun.id).join(
+                shown,
+                and_(
+                    of_shown,
+                    *([DagRun.run_id >= low] if low else []),
+                    *([DagRun.run_id < high] if high else []),
+                ),
+            )
+            for low, high in others
+        ),
+        # A run whose name has an old time, because a person gave it.
+        select(DagRun.id).join(shown, of_shown).where(DagRun.id > _before_changes()),
+    )
+
+
+def _newest_between(shown: Any, low: str, high: str) -> Any:
+    """Return a query of the last BARS runs of each watcher shown whose names are between two texts."""
+    first = (
+        select(DagRun.run_id)
+        .where(DagRun.dag_id == shown.c.dag_id, DagRun.run_id >= low, DagRun.run_id < high)
+        .order_by(DagRun.run_id.desc())
+        .limit(1)
+        .offset(BARS - 1)
+        .correlate(shown)
+        .scalar_subquery()
+    )
+    firsts = select(shown.c.dag_id, func.coalesce(first, low).label("run_id")).subquery()
+    return select(DagRun.id).join(
+        firsts,
+        and_(DagRun.dag_id == firsts.c.dag_id, DagRun.run_id >= firsts.c.run_id, DagRun.run_id < high),
+    )
+
+
+def _before_changes() -> Any:
+    """Return the number of a run: only MOST_CHANGES runs are newer."""
+    return select(func.max(DagRun.id) - MOST_CHANGES).scalar_subquery()
+
+
+def _is_acquire_of_run(acquire: Any) -> ColumnElement[bool]:
+    return and_(
+        acquire.dag_id == DagRun.dag_id,
+        acquire.run_id == DagRun.run_id,
+        acquire.task_id == ACQUIRE_TASK_ID,
+        acquire.map_index == -1,
+    )
+
+
+def _select_runs(last: Any, *, reports: bool) -> Any:
+    """Return the columns of runs, in the order of `_by_dag`.
+
+    Args:
+        last: a subquery of the runs, with their ranks `n`: of those after WHOLE, two facts of the reports are
+            read. None: all runs, and whole reports.
+        reports: read what the runs returned.
+    """
     failed = (
         select(func.min(TaskInstance.task_id))
         .where(
@@ -177,9 +271,11 @@ def _select_runs(whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
         .correlate(DagRun)
         .scalar_subquery()
     )
+    whole = true() if last is None else last.c.n <= WHOLE
     # Looked for only there: Airflow's index of tasks does not begin with the run.
-    has_failed = DagRun.state == "failed" if whole is None else and_(whole, DagRun.state == "failed")
-    columns: list[Any] = [
+    has_failed = and_(whole, DagRun.state == "failed")
+    acquire = aliased(TaskInstance)
+    found = select(
         DagRun.id,
         DagRun.dag_id,
         DagRun.run_id,
@@ -189,67 +285,49 @@ def _select_runs(whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
         DagRun.start_date,
         DagRun.end_date,
         DagRun.triggering_user_name,
-        case((has_failed, failed), else_=None).label("failed"),
-    ]
-    if not reports:
-        return select(*columns)
-    value = XComModel.value if whole is None else case((whole, XComModel.value), else_=null())
-    columns += [
-        XComModel.task_id.label("task_id"),
-        XComModel.map_index.label("map_index"),
-        XComModel.key.label("key"),
-        value.label("value"),
-        *(XComModel.value[name].as_string().label(name) for name in MEASURES),
-    ]
-    return select(*columns)
-
-
-def _with_details(found: Any, whole: ColumnElement[bool] | None, *, reports: bool) -> Any:
-    """Add what `acquire` came to, and the reports, to a query of runs."""
-    acquire = aliased(TaskInstance)
-    found = found.add_columns(acquire.state.label("acquire")).outerjoin(
-        acquire,
-        and_(
-            acquire.dag_id == DagRun.dag_id,
-            acquire.run_id == DagRun.run_id,
-            acquire.task_id == ACQUIRE_TASK_ID,
-            acquire.map_index == -1,
-        ),
-    )
+        case((has_failed, failed), else_=None),
+        acquire.state,
+    ).select_from(DagRun if last is None else join(last, DagRun, last.c.id == DagRun.id))
+    found = found.outerjoin(acquire, _is_acquire_of_run(acquire))
     if not reports:
         return found
     of_work = and_(
         XComModel.key == RETURN_VALUE, XComModel.task_id.not_in((ACQUIRE_TASK_ID, RELEASE_TASK_ID))
     )
-    of_acquire = and_(XComModel.key == HOLDER, XComModel.task_id == ACQUIRE_TASK_ID)
-    if whole is not None:
-        of_acquire = and_(whole, of_acquire)
-    return found.outerjoin(XComModel, and_(XComModel.dag_run_id == DagRun.id, or_(of_work, of_acquire)))
+    of_acquire = and_(whole, XComModel.key == HOLDER, XComModel.task_id == ACQUIRE_TASK_ID)
+    return found.add_columns(
+        XComModel.task_id,
+        XComModel.map_index,
+        XComModel.key,
+        XComModel.value if last is None else case((whole, XComModel.value), else_=null()),
+        # One value of several: each access reads the whole JSON text again.
+        func.coalesce(*(XComModel.value[name].as_string() for name in WRITTEN)),
+        XComModel.value["dry_run"].as_string(),
+    ).outerjoin(XComModel, and_(XComModel.dag_run_id == DagRun.id, or_(of_work, of_acquire)))
 
 
-def _by_dag(rows: Iterable[Row[Any]]) -> dict[str, list[Run]]:
+def _rows(session: Session, query: Any) -> Iterable[Any]:
+    """Return the rows of a query of columns, without what the session does for objects."""
+    return session.connection().execute(query)
+
+
+def _by_dag(rows: Iterable[Any]) -> dict[str, list[Run]]:
     """Put the rows of each run together, the newest run of a watcher first."""
     runs: dict[int, Run] = {}
-    for row in rows:
-        run = runs.get(row.id)
+    # Unpacked: there are thousands of rows, and each access to a row by name is a look-up.
+    for number, dag_id, run_id, kind, state, run_after, start, end, user, failed, acquire, *report in rows:
+        run = runs.get(number)
         if run is None:
-            run = runs[row.id] = Run(
-                number=row.id,
-                dag_id=row.dag_id,
-                run_id=row.run_id,
-                kind=row.run_type,
-                state=row.state or "queued",
-                acquire=row.acquire,
-                run_after=row.run_after,
-                start=row.start_date,
-                end=row.end_date,
-                user=row.triggering_user_name,
-                failed_task=row.failed,
+            run = runs[number] = Run(
+                number, dag_id, run_id, kind, state or "queued", acquire, run_after, start, end, user, failed
             )
-        if getattr(row, "key", None) == HOLDER:
-            run.holder = row.value
-        elif getattr(row, "key", None) == RETURN_VALUE:
-            run.take(row.task_id, row.map_index, row.value, {name: getattr(row, name) for name in MEASURES})
+        if not report:
+            continue
+        task_id, map_index, key, value, written, dry_run = report
+        if key == HOLDER:
+            run.holder = value
+        elif key == RETURN_VALUE:
+            run.take(task_id, map_index, value, written=written, dry_run=dry_run)
     found: dict[str, list[Run]] = {}
     for run in sorted(runs.values(), key=lambda run: (run.run_after, run.number), reverse=True):
         found.setdefault(run.dag_id, []).append(run)

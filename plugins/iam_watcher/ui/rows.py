@@ -13,6 +13,7 @@ from iam_watcher.watcher_dag import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from iam_watcher.lock.admin.snapshot import LockState
     from iam_watcher.lock.facts import LockFacts
@@ -56,6 +57,13 @@ def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
         whole += [run for run in runs[: data.WHOLE] if run not in whole]
     rest = [run for run in runs if run not in whole]
     return {"runs": [run.as_json() for run in whole], "bars": bars(reversed(rest))}
+
+
+def earlier_json(row: Any, runs: Iterable[Run], since: datetime) -> dict[str, Any]:
+    """Return how many runs after `since` failed and were skipped that are older than the runs of the bars."""
+    recent = [run.outcome for run in runs if run.run_after > since]
+    earlier = {name: max(0, getattr(row, name) - recent.count(name)) for name in data.COUNTED}
+    return {"earlier": earlier} if any(earlier.values()) else {}
 
 
 def lock_of(facts: Facts, runs: Iterable[Run], locks: Mapping[str, LockState]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-# What the reports of the jobs call the rows that they wrote, and what says that they wrote none.
-MEASURES = ("changed", "enabled", "restored", "done", "dry_run")
+# What the reports of the jobs call the rows that they wrote: each report has one of them.
+WRITTEN = ("changed", "enabled", "restored", "done")
 NUMBERS = (
     *("examined", "matched", "changed", "changed_before", "eligible", "max_share", "unconfirmed", "chunks"),
     *("retries", "longest_chunk_seconds", "duration_seconds", "enabled", "listed", "restored", "rows"),
@@ -30,7 +30,7 @@ MOST_LISTED = 5  # entries of a list in a report
 MOST_REPORTS = 20  # of one run: a mapped task has one for each of its parts
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One run.
 
@@ -78,15 +78,21 @@ class Run:
         """How long it took."""
         return None if self.start is None or self.end is None else (self.end - self.start).total_seconds()
 
-    def take(self, task_id: str, map_index: int, value: Any, measures: Mapping[str, Any]) -> None:
-        """Take over what a task returned: its report, or of an older run the numbers of it only."""
-        is_report = str(measures.get("dry_run")).lower() in ("true", "false", "0", "1")
-        if not is_report:
+    def take(self, task_id: str, map_index: int, value: Any, *, written: Any, dry_run: Any) -> None:
+        """Take over what a task returned: its report, or of an older run only the two facts of a bar.
+
+        Args:
+            task_id: the task.
+            map_index: of the task.
+            value: what it returned; None for an older run.
+            written: of this, the text of the first of WRITTEN.
+            dry_run: of this, the text of `dry_run`, which each run report has.
+        """
+        is_dry_run = _FLAGS.get(dry_run)
+        if is_dry_run is None:
             return
-        dry_run = str(measures["dry_run"]).lower() in ("true", "1")
-        self.dry_run = dry_run and (self.dry_run or self.changed is None)
-        numbers = [_whole(measures.get(name)) for name in MEASURES[:-1]]
-        self.changed = (self.changed or 0) + sum(number for number in numbers if number and not dry_run)
+        self.dry_run = is_dry_run and (self.dry_run or self.changed is None)
+        self.changed = (self.changed or 0) + (0 if is_dry_run else _whole(written) or 0)
         if not isinstance(value, dict):
             return
         several = value.get("reports")  # of the jobs of another watcher, see jobs/dry_run_watcher.py
@@ -131,17 +137,29 @@ def bars(runs: Iterable[Run]) -> dict[str, Any]:
     """Return runs, oldest first, as columns: a letter of each state, rows, seconds, times as differences."""
     ordered = list(runs)
     times = [seconds(run.run_after) or 0 for run in ordered]
+    changed = [run.changed for run in ordered]
     return {
         "s": "".join(
             "d" if run.dry_run and run.outcome == "success" else _LETTERS.get(run.outcome, "?")
             for run in ordered
         ),
-        "r": [run.changed for run in ordered] if any(run.changed is not None for run in ordered) else None,
-        "d": [None if run.seconds is None else round(run.seconds, 1) for run in ordered],
+        "r": changed if any(number is not None for number in changed) else None,
+        "d": [None if took is None else round(took, 1) for took in (run.seconds for run in ordered)],
         "t": [later - earlier for earlier, later in zip([0, *times], times, strict=False)],
     }
 
 
+# A JSON value as SQLite, PostgreSQL and MySQL make it a text.
+_FLAGS = {
+    "true": True,
+    "True": True,
+    "1": True,
+    1: True,
+    "false": False,
+    "False": False,
+    "0": False,
+    0: False,
+}
 _LETTERS = {"success": "s", "failed": "f", "skipped": "k", "running": "r", "queued": "q"}
 
 
@@ -193,7 +211,7 @@ def _number(value: Any) -> float | None:
 
 
 def _whole(text: Any) -> int | None:
-    return int(text) if str(text).isdecimal() else None
+    return int(text) if text is not None and str(text).isdecimal() else None
 
 
 def _counts(value: Any) -> dict[str, float] | None:

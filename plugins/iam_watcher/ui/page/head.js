@@ -1,11 +1,10 @@
 // What stands above the list: the totals, and the watchers that need a person.
 import { exactZone, number, relative } from "./format.js";
 import { LinkButton, Notice } from "./parts.js";
-import { need, past } from "./story.js";
+import { COUNTED, inADay, need } from "./story.js";
 import { say, tell } from "./words.js";
 import { h, Link } from "./react.js";
 
-const DAY = 86_400;
 const MOST = 8; // of those that need a person; the filters show the rest
 
 export const tabOf = (dag) => `/dags/${encodeURIComponent(dag)}/plugin/watcher`;
@@ -13,12 +12,10 @@ export const runOf = (dag, run) => `/dags/${encodeURIComponent(dag)}/runs/${enco
 
 export const Lead = ({ watchers, total, now }) => {
   const runs = watchers.flatMap((watcher) => watcher.runs);
-  const recent = watchers.flatMap(past).filter((run) => run.at > now - DAY);
   const numbers = [
     ["lead.running", runs.filter((run) => run.state === "running" && !run.waits).length],
     ["lead.waiting", runs.filter((run) => run.waits || run.state === "queued").length],
-    ["lead.failed", recent.filter((run) => run.state === "failed").length],
-    ["lead.skipped", recent.filter((run) => run.state === "skipped").length],
+    ...COUNTED.map((state) => [`lead.${state}`, watchers.reduce((sum, watcher) => sum + inADay(watcher, state, now), 0)]),
   ].filter(([, n]) => n).map(([key, n]) => say(key, { n: number(n) }));
   const next = watchers.filter((watcher) => !watcher.paused && watcher.next > now).sort((a, b) => a.next - b.next)[0];
   return h("header", null,

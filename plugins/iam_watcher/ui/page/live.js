@@ -1,14 +1,14 @@
 // The watchers as the server tells of them: the history once, then what changed, each two seconds.
 import { changes, watchers } from "./api.js";
-import { isDone } from "./story.js";
+import { COUNTED, DAY, isDone, STATES } from "./story.js";
 import { useEffect, useRef, useState } from "./react.js";
 
 const EVERY = 2_000; // ms between two questions
 const AFTER_ERROR = 10_000;
-const AGAIN = 300_000; // ms after which everything is asked for again: a person may have changed an old run
+const AGAIN = 300_000; // ms after which everything is asked for again: a person may have changed an old run, and old ones leave the totals
 
 /** Put runs that changed into a watcher: those that are over become bars when newer ones come. */
-const withRuns = (watcher, found) => {
+const withRuns = (watcher, found, now) => {
   const known = new Map(watcher.runs.map((run) => [run.n, run]));
   for (const run of found) known.set(run.n, run);
   const runs = [...known.values()].sort((a, b) => b.after - a.after || b.n - a.n);
@@ -29,14 +29,21 @@ const withRuns = (watcher, found) => {
     last = run.after;
   }
   const cut = Math.max(0, bars.s.length - 29);
+  const earlier = { ...watcher.earlier };
   if (cut) {
+    let moment = 0;
+    for (let number = 0; number < cut; number += 1) {
+      moment += bars.t[number];
+      const state = STATES[bars.s[number]];
+      if (moment > now - DAY && COUNTED.includes(state)) earlier[state] = (earlier[state] ?? 0) + 1;
+    }
     const first = bars.t.slice(0, cut + 1).reduce((sum, step) => sum + step, 0);
     bars.s = bars.s.slice(cut);
     bars.r = bars.r && bars.r.slice(cut);
     bars.d = bars.d.slice(cut);
     bars.t = [first, ...bars.t.slice(cut + 1)];
   }
-  return { ...watcher, runs: whole, bars };
+  return { ...watcher, runs: whole, bars, earlier };
 };
 
 const changed = (all, delta) => {
@@ -52,7 +59,7 @@ const changed = (all, delta) => {
       const isNew = plan && (plan.paused !== Boolean(watcher.paused) || plan.next !== watcher.next || plan.broken !== Boolean(watcher.broken));
       if (!runs.length && !isNew && same(lock, watcher.lock)) return watcher;
       const updated = { ...watcher, lock, ...(isNew ? plan : {}) };
-      return runs.length ? withRuns(updated, runs) : updated;
+      return runs.length ? withRuns(updated, runs, delta.now) : updated;
     });
 };
 

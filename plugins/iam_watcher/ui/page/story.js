@@ -123,6 +123,13 @@ export const past = (watcher) => {
   return [...found, ...before.reverse()];
 };
 
+export const DAY = 86_400;
+export const COUNTED = ["failed", "skipped"]; // states of which the totals tell
+
+/** Return how many runs ended in a state within 24 hours; the server counts those that are older than the bars. */
+export const inADay = (watcher, state, now) =>
+  (watcher.earlier?.[state] ?? 0) + past(watcher).filter((run) => run.state === state && run.at > now - DAY).length;
+
 export const STATES = { s: "success", d: "dry", k: "skipped", f: "failed", r: "running", q: "queued" };
 
 export const lastWorked = (watcher) => past(watcher).find((run) => run.state === "success")?.at;
