@@ -98,6 +98,26 @@ def test_first_what_needs_a_person_then_a_sentence_for_each(visit):
 
 
 @pytest.mark.e2e
+def test_the_totals_count_a_day_however_many_runs_a_watcher_had_then(visit, server):
+    page = visit(LIST)
+    lead = page.locator(".lead")
+    # Of disable_inactive_users one; of collect_bounces three, the oldest of them before those of the bars.
+    expect(lead).to_contain_text("4 failed in 24 h")
+    bars = row(page, "collect_bounces").locator(".barrow span")
+    expect(bars.first).to_have_class(re.compile("failed"))
+    write(
+        server,
+        """
+from datetime import UTC, datetime
+from dev.page.past import add_run
+add_run(session, "collect_bounces", at=datetime.now(UTC), state="success")
+""",
+    )
+    expect(bars.first).not_to_have_class(re.compile("failed"))
+    expect(lead).to_contain_text("4 failed in 24 h")
+
+
+@pytest.mark.e2e
 def test_filters_are_in_the_url_and_rows_keep_their_order(visit):
     page = visit(LIST)
     names = page.locator("tbody .name a")

@@ -16,13 +16,13 @@ MODULE = ROOT / "plugins" / "iam_watcher" / "ui" / "page" / "words-zh.js"
 
 @pytest.fixture(scope="module")
 def chinese():
-    """A function that returns the words of a spec in Chinese."""
+    """A function that returns the English words of a schedule in Chinese."""
     url = f"data:text/javascript;base64,{base64.b64encode(MODULE.read_bytes()).decode()}"
     with chromium() as browser:
         page = browser.new_page()
         page.goto("about:blank")
-        yield lambda spec: page.evaluate(
-            "async ([url, words]) => (await import(url)).chineseSchedule(words)", [url, describe(parse(spec))]
+        yield lambda words: page.evaluate(
+            "async ([url, words]) => (await import(url)).chineseSchedule(words)", [url, words]
         )
 
 
@@ -41,9 +41,29 @@ def chinese():
         ("0 22 * * 1-5", "每周一至周五 22:00:00（UTC）"),
         ("30 3 * * *", "每天 03:30:00（UTC）"),
         ("@every 2h", "每 2 小时"),
-        # A form that is not known stays as it is.
-        ("15 * * * *", "at minute 15 of every hour"),
+        ("@every 90m", "每 1 小时 30 分钟"),
+        ("@every 1d", "每天"),
+        ("@after 5m", "上次运行结束后 5 分钟"),
+        ("@at 2027-01-31T08:00:00+01:00", "一次：2027-01-31 08:00:00+01:00"),
+        ("0 9,12,18 * jan,jul *", "1 月、7 月，每天 09:00:00、12:00:00、18:00:00（UTC）"),
+        ("0 0 */10 * 5", "每月 1 日、11 日、21 日、31 日或每周五 00:00:00（UTC）"),
+        ("*/15 9-17 * 6 MON-FRI", "6 月，每周一至周五 每 15 分钟（09:00 至 17:59）（UTC）"),
+        ("*/15 9-11,14 * * *", "每 15 分钟（9-11、14 点）（UTC）"),
+        ("*/5 * 15W * *", "每月离 15 日最近的工作日（周一至周五） 每 5 分钟（UTC）"),
+        ("CRON_TZ=Asia/Shanghai 30 9-17 * * *", "每小时（09:30:00 至 17:30:00）（Asia/Shanghai）"),
+        ("0 22-23,0-5 * * *", "0-5、22-23 点第 0 分（UTC）"),
+        ("30 5,25 * * * *", "每小时第 5、25 分第 30 秒"),
+        ("15 * * * *", "每小时第 15 分"),
+        ("20-40 2 * * *", "2 点第 20-40 分（UTC）"),
+        ("0 */2 * * *", "每 2 小时（UTC）"),
+        ("* * * * *", "每分钟"),
     ],
 )
 def test_schedules_in_chinese(chinese, spec, words):
-    assert chinese(spec) == words
+    assert chinese(describe(parse(spec))) == words
+
+
+def test_words_of_another_schedule(chinese):
+    assert chinese("when an asset has changed, or every day") == "资产更新时，或每天"
+    for unknown in ("Never, external triggers only", "every full moon UTC", "own"):
+        assert chinese(unknown) == unknown

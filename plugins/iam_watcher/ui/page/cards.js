@@ -18,7 +18,7 @@ const graceOf = ({ kind, grace }) => {
 export const ScheduleCard = ({ watcher, now }) => {
   const { schedule } = watcher;
   if (!schedule) {
-    const text = watcher.spec && watcher.spec !== "None" ? say("tab.airflows", { words: watcher.words || watcher.spec }) : say("tab.noschedule");
+    const text = watcher.spec && watcher.spec !== "None" ? say("tab.airflows", { words: inWords(watcher.words) || watcher.spec }) : say("tab.noschedule");
     return h("section", { className: "card" }, h("h2", null, say("tab.schedule")), h("p", null, text));
   }
   const ticks = schedule.ticks ?? (watcher.next ? [[watcher.next, false]] : []);

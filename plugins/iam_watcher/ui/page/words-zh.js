@@ -290,12 +290,37 @@ const chineseDays = (text) =>
     })
     .join("")
     .replaceAll(/(月|离)(\d)/g, "$1 $2");
+// The parts of a cron schedule, in the words of schedule/words.py.
+const NUMBERS = String.raw`\d+(?:-\d+)?(?:(?:, | and )\d+(?:-\d+)?)*`;
+const CLOCKS = String.raw`\d+:\d+:\d+(?:(?:, | and )\d+:\d+:\d+)*`;
+const IN_MONTHS = String.raw`(?: in ((?:${MONTH})(?:(?:, | and | to )(?:${MONTH}))*))?`;
+const ZONE = String.raw`(?: ([A-Z][^\s()]*))?`;
+const joined = (text) => text.replaceAll(/, | and /g, "、");
+const each = (time) => (/^\d/.test(time) ? `每 ${amount(time)}` : `每${amount(time)}`);
+const TIME_FORMS = [
+  [
+    new RegExp(`^every ((?:\\d+ )?(?:hour|minute|second)s?)(?: in hours? (${NUMBERS})| from ([\\d:]+) to ([\\d:]+))?$`),
+    ([, time, hours, first, last]) => `${each(time)}${hours ? `（${joined(hours)} 点）` : first ? `（${first} 至 ${last}）` : ""}`,
+  ],
+  [
+    new RegExp(`^at (?:seconds? (${NUMBERS}) of )?minutes? (${NUMBERS}) of (?:every hour|hours? (${NUMBERS}))$`),
+    ([, seconds, minutes, hours]) =>
+      `${hours ? `${joined(hours)} 点` : "每小时"}第 ${joined(minutes)} 分${seconds ? `第 ${joined(seconds)} 秒` : ""}`,
+  ],
+];
+const cron = (months, days, times, zone) =>
+  [months && `${list(months, MONTH_FORMS)}，`, days && `${days} `, times, zone && `（${zone}）`].filter(Boolean).join("");
 const FORMS = [
-  [/^(on .+?)(?: in (\D+))? at ([\d:, and]+) (\S+)$/, ([, days, months, times, zone]) => `${months ? `${list(months, MONTH_FORMS)}，` : ""}${chineseDays(days)} ${times.replaceAll(/, | and /g, "、")}（${zone}）`],
-  [/^every day at ([\d:, and]+) (\S+)$/, ([, times, zone]) => `每天 ${times.replace(" and ", "、").replaceAll(", ", "、")}（${zone}）`],
-  [/^every ((?:\d+ )?(?:day|hour|minute|second)s?)$/, ([, time]) => (/^\d/.test(time) ? `每 ${amount(time)}` : `每${amount(time)}`)],
+  [new RegExp(`^every day${IN_MONTHS} at (${CLOCKS})${ZONE}$`), ([, months, times, zone]) => cron(months, "每天", joined(times), zone)],
+  [new RegExp(`^(on .+?)${IN_MONTHS} at (${CLOCKS})${ZONE}$`), ([, days, months, times, zone]) => cron(months, chineseDays(days), joined(times), zone)],
+  [/^every ((?:\d+ (?:day|hour|minute|second)s?(?: |$))+|day)$/, ([, time]) => each(time)],
+  [
+    new RegExp(`^((?:every|at) .+?)(?: (on .+?))?${IN_MONTHS}${ZONE}$`),
+    ([, times, days, months, zone]) => cron(months, days && chineseDays(days), inForm(TIME_FORMS, times), zone),
+  ],
   [/^(.+) after the last run ended$/, ([, time]) => `上次运行结束后 ${amount(time)}`],
   [/^once, at (.+)$/, ([, time]) => `一次：${time}`],
+  [/^when an asset has changed(?:, or (.+))?$/, ([, other]) => `资产更新时${other ? `，或${chineseSchedule(other)}` : ""}`],
 ];
 
 /** Return a schedule's English words in Chinese where they have a known form, else as they are. */

@@ -312,5 +312,12 @@ export const tell = (key, values = {}) =>
 
 export const has = (key) => key in english;
 
+// Airflow's words for a schedule by assets; they end in "or" if the other part has no words of its own.
+const ASSETS = /^Triggered by assets(?: or ?(.*))?$/;
+
 /** Return a schedule's English words in the page's language, where they have a known form. */
-export const schedule = (words) => (words && isChinese() ? chineseSchedule(words) : words);
+export const schedule = (words) => {
+  const assets = ASSETS.exec(words ?? "");
+  const text = assets ? ["when an asset has changed", assets[1]].filter(Boolean).join(", or ") : words;
+  return text && isChinese() ? chineseSchedule(text) : text;
+};
