@@ -35,6 +35,7 @@ SUBJECTS = (
     "archive",
     "retention",
     "rows",
+    "queue",
     "imports",
     "page",
     "guard",

@@ -31,7 +31,7 @@ ROUNDS = 5
 FEW, MANY = 2_000, 40_000  # rows for the loops, and for our job
 SLOW_ROWS, SLOW = 1_600, 0.005  # rows, and seconds that the function waits for each of them
 PENDING = (10_000, 1_000_000)  # rows of the tables for the growth
-WATCHERS = 50
+WATCHERS, POLLS = 50, 100
 BESIDE = 10.0  # seconds that processes work beside a client that inserts
 
 
@@ -45,16 +45,16 @@ def measure(folder: Path) -> list[Result]:
             _several_processes(server),
             *_growth_and_locks(server),
             *_beside_inserts(server),
-            _idle_poll(server),
+            *_idle_poll(server),
         ]
 
 
 def _against_loops(server: MariaDB) -> list[Result]:
     rates = interleaved(
         {
-            "ours": partial(_rate, server, _scaled(MANY), process),
-            "loop": partial(_rate, server, _scaled(FEW), three_transactions),
-            "skip locked": partial(_rate, server, _scaled(FEW), one_transaction),
+            "ours": partial(rate, server, scaled(MANY), process),
+            "loop": partial(rate, server, scaled(FEW), three_transactions),
+            "skip locked": partial(rate, server, scaled(FEW), one_transaction),
         },
         ROUNDS,
     )
@@ -75,7 +75,7 @@ def _against_loops(server: MariaDB) -> list[Result]:
 def _several_processes(server: MariaDB) -> Result:
     rates = interleaved(
         {
-            str(number): partial(_rate, server, _scaled(SLOW_ROWS), partial(_processes, number=number))
+            str(number): partial(rate, server, scaled(SLOW_ROWS), partial(_processes, number=number))
             for number in (1, 4)
         },
         ROUNDS,
@@ -87,7 +87,7 @@ def _several_processes(server: MariaDB) -> Result:
 
 
 def _growth_and_locks(server: MariaDB) -> list[Result]:
-    pending = [_scaled(rows) for rows in PENDING]
+    pending = [scaled(rows) for rows in PENDING]
     seconds: list[list[float]] = [[], []]
     locked = 0
     for rows, found in zip(pending, seconds, strict=True):
@@ -107,7 +107,7 @@ def _growth_and_locks(server: MariaDB) -> list[Result]:
 
 
 def _beside_inserts(server: MariaDB) -> list[Result]:
-    fill(server, _scaled(MANY))
+    fill(server, scaled(MANY))
     before = _status(server, "Innodb_deadlocks")
     with clients(server, "INSERT INTO orders (payload) VALUES (CONCAT('new ', %(n)s))") as found:
         _processes(server, number=4, seconds=0.0, limits=Limits(seconds=BESIDE))
@@ -120,7 +120,7 @@ def _beside_inserts(server: MariaDB) -> list[Result]:
     ]
 
 
-def _idle_poll(server: MariaDB) -> Result:
+def _idle_poll(server: MariaDB) -> list[Result]:
     fill(server, 1)
     process(server)
     with closing(server.connect()) as connection, connection.cursor() as cursor:
@@ -132,21 +132,25 @@ def _idle_poll(server: MariaDB) -> Result:
     ]
     poll = Poll("bench_rows")
 
-    async def ask() -> float:
+    async def ask() -> tuple[float, float]:
         await poll.ask(watched)
-        began = time.monotonic()
-        for _ in range(100):
+        asked, began = _status(server, "Com_select"), time.monotonic()
+        for _ in range(POLLS):
             await poll.ask(watched)
-        return (time.monotonic() - began) / 100
+        seconds = time.monotonic() - began
+        return seconds / POLLS, (_status(server, "Com_select") - asked) / POLLS
 
     try:
-        seconds = asyncio.run(ask())
+        seconds, statements = asyncio.run(ask())
     finally:
         poll.close()
-    return Result(f"rows: ms of an idle poll for {WATCHERS} watchers", seconds * 1000, at_most=20)
+    return [
+        Result(f"rows: ms of an idle poll for {WATCHERS} watchers", seconds * 1000, at_most=20),
+        Result(f"rows: statements of an idle poll for {WATCHERS} watchers", statements, at_most=1),
+    ]
 
 
-def _scaled(rows: int) -> int:
+def scaled(rows: int) -> int:
     """Return a number of rows, not larger than the largest table that is asked for."""
     return min(rows, sizes()[-1])
 
@@ -166,7 +170,7 @@ def _wait(seconds: float, _: Any) -> None:
     time.sleep(seconds)
 
 
-def _rate(server: MariaDB, rows: int, program: Callable[[MariaDB], object]) -> float:
+def rate(server: MariaDB, rows: int, program: Callable[[MariaDB], object]) -> float:
     """Return the rows of a second."""
     fill(server, rows)
     began = time.monotonic()
