@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dev.airflow import Airflow
 
 READY = ".iw:not([aria-busy=true])"
+PATIENCE = 180_000  # ms for a page; a busy machine is slow
 
 
 @contextmanager
@@ -76,13 +77,14 @@ class Visitor:
         lines = "".join(f"localStorage.setItem({json.dumps(k)}, {json.dumps(v)});" for k, v in facts.items())
         context.add_init_script(f"if (!localStorage.getItem('i18nextLng')) {{{lines}}}")
         login = {"username": self.user, "password": self.airflow.password}
-        token = context.request.post(f"{self.airflow.url}/auth/token", data=login).json()["access_token"]
+        answer = context.request.post(f"{self.airflow.url}/auth/token", data=login, timeout=PATIENCE)
+        token = answer.json()["access_token"]
         context.add_cookies([{"name": "_token", "value": token, "url": self.airflow.url}])
         page = context.new_page()
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(f"{self.airflow.url}{path}")
-        page.wait_for_selector(READY, timeout=60_000)
+        page.goto(f"{self.airflow.url}{path}", timeout=PATIENCE)
+        page.wait_for_selector(READY, timeout=PATIENCE)
         return page
 
     def _heard(self, message: Any) -> None:

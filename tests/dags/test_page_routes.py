@@ -6,12 +6,10 @@ A test goes through all routes, and each kind of right is tried on them: hence t
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import select
 
 from iam_watcher import Lock, Watcher
 from iam_watcher.archive.storage import Folder
@@ -436,54 +434,6 @@ def test_failed_and_skipped_runs_of_a_day_are_counted_beyond_the_bars(call, stor
     assert len(busy["bars"]["s"]) == 29
     # Of 48 runs the last 30 are bars, and the first three are older than a day.
     assert busy["earlier"] == {"failed": 7, "skipped": 4}
-
-
-def test_the_last_runs_are_found_whatever_their_names(call, store_dag, redis_client):
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from airflow.utils.types import DagRunType
-
-    store_dag(watcher("page_named"))
-    with create_session() as session:
-        for number in range(70):
-            run_id = add_run(session, "page_named", 100 - number)
-            run = session.scalar(select(DagRun).where(DagRun.dag_id == "page_named", DagRun.run_id == run_id))
-            kind = [*DagRunType][number % len(DagRunType)]
-            run.run_id = (
-                f"by-hand-{number}"
-                if number % 5 == 0
-                else kind.generate_run_id(suffix=run.run_after.isoformat())
-            )
-        session.commit()
-    found = body(call("viewer", "GET", "/watchers"))["watchers"]
-    (named,) = [one for one in found if one["id"] == "page_named"]
-    assert named["bars"]["t"][1:] == [3600] * 28
-    assert named["runs"][0]["after"] == int((NOW - timedelta(hours=31)).timestamp())
-
-
-def test_an_answer_reads_no_run_of_a_long_past(call, watchers, redis_client, monkeypatch):
-    """Airflow keeps runs for years: each access to them goes by an index, and reads the last ones only."""
-    from airflow import settings
-    from sqlalchemy import event
-
-    asked = []
-
-    def seen(connection, cursor, statement, parameters, *more):
-        if "FROM dag_run" in statement and not statement.startswith("EXPLAIN"):
-            asked.append((statement, parameters))
-
-    event.listen(settings.engine, "before_cursor_execute", seen)
-    try:
-        for path in ("/watchers", "/changes?after=0"):
-            body(call("viewer", "GET", path))
-    finally:
-        event.remove(settings.engine, "before_cursor_execute", seen)
-    assert len(asked) >= 3
-    for statement, parameters in asked:
-        with settings.engine.connect() as connection:
-            cursor = connection.connection.cursor()
-            plan = [row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-        assert not [step for step in plan if re.search(r"SCAN (dag_run|task_instance|xcom)", step)], plan
 
 
 def test_the_page_works_behind_a_prefix(app, call, watchers, monkeypatch):
