@@ -26,6 +26,8 @@ FILES = {
     "constraints-docs.txt": ("--group", "docs"),
     "constraints-audit.txt": ("--group", "audit"),
 }
+# A new environment of Python 3.11 has it, and no package asks for it.
+OF_VENV = re.compile(r"^setuptools==.+$", re.MULTILINE)
 NAMED = re.compile(r"^--constraint (\S+)$", re.MULTILINE)
 
 
@@ -66,6 +68,7 @@ def renewed(text: str, versions: dict[str, str]) -> str:
     head = [line for line in text.splitlines() if line.startswith(("#", "--constraint"))]
     below = {name for file in NAMED.findall(text) for name in _pinned(file)}
     pins = [f"{name}=={version}" for name, version in versions.items() if _plain(name) not in below]
+    pins += [pin for pin in OF_VENV.findall(text) if pin.partition("==")[0] not in versions]
     return "\n".join([*head, *sorted(pins, key=str.lower)]) + "\n"
 
 

@@ -83,6 +83,10 @@ def test_renewed_constraints_keep_the_head_and_leave_out_what_another_file_pins(
     )
 
 
+def test_renewed_constraints_keep_what_python_itself_installs():
+    assert constraints.renewed("setuptools==65.5.0\nred==1\n", {"red": "2"}) == "red==2\nsetuptools==65.5.0\n"
+
+
 def test_what_is_installed_is_what_is_pinned():
     pinned = [
         line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
