@@ -18,6 +18,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
+_COMMAND = "Running command: ["  # Airflow's line with the text of a command, which is not its output
 _LONGEST_LINE = 10_000  # characters of a line that is not ended
 
 _watch: _Watch | None = None
@@ -55,6 +56,8 @@ class _Watch:
         self._streams = (_Stream(self, sys.stdout), _Stream(self, sys.stderr))
 
     def line(self, text: str) -> None:
+        if _COMMAND in text:
+            return
         for keyword in [keyword for keyword in self._wanted if keyword in text]:
             self._wanted.discard(keyword)
             self.found[keyword] = text
