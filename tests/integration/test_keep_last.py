@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.table_job.row_locks import RowLocks
+from iam_watcher.walk.row_locks import RowLocks
 
 DAY = timedelta(days=1)
 DAYS = 30

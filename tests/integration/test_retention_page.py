@@ -107,9 +107,10 @@ ROWS: dict[str, tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[int]]]] =
     "Parents and children": (
         {
             "orders": [(ago(days=4000),), (ago(days=4000),), (ago(days=10),)],
-            "order_line": [(1, ago(days=4000)), (2, ago(days=10)), (3, ago(days=10))],
+            "order_line": [(1,), (2,), (3,), (1,)],
+            "line_event": [(4,), (3,), (4,), (9,)],
         },
-        {"orders": [2, 3], "order_line": [2, 3]},
+        {"orders": [3], "order_line": [3], "line_event": [2, 4]},
     ),
     "Orphans": (
         {
@@ -203,8 +204,9 @@ def test_an_example_does_what_its_section_says(scratch, perform, section, tmp_pa
     # What was archived comes back, the parents before their children.
     for report in reversed(reports):
         if report["archive"]:
+            tables = [report["table"], *report["children"]]
             undo = RestoreRowsOperator(
-                task_id="undo", path=report["archive"], tables=[report["table"]], mysql_conn_id="scratch"
+                task_id="undo", path=report["archive"], tables=tables, mysql_conn_id="scratch"
             )
             perform(undo)
     if all(report["archive"] for report in reports if report["changed"]):

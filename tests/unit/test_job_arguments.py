@@ -19,6 +19,7 @@ from iam_watcher.database.column import Column
 from iam_watcher.database.throttle import Throttle
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import Announcement
+from iam_watcher.jobs.children import Child
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
@@ -248,6 +249,10 @@ DISABLE = {"task_id": "t", "max_inactive_days": 180}
             "drop_partitions is set, and so is older_than",
         ),
         ({"drop_partitions": True, "age_unit": "ulid"}, "drop_partitions is set, and age_unit is 'ulid'"),
+        ({"children": "all"}, "children is 'all'; expected a list such as [Child("),
+        ({"children": ["order_lines"]}, "children is ['order_lines']; expected a list such as [Child("),
+        ({"children": None}, "children is None; expected a list such as [Child("),
+        ({"drop_partitions": True, "children": "auto"}, "drop_partitions is set, and so is children, 'auto'"),
     ],
 )
 def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
@@ -390,6 +395,24 @@ def test_the_result_of_another_task_waits_until_it_is_there():
         ReenableUsersOperator(task_id="r", undo_record=result, names=result)
         with pytest.raises(JobArgumentError, match=r"where has .* expected a text, a number"):
             PurgeRowsOperator(**{**PURGE, "task_id": "w", "where": [("status", "=", result)]})
+
+
+@pytest.mark.parametrize(
+    ("arguments_of_it", "message"),
+    [
+        ({"table": "{{ table }}", "key": "order_id"}, "table is '{{ table }}'"),
+        ({"table": "order_lines", "key": ""}, "key is ''"),
+        ({"table": "order_lines", "key": []}, "key is \\[\\]; expected the name of a column"),
+        ({"table": "order_lines", "key": ["order_id", 1]}, "key is"),
+        (
+            {"table": "order_lines", "key": "order_id", "children": "auto"},
+            "children is 'auto'; expected a list",
+        ),
+    ],
+)
+def test_a_child_that_can_not_be_meant_is_refused(arguments_of_it, message):
+    with pytest.raises(JobArgumentError, match=message):
+        Child(**arguments_of_it)
 
 
 @pytest.mark.parametrize("name", ["audit-2026", "my table", "Übersicht", "用户", "a.b", "100%", "x; DROP"])

@@ -13,6 +13,11 @@ a change without its row. `manifest.json` is written before the first part. `com
 a try that ended in order writes it last. A worker that is killed can't write it, so a part's name has the
 number of its rows, the bytes that it unpacks to, and its checksum. No file is written twice.
 
+The rows of child tables, which are deleted with the rows of a table, are in the folder of the same try. Each
+child table has a folder of such files there, `children/<table>/`. The manifest above names these tables in
+`children`, in an order in which their rows can be restored. It is written before their first part.
+`complete.json` has the number of rows of each.
+
 In the format 1, which is still read, the manifest was written again at the end with the list of the parts,
 and the names of parts had no bytes.
 
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 MANIFEST, COMPLETE = "manifest.json", "complete.json"
+CHILDREN = "children"
 PART = "part-{number:06}-{rows}-{size}-{sha256}.jsonl.gz"
 PART_NAME = re.compile(r"part-([0-9]{6,})-([0-9]+)-(?:([0-9]+)-)?([0-9a-f]{64})\.jsonl\.gz")
 
@@ -59,6 +65,7 @@ class Facts(msgspec.Struct):
     now: Annotated[datetime, msgspec.Meta(tz=True)]
     columns: dict[str, str] = {}
     redacted: list[str] = []
+    children: list[str] = []
 
 
 class PartFacts(msgspec.Struct):
@@ -71,6 +78,7 @@ class Completion(msgspec.Struct):
     """What such a try wrote at its end."""
 
     parts: list[PartFacts]
+    children: dict[str, int] = {}
 
 
 class OldManifest(msgspec.Struct):
@@ -97,6 +105,11 @@ class Part:
     rows: int
     size: int | None
     sha256: str
+
+
+def child_folder(table: str) -> str:
+    """Return the name of the folder of a child table: in it, other characters than these could mean more."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}.", table)
 
 
 def parts_among(names: Sequence[str]) -> list[Part]:

@@ -1,16 +1,20 @@
-"""Reads archives, and checks everything in them: whoever can write there may have changed them."""
+"""Reads archives, and checks everything in them: whoever can write there may have changed them.
+
+What finds an archive and what reads its parts rely on the same checks: hence the length.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from isal import igzip, isal_zlib
 
 from iam_watcher.archive.format import (
+    CHILDREN,
     COMPLETE,
     FORMAT,
     MANIFEST,
@@ -18,6 +22,7 @@ from iam_watcher.archive.format import (
     Facts,
     OldManifest,
     Part,
+    child_folder,
     parts_among,
 )
 from iam_watcher.archive.storage import Folder
@@ -47,6 +52,7 @@ class ArchivedTry:
         parts: first to last.
         complete: whether the try ended in order, so that a part that is gone would be missed.
         began: the database's time when the try began.
+        children: child table → its rows, as the try lists them if it ended in order.
     """
 
     folder: Folder
@@ -54,6 +60,7 @@ class ArchivedTry:
     parts: Sequence[Part]
     complete: bool
     began: datetime
+    children: Mapping[str, int] = field(default_factory=dict)
 
     def rows(self) -> Iterator[Row]:
         """Return the rows, those of the last part first: of a row in two parts the newer one counts.
@@ -121,6 +128,39 @@ def find(url: str, *, kind: str | tuple[str, ...], below: str | None = None) -> 
     return sorted(written, key=lambda one: (one.began, one.folder.url), reverse=True)
 
 
+def find_children(written: ArchivedTry, *, below: str) -> dict[str, ArchivedTry]:
+    """Return the archives of the child tables of a try, in an order in which their rows can be restored.
+
+    Args:
+        written: the try.
+        below: the location that nothing may lead out of.
+
+    Raises:
+        ArchiveDamaged: one is missing, leads out of the location, or is not what was written.
+        ArchiveError: it can't be read.
+    """
+    top, found = Folder(below), {}
+    for table in written.manifest.get("children", []):
+        folder = written.folder / CHILDREN / child_folder(table)
+        child = _find(folder, _names(folder, top), top)
+        rows, expected = 0, written.children.get(table, 0)
+        if child is not None:
+            rows = sum(part.rows for part in child.parts)
+            if (child.manifest["table"], child.manifest["kind"]) != (table, written.manifest["kind"]):
+                raise ArchiveDamaged(
+                    f"{folder.url} has {child.manifest['kind']!r} of {child.manifest['table']}; expected "
+                    f"{written.manifest['kind']!r} of {table}"
+                )
+            found[table] = child
+        # A part that was stored without an answer is behind those that are listed.
+        if rows < expected:
+            raise ArchiveDamaged(
+                f"{folder.url} has {rows} rows of {table}; expected {expected}, as {written.folder.url} "
+                "lists. Bring the folder back from a backup"
+            )
+    return found
+
+
 def verify(found: Iterable[ArchivedTry], check: Callable[[Row], None] = lambda _: None) -> int:
     """Read all parts and return how many rows they have.
 
@@ -158,12 +198,14 @@ def _find(folder: Folder, names: Sequence[str], top: Folder) -> ArchivedTry | No
         if name in names:
             _stay_inside(folder / name, top)
     manifest, facts = _manifest(folder)
+    children: Mapping[str, int] = {}
     if facts.format == 1:
         old = _convert(folder, MANIFEST, manifest, OldManifest)
         complete, listed = old.complete, old.parts
     else:
         complete = COMPLETE in names
-        listed = _convert(folder, COMPLETE, _json(folder, COMPLETE), Completion).parts if complete else []
+        completion = _convert(folder, COMPLETE, _json(folder, COMPLETE), Completion) if complete else None
+        listed, children = (completion.parts, completion.children) if completion else ([], {})
     numbers = [part.number for part in parts]
     in_list = [part.name for part in listed] if complete else []
     # A part behind the listed ones was stored without an answer: no rows were changed with it.
@@ -172,7 +214,7 @@ def _find(folder: Folder, names: Sequence[str], top: Folder) -> ArchivedTry | No
             f"{folder.url} has the parts {numbers}; expected 1 to {max(len(in_list), *numbers, 0)} without a "
             f"gap{', as it lists them' if in_list else ''}"
         )
-    return ArchivedTry(folder, manifest, parts, complete, facts.now)
+    return ArchivedTry(folder, manifest, parts, complete, facts.now, children)
 
 
 def _manifest(folder: Folder) -> tuple[Mapping[str, Any], Facts]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from iam_watcher.archive.refusals import Refusals
-    from iam_watcher.archive.writer import Archive
+    from iam_watcher.archive.writer import Archive, PartBuffer
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
     from iam_watcher.database.key import KeyValue
@@ -107,7 +107,7 @@ class RowArchive:
         rows: RowChange,
         table: Table,
         columns: Sequence[Column],
-        archive: Archive,
+        archive: Archive | PartBuffer,
         refusals: Refusals,
     ) -> None:
         self.refused = Counter[str]()
@@ -218,7 +218,7 @@ def _record(row: Row, convert: Convert) -> dict[str, Any]:
 
 
 def row_archive(
-    db: Transactions, rows: RowChange, table: Table, columns: Sequence[Column], archive: Archive
+    db: Transactions, rows: RowChange, table: Table, columns: Sequence[Column], archive: Archive | PartBuffer
 ) -> RowArchive:
     """Return what archives rows; for the arguments see `RowArchive`.
 

@@ -1,4 +1,4 @@
-"""What a condition of `where` may have besides a column, an operator and a value: `AnyOf` and `Column`."""
+"""What a condition may have besides a column, an operator and a value: `AnyOf`, `Column`, `ParentColumn`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ class Column:
     """
 
     name: str
+
+
+@dataclass(frozen=True)
+class ParentColumn:
+    """A column of the parent's row, for the kinds of `older_than`.
+
+    `older_than={"column": ParentColumn("state", table="orders", key="order_id"), "paid": "10y", None: "1y"}`
+
+    Attributes:
+        name: of the column.
+        table: name of the parent table, which has a primary key of one column.
+        key: name of the column of the job's table that has the parent's primary key.
+    """
+
+    name: str
+    table: str
+    key: str
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import Announcement
+from iam_watcher.jobs.children import check_children
 from iam_watcher.jobs.retention_operator import RetentionOperator
 from iam_watcher.jobs.table_job.side_effects import REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from iam_watcher.jobs.children import Child
     from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
 
@@ -27,7 +29,10 @@ class PurgeRowsOperator(RetentionOperator):
     `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
-    :param redact: names of columns that are left out of the archive. If one must have a value and has no
+    :param children: tables whose rows belong to the rows and are deleted with them, children first:
+        `[Child("order_lines", key="order_id")]`, or "auto" for those that the foreign keys name. The limits
+        count the rows of `table`. See "Parents with their children" in docs/retention.md.
+    :param redact: names of columns that are left out of the archives. If one must have a value and has no
         default, the rows can't be restored; the job warns about this.
     :param drop_partitions: of a table that is partitioned by ranges of the age column, drop the partitions
         whose rows are all old, instead of deleting their rows one by one; then delete the other old rows. See
@@ -38,16 +43,19 @@ class PurgeRowsOperator(RetentionOperator):
         self,
         *,
         announce: Announcement | None = None,
+        children: Sequence[Child] | Literal["auto"] = (),
         redact: Sequence[str] = REDACTED,
         drop_partitions: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.announce = announce
+        self.children = children
         self.redact = redact
         self.drop_partitions = drop_partitions
         if announce is not None:
             arguments.instance("announce", announce, Announcement, "an Announcement, such as SECRET_CHANGED")
+        check_children(children, may_be_auto=True)
         arguments.listed_names("redact", redact)
         arguments.instance("drop_partitions", drop_partitions, bool, "True or False")
         if drop_partitions:
@@ -60,6 +68,7 @@ class PurgeRowsOperator(RetentionOperator):
         return PurgeJob(
             **self.retention_arguments(),
             announce=self.announce,
+            children=self.children,
             redact=self.redact,
             drop_partitions=self.drop_partitions,
         )
@@ -74,6 +83,7 @@ class PurgeRowsOperator(RetentionOperator):
             "where": self.where or None,
             "keep_last": self.keep_last,
             "orphans_of": self.orphans_of,
+            "children": self.children or None,
             "max_rows": self.max_rows,
             "older_than": self.older_than if isinstance(self.older_than, dict) else None,
         }

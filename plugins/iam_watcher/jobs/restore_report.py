@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iam_watcher.jobs.run_report import RunReport, left_alone
 
@@ -31,9 +31,13 @@ class RestoreReport(RunReport):
         skipped: reason → rows that were not. `exists`: a row of that key is there. Refused by the server:
             `unique_key` (another row has a value that must be unique), `foreign_key` (the row that it
             refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile).
+        children: child table → the same report of its rows; empty without children. The other fields are
+            those of `table` alone.
         lost: columns that the archive does not have; they get their default.
         examples: `{"key", "why"}` of a few rows that were refused.
     """
+
+    in_sentences = RunReport.in_sentences | {"children"}
 
     archive: str = ""
     rows: int = 0
@@ -41,6 +45,7 @@ class RestoreReport(RunReport):
     restored: int = 0
     altered: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
+    children: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def take(self, put: Put) -> None:
         """Take over what a transaction has done."""
@@ -56,4 +61,8 @@ class RestoreReport(RunReport):
         """Return how many rows were restored."""
         were = "Dry run: {} would be" if self.dry_run else "{} were"
         rows = were.format(f"{self.restored:,} of {self.rows:,} rows of {self.table}")
-        return [f"{rows} restored{left_alone(+self.skipped)}"]
+        lines = [f"{rows} restored{left_alone(+self.skipped)}"]
+        for table, one in self.children.items():
+            of_them = f"{one['restored']:,} of {one['rows']:,} rows of {table}"
+            lines.append(f"  With them {of_them}{left_alone(one['skipped'])}")
+        return lines

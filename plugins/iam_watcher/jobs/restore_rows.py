@@ -47,13 +47,13 @@ class RestoreRowsOperator(DatabaseOperator):
     The archive is verified before the first row is written. A deleted row whose key is there is left as it
     is, and a changed row gets its old values only if it is as the job left it. So a second restore changes
     nothing. What the archive does not have (redacted columns) gets its default; if a column has none, nothing
-    is restored. Each restored row is read again and compared. The account needs INSERT on the table, or
-    UPDATE on the changed columns. Takes also the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`,
-    `throttle`, `dry_run`.
+    is restored. Each restored row is read again and compared. Rows of child tables that were deleted with the
+    rows are restored after them. The account needs INSERT on each table, or UPDATE on the changed columns.
+    Takes also the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param path: URL of the folder of the archive, as the purge's run report names it, or the part of the URL
         that follows `location`. (templated)
-    :param tables: names of the tables that may be written into.
+    :param tables: names of the tables that may be written into, those of children too.
     :param location: URL below which `path` must lie; default: `[iam_watcher] archive`. (templated)
     """
 
@@ -85,41 +85,66 @@ class RestoreRowsOperator(DatabaseOperator):
             url, kind=(ArchiveKind.DELETED_ROWS, ArchiveKind.CHANGED_ROWS), below=location
         )
         names = {str(written.manifest["table"]) for written in found}
-        if len(names) != 1 or not names <= set(self.tables):
+        below: dict[str, list[ArchivedTry]] = {}
+        for written in found:
+            for table, child in archive_reader.find_children(written, below=location).items():
+                below.setdefault(table, []).append(child)
+        if len(names) != 1 or not {*names, *below} <= set(self.tables):
             raise JobArgumentError(
-                f"{url} has rows of {', '.join(sorted(names))}; expected one of {', '.join(self.tables)}, "
-                "as the DAG file allows"
+                f"{url} has rows of {', '.join([*sorted(names), *below])}; expected "
+                f"{'those of' if below else 'one of'} {', '.join(self.tables)}, as the DAG file allows"
             )
-        rows = sum(archive_reader.verify([written], self._checking(written)) for written in found)
-        logger.info("event=verified archive=%s rows=%d", url, rows)
         (name,) = names
-        restored = RestoreReport(
-            name, dry_run, archive=url, rows=rows, complete=all(written.complete for written in found)
+        tables = {name: found, **{table: below[table] for table in _in_order(found) if table in below}}
+        rows = {
+            table: sum(archive_reader.verify([written], self._checking(written)) for written in tries)
+            for table, tries in tables.items()
+        }
+        logger.info("event=verified archive=%s rows=%d", url, sum(rows.values()))
+        complete = all(written.complete for tries in tables.values() for written in tries)
+        top, *others = (
+            RestoreReport(table, dry_run, archive=url, rows=rows[table], complete=complete)
+            for table in tables
         )
-        with (
-            restored.reported(context),
-            _warning(restored),
-            self.transactions(locked=not dry_run) as (_, db),
-        ):
-            table = read_table(db, name)
-            columns = []
-            for written in found:
-                to_write, restored.lost = columns_to_write(table, written.manifest)
-                columns.append(to_write)
-            tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
-            if found[0].manifest["kind"] == ArchiveKind.DELETED_ROWS:
-                todo: list[tuple[RowInserter, Tries]] = [(RowInserter(db, table, dry_run=dry_run), tries)]
-            else:
-                # Each try set its own time: only its own rows are as it left them.
-                updaters = [RowUpdater(db, table, set_to(written), dry_run=dry_run) for written in found]
-                todo = [(updater, [rows]) for updater, rows in zip(updaters, tries, strict=True)]
-            for restoring, of_it in todo:
-                try:
-                    self._restore(db, restoring, of_it, restored)
-                finally:
-                    restored.unconfirmed += len(restoring.unanswered)
-                    restored.retries = db.retries
-        return restored.as_dict()
+        with top.reported(context), self.transactions(locked=not dry_run) as (_, db):
+            try:
+                # All of them before the first row is written.
+                todo = [
+                    (restored, self._looked_at(db, tries, restored))
+                    for restored, tries in zip([top, *others], tables.values(), strict=True)
+                ]
+                for restored, each in todo:
+                    with _warning(restored):
+                        self._restore_table(db, restored, each)
+            finally:
+                top.retries = db.retries
+                top.children = {one.table: one.as_dict() for one in others}
+        return top.as_dict()
+
+    def _looked_at(
+        self, db: Transactions, found: Sequence[ArchivedTry], restored: RestoreReport
+    ) -> list[tuple[RowInserter, Tries]]:
+        """Compare the archive with its table; return what restores the tries into it."""
+        table, dry_run = read_table(db, restored.table), restored.dry_run
+        columns = []
+        for written in found:
+            to_write, restored.lost = columns_to_write(table, written.manifest)
+            columns.append(to_write)
+        tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
+        if found[0].manifest["kind"] == ArchiveKind.DELETED_ROWS:
+            return [(RowInserter(db, table, dry_run=dry_run), tries)]
+        # Each try set its own time: only its own rows are as it left them.
+        updaters = [RowUpdater(db, table, set_to(written), dry_run=dry_run) for written in found]
+        return [(updater, [rows]) for updater, rows in zip(updaters, tries, strict=True)]
+
+    def _restore_table(
+        self, db: Transactions, restored: RestoreReport, todo: Sequence[tuple[RowInserter, Tries]]
+    ) -> None:
+        for restoring, tries in todo:
+            try:
+                self._restore(db, restoring, tries, restored)
+            finally:
+                restored.unconfirmed += len(restoring.unanswered)
 
     def _restore(
         self, db: Transactions, restoring: RowInserter, tries: Tries, restored: RestoreReport
@@ -182,6 +207,11 @@ class RestoreRowsOperator(DatabaseOperator):
                     form.bind(row[name])
 
         return check
+
+
+def _in_order(found: Sequence[ArchivedTry]) -> list[str]:
+    """Return the child tables in an order in which their rows can be restored: the one of the last try."""
+    return list(dict.fromkeys(table for written in found for table in written.manifest.get("children", [])))
 
 
 @contextmanager

@@ -40,7 +40,8 @@ class RetentionOperator(TableJobOperator):
     :param age_column: name of the column that a row's age counts from.
     :param older_than: the column says when a row's time began: delete it after this period, such as "90d",
         "36h", "6mo", "1y" or a timedelta. Months and years are those of the calendar in `age_timezone`,
-        counted back from now. "0" turns the job off. (templated)
+        counted back from now. "0" turns the job off. A period for each value of a column:
+        `{"column": "level", "debug": "3d", None: "1y"}`; the column may be a `ParentColumn`. (templated)
     :param older_than_days: the same in days of 24 hours; 0 turns the job off. (templated)
     :param grace: the column says when a row expires: delete it after this period; "0" at once. (templated)
     :param grace_days: the same in days of 24 hours; 0 at once. (templated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.walk.key_order import KeyOrder
@@ -32,6 +33,7 @@ def count_rows(
     label: str = "NULL",
     each: Callable[[Sequence[Any]], None] = lambda _: None,
     most: int | None = 0,
+    descendants: Callable[[str], Counter[str]] = lambda _: Counter(),
     pace: Pace = PACES["fast"],
     expected: int | None = None,
     throttler: Throttler | None = None,
@@ -47,6 +49,8 @@ def count_rows(
         label: SQL for the name of a row, as UTF-8.
         each: called after each span with key, age and name of rows that match.
         most: give `each` at most so many rows of the table; None for all.
+        descendants: called in the transaction of each span with its condition; returns table → rows that
+            belong to the rows of the span, for `WalkResult.descendants`.
         pace: how hard to work.
         expected: rows of the table, as far as that is known, for the reporter.
         throttler: waits before each span for as long as it has to.
@@ -71,6 +75,7 @@ def count_rows(
         window = order.window()
         examined, counts = order.count(window, conditions)
         wanted = counts["matched"] if left is None else min(left, counts["matched"])
+        below = descendants(window.condition) if counts["matched"] else Counter[str]()
         found: list[Any] = []
         if wanted:
             key = rows.key
@@ -92,6 +97,7 @@ def count_rows(
         done.examined += examined
         done.matched += counts["matched"]
         done.skipped.update({reason: counts[reason] for reason in rows.left_out if counts[reason]})
+        done.descendants += below
         done.also.update({name: counts[name] for name in also})
         if left is not None:
             left -= len(found)

@@ -92,6 +92,7 @@ class WalkResult:
         longest_chunk: seconds of the longest of them, its commit included.
         stopped: the limit that ended the walk; None if it went to the end.
         also: name → rows that a count was to count besides.
+        descendants: table → rows that were deleted with the rows that they belong to.
     """
 
     examined: int = 0
@@ -103,3 +104,4 @@ class WalkResult:
     longest_chunk: float = 0.0
     stopped: Limit | None = None
     also: Counter[str] = field(default_factory=Counter)
+    descendants: Counter[str] = field(default_factory=Counter)

@@ -12,6 +12,8 @@ Behaviour:
 6. A row that a foreign key protects is counted and left. At the end such rows are tried again until that
    helps no more, because rows that went later may have referred to them.
 7. With a recorder it reads the rows under lock, writes just these, and hands them over before it commits.
+8. With descendants it deletes these before their rows, in the same transaction. A row with too many of them
+   for one transaction is deleted after the chunk, alone: see `large_family`.
 
 It goes along the primary key to the end, because the order of the keys is not the order of the ages; or
 by an index on the age, where there is one and few rows match. It knows nothing of Airflow.
@@ -24,6 +26,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from iam_watcher.errors import WalkError
 from iam_watcher.walk.index_order import IndexOrder
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import NO_LIMITS, PACES, ChunkSize, Limits, Pace
@@ -38,7 +41,9 @@ if TYPE_CHECKING:
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.chunk import Chunk, Order
+    from iam_watcher.walk.descendants import Descendants
     from iam_watcher.walk.index_order import AgeIndex
+    from iam_watcher.walk.large_family import LargeFamilies
     from iam_watcher.walk.row_change import RowRecorder
     from iam_watcher.walk.writer import Parts
 
@@ -63,6 +68,8 @@ class Walk:
             changed after it, at most; what it raises ends the walk.
         before_write: called before each transaction that writes; what it raises ends the walk.
         recorder: records the rows that are changed, before the commit.
+        descendants: are deleted with the rows; needs a recorder. None if there are none.
+        large: deletes rows with too many descendants for one transaction; None only without descendants.
         on_chunk: called after each chunk with the position (the key up to which all rows are done; None if
             the walk goes by an index) and with `changed`.
         expected: estimated rows of the table, for the reporter; None if there is no estimate.
@@ -86,6 +93,8 @@ class Walk:
         reserve: Callable[[int], None] = lambda _: None,
         before_write: Callable[[], None] = lambda: None,
         recorder: RowRecorder | None = None,
+        descendants: Descendants | None = None,
+        large: LargeFamilies | None = None,
         on_chunk: Callable[[KeyValue | None, int], None] = lambda *_: None,
         expected: int | None = None,
         throttler: Throttler | None = None,
@@ -101,7 +110,10 @@ class Walk:
         # A range with gaps may change rows that no probe has found: too many, if rows are counted to a
         # cap, and unseen, if they are recorded.
         self._exact = limits.max_rows is not None or recorder is not None
-        self._writer = Writer(db, rows, recorder)
+        self._writer = Writer(db, rows, recorder, descendants)
+        self._descendants = descendants
+        self._large = large
+        self._alone: list[KeyValue] = []
         self._on_chunk = on_chunk
         self._throttler = throttler
         self._reporter = reporter or ProgressReporter(rows.table)
@@ -141,6 +153,7 @@ class Walk:
                 break
             chunk_began = time.monotonic()
             self._run(self._next_transaction)
+            self._write_alone()
             self._on_chunk(self.order.position, self.changed)
             self._report_progress()
             self._db.sleep(self._pace.rest(time.monotonic() - chunk_began))
@@ -209,6 +222,37 @@ class Walk:
             self.order.advance(self._chunk)
             self._chunk = None
 
+    def _write_alone(self) -> None:
+        """Delete the rows that have too many descendants for a transaction with other rows.
+
+        A row whose descendants have begun to go is finished, whatever the time limit says.
+        """
+        keys, self._alone = self._alone, []
+        large = self._large
+        if large is None:
+            if keys:
+                raise WalkError(f"{len(keys)} rows of {self._rows.table} have too many descendants")
+            return
+        for key in keys:
+            self._reserve(self.changed + 1)
+            try:
+                written = large.delete(key, before_write=self._before_write, pause=self._pause)
+            finally:
+                self.done.chunks += large.chunks
+                self.done.longest_chunk = max(self.done.longest_chunk, large.longest)
+                self.done.descendants += large.deleted
+                large.chunks = 0
+                large.deleted.clear()
+            self.done.unconfirmed += written.unconfirmed
+            self._count(written, 1)
+
+    def _pause(self, meanwhile: Callable[[], None]) -> None:
+        """Wait between two transactions of one row, as the throttle and the pace say."""
+        if self._throttler is not None:
+            self._throttler.wait(meanwhile=meanwhile)
+        self._db.sleep(self._pace.rest(self._pace.target))
+        self._report_progress()
+
     def _write(self, change: Callable[[float], Written], asked: int) -> Written:
         """Write in one transaction and commit; `change` gets the time after which it begins no statement."""
         self._reserve(self.changed + asked)
@@ -220,6 +264,10 @@ class Walk:
         except self._db.error:
             self.done.unconfirmed += written.changed
             raise
+        if self._descendants is not None:
+            self._descendants.committed()
+            self.done.descendants += self._descendants.deleted
+            self._descendants.deleted.clear()
         seconds = time.monotonic() - began
         self._size.wrote(asked - written.left, seconds)
         self.done.chunks += 1
@@ -251,12 +299,14 @@ class Walk:
 
     def _count(self, written: Written, asked: int) -> None:
         """Count what a transaction did with the rows that it was asked to write."""
-        done, tried, protected = self.done, asked - written.left, len(written.protected)
+        done, protected = self.done, len(written.protected)
+        tried = asked - written.left - len(written.alone)  # those are tried, and counted, later
         done.changed += written.changed
         # In the later passes they were counted as protected before.
         done.skipped["foreign_key"] += protected - (tried if self._passes else 0)
         done.skipped.update(written.refused)
-        others = written.changed + protected + sum(written.refused.values())
+        self._alone += written.alone
+        others = written.changed + written.unconfirmed + protected + sum(written.refused.values())
         done.skipped["changed_meanwhile"] += max(0, tried - others)
         done.skipped = +done.skipped
         self._protected += written.protected[: MOST_PROTECTED - len(self._protected)]

@@ -63,7 +63,7 @@ class AnonymizeJob(RetentionJob):
         warn_of_side_effects(db, plan.table, "UPDATE")
         warn_of_on_update(db, plan.table, self.new_values)
         if self.location is not None:
-            warn_of_absent(plan.table, self.redact)
+            warn_of_absent([plan.table], self.redact)
         if self.location is not None and not self._set_to(plan):
             raise TableError(
                 f"set has only bytes, for {', '.join(self.new_values)}: a restore could not tell whether a "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.table_job.partition_drop import PartitionDrop
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words
+    from iam_watcher.walk.child_rows import Records
     from iam_watcher.walk.pace import Pace
     from iam_watcher.walk.progress import ProgressReporter
     from iam_watcher.walk.row_change import RowRecorder
@@ -104,6 +105,10 @@ class TableJob(ABC):
     ) -> PartitionDrop | None:
         """Return what drops partitions before the walk; None if no partition is to be dropped."""
         return None
+
+    def records(self, plan: Plan, archive: Archive | None) -> Records:
+        """Return what records the rows of all tables of `plan.family`; called only if there is one."""
+        raise NotImplementedError
 
     def finish(  # noqa: B027  a hook
         self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler

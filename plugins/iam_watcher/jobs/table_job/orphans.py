@@ -59,23 +59,39 @@ class Orphans:
         Raises:
             TableError: there is no such column, or the server would convert types to compare the keys.
         """
-        column, (part, *more) = table.column(self.key), parents.key.columns
-        if more or parents.key.index != "PRIMARY":
-            raise TableError(
-                f"orphans_of is {self.parents!r}, which has the key {parents.key.signature}; expected "
-                "a primary key of one column"
-            )
-        key = part.column
-        if parents.name == table.name:
-            raise TableError(f"orphans_of is {self.parents!r}, the table itself; expected another table")
-        if _compared_as(column) != _compared_as(key):
-            raise TableError(
-                f"column {self.key!r} of {table.name} is {column.column_type}, and the primary key of "
-                f"{parents.name} is {key.column_type}; expected the same type"
-            )
+        column, key = parent_key("orphans_of", table, self.key, parents)
         return IS_ORPHAN.format(
             table=table.quoted, key=column.quoted, parents=parents.quoted, parent_key=key.quoted
         )
+
+
+def parent_key(argument: str, table: Table, name: str, parents: Table) -> tuple[Column, Column]:
+    """Return the column of a table that has the parent's primary key, and that primary key.
+
+    Args:
+        argument: that names the parents.
+        table: of the children.
+        name: of the column.
+        parents: their table.
+
+    Raises:
+        TableError: there is no such column, or the server would convert types to compare the keys.
+    """
+    column, (part, *more) = table.column(name), parents.key.columns
+    if more or parents.key.index != "PRIMARY":
+        raise TableError(
+            f"{argument} is {parents.name!r}, which has the key {parents.key.signature}; expected "
+            "a primary key of one column"
+        )
+    key = part.column
+    if parents.name == table.name:
+        raise TableError(f"{argument} is {parents.name!r}, the table itself; expected another table")
+    if _compared_as(column) != _compared_as(key):
+        raise TableError(
+            f"column {name!r} of {table.name} is {column.column_type}, and the primary key of "
+            f"{parents.name} is {key.column_type}; expected the same type"
+        )
+    return column, key
 
 
 def _compared_as(column: Column) -> tuple[str, ...]:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
+from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import JobArgumentError, TableError
+from iam_watcher.jobs.conditions import ParentColumn
 from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.orphans import parent_key
 from iam_watcher.jobs.table_job.period import Period, period
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ DIFFERENT = (
     "SELECT COUNT(DISTINCT kind) FROM (SELECT {column} AS kind FROM {table} WHERE FALSE {selects}) AS kinds"
 )
 
+# The parent's row. In it, the names of columns are those of the parent's table.
+OF_PARENT = "EXISTS (SELECT 1 FROM {parents} WHERE {parents}.{parent_key} = {table}.{key} AND {condition})"
+
 COLUMN = "column"
 OTHERS = None
 
@@ -34,12 +40,13 @@ class Periods:
 
     Attributes:
         others: the period of rows of no named kind; None if they are never old.
-        column: name of the column that has the kind; None if all rows have one period.
+        column: the column that has the kind: its name, or one of the parent's row; None if all rows have one
+            period.
         kinds: kind → its period.
     """
 
     others: Period | None
-    column: str | None = None
+    column: str | ParentColumn | None = None
     kinds: Mapping[Any, Period] | None = None
 
     def __bool__(self) -> bool:
@@ -56,8 +63,24 @@ class Periods:
         each = [one.before(now, zone) for one in self._each if one]
         return [max(each), *each]
 
-    def old(self, age: AgeColumn, table: Table, zone: ZoneInfo) -> tuple[str, dict[str, object]]:
+    def read_parents(self, db: Transactions) -> Table | None:
+        """Return the table of the parents, if one of their columns has the kind.
+
+        Raises:
+            TableError: there is none, or a walk could not go along its key.
+        """
+        return read_table(db, self.column.table) if isinstance(self.column, ParentColumn) else None
+
+    def old(
+        self, age: AgeColumn, table: Table, zone: ZoneInfo, parents: Table | None = None
+    ) -> tuple[str, dict[str, object]]:
         """Return the condition for old rows, with the numbers of `cut_offs`, and the values of the kinds.
+
+        Args:
+            age: of the rows.
+            table: of the rows.
+            zone: of times that name none.
+            parents: what `read_parents` returns.
 
         Raises:
             TableError: the column can't have a kind.
@@ -67,24 +90,53 @@ class Periods:
             return age.before() + valid, {}
         parts, values = list[str](), dict[str, object]()
         named = [(kind, one) for kind, one in (self.kinds or {}).items()]
-        column = table.column(self.column).quoted
         for kind, one in named:
-            condition, value = conditions.as_sql(
-                [(self.column, "=", kind)], table, zone, f"kind{len(values)}_"
-            )
+            condition, value = self._condition("=", kind, table, parents, zone, f"kind{len(values)}_")
             values |= value
             if one:
                 parts.append(f"({condition} AND {age.before(len(parts) + 1)})")
         if self.others:
-            condition, value = conditions.as_sql(
-                [(self.column, "not in", [kind for kind, _ in named])], table, zone, "kinds_"
-            )
+            kinds = [kind for kind, _ in named]
+            condition, value = self._condition("in", kinds, table, parents, zone, "kinds_")
             values |= value
-            parts.append(f"(({condition} OR {column} IS NULL) AND {age.before(len(parts) + 1)})")
+            # Also of a row without a kind, or without a parent.
+            parts.append(f"(({condition}) IS NOT TRUE AND {age.before(len(parts) + 1)})")
         return f"{age.before(0)} AND ({' OR '.join(parts)}){valid}", values
+
+    def _condition(  # noqa: PLR0917
+        self,
+        operator: str,
+        value: object,
+        table: Table,
+        parents: Table | None,
+        zone: ZoneInfo,
+        prefix: str,
+    ) -> tuple[str, dict[str, object]]:
+        """Return the condition for rows of a kind, and its values."""
+        if parents is None or not isinstance(self.column, ParentColumn):
+            return conditions.as_sql([(self._name, operator, value)], table, zone, prefix)
+        key, parents_key = parent_key("older_than", table, self.column.key, parents)
+        condition, values = conditions.as_sql([(self._name, operator, value)], parents, zone, prefix)
+        found = OF_PARENT.format(
+            parents=parents.quoted,
+            parent_key=parents_key.quoted,
+            table=table.quoted,
+            key=key.quoted,
+            condition=condition,
+        )
+        return found, values
+
+    @property
+    def _name(self) -> str:
+        """The name of the column that has the kind."""
+        return self.column.name if isinstance(self.column, ParentColumn) else str(self.column)
 
     def check(self, db: Transactions, table: Table) -> None:
         """Check that no two kinds are equal for the column: the shorter period would be that of both.
+
+        Args:
+            db: where.
+            table: that has the column.
 
         Raises:
             TableError: two are.
@@ -93,16 +145,16 @@ class Periods:
             return
         names = {f"kind{number}": kind for number, kind in enumerate(self.kinds)}
         selects = " ".join(f"UNION ALL SELECT %({name})s" for name in names)
-        query = DIFFERENT.format(table=table.quoted, column=table.column(self.column).quoted, selects=selects)
+        query = DIFFERENT.format(table=table.quoted, column=table.column(self._name).quoted, selects=selects)
 
         def ask() -> int:
             ((different,),) = db.read(query, names)
             db.commit()
             return int(different)
 
-        if db.run(ask, what=f"the kinds in {self.column}", before_retry=lambda: None) < len(names):
+        if db.run(ask, what=f"the kinds in {self._name}", before_retry=lambda: None) < len(names):
             raise TableError(
-                f"older_than has the kinds {', '.join(map(repr, self.kinds))}; for column {self.column!r} of "
+                f"older_than has the kinds {', '.join(map(repr, self.kinds))}; for column {self._name!r} of "
                 f"{table.name} some of them are equal. Name each kind once"
             )
 
@@ -120,7 +172,9 @@ def periods(name: str, value: object) -> Periods:
     if not isinstance(value, dict):
         return Periods(period(name, value))
     rest = dict(value)
-    column = arguments.identifier(f"{name}['column']", rest.pop(COLUMN, None))
+    column: Any = rest.pop(COLUMN, None)
+    for part in (column.name, column.table, column.key) if isinstance(column, ParentColumn) else (column,):
+        arguments.identifier(f"{name}['column']", part)
     found = {kind: period(name, one) for kind, one in rest.items()}
     others = found.pop(OTHERS, None)
     if not found:
@@ -128,5 +182,6 @@ def periods(name: str, value: object) -> Periods:
             f"{name} is {value!r}; expected a kind and its period, such as "
             '{"column": "level", "debug": "3d"}'
         )
-    conditions.check([(column, "=", kind) for kind in found])
+    of = column.name if isinstance(column, ParentColumn) else column
+    conditions.check([(of, "=", kind) for kind in found])
     return Periods(others, column, found)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from iam_watcher.database.catalogue import Table
+    from iam_watcher.walk.child_rows import Family
     from iam_watcher.walk.index_order import AgeIndex
     from iam_watcher.walk.row_change import RowChange
 
@@ -28,7 +29,8 @@ class Plan:
         eligible: the condition for the rows that the safety limit takes the matching ones as a share of.
         index: to go by where few rows match.
         label: SQL for the name of a row, as UTF-8, for people who read a list of rows.
-        also_writes: what the recorder writes besides, without WHERE.
+        also_writes: what is written besides, without WHERE.
+        family: the tables whose rows are deleted with these; None if there are none.
     """
 
     table: Table
@@ -40,6 +42,7 @@ class Plan:
     index: AgeIndex | None = None
     label: str = "NULL"
     also_writes: tuple[str, ...] = ()
+    family: Family | None = None
 
 
 def label(table: Table) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.archive.family_records import FamilyRecords
 from iam_watcher.archive.row_archive import kept_columns, row_archive
+from iam_watcher.database.catalogue import read_table
 from iam_watcher.jobs.announce import announcing
+from iam_watcher.jobs.table_job.child_tree import ChildTree
 from iam_watcher.jobs.table_job.partition_check import check_partitions, warn_of_detached
 from iam_watcher.jobs.table_job.partition_drop import PartitionDrop
 from iam_watcher.jobs.table_job.retention_job import RetentionJob
 from iam_watcher.jobs.table_job.side_effects import warn_of_absent, warn_of_redaction, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
+from iam_watcher.walk.row_locks import RowLocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,9 +31,11 @@ if TYPE_CHECKING:
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Connection, Transactions
     from iam_watcher.jobs.announce import Announcement
+    from iam_watcher.jobs.children import Child
     from iam_watcher.jobs.table_job.plan import Plan
+    from iam_watcher.walk.child_rows import Family
     from iam_watcher.walk.progress import ProgressReporter
-    from iam_watcher.walk.row_change import RowChange
+    from iam_watcher.walk.row_change import RowChange, RowRecorder
 
 
 @dataclass
@@ -38,31 +44,48 @@ class PurgeJob(RetentionJob):
 
     Attributes:
         announce: published after rows were deleted.
+        children: tables whose rows are deleted with these, or "auto" to find them by the foreign keys.
         redact: names of columns that the archive leaves out.
         drop_partitions: drop partitions that are old as a whole.
     """
 
     announce: Announcement | None
+    children: Sequence[Child] | str
     redact: Sequence[str]
     drop_partitions: bool
+    _family: Family | None = field(init=False, default=None)
 
     @property
     def words(self) -> Words:
         """What the run report says in the log."""
         return Words(f"rows of {self.table}", "deleted", "archive", "the rows can't be restored")
 
+    def look_up(self, db: Transactions) -> None:
+        """Read the tables of the children, and that of `orphans_of`."""
+        super().look_up(db)
+        if self.children:
+            self._family = ChildTree(db, read_table(db, self.table), self.children).family()
+
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
+        family = self._family
         if self.location is not None:
-            self.archived(table)
-        return super().plan(table, now)
+            for one in (table, *(family.tables if family else ())):
+                self.archived(one)
+        plan = super().plan(table, now)
+        if family is None:
+            return plan
+        return replace(plan, family=family, also_writes=tuple(child.change.write for child in family.all()))
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Warn of side effects, and check the rest."""
-        warn_of_side_effects(db, plan.table, "DELETE")
+        tables = [plan.table, *(plan.family.tables if plan.family else ())]
+        for table in tables:
+            warn_of_side_effects(db, table, "DELETE", apart_from=children_of(plan, table))
+            if self.location is not None:
+                warn_of_redaction(table, self.redact)
         if self.location is not None:
-            warn_of_redaction(plan.table, self.redact)
-            warn_of_absent(plan.table, self.redact)
+            warn_of_absent(tables, self.redact)
         if self.drop_partitions:
             age = self._age(plan.table)
             check_partitions(db, plan.table, age, plan.change.values["cut_off0"])
@@ -111,8 +134,38 @@ class PurgeJob(RetentionJob):
         facts = super().archive_facts(plan)
         columns = plan.table.columns.values()
         redacted = [c.name for c in columns if c.name not in facts["columns"] and not c.generated]
-        return {**facts, "redacted": redacted}
+        facts["redacted"] = redacted
+        if plan.family is not None:
+            facts["children"] = [table.name for table in plan.family.tables]
+        return facts
+
+    def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
+        """Return what archives the rows or, if they have children, locks them."""
+        found = super().recorder(db, plan, archive)
+        return RowLocks(db, plan.change) if found is None and plan.family is not None else found
+
+    def records(self, plan: Plan, archive: Archive | None) -> FamilyRecords:
+        """Return what records the rows of all tables."""
+        tables = plan.family.tables if plan.family is not None else ()
+        columns = {table.name: self.archived(table) for table in tables} if archive is not None else {}
+        return FamilyRecords(self._locking(plan, archive), archive, tables, columns)
+
+    def _locking(self, plan: Plan, archive: Archive | None) -> Callable[[Transactions], RowRecorder]:
+        def parents(db: Transactions) -> RowRecorder:
+            return self.recorder(db, plan, archive) or RowLocks(db, plan.change)
+
+        return parents
 
     def archived(self, table: Table) -> list[Column]:
         """Return all columns but the redacted ones."""
         return kept_columns(table, self.redact)
+
+
+def children_of(plan: Plan, table: Table) -> set[str]:
+    """Return the names of the tables whose rows are deleted with rows of a table."""
+    if plan.family is None:
+        return set()
+    if table.name == plan.table.name:
+        return {child.table.name for child in plan.family.children}
+    of_it = [one for one in plan.family.all() if one.table.name == table.name]
+    return {child.table.name for one in of_it for child in one.children}

@@ -13,9 +13,9 @@ from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
 from iam_watcher.jobs.table_job.age_sample import check_form
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan, label
-from iam_watcher.jobs.table_job.row_locks import RowLocks
 from iam_watcher.walk.index_order import AgeIndex
 from iam_watcher.walk.row_change import RowChange
+from iam_watcher.walk.row_locks import RowLocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,9 +78,11 @@ class RetentionJob(TableJob):
     zone: ZoneInfo
     where: Sequence[Condition]
     _parents: Table = field(init=False)
+    _kinds: Table | None = field(init=False, default=None)
 
     def look_up(self, db: Transactions) -> None:
-        """Read the table of the parents."""
+        """Read the tables of the parents."""
+        self._kinds = self.periods.read_parents(db)
         if self.orphans:
             self._parents = self.orphans.read_parents(db)
 
@@ -95,7 +97,7 @@ class RetentionJob(TableJob):
         """Return the rows to change."""
         age = self._age(table)
         cut_offs = self.periods.cut_offs(now, self.zone)
-        old, kinds = self.periods.old(age, table, self.zone)
+        old, kinds = self.periods.old(age, table, self.zone, self._kinds)
         left_out = {self._ageless: age.zero, **age.left_out}
         where, values = conditions.as_sql(self.where, table, age.zone)
         update = self.update(table, now)
@@ -137,7 +139,7 @@ class RetentionJob(TableJob):
         """Check the conditions, and a sample of the age column, against the server."""
         conditions.rehearse(db, plan, "where")
         age = self._age(plan.table)
-        self.periods.check(db, plan.table)
+        self.periods.check(db, self._kinds or plan.table)
         if self.newest:
             self.newest.check(db, plan.table, age)
         if age.is_checked:

@@ -1,4 +1,7 @@
-"""One run of a table job: connection, checks, dry run, safety limit, walk, report, in this order."""
+"""One run of a table job: connection, checks, dry run, safety limit, walk, report, in this order.
+
+The steps share the report, the throttler and the progress, so they are one class: hence the length.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,15 @@ from iam_watcher.lock import current
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.count import count_rows
+from iam_watcher.walk.count_children import ChildCount
+from iam_watcher.walk.descendants import Descendants
+from iam_watcher.walk.large_family import LargeFamilies
 from iam_watcher.walk.pace import Limits
 from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from airflow.sdk import Context
@@ -39,7 +45,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.table_job.job import TableJob
     from iam_watcher.jobs.table_job.partition_drop import PartitionDrop
     from iam_watcher.jobs.table_job.plan import Plan
-    from iam_watcher.walk.row_change import RowRecorder
+    from iam_watcher.walk.child_rows import Family
 
 logger = get_logger(__name__)
 
@@ -85,6 +91,9 @@ class TableRun:
             now = read_now(connection)
             job.look_up(db)
             plan = job.plan(read_table(db, job.table), now)
+            if plan.family is not None:
+                report.tree = plan.family.shown()
+                report.children = dict.fromkeys((table.name for table in plan.family.tables), 0)
             report.now, report.cut_off = now.isoformat(), plan.cut_off.isoformat()
             try:
                 with self._around(db):
@@ -115,7 +124,11 @@ class TableRun:
         rows = dry_run.DryRunList(
             archive, lambda key, age, name: dry_run.described(key, name, age, plan.moment(age), now)
         )
-        self._count(db, plan, each=rows.add, most=None if archive else report.most_examples)
+        most = None if archive else report.most_examples
+        if plan.family is None:
+            self._count(db, plan, each=rows.add, most=most)
+        else:
+            self._count_with_children(db, plan, plan.family, each=rows.add, most=most)
         report.listed, report.examples = rows.close(), rows.examples
         report.real_run = dry_run.real_run(job, db, plan, report)
         drop = self._partition_drop(db, plan, None)
@@ -131,6 +144,7 @@ class TableRun:
             job.writing(self._context) as before_write,
             self._files.recording(db, plan) as (recorder, archive),
         ):
+            family = self._below(db, plan, archive)
             if job.max_share is not None and job.max_share < 1:
                 self._count(db, plan)
                 self._check_safety_limit()
@@ -138,7 +152,8 @@ class TableRun:
             drop = self._partition_drop(db, plan, archive)
             if drop is not None:
                 drop.run(before_write, lambda: self._seconds_left(began) == 0, self._report.dropped)
-            self._walk(db, plan, before_write, recorder, self._seconds_left(began))
+            how = {"before_write": before_write, "recorder": recorder, **family}
+            self._walk(db, plan, self._seconds_left(began), **how)
 
     def _seconds_left(self, began: float) -> float | None:
         """Return how long the run may go on that began to write then; None for no limit."""
@@ -149,14 +164,24 @@ class TableRun:
         connect_again = partial(connect, self._operator.mysql_conn_id)
         return self._job.partition_drop(db, plan, archive, connect_again, self._throttler, self._reporter)
 
-    def _walk(
-        self,
-        db: Transactions,
-        plan: Plan,
-        before_write: Callable[[], None],
-        recorder: RowRecorder | None,
-        seconds: float | None,
-    ) -> None:
+    def _below(self, db: Transactions, plan: Plan, archive: Archive | None) -> dict[str, Any]:
+        """Return the arguments of the walk for the rows that are deleted with others."""
+        family, change, target = plan.family, plan.change, self._job.pace.target
+        if family is None:
+            return {}
+
+        @contextmanager
+        def second() -> Iterator[Transactions]:
+            with self._operator.transactions(locked=False) as (_, transactions):
+                yield transactions
+
+        records = self._job.records(plan, archive)
+        return {
+            "descendants": Descendants(db, change.table, change.key, family.children, records, target),
+            "large": LargeFamilies(db, change, family, records, second, target),
+        }
+
+    def _walk(self, db: Transactions, plan: Plan, seconds: float | None, **how: Any) -> None:
         job, report = self._job, self._report
         max_rows = job.max_rows
         position = SavedPosition(
@@ -189,11 +214,10 @@ class TableRun:
             after=position.after,
             index=plan.index,
             reserve=position.reserve,
-            before_write=before_write,
-            recorder=recorder,
             on_chunk=position.move,
             throttler=self._throttler,
             reporter=self._reporter,
+            **how,
         )
         try:
             walk.write()
@@ -223,6 +247,15 @@ class TableRun:
         self._report.take(counted)
         self._report.eligible = counted.also["eligible"]
         self._report.max_share = self._job.max_share
+
+    def _count_with_children(self, db: Transactions, plan: Plan, family: Family, **rows: Any) -> None:
+        below = ChildCount(db, plan.change, family)
+        self._count(db, plan, descendants=below.in_span, **rows)
+        for name, change in below.elsewhere():
+            counted = count_rows(
+                db, change, pace=self._job.pace, throttler=self._throttler, reporter=self._reporter
+            )
+            self._report.children[name] = counted.matched
 
     def _check_safety_limit(self) -> None:
         report = self._report

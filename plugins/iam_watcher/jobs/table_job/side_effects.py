@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.transactions import Transactions
@@ -18,7 +18,8 @@ REDACTED = ("secretKey", "password")
 """The columns that a purge leaves out of the archive by default, of whatever table."""
 
 CASCADES = (
-    "SELECT DELETE_RULE, CONSTRAINT_SCHEMA, TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS"
+    "SELECT DELETE_RULE, CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_SCHEMA = DATABASE()"
+    " FROM information_schema.REFERENTIAL_CONSTRAINTS"
     " WHERE UNIQUE_CONSTRAINT_SCHEMA = DATABASE() AND REFERENCED_TABLE_NAME = %(table)s"
     " AND DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY CONSTRAINT_SCHEMA, TABLE_NAME"
 )
@@ -33,13 +34,16 @@ MOVING = (
 )
 
 
-def warn_of_side_effects(db: Transactions, table: Table, event: str) -> None:
+def warn_of_side_effects(
+    db: Transactions, table: Table, event: str, apart_from: Collection[str] = ()
+) -> None:
     """Log what the server does to other rows when rows of the table are changed, as far as it tells.
 
     Args:
         db: where.
         table: of the rows.
         event: "DELETE", or "UPDATE" of columns that no foreign key refers to.
+        apart_from: names of tables whose rows the job itself deletes before.
 
     An account sees the foreign keys of tables on which it has a privilege, and needs the privilege TRIGGER to
     see triggers.
@@ -48,7 +52,11 @@ def warn_of_side_effects(db: Transactions, table: Table, event: str) -> None:
     def ask() -> list[str]:
         values = {"table": table.name, "event": event}
         cascades = db.read(CASCADES, values) if event == "DELETE" else ()
-        found = [f"ON DELETE {rule} in {schema}.{name}" for rule, schema, name in cascades]
+        found = [
+            f"ON DELETE {rule} in {schema}.{name}"
+            for rule, schema, name, here in cascades
+            if not (here and name in apart_from)
+        ]
         found += [f"trigger {name}" for (name,) in db.read(TRIGGERS, values)]
         db.commit()
         return found
@@ -85,15 +93,16 @@ def warn_of_on_update(db: Transactions, table: Table, columns: Collection[str]) 
         )
 
 
-def warn_of_absent(table: Table, redact: Collection[str]) -> None:
+def warn_of_absent(tables: Sequence[Table], redact: Collection[str]) -> None:
     """Log which names of `redact` are no columns: a misspelt one leaves its column in the archive."""
-    known = {name.lower() for name in [*table.columns, *REDACTED]}
+    columns = [name for table in tables for name in table.columns]
+    known = {name.lower() for name in [*columns, *REDACTED]}
     if absent := sorted(name for name in redact if name.lower() not in known):
         logger.warning(
             "redact names %s, and %s has no such column: the archive leaves nothing out for it. It has %s",
             ", ".join(absent),
-            table.name,
-            ", ".join(table.columns),
+            " or ".join(table.name for table in tables),
+            ", ".join(columns),
         )
 
 

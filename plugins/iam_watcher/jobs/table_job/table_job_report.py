@@ -77,10 +77,15 @@ class TableJobReport(RunReport):
         undo_record: URL of the folder with the undo record of this run; None if it wrote none.
         archive_bytes: that this try of the task added to the archive or the undo record, compressed; None if
             the run writes none.
+        tree: `{"table", "key", "depth"}` of each child table, from top to bottom; empty without children.
+        children: child table → rows that were deleted by this try (dry run: that would be). `changed` and
+            the like count the rows of `table` alone.
         also: name → more that the job has counted.
     """
 
-    in_sentences = RunReport.in_sentences | {"archive", "listed", "partitions", "real_run", "undo_record"}
+    in_sentences = RunReport.in_sentences | {
+        *("archive", "children", "listed", "partitions", "real_run", "tree", "undo_record")
+    }
 
     connection: str = ""
     now: str = ""
@@ -103,6 +108,8 @@ class TableJobReport(RunReport):
     archive: str | None = None
     undo_record: str | None = None
     archive_bytes: int | None = None
+    tree: list[dict[str, Any]] = field(default_factory=list)
+    children: dict[str, int] = field(default_factory=dict)
     also: dict[str, int] = field(default_factory=dict)
     words: Words = Words("rows", "changed", "archive", "the rows can't be restored")
 
@@ -117,6 +124,7 @@ class TableJobReport(RunReport):
         self.chunks = walked.chunks
         self.stopped = walked.stopped.value if walked.stopped else None
         self.longest_chunk_seconds = round(walked.longest_chunk, 4)
+        self.children |= walked.descendants
 
     def dropped(self, partition: str, rows: int) -> None:
         """Take over that rows were dropped with their partition, before the walk."""
@@ -150,7 +158,7 @@ class TableJobReport(RunReport):
 
     def sentences(self) -> list[str]:
         """Return what the run did, and where its files are."""
-        lines = [self._sentence()]
+        lines = [self._sentence(), *self._of_children()]
         if self.partitions and not self.dry_run:
             rows, names = self._rows_of_partitions, [one["partition"] for one in self.partitions]
             lines.append(f"{rows:,} of these rows were dropped with {partitions_named(names)}")
@@ -159,6 +167,15 @@ class TableJobReport(RunReport):
         if self.listed:
             lines.append(f"List of all of them: {self.listed}")
         return lines + [f"The real run would {what}" for what in self.real_run]
+
+    def _of_children(self) -> list[str]:
+        """Return a line for each table of the tree."""
+        done = f"would be {self.words.done}" if self.dry_run else self.words.done
+        return [
+            f"{'  ' * one['depth']}{self.children[one['table']]:,} rows of {one['table']} {done} with them, "
+            f"by {one['key'] if isinstance(one['key'], str) else ', '.join(one['key'])}"
+            for one in self.tree
+        ]
 
     def _sentence(self) -> str:
         words = self.words

@@ -1,0 +1,99 @@
+"""The foreign keys and the indexes of a table as the server's catalogue has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.column import quoted
+
+if TYPE_CHECKING:
+    from iam_watcher.database.transactions import Transactions
+
+DELETES_WITH_IT = "CASCADE"
+REFUSES = frozenset({"RESTRICT", "NO ACTION"})
+
+REFERENCES = (
+    "SELECT k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.TABLE_SCHEMA = DATABASE(), r.DELETE_RULE,"
+    " k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE AS k"
+    " JOIN information_schema.REFERENTIAL_CONSTRAINTS AS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA"
+    " AND r.TABLE_NAME = k.TABLE_NAME AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME"
+    " WHERE k.REFERENCED_TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_NAME = %(table)s"
+    " ORDER BY k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
+)
+
+# The columns of each index on whole columns, the primary key first. A part that is an expression, which MySQL
+# allows, has no column.
+INDEXES = (
+    "SELECT INDEX_NAME, COLUMN_NAME FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_TYPE = 'BTREE'"
+    " ORDER BY INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX"
+)
+PREFIXES = (
+    "SELECT DISTINCT INDEX_NAME FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND SUB_PART IS NOT NULL"
+)
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key that refers to a table.
+
+    Attributes:
+        table: name of the table that has it.
+        schema: its database.
+        is_here: whether that is the database of the connection.
+        columns: names of its columns.
+        referenced: names of the columns that they refer to.
+        on_delete: what the server does with its rows when the row that they refer to is deleted.
+    """
+
+    table: str
+    schema: str
+    is_here: bool
+    columns: tuple[str, ...]
+    referenced: tuple[str, ...]
+    on_delete: str
+
+    @property
+    def shown(self) -> str:
+        """The table and the columns, for messages."""
+        table = self.table if self.is_here else f"{self.schema}.{self.table}"
+        return f"{table} ({', '.join(self.columns)})"
+
+    @property
+    def quoted_table(self) -> str:
+        """The name of its table for an SQL text."""
+        return quoted(self.table) if self.is_here else f"{quoted(self.schema)}.{quoted(self.table)}"
+
+
+def references_to(db: Transactions, table: str) -> list[ForeignKey]:
+    """Return the foreign keys that refer to a table of the connection's database.
+
+    An account sees the foreign keys of tables on which it has a privilege.
+    """
+
+    def ask() -> list[ForeignKey]:
+        rows = db.read(REFERENCES, {"table": table})
+        db.commit()
+        found = []
+        for (schema, name, _, here, on_delete), parts in groupby(rows, key=lambda row: row[:5]):
+            columns, referenced = zip(*(part[5:] for part in parts), strict=True)
+            found.append(ForeignKey(name, schema, bool(here), columns, referenced, on_delete))
+        return found
+
+    return db.run(ask, what=f"foreign keys to {table}", before_retry=lambda: None)
+
+
+def index_columns(db: Transactions, table: str) -> dict[str, list[str]]:
+    """Return name of an index → its columns, for each index of whole columns; the primary key comes first."""
+
+    def ask() -> dict[str, list[str]]:
+        rows = db.read(INDEXES, {"table": table})
+        prefixes = {name for (name,) in db.read(PREFIXES, {"table": table})}
+        db.commit()
+        indexes = {name: [column for _, column in parts] for name, parts in groupby(rows, key=lambda r: r[0])}
+        return {name: columns for name, columns in indexes.items() if name not in prefixes}
+
+    return db.run(ask, what=f"indexes of {table}", before_retry=lambda: None)

@@ -1,0 +1,357 @@
+"""The tree of tables whose rows are deleted together: as the arguments name it, or by the foreign keys.
+
+A tree is looked at as a whole before anything is written, and an error shows all of it. Finding, checking and
+ordering the tables go by the same facts of the catalogue, so they are one class: hence the length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.column import INTEGERS, TEXTS_AND_MEMBERS, quoted
+from iam_watcher.database.foreign_keys import (
+    DELETES_WITH_IT,
+    REFUSES,
+    ForeignKey,
+    index_columns,
+    references_to,
+)
+from iam_watcher.database.key import Key
+from iam_watcher.database.key_column import KeyColumn, why_not
+from iam_watcher.errors import TableError
+from iam_watcher.jobs.children import AUTO
+from iam_watcher.log_lines import get_logger
+from iam_watcher.walk.child_rows import ChildTable, Family, Reference
+from iam_watcher.walk.row_change import RowChange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.jobs.children import Child
+
+logger = get_logger(__name__)
+
+NAME_THEM = f"With children={AUTO!r} that can't be done: name the children that are to be deleted"
+
+
+@dataclass
+class Branch:
+    """A table of the tree, before it was looked at.
+
+    Attributes:
+        name: of the table.
+        columns: that refer to the parent; none for the top.
+        referenced: names of the columns that they refer to; None for the parent's primary key.
+        children: the branches below.
+        problem: why the rows can't be deleted; None if they can.
+    """
+
+    name: str
+    columns: tuple[str, ...] = ()
+    referenced: tuple[str, ...] | None = None
+    children: list[Branch] = field(default_factory=list)
+    problem: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The branch with all below it, for messages."""
+        below = f" [{', '.join(child.shown for child in self.children)}]" if self.children else ""
+        columns = f" ({', '.join(self.columns)})" if self.columns else ""
+        return f"{self.name}{columns}{below}"
+
+    def all(self) -> Iterator[Branch]:
+        """Yield this branch and those below it."""
+        yield self
+        for child in self.children:
+            yield from child.all()
+
+
+class ChildTree:
+    """Reads the tables below the table of a job.
+
+    Args:
+        db: where.
+        table: of the job.
+        children: as the arguments name them, or "auto".
+    """
+
+    def __init__(self, db: Transactions, table: Table, children: Sequence[Child] | str) -> None:
+        self._db = db
+        self._tables = {table.name: table}
+        self._foreign_keys: dict[str, list[ForeignKey]] = {}
+        self._indexes: dict[str, dict[str, list[str]]] = {}
+        self._top = Branch(table.name)
+        if isinstance(children, str):
+            self._find(self._top, (table.name,))
+        else:
+            self._top.children = [self._named(child, table.name, (table.name,)) for child in children]
+        for branch in self._top.all():
+            branch.children = self._in_order(branch.children)
+
+    def family(self) -> Family:
+        """Return the tables with how their rows are found.
+
+        Raises:
+            TableError: rows of one of them can't be deleted with those above them. It shows the tree.
+        """
+        children = [self._child(self._top, branch) for branch in self._top.children]
+        problems = [f"{branch.name}: {branch.problem}" for branch in self._top.all() if branch.problem]
+        if problems:
+            raise TableError(
+                f"rows of {self._top.name} can't be deleted with their children. {'. '.join(problems)}. "
+                f"The tree is {self._top.shown}"
+            )
+        self._warn_of_protection()
+        tables = self._parents_first()
+        return Family(
+            tuple(child for child in children if child is not None),
+            self._protected_by(self._top),
+            tuple(self._tables[name] for name in tables if name != self._top.name),
+        )
+
+    def _find(self, above: Branch, path: tuple[str, ...]) -> None:
+        """Find the children of a table by the foreign keys that refer to it."""
+        for key in self._references_to(above.name):
+            if key.table == above.name and key.is_here:
+                continue  # Rows of the same table: deleted in an order that the foreign key allows, or not.
+            if key.on_delete not in REFUSES | {DELETES_WITH_IT}:
+                continue  # The server sets the columns to NULL.
+            branch = Branch(key.table, key.columns, key.referenced)
+            above.children.append(branch)
+            if not key.is_here:
+                branch.problem = (
+                    f"it is in another database, {key.schema!r}, so its rows must stay. Delete them first, "
+                    "by a job of their own"
+                )
+            elif key.table in path:
+                branch.problem = (
+                    f"the foreign keys are a cycle, {' > '.join([*path, key.table])}. {NAME_THEM}"
+                )
+            else:
+                self._find(branch, (*path, key.table))
+
+    def _named(self, child: Child, above: str, path: tuple[str, ...]) -> Branch:
+        keys = [
+            key
+            for key in self._references_to(above)
+            if key.is_here and key.table == child.table and set(key.columns) == set(child.columns)
+        ]
+        columns, referenced = (keys[0].columns, keys[0].referenced) if keys else (child.columns, None)
+        branch = Branch(child.table, columns, referenced)
+        if child.table in path:
+            branch.problem = (
+                f"it is its own child, {' > '.join([*path, child.table])}. Name it once in a branch"
+            )
+        else:
+            branch.children = [self._named(one, child.table, (*path, child.table)) for one in child.children]
+        return branch
+
+    def _child(self, above: Branch, branch: Branch) -> ChildTable | None:
+        """Return a table with those below it; None if one has a problem, which is noted."""
+        if branch.problem is None:
+            try:
+                branch.problem = self._problem(above, branch)
+            except TableError as error:
+                branch.problem = str(error)
+        below = [self._child(branch, one) for one in branch.children]
+        if branch.problem is not None or above.problem is not None or None in below:
+            return None
+        table = self._tables[branch.name]
+        index, columns = self._index(branch) or ("", [])
+        # InnoDB has the rows of a secondary index in the order of the primary key behind its columns.
+        is_primary = table.key.index == "PRIMARY"
+        behind = columns[len(branch.columns) :]
+        return ChildTable(
+            table,
+            RowChange(table.quoted, table.key, "TRUE", size=table.size),
+            Reference(
+                table.quoted,
+                self._key(branch.name, branch.columns, index),
+                self._key(above.name, self._referenced(above, branch), self._tables[above.name].key.index),
+            ),
+            tuple(one for one in below if one is not None),
+            self._protected_by(branch),
+            in_key_order=is_primary and index != "PRIMARY" and not behind and not _descending(table),
+            refers_to_itself=any(key.table == branch.name for key in self._references_to(branch.name)),
+        )
+
+    def _problem(self, above: Branch, branch: Branch) -> str | None:
+        """Return why the rows of a table can't be found by their parents, or None."""
+        if above.problem is not None:
+            return None  # It is the one to report.
+        table, parents = self._table(branch.name), self._table(above.name)
+        columns = [table.column(name) for name in branch.columns]
+        referenced = self._referenced(above, branch)
+        if branch.referenced is None and parents.key.index != "PRIMARY":
+            return f"{above.name} has no primary key that {', '.join(branch.columns)} could refer to"
+        if len(columns) != len(referenced):
+            return (
+                f"the key {', '.join(branch.columns)} has {len(columns)} columns, and "
+                f"{', '.join(referenced)}, the primary key of {above.name}, has {len(referenced)}"
+            )
+        for column, name in zip(columns, referenced, strict=True):
+            if why := _why_not_compared(column, parents.column(name), above.name):
+                return why
+        return self._why_not_found(above, branch)
+
+    def _why_not_found(self, above: Branch, branch: Branch) -> str | None:
+        """Return why a search for the rows of some parents would be slow, or ambiguous, or None."""
+        table = self._tables[branch.name]
+        columns = [table.column(name) for name in branch.columns]
+        twins = [
+            one
+            for one in above.children
+            if (one.name, set(one.columns)) == (branch.name, set(branch.columns))
+        ]
+        if len(twins) > 1:
+            return f"it is named twice with the key {', '.join(branch.columns)}"
+        if self._index(branch) is None:
+            listed = ", ".join(column.quoted for column in columns)
+            name = quoted("_".join(branch.columns))
+            return (
+                f"it needs an index that begins with {', '.join(branch.columns)}, else each search for "
+                f"children reads the whole table: CREATE INDEX {name} ON {table.quoted} ({listed})"
+            ).replace("%%", "%")
+        return None
+
+    def _referenced(self, above: Branch, branch: Branch) -> tuple[str, ...]:
+        return branch.referenced or self._tables[above.name].key.names
+
+    def _index(self, branch: Branch) -> tuple[str, list[str]] | None:
+        """Return the quoted name of an index that begins with the columns of a branch, and its columns."""
+        if branch.name not in self._indexes:
+            self._indexes[branch.name] = index_columns(self._db, branch.name)
+        wanted = set(branch.columns)
+        fitting = [
+            (len(columns), quoted(name) if name != "PRIMARY" else name, columns)
+            for name, columns in self._indexes[branch.name].items()
+            if set(columns[: len(wanted)]) == wanted
+        ]
+        return min(fitting)[1:] if fitting else None
+
+    def _key(self, table: str, columns: Sequence[str], index: str) -> Key:
+        found = self._tables[table]
+        return Key(tuple(KeyColumn(found.column(name)) for name in columns), index)
+
+    def _protected_by(self, branch: Branch) -> tuple[Reference, ...]:
+        """Return the foreign keys of tables outside the tree for which the server refuses to delete rows."""
+        in_tree = {one.name for one in self._top.all()}
+        found = []
+        for key in self._references_to(branch.name):
+            is_own = (
+                key.is_here and key.table in in_tree and (branch is not self._top or key.table != branch.name)
+            )
+            if key.on_delete in REFUSES and not is_own:
+                table = self._tables[branch.name]
+                to = Key(tuple(KeyColumn(table.column(name)) for name in key.referenced))
+                # Of the same types, since the foreign key says so.
+                by = Key(
+                    tuple(
+                        KeyColumn(replace(part.column, name=name))
+                        for part, name in zip(to.columns, key.columns, strict=True)
+                    ),
+                    "",
+                )
+                found.append(Reference(key.quoted_table, by, to))
+        return tuple(found)
+
+    def _warn_of_protection(self) -> None:
+        in_tree = {one.name for one in self._top.all()}
+        outside = {
+            f"{key.shown} refers to {name}"
+            for name in sorted(in_tree)
+            for key in self._references_to(name)
+            if key.on_delete in REFUSES and not (key.is_here and key.table in in_tree)
+        }
+        if outside:
+            logger.warning(
+                "Rows of %s stay with all of their children if the server protects one of them by a foreign "
+                "key of a table that is not in the tree: %s. The tree is %s",
+                self._top.name,
+                "; ".join(sorted(outside)),
+                self._top.shown,
+            )
+
+    def _in_order(self, branches: list[Branch]) -> list[Branch]:
+        """Return branches so that a table comes before those that its rows refer to, where that can be."""
+        rest, found = list(branches), list[Branch]()
+        while rest:
+            free = [
+                one for one in rest if not any(self._refer(other, one) for other in rest if other is not one)
+            ]
+            found.append((free or rest)[0])
+            rest.remove(found[-1])
+        return found
+
+    def _refer(self, branch: Branch, to: Branch) -> bool:
+        """Return whether rows of a branch may refer to rows of another one, which then must go later."""
+        names, others = {one.name for one in branch.all()}, {one.name for one in to.all()}
+        return any(
+            key.is_here and key.table in names - others and key.on_delete in REFUSES
+            for name in others
+            for key in self._references_to(name)
+        )
+
+    def _parents_first(self) -> list[str]:
+        """Return the names of all tables in an order in which their rows can be inserted."""
+        names = list(dict.fromkeys(one.name for one in self._top.all()))
+        below: dict[str, set[str]] = {name: set() for name in names}
+        for branch in self._top.all():
+            below[branch.name] |= {child.name for child in branch.children}
+        referring = {
+            name: {key.table for key in self._references_to(name) if key.is_here and key.table != name}
+            for name in names
+        }
+        found: list[str] = []
+        while rest := [name for name in names if name not in found]:
+            free = [name for name in rest if not any(name in below[one] for one in rest)]
+            freer = [name for name in free if not any(name in referring[one] for one in rest)]
+            found.append((freer or free or rest)[0])
+        return found
+
+    def _table(self, name: str) -> Table:
+        if name not in self._tables:
+            self._tables[name] = read_table(self._db, name)
+        return self._tables[name]
+
+    def _references_to(self, name: str) -> list[ForeignKey]:
+        if name not in self._foreign_keys:
+            self._foreign_keys[name] = references_to(self._db, name)
+        return self._foreign_keys[name]
+
+
+def _descending(table: Table) -> bool:
+    return any(part.descending for part in table.key.columns)
+
+
+def _why_not_compared(column: Column, to: Column, parents: str) -> str | None:
+    """Return why rows can't be found by a column that has the values of another one, or None."""
+    why = why_not(replace(column, nullable=False), prefix=False)
+    if why is not None:
+        return f"rows can't be found by {column.name}: {why}"
+    if _compared_as(column) != _compared_as(to):
+        return (
+            f"{column.name} is {_type(column)}, and {to.name} of {parents} is {_type(to)}; expected the same "
+            "type"
+        )
+    return None
+
+
+def _compared_as(column: Column) -> tuple[str, ...]:
+    """Return what two columns must have in common for equal values to be equal, and to be written alike."""
+    if column.data_type in INTEGERS:
+        return ("integer",)
+    # Members of an ENUM are compared by their numbers; a BINARY has zeros up to its length, and they count.
+    whole = column.column_type if column.data_type in {"enum", "binary", "bit"} else ""
+    kind = "text" if column.data_type in {"char", "varchar"} else column.data_type
+    return kind, column.collation or "", whole
+
+
+def _type(column: Column) -> str:
+    collation = f" of collation {column.collation}" if column.data_type in TEXTS_AND_MEMBERS else ""
+    return f"{column.column_type}{collation}"

@@ -1,0 +1,239 @@
+"""Deletes the rows that belong to some rows, within the transaction that deletes those.
+
+All of it is done between a savepoint and the delete of the rows themselves. If the server refuses one of the
+deletes, or there are too many rows for one transaction, everything since the savepoint is taken back: a row
+that stays keeps all of its children.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.database.server_errors import PROTECTED, code_of
+from iam_watcher.walk.child_rows import condition
+from iam_watcher.walk.pace import MOST_BYTES, MOST_ROWS, ChunkSize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from iam_watcher.database.key import Key, KeyValue
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.child_rows import ChildTable, Records
+    from iam_watcher.walk.row_change import RowRecorder
+
+FIRST_TOGETHER = 1_000  # rows of the first statements, with their descendants
+MOST_BYTES_TOGETHER = 4 * MOST_BYTES  # of long values that are archived in one transaction
+
+SAVEPOINT = "before_children"
+
+# Through the index on the columns that refer to the parent.
+COUNT = (
+    "SELECT COUNT(*) FROM (SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT {limit}) AS found"
+)
+READ = "SELECT {selected}, {size} FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT {limit} FOR UPDATE"
+DELETE = "DELETE {table} FROM {table} FORCE INDEX ({index}) WHERE {rows}"
+
+# The form for one table is the only one with an order; it takes no index.
+DELETE_NEWEST_FIRST = "DELETE FROM {table} WHERE {rows} ORDER BY {order}"
+
+# What other columns of rows have that are not NULL, under the locks that the transaction has on them.
+REFERRED = "SELECT DISTINCT {selected} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {present}"
+
+
+class TooManyRowsError(Exception):
+    """The rows and their descendants are too many for one transaction."""
+
+
+class RowsRefusedError(Exception):
+    """A descendant can't be recorded, so nothing of it may be deleted. Its text is the reason."""
+
+
+class Descendants:
+    """The rows that are deleted with rows of one table.
+
+    Args:
+        db: the transactions that delete.
+        table: quoted name of the parents' table.
+        key: of the parents.
+        children: the tables of their children.
+        records: records the rows.
+        target: seconds that one transaction should take.
+
+    Attributes:
+        deleted: table → rows that were deleted and committed.
+    """
+
+    def __init__(  # noqa: PLR0917  the walk and the large families make them
+        self,
+        db: Transactions,
+        table: str,
+        key: Key,
+        children: Sequence[ChildTable],
+        records: Records,
+        target: float,
+    ) -> None:
+        self.deleted = Counter[str]()
+        self._db = db
+        self._table = table
+        self._key = key
+        self._children = children
+        self._records = records
+        self._recorders: dict[int, RowRecorder | None] = {
+            id(child): records.recorder(db, child, child.change) for top in children for child in top.all()
+        }
+        self._size = ChunkSize(target, rows=FIRST_TOGETHER)
+        self._each = 1.0  # rows that are deleted for one of the parents, itself among them
+        self._in_transaction = Counter[str]()
+        self._left = 0
+        self._bytes_left = 0
+
+    @property
+    def most_parents(self) -> int:
+        """How many parents to delete at once."""
+        return max(1, int(self._size.rows / self._each))
+
+    def begin(self) -> None:
+        """Begin a transaction: what an earlier one left behind was rolled back."""
+        self._in_transaction.clear()
+        self._records.drop(())
+
+    def committed(self) -> None:
+        """Count what the transaction has deleted."""
+        self.deleted += self._in_transaction
+        self._in_transaction.clear()
+
+    def delete_with(self, keys: Sequence[KeyValue], write: Callable[[], int | None]) -> int | None:
+        """Delete the descendants of rows that are locked, then the rows by `write`; return what that returns.
+
+        Returns None, and deletes nothing, if a foreign key protects one of the rows or of their descendants.
+
+        Raises:
+            TooManyRowsError, RowsRefusedError: nothing was deleted.
+        """
+        mark, before = self._records.mark(), Counter(self._in_transaction)
+        # One row and its descendants are deleted together wherever that can be done.
+        limit = MOST_ROWS if len(keys) == 1 else self._size.rows
+        self._left, self._bytes_left = limit, MOST_BYTES_TOGETHER
+        began = time.monotonic()
+        self._db.change(f"SAVEPOINT {SAVEPOINT}")
+        try:
+            for child in self._children:
+                self._delete(child, self._referred(self._table, self._key, keys, child))
+            changed = write()
+        except TooManyRowsError:
+            self._each = max(self._each, limit / len(keys))
+            self._take_back(mark, before)
+            raise
+        except RowsRefusedError:
+            self._take_back(mark, before)
+            raise
+        except self._db.error as error:
+            if code_of(error) not in PROTECTED:
+                raise
+            changed = None
+        if changed is None:
+            self._take_back(mark, before)
+            return None
+        rows = limit - self._left + len(keys)
+        self._each = (self._each + rows / len(keys)) / 2
+        self._size.wrote(rows, time.monotonic() - began)
+        return changed
+
+    def store(self) -> None:
+        """Make the record of the descendants durable."""
+        self._records.store()
+
+    def _take_back(self, mark: Sequence[int], before: Counter[str]) -> None:
+        self._db.change(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+        self._records.drop(mark)
+        self._in_transaction = before
+
+    def _delete(self, child: ChildTable, values: Sequence[KeyValue]) -> None:
+        """Delete the rows of a table that refer to some values, and all below them."""
+        recorder = self._recorders[id(child)]
+        for some in child.parent.by.in_lists(values):
+            rows = condition(child.parent.by, some)
+            if child.children or recorder is not None or child.refers_to_itself:
+                self._delete_by_keys(child, rows, recorder)
+            else:
+                self._delete_unseen(child, rows)
+
+    def _delete_unseen(self, child: ChildTable, rows: str) -> None:
+        names = {"table": child.change.table, "index": child.parent.by.index, "rows": rows}
+        ((found,),) = self._db.read(COUNT.format(limit=self._left + 1, **names))
+        self._count_down(found)
+        if found:
+            self._in_transaction[child.table.name] += self._db.change(DELETE.format(**names))
+
+    def _delete_by_keys(self, child: ChildTable, rows: str, recorder: RowRecorder | None) -> None:
+        db, key = self._db, child.change.key
+        found = db.read(
+            READ.format(
+                selected=key.selected,
+                size=child.change.size if recorder is not None else 0,
+                table=child.change.table,
+                index=child.parent.by.index,
+                rows=rows,
+                limit=self._left + 1,
+            )
+        )
+        self._count_down(len(found), sum(row[-1] for row in found))
+        sizes: dict[KeyValue, int] = {key.take(row): row[-1] for row in found}
+        for below in child.children:
+            self._delete(below, self._referred(child.change.table, key, list(sizes), below))
+        # The larger keys first, for rows that refer to others of the same table.
+        keys = sorted(sizes, reverse=child.refers_to_itself)
+        for some in self._in_bytes(key, keys, sizes):
+            if recorder is not None and len(recorder.lock(some)) < len(some):
+                raise RowsRefusedError(next(iter(recorder.refused), "changed_meanwhile"))
+            self._in_transaction[child.table.name] += db.change(_delete_statement(child, some))
+            if recorder is not None:
+                recorder.record(some)
+
+    def _in_bytes(self, key: Key, keys: Sequence[KeyValue], sizes: dict[KeyValue, int]) -> Any:
+        """Yield keys in lists that fit into a statement, and whose rows have MOST_BYTES of long values."""
+        for some in key.in_lists(keys):
+            part, total = list[Any](), 0
+            for one in some:
+                if part and total + sizes[one] > MOST_BYTES:
+                    yield part
+                    part, total = [], 0
+                part.append(one)
+                total += sizes[one]
+            if part:
+                yield part
+
+    def _count_down(self, rows: int, size: int = 0) -> None:
+        if rows > self._left or size > self._bytes_left:
+            raise TooManyRowsError
+        self._left -= rows
+        self._bytes_left -= size
+
+    def _referred(
+        self, table: str, key: Key, keys: Sequence[KeyValue], child: ChildTable
+    ) -> Sequence[KeyValue]:
+        return referred(self._db, table, key, keys, child.parent.to)
+
+
+def referred(db: Transactions, table: str, key: Key, keys: Sequence[KeyValue], to: Key) -> Sequence[KeyValue]:
+    """Return what rows of these keys have in the columns `to`, without NULL."""
+    if to.names == key.names:
+        return keys
+    present = " AND ".join(f"{part.column.quoted} IS NOT NULL" for part in to.columns)
+    found: dict[KeyValue, None] = {}
+    for some in key.in_lists(keys):
+        query = REFERRED.format(
+            selected=to.selected, table=table, index=key.index, rows=condition(key, some), present=present
+        )
+        found |= dict.fromkeys(to.take(row) for row in db.read(query))
+    return list(found)
+
+
+def _delete_statement(child: ChildTable, keys: Sequence[KeyValue]) -> str:
+    key, table = child.change.key, child.change.table
+    rows = condition(key, keys)
+    if child.refers_to_itself:
+        return DELETE_NEWEST_FIRST.format(table=table, rows=rows, order=key.reversed)
+    return DELETE.format(table=table, index=key.index, rows=rows)

@@ -1,0 +1,303 @@
+"""Deletes a row whose descendants are too many for one transaction.
+
+The children go in several transactions, and the row itself in the last one. So that it doesn't change
+meanwhile, a second connection locks it from before the first of them to the end: the row still matches when
+it is deleted, and no row can begin to refer to it by a foreign key. If the run is interrupted, the row is
+there without some of its children, and the next run deletes the rest.
+
+What could make the server refuse the row at the end is looked for before the first delete. The look and the
+deletes go the same way through the tables, so they are one class: hence the length.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from iam_watcher.errors import WalkError
+from iam_watcher.log_lines import get_logger
+from iam_watcher.walk.descendants import Descendants, referred
+from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.row_locks import RowLocks
+from iam_watcher.walk.writer import Writer, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from iam_watcher.database.key import Key, KeyValue
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.child_rows import ChildTable, Family, Records, Reference
+    from iam_watcher.walk.row_change import RowChange
+    from iam_watcher.walk.writer import Parts
+
+logger = get_logger(__name__)
+
+PAGE = 10_000  # keys that are read at once where nothing is written
+MOST_UNORDERED = 1_000_000  # the same, where the index has other columns before the key
+PING_EVERY = 3.0  # seconds
+PING = "SELECT 1"
+
+ROWS = "SELECT {selected}, {size} FROM {table} FORCE INDEX ({index}) WHERE {rows}{order} LIMIT {limit}"
+REFERS = "SELECT 1 FROM {table} WHERE {rows} LIMIT 1"
+
+
+class LargeFamilies:
+    """Deletes rows of one table, each of them alone and after its descendants.
+
+    Args:
+        db: the transactions that delete the descendants.
+        rows: the change of the walk.
+        family: the tables below.
+        records: records the rows.
+        second: connects a second time.
+        target: seconds that one transaction should take.
+
+    Attributes:
+        deleted: table → descendants that were deleted and committed.
+        chunks: transactions that wrote.
+        longest: seconds of the longest of them.
+    """
+
+    def __init__(  # noqa: PLR0917  made in one place
+        self,
+        db: Transactions,
+        rows: RowChange,
+        family: Family,
+        records: Records,
+        second: Callable[[], AbstractContextManager[Transactions]],
+        target: float,
+    ) -> None:
+        self.deleted = Counter[str]()
+        self.chunks = 0
+        self.longest = 0.0
+        self._db = db
+        self._rows = rows
+        self._family = family
+        self._records = records
+        self._second = second
+        self._target = target
+        self._before_write: Callable[[], None]
+        self._pause: Callable[[], None]
+        self._unanswered = False
+
+    def delete(
+        self, key: KeyValue, *, before_write: Callable[[], None], pause: Callable[[Callable[[], None]], None]
+    ) -> Written:
+        """Delete a row and its descendants; return what became of the row.
+
+        Args:
+            key: of the row.
+            before_write: called before each transaction that writes.
+            pause: called between two transactions, with what is to be called while it waits.
+
+        Raises:
+            WalkError: a transaction failed too often; or a row can't be deleted after others were.
+        """
+        logger.info(
+            "The row %s of %s has too many descendants for one transaction. They are deleted in several, and "
+            "the row is locked until it is deleted in the last one.",
+            self._rows.key.shown(key),
+            self._rows.table,
+        )
+        self._before_write, self._unanswered = before_write, False
+        with self._second() as second:
+            spoke_at = time.monotonic()
+
+            def keep_lock() -> None:
+                """Keep the second session alive; if it is lost, `second.run` begins again."""
+                nonlocal spoke_at
+                if time.monotonic() - spoke_at > PING_EVERY:
+                    second.read(PING)
+                    spoke_at = time.monotonic()
+
+            def between() -> None:
+                keep_lock()
+                pause(keep_lock)
+
+            self._pause = between
+            return second.run(
+                lambda: self._delete(second, key),
+                what=f"DELETE on {self._rows.table} with its children",
+                before_retry=lambda: None,
+            )
+
+    def _delete(self, second: Transactions, key: KeyValue) -> Written:
+        rows, children = self._rows, self._family.children
+        # Before the lock: what records rows looks at their tables first, in transactions of its own.
+        parents = self._records.parents(second)
+        descendants = self._descendants(second, rows, children)
+        writer = Writer(second, rows, parents, descendants)
+        if not parents.lock([key]):
+            second.commit()
+            return Written(refused=Counter(parents.refused), unconfirmed=int(self._unanswered))
+        protected = self._is_protected(rows.table, rows.key, [key], children, self._family.protected_by)
+        self._db.commit()
+        if protected:
+            second.commit()
+            return Written(protected=[key])
+        while True:
+            self._empty(rows.table, rows.key, key, children)
+            # The session that has the database lock must be alive when the other one writes.
+            self._db.run(self._ping, what="a look at the connection", before_retry=lambda: None)
+            self._before_write()
+            began = time.monotonic()
+            written = writer.write_keys([[key]], until=math.inf, exact=True)
+            if not written.alone:
+                break  # else someone has added many children meanwhile
+        if not written.changed:
+            second.commit()
+            raise self._half_done(rows.table, rows.key.shown(key), written)
+        self._unanswered = True
+        second.commit()
+        self._wrote(descendants, began)
+        return written
+
+    def _empty(self, table: str, key: Key, value: KeyValue, children: Sequence[ChildTable]) -> None:
+        """Delete the descendants of one row, in as many transactions as that takes."""
+        for child in children:
+            for one in self._read_referred(table, key, value, child):
+                self._empty_table(child, one)
+
+    def _empty_table(self, child: ChildTable, value: KeyValue) -> None:
+        """Delete the rows of a table that refer to a value, and all below them."""
+        by = child.parent.by
+        rows = replace(child.change, predicate=by.among([value]))
+        descendants = self._descendants(self._db, rows, child.children)
+        recorder = self._records.recorder(self._db, child, rows) or RowLocks(self._db, rows)
+        writer = Writer(self._db, rows, recorder, descendants)
+        size = ChunkSize(self._target)
+        after: KeyValue | None = None
+        while keys := self._page(child, rows, after, size):
+            rest: Parts = [keys]
+            while rest:
+                self._pause()
+                rest, alone = self._write(child, writer, descendants, rest, size)
+                for one in alone:
+                    self._empty(rows.table, rows.key, one, child.children)
+                    rest.append([one])
+            # Behind the rows that are gone already, which the server may not have removed yet.
+            after = keys[-1] if child.in_key_order else None
+
+    def _page(
+        self, child: ChildTable, rows: RowChange, after: KeyValue | None, size: ChunkSize
+    ) -> list[KeyValue]:
+        def read() -> list[KeyValue]:
+            found = self._db.read(self._page_query(child, rows.predicate, after, size.limit(size.rows)))
+            self._db.commit()
+            keys = [rows.key.take(row) for row in found]
+            few = min(size.within_bytes([int(row[-1]) for row in found]), rows.key.fit_a_list(keys))
+            return keys[:few]
+
+        return self._db.run(read, what=f"SELECT on {rows.table}", before_retry=size.halve)
+
+    def _write(
+        self,
+        child: ChildTable,
+        writer: Writer,
+        descendants: Descendants,
+        parts: Parts,
+        size: ChunkSize,
+    ) -> tuple[Parts, list[KeyValue]]:
+        """Delete rows in one transaction; return the parts that are left, and the rows to delete alone."""
+
+        def write() -> Written:
+            self._before_write()
+            began = time.monotonic()
+            written = writer.write_keys(parts, until=began + self._target, exact=True)
+            if written.protected or written.refused:
+                refused = [*written.protected, None][0]
+                raise self._half_done(child.change.table, refused, written)
+            self._db.commit()
+            size.wrote(sum(map(len, parts)) - written.left, time.monotonic() - began)
+            self.deleted[child.table.name] += written.changed
+            self._wrote(descendants, began)
+            return written
+
+        written = self._db.run(write, what=f"DELETE on {child.change.table}", before_retry=size.halve)
+        return written.rest, written.alone
+
+    def _is_protected(
+        self,
+        table: str,
+        key: Key,
+        keys: Sequence[KeyValue],
+        children: Sequence[ChildTable],
+        protected_by: Sequence[Reference],
+    ) -> bool:
+        """Return whether other rows refer to one of these rows or of their descendants."""
+        for reference in protected_by:
+            for some in reference.by.in_lists(referred(self._db, table, key, keys, reference.to)):
+                query = REFERS.format(table=reference.table, rows=reference.by.among(some))
+                if self._db.read(query):
+                    return True
+        return any(
+            self._is_protected(child.change.table, child.change.key, page, child.children, child.protected_by)
+            for child in children
+            if any(one.protected_by for one in child.all())
+            for value in referred(self._db, table, key, keys, child.parent.to)
+            for page in self._pages(child, value)
+        )
+
+    def _pages(self, child: ChildTable, value: KeyValue) -> Iterator[list[KeyValue]]:
+        """Yield the keys of the rows that refer to a value."""
+        after: KeyValue | None = None
+        limit = PAGE if child.in_key_order else MOST_UNORDERED
+        while True:
+            query = self._page_query(child, child.parent.by.among([value]), after, limit)
+            keys = [child.change.key.take(row) for row in self._db.read(query)]
+            self._db.commit()
+            if keys:
+                yield keys
+            if len(keys) < limit or not child.in_key_order:
+                return
+            after = keys[-1]
+            self._pause()
+
+    def _page_query(self, child: ChildTable, condition: str, after: KeyValue | None, limit: int) -> str:
+        rows = child.change
+        behind = "" if after is None else f" AND {rows.key.behind(after)}"
+        return ROWS.format(
+            selected=rows.key.selected,
+            size=rows.size,
+            table=rows.table,
+            index=child.parent.by.index,
+            rows=f"{condition}{behind}",
+            order=f" ORDER BY {rows.key.ordered}" if child.in_key_order else "",
+            limit=limit,
+        )
+
+    def _read_referred(self, table: str, key: Key, value: KeyValue, child: ChildTable) -> Sequence[KeyValue]:
+        def read() -> Sequence[KeyValue]:
+            found = referred(self._db, table, key, [value], child.parent.to)
+            self._db.commit()
+            return found
+
+        return self._db.run(read, what=f"SELECT on {table}", before_retry=lambda: None)
+
+    def _descendants(self, db: Transactions, rows: RowChange, children: Sequence[ChildTable]) -> Descendants:
+        return Descendants(db, rows.table, rows.key, children, self._records, self._target)
+
+    def _wrote(self, descendants: Descendants, began: float) -> None:
+        """Count a transaction that was committed."""
+        descendants.committed()
+        self.deleted += descendants.deleted
+        descendants.deleted.clear()
+        self.chunks += 1
+        self.longest = max(self.longest, time.monotonic() - began)
+
+    def _ping(self) -> None:
+        self._db.read(PING)
+        self._db.commit()
+
+    def _half_done(self, table: str, key: object, written: Written) -> WalkError:
+        """Return the error for a row that must stay after others of its family were deleted."""
+        why = next(iter(written.refused), "foreign_key" if written.protected else "changed_meanwhile")
+        return WalkError(
+            f"a row of {table} can't be deleted ({why}, key {key}), after other descendants of the same row "
+            f"of {self._rows.table} were deleted. They are in the archive, if the run writes one. Find out "
+            "what refers to the row; then let the next run delete the rest, or restore the archive"
+        )
