@@ -34,6 +34,7 @@ SUBJECTS = (
     "users",
     "archive",
     "retention",
+    "children",
     "rows",
     "queue",
     "imports",

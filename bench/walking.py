@@ -14,6 +14,7 @@ from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.table_job.retention_job import RetentionJob
 from iam_watcher.walk.count import count_rows
+from iam_watcher.walk.descendants import Descendants
 from iam_watcher.walk.walk import Walk
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def walk(server: MariaDB, operator: TableJobOperator, *, as_admin: bool = False)
     """Run a job with its safety limit and archive, and return the seconds of its longest transaction.
 
     Args:
-        server: has the table.
-        operator: the job.
-        as_admin: work with an account that may write every column.
+        server: with the tables.
+        operator: of the job.
+        as_admin: by the account that may do everything, for tables that are not IAM's.
     """
     connect = server.connect if as_admin else server.connect_as_watcher
     connection = connect(autocommit=False)
@@ -69,11 +70,18 @@ def walk(server: MariaDB, operator: TableJobOperator, *, as_admin: bool = False)
     job = operator.job()
     with closing(TimedTransactions(connection)) as db:
         now = read_now(connection)
+        job.look_up(db)
         plan = job.plan(read_table(db, job.table), now)
         if job.max_share is not None and job.max_share < 1:
             count_rows(db, plan.change, also={"eligible": plan.eligible}, age=plan.age, pace=job.pace)
         location = job.location
-        if location is None:
+        if plan.family is not None:
+            change, children, target = plan.change, plan.family.children, job.pace.target
+            descendants = Descendants(db, change.table, change.key, children, job.records(plan, None), target)
+            # No family is too large for one transaction.
+            recorder = job.recorder(db, plan, None)
+            Walk(db, change, pace=job.pace, recorder=recorder, descendants=descendants).write()
+        elif location is None:
             recorder = job.recorder(db, plan, None) if isinstance(job, RetentionJob) else None
             Walk(db, plan.change, pace=job.pace, index=plan.index, recorder=recorder).write()
         else:
