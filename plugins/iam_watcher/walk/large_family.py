@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.transactions import PING, PING_EVERY
 from iam_watcher.errors import WalkError
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.descendants import Descendants, referred
@@ -38,8 +39,6 @@ logger = get_logger(__name__)
 
 PAGE = 10_000  # keys that are read at once where nothing is written
 MOST_UNORDERED = 1_000_000  # the same, where the index has other columns before the key
-PING_EVERY = 3.0  # seconds
-PING = "SELECT 1"
 
 ROWS = "SELECT {selected}, {size} FROM {table} FORCE INDEX ({index}) WHERE {rows}{order} LIMIT {limit}"
 REFERS = "SELECT 1 FROM {table} WHERE {rows} LIMIT 1"
