@@ -15,7 +15,7 @@ from iam_watcher.errors import DeploymentIdError
 from iam_watcher.lock.facts import LockFacts
 from iam_watcher.lock.outcome import MAY_COME, Verdict
 from iam_watcher.lock.refusal import hint_of_parent, refuse
-from iam_watcher.log_lines import get_logger
+from iam_watcher.log_lines import fact, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,9 +157,8 @@ class RedisLockSensor(BaseSensorOperator):
         deadline = lease.queue(time.time() + wait)
         try:
             if wait > LONGEST_POLLING and time.time() < deadline:
-                logger.info(
-                    "waiting for the lock: %s", lease.holder() or f"{grant.key!r}, other runs are first"
-                )
+                logger.info("This run waits for the lock: key=%s", fact(grant.key))
+                logger.info("%s", lease.holder() or "other runs are first in the queue")
                 self.defer(
                     trigger=RedisLockTrigger(
                         key=grant.key,
