@@ -139,7 +139,9 @@ def test_a_skipped_run_sends_a_notice_with_the_holder_and_is_no_success(
     assert states(run_dag(dag))["run"] == "success"
     (told,) = bodies_of_webhook(web)
     assert told["event"] == "skip"
-    assert told["what"].startswith("the run was skipped: iam-watcher:busy is held by prod/busy/manual__1")
+    # Airflow masks the secrets that it knows, and another test may have one that is part of the key.
+    assert told["what"].startswith("the run was skipped: ")
+    assert ":busy is held by prod/busy/manual__1" in told["what"]
     assert told["holder"]["owner"] == "prod/busy/manual__1"
     assert web.paths[0] == "/ping-hunter22/log"
     assert len(web.paths) == 2

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import time
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ import pytest
 
 from iam_watcher.errors import JobError, LockLost, LockUnavailable
 from iam_watcher.lock import queue_scripts, renewal, scripts
-from iam_watcher.lock.clients import reconnect_once
+from iam_watcher.lock.clients import reconnect_once, timeout_for
 from iam_watcher.lock.clients import redis_client as redis_client_of
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.renewal import LeaseRenewer
@@ -121,7 +120,7 @@ def test_who_waits_in_line_does_not_stop_the_holder_in_a_redis_that_lost_everyth
 
 
 def test_a_lost_answer_does_not_let_a_mark_run_out(redis_server: Redis) -> None:
-    client = redis_client_of("iam_redis", lease=timedelta(hours=1))
+    client = redis_client_of("iam_redis", answer_within=timeout_for(3600))
     timeout = client.connection_pool.connection_kwargs["socket_timeout"]
     assert renewal.RENEW_EVERY + timeout + renewal.RENEW_EVERY < renewal.HEARTBEAT_TTL
 
