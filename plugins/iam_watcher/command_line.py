@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # A command, its module (which has `add_arguments` and `run`) and a line of help.
 COMMANDS = (
+    ("doctor", "iam_watcher.doctor.__main__", "Check this deployment, and say what is wrong and what to do"),
     ("import", "iam_watcher.importer.__main__", "Write watcher files for the jobs of another system"),
     ("lock", "iam_watcher.lock.__main__", "List the locks, show one, or release one by force"),
     ("schedule", "iam_watcher.schedule.__main__", "Print the next scheduled times of a spec"),
@@ -27,7 +28,7 @@ def get_commands() -> list[Any]:
     return [
         airflow.GroupCommand(
             name="iam-watcher",
-            help="Locks, schedules and imports of iam-watcher",
+            help="Checks, locks, schedules and imports of iam-watcher",
             subcommands=[_command(*command) for command in COMMANDS],
         )
     ]

@@ -66,4 +66,10 @@ def test_lock_takes_the_connection_before_and_after_the_command(airflow):
 def test_help_has_the_arguments_of_the_program(airflow, name):
     status, printed = airflow("iam-watcher", name, "--help")
     assert status == 0
-    assert {"import": "crontab", "lock": "--redis-conn-id", "schedule": "--after"}[name] in printed
+    arguments = {
+        "doctor": "--redis-conn-id",
+        "import": "crontab",
+        "lock": "--redis-conn-id",
+        "schedule": "--after",
+    }
+    assert arguments[name] in printed

@@ -139,6 +139,14 @@ class Folder:
         """
         return self._ask(name, "read", lambda path: bytes(path.fs.cat_file(path.path)), within=READ_WITHIN)
 
+    def remove(self, name: str) -> None:
+        """Remove a file.
+
+        Raises:
+            ArchiveError: it could not be removed within WRITE_WITHIN.
+        """
+        self._ask(name, "remove", lambda path: path.fs.rm_file(path.path), within=WRITE_WITHIN)
+
     def names(self) -> list[str]:
         """Return the names of what is in it, sorted; none if there is no such folder.
 

@@ -100,12 +100,7 @@ def read_now(connection: Connection) -> datetime:
         ClockError: this worker's clock says something else. One of the two is wrong, and an age that is
             computed from a wrong clock can be any age.
     """
-    before = datetime.now(UTC)
-    with closing(connection.cursor()) as cursor:
-        cursor.execute(NOW)
-        now: datetime = cursor.fetchone()[0].replace(tzinfo=UTC)
-    connection.commit()
-    worker = before + (datetime.now(UTC) - before) / 2
+    now, worker = clocks(connection)
     if abs(now - worker) > LARGEST_CLOCK_DIFFERENCE:
         raise ClockError(
             f"database {now.isoformat(timespec='seconds')}, worker {worker.isoformat(timespec='seconds')}; "
@@ -113,3 +108,13 @@ def read_now(connection: Connection) -> datetime:
             "No row was changed. Correct the clock that is wrong, then run again"
         )
     return now
+
+
+def clocks(connection: Connection) -> tuple[datetime, datetime]:
+    """Return the database's time and this worker's at the same moment, after `set_up`."""
+    before = datetime.now(UTC)
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(NOW)
+        now: datetime = cursor.fetchone()[0].replace(tzinfo=UTC)
+    connection.commit()
+    return now, before + (datetime.now(UTC) - before) / 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.rights import SKIPS_LOCKED, SYNTAX_ERROR
 from iam_watcher.database.server_errors import code_of
 from iam_watcher.database.session import BINARY_LOG, KNOWN, logs_statements
 from iam_watcher.errors import TableError
@@ -22,9 +23,6 @@ logger = get_logger(__name__)
 # Runs the checks of the account's rights and changes nothing.
 REHEARSAL = "UPDATE {table} SET {assignments} WHERE FALSE"
 
-# Fails on a server that does not know SKIP LOCKED.
-SKIP_LOCKED = "SELECT 1 FROM {table} WHERE FALSE FOR UPDATE SKIP LOCKED"
-
 # The plan for rows behind a key depends on no key in particular.
 ANY_KEY = "SELECT {key_values} FROM {table} FORCE INDEX ({by_key}) LIMIT 1"
 
@@ -33,8 +31,6 @@ WITHOUT_TIME = (
     "SELECT {key} FROM {table} FORCE INDEX ({index})"
     " WHERE {state} = %(working)s AND {claimed_at} IS NULL LIMIT 1"
 )
-
-SYNTAX_ERROR = 1064
 
 
 def check(db: Transactions, states: RowStates) -> None:
@@ -57,7 +53,7 @@ def check(db: Transactions, states: RowStates) -> None:
     def look() -> None:
         db.change(REHEARSAL.format(table=states.table, assignments=same))
         try:
-            db.read(SKIP_LOCKED.format(table=states.table))
+            db.read(SKIPS_LOCKED.format(table=states.table))
         except db.error as error:
             if code_of(error) != SYNTAX_ERROR:
                 raise

@@ -1,0 +1,55 @@
+"""What an account may do with a table, by statements that change nothing."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.column import quoted
+from iam_watcher.database.server_errors import code_of
+from iam_watcher.database.session import BINARY_LOG, KNOWN, logs_statements
+
+if TYPE_CHECKING:
+    from iam_watcher.database.transactions import Connection
+
+# The server checks the account's rights, and then finds no row.
+READS = "SELECT 1 FROM {table} WHERE FALSE"
+DELETES = "DELETE FROM {table} WHERE FALSE"
+UPDATES = "UPDATE {table} SET {column} = {column} WHERE FALSE"
+# Fails on a server that does not know SKIP LOCKED.
+SKIPS_LOCKED = "SELECT 1 FROM {table} WHERE FALSE FOR UPDATE SKIP LOCKED"
+
+SYNTAX_ERROR = 1064
+
+
+def refusal(connection: Connection, statement: str, table: str, column: str = "") -> tuple[int, str] | None:
+    """Return the number and the text of the server's error for a statement, or None if it is allowed.
+
+    Args:
+        connection: set up for a job.
+        statement: one of the constants above.
+        table: its name.
+        column: for `UPDATES`.
+    """
+    import MySQLdb
+
+    # No values are bound, so a percent sign in a name stays as it is.
+    text = statement.format(table=quoted(table), column=quoted(column)).replace("%%", "%")
+    try:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(text)
+            cursor.fetchall()
+    except MySQLdb.Error as error:
+        return code_of(error) or 0, str(error.args[-1])
+    finally:
+        connection.rollback()
+    return None
+
+
+def is_statement_based(connection: Connection) -> bool:
+    """Return whether the server's binary log has statements, for which SKIP LOCKED is not safe."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(KNOWN.format(names=str(BINARY_LOG)[1:-1]))
+        found = dict(cursor.fetchall())
+    connection.rollback()
+    return logs_statements(found)

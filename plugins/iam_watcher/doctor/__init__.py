@@ -1,0 +1,5 @@
+"""Looks at a deployment from one of its machines, and says what is wrong and what to do.
+
+Each module has the checks of one thing. A check yields a `Finding` for each fault. It changes
+nothing that stays.
+"""

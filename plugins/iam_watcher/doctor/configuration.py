@@ -1,0 +1,70 @@
+"""Airflow's options: the deployment's id, the settings file, and the visibility time-out of Celery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk.configuration import conf
+
+from iam_watcher import settings
+from iam_watcher.doctor.finding import Finding
+from iam_watcher.errors import DeploymentIdError, SettingsError
+from iam_watcher.lock.deployment import deployment_id, standby_delay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from iam_watcher.doctor.watchers import Watchers
+
+TRANSPORT = "celery_broker_transport_options"
+VISIBILITY = f"[{TRANSPORT}] visibility_timeout"
+VISIBILITY_DEFAULT = 86400  # seconds; what Airflow's Celery provider takes if the option is missing
+IN_REDIS = ("redis://", "rediss://", "sentinel://")
+
+
+def check_deployment() -> Iterator[Finding]:
+    """Check `[iam_watcher] deployment_id` and `standby_delay`."""
+    for read in (deployment_id, standby_delay):
+        try:
+            read()
+        except DeploymentIdError as error:
+            yield Finding(str(error))
+
+
+def check_settings_file() -> Iterator[Finding]:
+    """Check that the settings file is there and valid, or that none is named."""
+    if (path := settings.find()) is not None:
+        try:
+            settings.load(path)
+        except SettingsError as error:
+            yield Finding(f"{error}. Correct the file, or [iam_watcher] settings_file")
+
+
+def check_visibility_timeout(watchers: Watchers) -> Iterator[Finding]:
+    """Check that Celery's Redis gives no task of a watcher to a second worker while the first runs it."""
+    if "CeleryExecutor" not in (conf.get("core", "executor", fallback="") or ""):
+        return
+    if not (conf.get("celery", "broker_url", fallback="") or "").startswith(IN_REDIS):
+        return
+    options = conf.getsection(TRANSPORT) or {}
+    given = options.get("visibility_timeout", VISIBILITY_DEFAULT)
+    try:
+        seconds = float(given)
+    except (TypeError, ValueError):
+        yield Finding(f"{VISIBILITY} is {given!r}; expected seconds, such as {VISIBILITY_DEFAULT}")
+        return
+    again = f"After {VISIBILITY} = {seconds:g} s, Redis gives a running task to a second worker"
+    limits = {f"{task.dag_id}.{task.task_id}": task.execution_timeout for task in watchers.tasks}
+    known = {name: limit.total_seconds() for name, limit in limits.items() if limit is not None}
+    longest = max(known, key=known.__getitem__, default="")
+    if longest and known[longest] >= seconds:
+        yield Finding(
+            f"{again}. The task {longest} may run for {known[longest]:g} s (execution_timeout). "
+            "Set visibility_timeout to more than that"
+        )
+    endless = sorted(limits.keys() - known.keys())
+    if endless and seconds < VISIBILITY_DEFAULT:
+        yield Finding(
+            f"{again}. {len(endless)} tasks, such as {endless[0]}, have no execution_timeout. Set "
+            f"visibility_timeout to {VISIBILITY_DEFAULT} or more, or give each task an execution_timeout"
+        )

@@ -1,0 +1,85 @@
+"""The databases of the jobs: connection, clock, rights on the tables, and what row processing needs."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.database import rights
+from iam_watcher.database.hook import connect
+from iam_watcher.database.session import clocks
+from iam_watcher.doctor.clocks import check_clock
+from iam_watcher.doctor.finding import Finding
+from iam_watcher.errors import DatabaseUnavailable
+from iam_watcher.jobs.anonymize_rows import AnonymizeRowsOperator
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.process_rows import ProcessRowsOperator
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from iam_watcher.database.transactions import Connection
+    from iam_watcher.doctor.watchers import Watchers
+
+SOFTWARE = "expected MariaDB 10.6, MySQL 8.0.1 or later"
+
+
+def check_database(conn_id: str, watchers: Watchers) -> Iterator[Finding]:
+    """Check the database behind an Airflow connection for the jobs that use it.
+
+    Args:
+        conn_id: the connection.
+        watchers: all watchers.
+    """
+    try:
+        with closing(connect(conn_id)) as connection:
+            now, here = clocks(connection)
+            yield from check_clock(f"the database of {conn_id!r}", now - here)
+            for job in watchers.jobs:
+                if job.mysql_conn_id == conn_id:
+                    yield from _faults(connection, job)
+    except DatabaseUnavailable as error:
+        yield Finding(f"{error}. Correct the connection {conn_id!r} in Airflow, or the server")
+
+
+def _faults(connection: Connection, job: Any) -> Iterator[Finding]:
+    """Check what a job needs of its table. A name that is a template is known only in a run."""
+    table, statements = _needs(job)
+    if "{{" in table:
+        return
+    for statement, column in statements:
+        found = rights.refusal(connection, statement, table, column)
+        if found is None:
+            continue
+        code, text = found
+        name = f"The task {job.dag_id}.{job.task_id} can't use the table {table}"
+        if statement is rights.SKIPS_LOCKED and code == rights.SYNTAX_ERROR:
+            yield Finding(f"{name}: the server does not know SKIP LOCKED; {SOFTWARE}. Upgrade the server")
+            continue
+        right = statement.partition(" ")[0] + (f" ({column})" if column else "")
+        yield Finding(
+            f"{name}: error {code}, {text}. Grant the right {right} on the table to the account of the "
+            f"connection {job.mysql_conn_id!r} (include/sql/grants.sql has IAM's), or correct the name"
+        )
+    if isinstance(job, ProcessRowsOperator) and rights.is_statement_based(connection):
+        yield Finding(
+            f"The task {job.dag_id}.{job.task_id} can't claim rows: the server's binlog_format is STATEMENT, "
+            "in which SKIP LOCKED is not safe for replicas. Set binlog_format=ROW"
+        )
+
+
+def _needs(job: Any) -> tuple[str, list[tuple[str, str]]]:
+    """Return the table of a job, and the statements (with a column) that its account must be allowed."""
+    reads = (rights.READS, "")
+    if isinstance(job, DisableInactiveUsersOperator):
+        return job.accounts.table, [reads, (rights.UPDATES, job.accounts.status)]
+    if isinstance(job, PurgeRowsOperator):
+        return job.table, [reads, (rights.DELETES, "")]
+    if isinstance(job, AnonymizeRowsOperator):
+        return job.table, [reads, *((rights.UPDATES, column) for column in job.set)]
+    if isinstance(job, ProcessRowsOperator):
+        column = job.processing.state_column
+        return job.processing.table, [reads, (rights.UPDATES, column), (rights.SKIPS_LOCKED, "")]
+    # The jobs that undo a run are triggered by hand, and their rights may be granted only then.
+    return "", []

@@ -1,0 +1,78 @@
+"""What a Redis server says of itself: its clock, its role, its memory, and whether it stores its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from iam_watcher.lock.answers import node
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """The state of one server.
+
+    Attributes:
+        name: host and port.
+        is_replica: whether it takes no writes.
+        appends: whether each write goes to the append-only file.
+        failed_saves: what it could not write to its disk the last time, such as "append-only file".
+        policy: its maxmemory-policy.
+        used: bytes of memory in use.
+        limit: its maxmemory in bytes; 0 for none.
+    """
+
+    name: str
+    is_replica: bool
+    appends: bool
+    failed_saves: tuple[str, ...]
+    policy: str
+    used: int
+    limit: int
+
+
+def servers(client: Redis) -> list[Redis]:
+    """Return a client for each server: the primaries of a cluster, or the only one."""
+    cluster: Any = client
+    if not hasattr(cluster, "get_primaries"):
+        return [client]
+    return [cluster.get_redis_connection(primary) for primary in cluster.get_primaries()]
+
+
+def read_state(server: Redis) -> ServerState:
+    """Return what INFO says.
+
+    Raises:
+        RedisError: the server does not answer, or the account may not run INFO.
+    """
+    info = {**_info(server, "replication"), **_info(server, "persistence"), **_info(server, "memory")}
+    saves = {"append-only file": "aof_last_write_status", "snapshot": "rdb_last_bgsave_status"}
+    return ServerState(
+        name=node(server),
+        is_replica=info["role"] == "slave",
+        appends=bool(info["aof_enabled"]),
+        failed_saves=tuple(name for name, status in saves.items() if info.get(status, "ok") != "ok"),
+        policy=str(info["maxmemory_policy"]),
+        used=int(info["used_memory"]),
+        limit=int(info["maxmemory"]),
+    )
+
+
+def clock_ahead(server: Redis) -> timedelta:
+    """Return by how much the server's clock is ahead of this machine's.
+
+    Raises:
+        RedisError: the server does not answer.
+    """
+    before = datetime.now(UTC)
+    seconds, microseconds = cast("tuple[int, int]", server.time())
+    here = before + (datetime.now(UTC) - before) / 2
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds) - here
+
+
+def _info(server: Redis, section: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", server.info(section))

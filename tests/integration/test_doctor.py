@@ -1,0 +1,316 @@
+"""`python -m iam_watcher.doctor` on real servers: each check is broken once, and a good deployment passes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+import time_machine
+from airflow import plugins_manager
+
+from dev.airflow import ROOT
+from dev.processes import free_port
+from dev.servers import Redis
+from iam_watcher.database import rights
+from iam_watcher.doctor import __main__ as doctor
+from iam_watcher.timetables import TIMETABLES
+
+SECRET = "hunter2-and-more"  # noqa: S105  what the output must not have
+WATCHER = '''"""An Airflow DAG of a test."""
+from iam_watcher import Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+with Watcher("clean", schedule=None):
+    PurgeRowsOperator(task_id="purge", table="secret", age_column="expires", age_unit="unix_seconds",
+                      older_than_days=1{more})
+'''
+ROWS = (ROOT / "dags" / "provision_users.py").read_text()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory):
+    """A Redis of a good deployment."""
+    with Redis(tmp_path_factory.mktemp("redis"), ["--appendonly", "yes"]) as server:
+        yield server
+
+
+@pytest.fixture
+def admin(redis):
+    """A client of that Redis, whose settings come back after the test."""
+    with redis.client() as client:
+        yield client
+        client.replicaof("NO", "ONE")
+        for name, value in (("appendonly", "yes"), ("maxmemory-policy", "noeviction"), ("maxmemory", "0")):
+            client.config_set(name, value)
+        with suppress(Exception):
+            client.acl_deluser("little")
+
+
+@pytest.fixture
+def dags(tmp_path, monkeypatch):
+    """The DAG folder, with one watcher."""
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "clean.py").write_text(WATCHER.format(more=""))
+    path = {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
+    bundles = json.dumps([path | {"kwargs": {"path": str(folder)}}])
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(folder))
+    return folder
+
+
+@pytest.fixture
+def examine(iam_schema, redis, dags, tmp_path, monkeypatch, capsys):
+    """Return a function that runs the doctor: its exit status and its output, in which no secret is."""
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", redis.airflow_uri)
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}/archive")
+
+    def examine(*arguments):
+        capsys.readouterr()
+        status = doctor.main(list(arguments))
+        printed = capsys.readouterr().out
+        for secret in (redis.password, iam_schema.password, iam_schema.admin_password, SECRET):
+            assert secret not in printed
+        return status, printed
+
+    return examine
+
+
+@pytest.mark.every_server
+def test_a_good_deployment(examine, dags, tmp_path):
+    (dags / "provision.py").write_text(ROWS)
+    status, printed = examine()
+    assert (status, "WRONG" in printed) == (0, False), printed
+    assert printed.endswith("Nothing is wrong\n")
+    for name in ("deployment", "plugin", "watcher files", "Redis iam_redis", "database iam_mysql", "archive"):
+        assert f"{name}: good" in printed
+    assert list((tmp_path / "archive").iterdir()) == []
+
+
+def test_the_watchers_of_iam_in_a_process_of_its_own(examine, monkeypatch):
+    folder = {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
+    bundles = json.dumps([folder | {"kwargs": {"path": str(ROOT / "dags")}}])
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "plugins"))
+    command = [sys.executable, "-m", "iam_watcher.doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "database iam_mysql: good" in done.stdout) == (0, True), done
+
+
+def test_no_deployment_id(examine, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID", "")
+    status, printed = examine()
+    assert status == 1
+    assert "deployment: WRONG: The deployment" in printed
+    assert "Set AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID" in printed
+
+
+def test_a_secret_in_place_of_the_deployment_id_is_not_shown(examine, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID", f"redis://:{SECRET}@host")
+    assert examine()[0] == 1
+
+
+def test_the_settings_file_is_not_there(examine, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__SETTINGS_FILE", str(tmp_path / "absent.yaml"))
+    status, printed = examine()
+    assert status == 1
+    assert "settings file: WRONG" in printed
+    assert f"{tmp_path}/absent.yaml" in printed
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds", "said"),
+    [
+        ("", "600", "2 tasks"),
+        (", execution_timeout=timedelta(hours=30)", "90000", "The task clean.purge may run for 108000 s"),
+        ("", "a day", "expected seconds"),
+    ],
+)
+def test_a_short_visibility_timeout(examine, monkeypatch, dags, more, seconds, said):
+    (dags / "clean.py").write_text("from datetime import timedelta\n" + WATCHER.format(more=more))
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW__CELERY__BROKER_URL", f"redis://:{SECRET}@127.0.0.1:1/0")
+    name = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
+    monkeypatch.setenv(name, "200000")
+    assert examine()[0] == 0
+    monkeypatch.setenv(name, seconds)
+    status, printed = examine()
+    assert status == 1
+    assert said in printed
+
+
+def test_the_plugin_is_not_in_the_plugins_folder(examine, monkeypatch, tmp_path):
+    monkeypatch.setattr(plugins_manager, "get_timetables_plugins", dict)
+    status, printed = examine()
+    assert status == 1
+    assert printed.count("plugin: WRONG: Airflow does not know the timetable") == len(TIMETABLES)
+
+
+def break_appendonly(client):
+    client.config_set("appendonly", "no")
+
+
+def break_policy(client):
+    client.config_set("maxmemory-policy", "allkeys-lru")
+
+
+def break_memory(client):
+    client.config_set("maxmemory", str(client.info("memory")["used_memory"] + 10_000))
+
+
+def break_role(client):
+    client.replicaof("127.0.0.1", "1")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (break_appendonly, "Set appendonly yes"),
+        (break_policy, "maxmemory-policy is allkeys-lru"),
+        (break_memory, "Raise maxmemory"),
+        (break_role, "is a replica"),
+    ],
+)
+def test_a_redis_that_may_lose_locks(examine, admin, broken, said):
+    assert examine()[0] == 0
+    broken(admin)
+    status, printed = examine()
+    assert status == 1
+    assert "Redis iam_redis: WRONG" in printed
+    assert said in printed
+
+
+def test_a_redis_that_does_not_answer(examine, monkeypatch):
+    port = free_port()
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://:{SECRET}@127.0.0.1:{port}/?db=0")
+    status, printed = examine()
+    assert status == 1
+    assert f"127.0.0.1:{port} did not answer" in printed
+    assert "database iam_mysql: good" in printed
+
+
+def test_an_account_that_may_not_run_info(examine, admin, redis, monkeypatch):
+    admin.execute_command("ACL", "SETUSER", "little", "on", f">{SECRET}", "~*", "+time", "+ping")
+    uri = f"redis://little:{SECRET}@{redis.host}:{redis.port}/?db=0"
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", uri)
+    monkeypatch.setenv("AIRFLOW_CONN_ADMIN_REDIS", redis.airflow_uri)
+    status, printed = examine()
+    assert (status, "NOT CHECKED" in printed, "0 wrong, 1 not checked" in printed) == (0, True, True)
+    assert "Redis admin_redis: good" in examine("--redis-conn-id", "admin_redis")[1]
+
+
+@pytest.mark.parametrize("name", ["iam_redis", "iam_mysql"])
+def test_a_connection_is_missing(examine, monkeypatch, name):
+    monkeypatch.delenv(f"AIRFLOW_CONN_{name.upper()}")
+    status, printed = examine()
+    assert status == 1
+    assert "is not defined" in printed
+    assert repr(name) in printed
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_this_machines_clock_is_wrong(examine, hours):
+    from datetime import UTC, datetime
+
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
+        status, printed = examine()
+    assert status == 1
+    side = "behind" if hours > 0 else "ahead of"
+    assert printed.count(f"s {side} the clock of this machine") == 2
+
+
+@pytest.mark.every_server
+def test_the_databases_clock_is_wrong(examine, iam):
+    iam.run("SET GLOBAL init_connect = 'SET timestamp = 1000000000'")
+    try:
+        status, printed = examine()
+    finally:
+        iam.run("SET GLOBAL init_connect = ''")
+    assert status == 1
+    assert "The clock of the database of 'iam_mysql' is" in printed
+    assert "Redis iam_redis: good" in printed
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    ("revoked", "said"),
+    [
+        ("DELETE ON iam.secret", "Grant the right DELETE on the table"),
+        ("UPDATE ON iam.user_provisioning", "Grant the right UPDATE (status) on the table"),
+    ],
+)
+def test_a_grant_is_missing(examine, dags, iam, revoked, said):
+    (dags / "provision.py").write_text(ROWS)
+    assert examine()[0] == 0
+    iam.run(f"REVOKE {revoked} FROM iam_watcher")
+    status, printed = examine()
+    assert status == 1
+    assert said in printed
+
+
+@pytest.mark.every_server
+def test_a_table_is_missing(examine, iam):
+    iam.run("DROP TABLE secret")
+    status, printed = examine()
+    assert status == 1
+    assert "correct the name" in printed
+
+
+@pytest.mark.every_server
+def test_a_server_that_does_not_know_skip_locked(examine, dags, monkeypatch):
+    """No server of the tests is so old: this one does not know what it is asked instead."""
+    (dags / "provision.py").write_text(ROWS)
+    monkeypatch.setattr(rights, "SKIPS_LOCKED", rights.SKIPS_LOCKED.replace("LOCKED", "LOCKT"))
+    status, printed = examine()
+    assert status == 1
+    assert "does not know SKIP LOCKED" in printed
+
+
+def test_a_server_that_logs_statements(examine, dags, tmp_path, monkeypatch):
+    from dev.servers import chosen_database
+
+    (dags / "provision.py").write_text(ROWS)
+    options = ["--log-bin=binlog", "--server-id=1", "--binlog-format=STATEMENT"]
+    with chosen_database()(tmp_path / "logging", options) as server:
+        server.create_schema()
+        monkeypatch.setenv("AIRFLOW_CONN_IAM_MYSQL", server.airflow_uri)
+        status, printed = examine()
+    assert status == 1
+    assert "Set binlog_format=ROW" in printed
+
+
+def test_a_watcher_file_that_safe_mode_skips(examine, dags):
+    (dags / "skipped.py").write_text(WATCHER.replace("An Airflow DAG of", "For").replace("clean", "skipped"))
+    (dags / "tool.py").write_text("# No watcher.\n")
+    status, printed = examine()
+    assert status == 1
+    assert f"Airflow does not parse {dags}/skipped.py" in printed
+    assert "tool.py" not in printed
+
+
+def test_a_watcher_file_with_an_import_error(examine, dags):
+    (dags / "broken.py").write_text(f'"""An Airflow DAG."""\npassword = "{SECRET}"\nimport absent\n')
+    status, printed = examine()
+    assert status == 1
+    assert "broken.py has an import error" in printed
+    assert "No module named 'absent'" in printed
+
+
+def test_no_watcher(examine, dags):
+    (dags / "clean.py").unlink()
+    status, printed = examine()
+    assert status == 1
+    assert f"No watcher was found in {dags}" in printed
+
+
+@pytest.mark.parametrize("location", ["file:///proc/archive", "file://relative", "s3://absent@bucket/x"])
+def test_an_archive_that_takes_no_file(examine, monkeypatch, location):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", location)
+    status, printed = examine()
+    assert status == 1
+    assert "archive: WRONG" in printed
+    assert location in printed
