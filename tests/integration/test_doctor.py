@@ -125,7 +125,7 @@ def test_the_settings_file_is_not_there(examine, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("more", "seconds", "said"),
     [
-        ("", "600", "2 tasks"),
+        ("", "600", "no execution_timeout: clean.purge. Set"),
         (", execution_timeout=timedelta(hours=30)", "90000", "The task clean.purge may run for 108000 s"),
         ("", "a day", "expected seconds"),
     ],

@@ -10,6 +10,8 @@ from iam_watcher import settings
 from iam_watcher.doctor.finding import Finding
 from iam_watcher.errors import DeploymentIdError, SettingsError
 from iam_watcher.lock.deployment import deployment_id, standby_delay
+from iam_watcher.lock.release import ReleaseLockOperator
+from iam_watcher.lock.sensor import RedisLockSensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +48,18 @@ def check_visibility_timeout(watchers: Watchers) -> Iterator[Finding]:
         return
     if not (conf.get("celery", "broker_url", fallback="") or "").startswith(IN_REDIS):
         return
-    options = conf.getsection(TRANSPORT) or {}
-    given = options.get("visibility_timeout", VISIBILITY_DEFAULT)
+    given = conf.get(TRANSPORT, "visibility_timeout", fallback=VISIBILITY_DEFAULT)
     try:
         seconds = float(given)
     except (TypeError, ValueError):
         yield Finding(f"{VISIBILITY} is {given!r}; expected seconds, such as {VISIBILITY_DEFAULT}")
         return
     again = f"After {VISIBILITY} = {seconds:g} s, Redis gives a running task to a second worker"
-    limits = {f"{task.dag_id}.{task.task_id}": task.execution_timeout for task in watchers.tasks}
+    limits = {
+        f"{task.dag_id}.{task.task_id}": task.execution_timeout
+        for task in watchers.tasks
+        if not isinstance(task, RedisLockSensor | ReleaseLockOperator)  # They are short by construction.
+    }
     known = {name: limit.total_seconds() for name, limit in limits.items() if limit is not None}
     longest = max(known, key=known.__getitem__, default="")
     if longest and known[longest] >= seconds:
@@ -65,6 +70,6 @@ def check_visibility_timeout(watchers: Watchers) -> Iterator[Finding]:
     endless = sorted(limits.keys() - known.keys())
     if endless and seconds < VISIBILITY_DEFAULT:
         yield Finding(
-            f"{again}. {len(endless)} tasks, such as {endless[0]}, have no execution_timeout. Set "
-            f"visibility_timeout to {VISIBILITY_DEFAULT} or more, or give each task an execution_timeout"
+            f"{again}. These tasks have no execution_timeout: {', '.join(endless)}. Set visibility_timeout "
+            f"to {VISIBILITY_DEFAULT} or more, or give each task an execution_timeout"
         )
