@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from iam_watcher.lock.answers import node
 
@@ -69,10 +69,10 @@ def clock_ahead(server: Redis) -> timedelta:
         RedisError: the server does not answer.
     """
     before = datetime.now(UTC)
-    seconds, microseconds = cast("tuple[int, int]", server.time())
+    seconds, microseconds = server.time()
     here = before + (datetime.now(UTC) - before) / 2
     return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds) - here
 
 
 def _info(server: Redis, section: str) -> dict[str, Any]:
-    return cast("dict[str, Any]", server.info(section))
+    return server.info(section)
