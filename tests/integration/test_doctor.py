@@ -1,4 +1,7 @@
-"""`python -m iam_watcher.doctor` on real servers: each check is broken once, and a good deployment passes."""
+"""`python -m iam_watcher.doctor` on real servers: each check is broken once, and a good deployment passes.
+
+Each check breaks a deployment that is made in the same way: hence the length.
+"""
 
 from __future__ import annotations
 

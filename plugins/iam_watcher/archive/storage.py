@@ -2,7 +2,8 @@
 
 Everything goes through Airflow's ObjectStoragePath, so `s3://connection@bucket/...`, `gs://...` and the
 like work with their providers. `file://` is handled here: only so can a file's mode be set and the file
-be flushed to the disk.
+be flushed to the disk. One class has all that a store must promise, and the reasons for each step: hence
+the length.
 """
 
 from __future__ import annotations
