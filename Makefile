@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run cluster test test-servers e2e soak mutants bench docs docs-serve docs-links coverage versions audit constraints check clean bootstrap
+.PHONY: help demo run cluster test test-servers e2e soak chaos mutants bench docs docs-serve docs-links coverage versions audit constraints check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -53,6 +53,10 @@ e2e: bootstrap ## Run the long tests: complete Airflows, the wheel in its own en
 
 soak: bootstrap ## Test the lock under random faults for SOAK_SECONDS (default 300)
 	@PYTHONPATH=plugins exec $(python) -m dev.soak
+
+chaos: ## Take parts from a cluster for CHAOS_SECONDS (default 900), and judge what its watchers did
+	@dev/bootstrap.sh cluster
+	PYTHONPATH=plugins exec .venv-cluster/bin/python -m dev.chaos
 
 mutants: bootstrap ## Make MUTANTS (default 100) small changes to the core, and list those that no test notices
 	@dev/download_servers.sh mysql

@@ -1,0 +1,1 @@
+"""A cluster that loses parts: `make chaos`."""
