@@ -61,6 +61,7 @@ def add_run(
     acquire: str = "success",
     xcoms: Mapping[tuple[str, str], Any] | None = None,
     user: str | None = None,
+    run_id: str | None = None,
 ) -> str:
     """Put a run into the past and return its id.
 
@@ -72,6 +73,7 @@ def add_run(
         acquire: state of its first task.
         xcoms: (task, key) -> value.
         user: who triggered it.
+        run_id: its name, if not the one that Airflow gives.
     """
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.models.xcom import XComModel
@@ -80,7 +82,7 @@ def add_run(
     tick = NOW - timedelta(hours=hours_ago)
     kind = DagRunType.MANUAL if user else DagRunType.SCHEDULED
     run = SerializedDagModel.get_dag(dag_id, session=session).create_dagrun(
-        run_id=f"{kind}__{tick.isoformat()}",
+        run_id=run_id or f"{kind}__{tick.isoformat()}",
         logical_date=tick,
         data_interval=(tick, tick),
         run_after=tick,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import select
 
 from iam_watcher import Lock, Watcher
 from iam_watcher.archive.storage import Folder
@@ -434,6 +435,74 @@ def test_failed_and_skipped_runs_of_a_day_are_counted_beyond_the_bars(call, stor
     assert len(busy["bars"]["s"]) == 29
     # Of 48 runs the last 30 are bars, and the first three are older than a day.
     assert busy["earlier"] == {"failed": 7, "skipped": 4}
+
+
+def test_the_last_runs_are_found_whatever_their_names(call, store_dag, redis_client):
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunType
+
+    store_dag(watcher("page_named"))
+    with create_session() as session:
+        for number in range(70):
+            at = NOW - timedelta(hours=100 - number)
+            kind = [*DagRunType][number % len(DagRunType)]
+            name = kind.generate_run_id(suffix=at.isoformat())
+            name = f"by-hand-{number}" if number % 5 == 0 else name
+            add_run(session, "page_named", 100 - number, run_id=name)
+    found = body(call("viewer", "GET", "/watchers"))["watchers"]
+    (named,) = [one for one in found if one["id"] == "page_named"]
+    assert named["bars"]["t"][1:] == [3600] * 28
+    assert named["runs"][0]["after"] == int((NOW - timedelta(hours=31)).timestamp())
+
+
+def test_a_long_past_costs_an_answer_nothing(call, watchers, redis_client):
+    """Airflow keeps runs for years. SQLite counts its steps, which are the same on each machine."""
+    from airflow import settings
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import event, func, insert
+
+    counts, connections = [], []
+
+    def seen(connection, *more):
+        connections.append(connection.connection.dbapi_connection)
+        connections[-1].set_progress_handler(lambda: counts.append(1), 100)
+
+    def cost(path):
+        call("viewer", "GET", path)  # facts of stored DAGs are read once
+        counts.clear()
+        event.listen(settings.engine, "before_cursor_execute", seen)
+        try:
+            body(call("viewer", "GET", path))
+        finally:
+            event.remove(settings.engine, "before_cursor_execute", seen)
+            for connection in connections:
+                connection.set_progress_handler(None, 0)
+            connections.clear()
+        return len(counts)
+
+    past = (NOW - datetime.now(UTC)) / timedelta(hours=1)
+    for number in range(40):
+        add_run(watchers, "page_other", past + 100 + number)
+    table = DagRun.__table__
+    columns = [column for column in table.columns if column.name != "id"]
+    (one,) = watchers.execute(select(*columns).where(table.c.dag_id == "page_other").limit(1))
+
+    def go_back(first, last):
+        runs = []
+        for number in range(first, last):
+            at = NOW - timedelta(hours=past + 200 + number)
+            name = f"scheduled__{at.isoformat()}"
+            runs.append({**one._mapping, "run_id": name, "logical_date": at, "run_after": at})
+        watchers.execute(insert(table), runs)
+        watchers.commit()
+
+    go_back(0, 1_500)
+    newest = watchers.scalar(select(func.max(table.c.id)))
+    paths = ("/watchers", f"/changes?after={newest + 4_000}")
+    before = {path: cost(path) for path in paths}
+    go_back(1_500, 5_500)
+    after = {path: cost(path) for path in paths}
+    assert all(after[path] <= before[path] * 1.3 for path in paths), (before, after)
 
 
 def test_the_page_works_behind_a_prefix(app, call, watchers, monkeypatch):
