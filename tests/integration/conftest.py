@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import sys
 from contextlib import closing
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -153,6 +156,20 @@ def perform(mariadb: DatabaseServer) -> Callable[..., dict[str, Any]]:
         return operator.execute({"ti": ti or TaskInstance(f"run-{next(runs)}")})  # type: ignore[typeddict-item]
 
     return perform
+
+
+@pytest.fixture
+def path_for_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process that a test starts find the modules of the tests."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+
+@pytest.fixture
+def printed_seed() -> None:
+    """Choose a new seed for `random`; pytest shows it with a failure."""
+    seed = random.randrange(10**6)
+    random.seed(seed)
+    print(f"seed {seed}")  # noqa: T201
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -149,9 +148,8 @@ def killed_before_the_commit(location, connections, reached):
 
 
 @pytest.fixture
-def _killed(iam, location, redis_client, monkeypatch):
+def _killed(iam, location, redis_client, path_for_forks):
     """A run that disables two users and is killed between its report and its commit."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     for name in ("one", "two"):
         user(iam, name)
         secret(iam, f"of-{name}", name, 0)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,8 @@ from iam_watcher.archive.writer import Archive
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import UNHURRIED, fill, kept, location, purge
+
+pytestmark = pytest.mark.usefixtures("path_for_forks")
 
 __all__ = ["location"]
 
@@ -66,11 +66,6 @@ def kill(location, moment):
         worker.join(random.uniform(0.01, 0.3))
     worker.kill()
     worker.join()
-
-
-@pytest.fixture(autouse=True)
-def path_for_forks(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
 
 def test_a_kill_between_archive_and_commit_loses_no_row(iam, perform, location):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
-import sys
 from functools import partial
 
 import pytest
@@ -19,7 +16,7 @@ from iam_watcher.walk import descendants
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_under_fire import KILLS, Clients, Front, kill_at_random_moments
 
-pytestmark = pytest.mark.every_server
+pytestmark = [pytest.mark.every_server, pytest.mark.usefixtures("path_for_forks", "printed_seed")]
 
 ORDERS = 500 * KILLS
 LARGE = 50  # each order of such a number has many lines
@@ -158,15 +155,3 @@ def _limits(monkeypatch):
     """Let each test have the limits of the module back that `purge` changes."""
     monkeypatch.setattr(descendants, "MOST_ROWS", descendants.MOST_ROWS)
     monkeypatch.setattr(descendants, "FIRST_TOGETHER", descendants.FIRST_TOGETHER)
-
-
-@pytest.fixture(autouse=True)
-def _path_for_forks(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    seed = random.randrange(10**6)
-    random.seed(seed)
-    print(f"seed {seed}")  # noqa: T201  pytest shows it with a failure

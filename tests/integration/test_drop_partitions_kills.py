@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 
@@ -24,7 +23,7 @@ from tests.integration.partitioned import (
     tables,
 )
 
-pytestmark = pytest.mark.every_server
+pytestmark = [pytest.mark.every_server, pytest.mark.usefixtures("path_for_forks")]
 
 # When the worker is killed: before or after which call of a method.
 MOMENTS = {
@@ -70,11 +69,6 @@ def work(environment, location, moment, ready):
 
     record.ChunkSize = Small
     purge(archive=location).execute({"ti": TaskInstance("killed")})
-
-
-@pytest.fixture(autouse=True)
-def path_for_forks(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["archive", "no-archive"])

@@ -23,11 +23,11 @@ from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.walk.pace import ChunkSize
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import UNHURRIED, fill, location, purge
-from tests.integration.test_archive_kills import kill, path_for_forks, run_url
+from tests.integration.test_archive_kills import kill, run_url
 
-__all__ = ["location", "path_for_forks"]
+__all__ = ["location"]
 
-pytestmark = pytest.mark.every_server
+pytestmark = [pytest.mark.every_server, pytest.mark.usefixtures("path_for_forks")]
 
 # Every type that is kept, with values that a careless way would change.
 TYPES = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import threading
 from collections import defaultdict
 from contextlib import closing
@@ -25,6 +24,8 @@ from tests.integration.conftest import Database, TaskInstance, numbers
 from tests.integration.forks import FORKS
 from tests.integration.test_archive import kept
 from tests.integration.test_original_faults import original_disable
+
+pytestmark = pytest.mark.usefixtures("path_for_forks", "printed_seed")
 
 KILLS = int(os.environ.get("UNDER_FIRE_KILLS", "8"))
 
@@ -408,15 +409,3 @@ def test_the_audit_table_loses_the_old_rows_only(iam, mariadb, perform, tmp_path
         assert {key: archived[key] for key in gone} == gone
         assert gone.items() >= {key: user for key, user in edit.items() if key not in rejuvenate}.items()
         assert archived.keys() - gone.keys() <= rejuvenate.keys()
-
-
-@pytest.fixture(autouse=True)
-def _path_for_forks(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    seed = random.randrange(10**6)
-    random.seed(seed)
-    print(f"seed {seed}")  # noqa: T201  pytest shows it with a failure

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import subprocess
 import sys
 import tomllib
@@ -25,8 +26,9 @@ from sqlalchemy.orm import Session
 import iam_watcher
 from dev.airflow import ROOT
 from iam_watcher import timetables
-from iam_watcher.airflow_internals import TESTED, check_version, dag_files, runs, tasks
+from iam_watcher.airflow_internals import TESTED, check_version, dag_files, deployment, runs, tasks
 from iam_watcher.errors import IamWatcherError, UntestedAirflow
+from iam_watcher.timetables import TIMETABLES
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -269,6 +271,45 @@ def test_a_command_finds_stored_connections(monkeypatch):
     tasks.use_stored_connections()
     after = {type(backend).__name__ for backend in ensure_secrets_backend_loaded()}
     assert after - before == {"MetastoreBackend"}
+
+
+def test_the_timetables_of_plugins():
+    timetables, errors = deployment.plugins()
+    assert errors == {}
+    assert {f"{one.__module__}.{one.__qualname__}" for one in TIMETABLES} <= timetables
+
+
+def test_the_folders_of_dag_bundles(monkeypatch, tmp_path):
+    bundle = {"name": "ours", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
+    bundles = json.dumps([bundle | {"kwargs": {"path": str(tmp_path)}}])
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+    assert deployment.dag_folders() == {"ours": tmp_path}
+
+
+@pytest.mark.parametrize("safe_mode", ["True", "False"])
+def test_dag_files_and_those_that_safe_mode_skips(monkeypatch, tmp_path, safe_mode):
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE", safe_mode)
+    (tmp_path / ".airflowignore").write_text("ignored.py\n")
+    texts = {
+        "made.py": "from airflow.sdk import DAG\nDAG('made')",
+        "plain.py": "1",
+        "ignored.py": "airflow dag",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    made, plain = tmp_path / "made.py", tmp_path / "plain.py"
+    found = ({made}, {plain}) if safe_mode == "True" else ({made, plain}, set())
+    assert deployment.dag_files(tmp_path) == found
+
+
+def test_dag_files_are_parsed(tmp_path):
+    (tmp_path / "made.py").write_text("from airflow.sdk import DAG\nmade = DAG('made')")
+    (tmp_path / "broken.py").write_text("import airflow.sdk.no_such_dag")
+    dags, errors = deployment.parse(tmp_path, "ours")
+    assert [dag.dag_id for dag in dags] == ["made"]
+    ((path, error),) = errors.items()
+    assert path.endswith("broken.py")
+    assert "ModuleNotFoundError" in error
 
 
 def test_the_arguments_of_a_mysql_connection():

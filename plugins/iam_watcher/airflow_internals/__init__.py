@@ -7,7 +7,7 @@ were seen in Airflow 3.3.2, and tests/unit/test_airflow_internals.py fails when 
     tasks       in the process of a task, and in the triggerer
     runs        in the scheduler and the dag-processor: tables of the metadata database
     page        in the API server (tests/dags/test_page_airflow.py)
-    deployment  by the doctor (tests/dags/test_doctor.py)
+    deployment  by the doctor
     other_dag   in a task that reads the file of another DAG (tests/dags/test_dry_run_watcher.py)
 
 The public interface: https://airflow.apache.org/docs/apache-airflow/3.3.2/public-airflow-interface.html

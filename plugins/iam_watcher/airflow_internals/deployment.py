@@ -1,6 +1,6 @@
 """Names of Airflow that the doctor needs, to see plugins and DAG files as Airflow's components do.
 
-tests/dags/test_doctor.py has a test for each.
+tests/unit/test_airflow_internals.py has a test for each.
 """
 
 from __future__ import annotations

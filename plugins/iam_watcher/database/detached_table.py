@@ -153,8 +153,7 @@ class DetachedTable:
                         raise
                     logger.warning(
                         "The partition %s of %s can't be dropped as a whole; its rows are deleted one by "
-                        "one. "
-                        "ALTER TABLE … REBUILD PARTITION may help. error=%r",
+                        "one. ALTER TABLE … REBUILD PARTITION may help. error=%r",
                         partition,
                         self._table,
                         error,
@@ -178,11 +177,9 @@ class DetachedTable:
                     return  # A try whose answer was lost has put them back.
                 if not there or self._any(self._rows_of(partition)):
                     raise TableError(
-                        f"{self.name} has rows of the partition {partition} of {self._table} that are not "
-                        "to be "
-                        "deleted, and the job can't put them back: the partition is gone, or has new "
-                        "rows. Copy "
-                        f"the rows of {self.name} into {self._table}, then drop {self.name}"
+                        f"{self.name} has rows of the partition {partition} of {self._table} that are not to "
+                        "be deleted, and the job can't put them back: the partition is gone, or has new "
+                        f"rows. Copy the rows of {self.name} into {self._table}, then drop {self.name}"
                     )
                 self._alter(EXCHANGE, partition)
 
@@ -267,9 +264,8 @@ class DetachedTable:
         match = _COMMENT.fullmatch(found[0][0])
         if match is None:
             raise TableError(
-                f"there is a table {self.name}, which drop_partitions needs for rows of {self._table}, "
-                "and its "
-                f"comment is not the job's: {found[0][0]!r}. Rename this table"
+                f"there is a table {self.name}, which drop_partitions needs for rows of {self._table}, and "
+                f"its comment is not the job's: {found[0][0]!r}. Rename this table"
             )
         return match[1], match[2]
 

@@ -57,26 +57,22 @@ def check_partitions(db: Transactions, table: Table, age: AgeColumn, cut_off: ob
         if not isinstance(age, DateColumn) and not isinstance(cut_off, int):
             raise TableError(
                 f"drop_partitions expects an age column of dates or whole numbers; {column!r} of "
-                f"{table.name} has "
-                f"{age.form}. {INSTEAD}"
+                f"{table.name} has {age.form}. {INSTEAD}"
             )
         if triggers := [name for (name,) in db.read(TRIGGERS, {"table": table.name})]:
             raise TableError(
-                f"{table.name} has the trigger {', '.join(triggers)} for DELETE, which the server does "
-                "not run when "
-                f"a partition is dropped. {INSTEAD}"
+                f"{table.name} has the trigger {', '.join(triggers)} for DELETE, which the server does not "
+                f"run when a partition is dropped. {INSTEAD}"
             )
         if children := [name for (name,) in db.read(CHILDREN, {"table": table.name})]:
             raise TableError(
-                f"{', '.join(children)} refers to {table.name} by a foreign key, which the server does "
-                "not check "
-                f"when a partition is dropped. {INSTEAD}"
+                f"{', '.join(children)} refers to {table.name} by a foreign key, which the server does not "
+                f"check when a partition is dropped. {INSTEAD}"
             )
         if dict(db.read(CLUSTER)).get("wsrep_on") == "ON":
             raise TableError(
                 "the server is a node of a Galera cluster, in which ALTER TABLE ends the transactions of "
-                "others and "
-                f"LOCK TABLES does not work. {INSTEAD}"
+                f"others and LOCK TABLES does not work. {INSTEAD}"
             )
         db.commit()
 
@@ -90,9 +86,8 @@ def warn_of_detached(db: Transactions, table: Table) -> None:
     )
     if partition is not None:
         logger.warning(
-            "An interrupted run with drop_partitions has left rows of the partition %s of %s in the "
-            "table %s. Run "
-            "with drop_partitions=True once: that run goes on with them",
+            "An interrupted run with drop_partitions has left rows of the partition %s of %s in the table "
+            "%s. Run with drop_partitions=True once: that run goes on with them",
             partition,
             table.name,
             detached_name(table.name),

@@ -136,9 +136,8 @@ class PartitionDrop:
         if earlier is not None:
             if detached.has_rows:
                 logger.warning(
-                    "An earlier run was interrupted while it dropped the partition %s of %s. This run "
-                    "goes on with "
-                    "its rows, which are in %s",
+                    "An earlier run was interrupted while it dropped the partition %s of %s. This run goes "
+                    "on with its rows, which are in %s",
                     earlier,
                     table,
                     detached.name,
@@ -246,8 +245,7 @@ class PartitionDrop:
             detached.reattach(name)
             logger.warning(
                 "The partition %s of %s is not dropped, because some of its rows stay: rows=%d old=%d "
-                "archived=%s. "
-                "The rows are in the partition again",
+                "archived=%s. The rows are in the partition again",
                 name,
                 table,
                 rows,
@@ -262,9 +260,8 @@ class PartitionDrop:
             logger.info("The partition %s of %s was dropped with %d rows", name, table, rows)
         else:
             logger.info(
-                "The %d rows of the partition %s of %s were dropped. The partition stays until a later "
-                "run, because "
-                "it has new rows",
+                "The %d rows of the partition %s of %s were dropped. The partition stays until a later run, "
+                "because it has new rows",
                 rows,
                 name,
                 table,
