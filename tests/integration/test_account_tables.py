@@ -84,8 +84,9 @@ def test_re_enabling_is_exact(shape, scratch, perform, location):
     report = perform(disable(shape, location))
     assert report["changed"] == 5
     table, name = shape.accounts.table, shape.accounts.name
+    later = "+ 1" if shape.accounts.time_unit else "+ INTERVAL 1 SECOND"
     scratch.run(
-        f"UPDATE `{table}` SET `{shape.accounts.created}` = `{shape.accounts.created}` + 1"
+        f"UPDATE `{table}` SET `{shape.accounts.created}` = `{shape.accounts.created}` {later}"
         f" WHERE `{name}` = 'changed'"
     )
     scratch.run(
