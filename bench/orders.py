@@ -129,7 +129,7 @@ def rows_locked(server: MariaDB) -> int:
         ((me,),) = db.read("SELECT CONNECTION_ID()")
         with other.cursor() as cursor:
             cursor.execute(
-                "SELECT trxrows_locked FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = %s",
+                "SELECT trx_rows_locked FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = %s",
                 [me],
             )
             return int(cursor.fetchone()[0])

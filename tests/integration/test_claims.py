@@ -227,10 +227,7 @@ def test_a_claim_locks_its_batch_and_sorts_nothing(scratch, worker, index):
     first_look.check(first.db, first.states)
     assert len(first.claims.claim(50)) == 50
     me = first.db.read("SELECT CONNECTION_ID()")[0][0]
-    rows_locked = scratch.value(
-        "SELECT trx_rows_locked FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = %s", [me]
-    )
-    assert rows_locked <= 51
+    assert scratch.transactions()[me] <= 51
 
 
 def test_a_claim_is_renewed_while_its_row_is_processed(scratch, mariadb):
@@ -280,7 +277,7 @@ def test_row_locks_that_ended_with_their_session_are_taken_again(scratch, mariad
         free = "SELECT id FROM orders WHERE id = %s FOR UPDATE SKIP LOCKED"
         assert scratch.rows(free, [row["id"]]) == []
         if row["id"] == 1:
-            mine = scratch.value("SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX")
+            (mine,) = scratch.transactions()
             scratch.run(f"KILL {mine}")
             while scratch.rows("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %s", [mine]):
                 pass

@@ -14,7 +14,7 @@ from airflow.sdk import DAG
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError, RowFailed, RowNotReady
 from iam_watcher.jobs.limited_operator import LimitedOperator
-from iam_watcher.jobs.process_rows_arguments import RowProcessing
+from iam_watcher.jobs.row_processing.arguments import RowProcessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -131,7 +131,7 @@ class ProcessRowsOperator(LimitedOperator):
 
         If it ends early, the report of what was done is in the XCom all the same.
         """
-        from iam_watcher.jobs.process_rows_run import ProcessRowsRun
+        from iam_watcher.jobs.row_processing.run import ProcessRowsRun
         from iam_watcher.walk.pace import Limits
 
         max_rows = arguments.row_count("max_rows", self.max_rows)

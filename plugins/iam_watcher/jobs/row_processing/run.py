@@ -12,7 +12,7 @@ from iam_watcher.database.hook import JobMySqlHook
 from iam_watcher.database.session import SILENCE
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import DeploymentIdError
-from iam_watcher.jobs.process_rows_report import MODES, MOST_REMAINING, ProcessRowsReport
+from iam_watcher.jobs.row_processing.report import MODES, MOST_REMAINING, ProcessRowsReport
 from iam_watcher.lock import current
 from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.progress import ProgressRecord
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.throttle import Throttler
     from iam_watcher.database.transactions import Connection
-    from iam_watcher.jobs.process_rows_arguments import RowProcessing
+    from iam_watcher.jobs.row_processing.arguments import RowProcessing
     from iam_watcher.walk.claim.row_states import RowStates
     from iam_watcher.walk.pace import Limits, Pace
 

@@ -1,0 +1,1 @@
+"""What `process_rows.py` consists of: its arguments, one run, its report."""
