@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run cluster test test-servers e2e soak chaos mutants bench docs docs-serve docs-links coverage versions audit constraints check clean bootstrap
+.PHONY: help demo run cluster compose test test-servers e2e soak chaos mutants bench docs docs-serve docs-links coverage versions audit constraints check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -27,6 +27,9 @@ run: bootstrap ## Run a whole Airflow on private servers, until Ctrl-C; ROWS=100
 cluster: ## Run an Airflow cluster without Docker, until Ctrl-C; NAME=b runs another one beside it
 	@dev/bootstrap.sh cluster
 	exec .venv-cluster/bin/python -m dev.cluster --name $(or $(NAME),a)
+
+compose: ## Build and start docker-compose.yaml with Docker, wait until it is healthy, and print its URL
+	@exec python3 -m dev.compose
 
 test: bootstrap ## Run all tests except the long ones on MariaDB, then the tests of each SQL statement on MySQL
 	@dev/download_servers.sh mysql

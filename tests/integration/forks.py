@@ -15,8 +15,8 @@ if PLUGINS not in sys.path:
 
 import iam_watcher.database.hook  # noqa: E402
 import iam_watcher.jobs.disable_users  # noqa: E402
-import iam_watcher.jobs.row_processing.run  # noqa: E402
 import iam_watcher.jobs.purge_rows  # noqa: E402
+import iam_watcher.jobs.row_processing.run  # noqa: E402
 import iam_watcher.jobs.table_job.run  # noqa: E402, F401
 
 FORKS = multiprocessing.get_context("forkserver")

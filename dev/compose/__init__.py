@@ -1,0 +1,1 @@
+"""`make compose`: docker-compose.yaml, built and started with Docker."""
