@@ -12,11 +12,11 @@ from iam_watcher.timetables import LISTENERS, TIMETABLES
 PREFIX = "iam-watcher"
 
 
-class _Page:
-    """The page's app, imported at its first request: every process of Airflow loads plugins."""
+class _Routes:
+    """The routes of the page and of health, imported at the first request: all processes load plugins."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        from iam_watcher.ui.app import app
+        from iam_watcher.routes import app
 
         await app(scope, receive, send)
 
@@ -38,7 +38,7 @@ class IamWatcherPlugin(AirflowPlugin):
     name = "iam_watcher"
     timetables = TIMETABLES
     listeners = LISTENERS
-    fastapi_apps = [{"app": _Page(), "url_prefix": f"/{PREFIX}", "name": PREFIX}]  # noqa: RUF012  Airflow's form
+    fastapi_apps = [{"app": _Routes(), "url_prefix": f"/{PREFIX}", "name": PREFIX}]  # noqa: RUF012  Airflow's form
     react_apps = [  # noqa: RUF012  the same
         _view("Watchers", "watchers.js", "watchers", destination="nav", nav_top_level=True),
         _view("Watcher", "watchers.js", "watcher", destination="dag"),

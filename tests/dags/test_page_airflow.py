@@ -75,6 +75,16 @@ def test_airflow_takes_the_plugins_views():
     assert {view.bundle_url.startswith("/") for view in views} == {False}
 
 
+def test_a_session_of_airflows_database_ends_with_its_block():
+    from iam_watcher.airflow_internals import page as airflow
+
+    assert inspect.isgeneratorfunction(inspect.unwrap(airflow.create_session))
+    assert all(
+        parameter.default is not inspect.Parameter.empty
+        for parameter in inspect.signature(airflow.create_session).parameters.values()
+    )
+
+
 LOADED = """
 import json, sys
 sys.path.insert(0, "plugins")
@@ -97,8 +107,14 @@ API_SERVER = {"fastapi", "iam_watcher.ui", "iam_watcher.ui.app", "redis", "iam_w
         ("\n".join(WORKER), set()),
         ("\n".join(("sys.argv[1:] = ['scheduler']", *WORKER)), {"redis"}),
         ("import iam_watcher.ui.app", API_SERVER),
+        ("import iam_watcher.routes", API_SERVER),
     ],
-    ids=["a worker", "the scheduler, which forks tasks", "the API server, which never loads MySQL"],
+    ids=[
+        "a worker",
+        "the scheduler, which forks tasks",
+        "the page, which never loads MySQL",
+        "health, which does so when it is asked",
+    ],
 )
 def test_what_is_loaded_where(load, expected, tmp_path):
     done = subprocess.run(

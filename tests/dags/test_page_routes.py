@@ -201,17 +201,25 @@ def test_who_may_release_a_lock(how, call, watchers):
     assert call("only", "POST", RELEASE.format("page_only"), how=how, **sent).status_code == 409
 
 
-def test_every_route_has_an_authorisation(app):
+OPEN_TO_ALL = {"/health"}  # a load balancer has no login; see health/route.py
+
+
+def test_every_route_but_health_has_an_authorisation(app):
+    from iam_watcher import routes as ours
     from iam_watcher.airflow_internals.page import get_user
-    from iam_watcher.ui import app as page
     from iam_watcher.ui.access import same_origin
 
     def calls(dependant):
         return {dependant.call, *(found for inner in dependant.dependencies for found in calls(inner))}
 
-    routes = [route for one in page.app.routes for route in getattr(one, "routes", None) or [one]]
-    assert len(routes) >= 8
+    routes = [route for one in ours.app.routes for route in getattr(one, "routes", None) or [one]]
+    assert len(routes) >= 9
+    assert {route.path for route in routes} >= OPEN_TO_ALL
     for route in routes:
+        if route.path in OPEN_TO_ALL:
+            assert (route.methods, route.dependant.dependencies) == ({"GET", "HEAD"}, [])
+            assert not [*route.dependant.query_params, *route.dependant.body_params]
+            continue
         # As a dependency of the route's decorator, so before anything that the route does.
         checks = [found for inner in route.dependant.dependencies[:1] for found in calls(inner)]
         assert get_user in checks, route.path
@@ -231,7 +239,18 @@ def test_a_route_without_authorisation_would_be_noticed(app, monkeypatch):
         return {}
 
     with pytest.raises(AssertionError, match="/open"):
-        test_every_route_has_an_authorisation(app)
+        test_every_route_but_health_has_an_authorisation(app)
+
+
+@pytest.mark.parametrize("how", ["bearer", "cookie"])
+def test_health_is_open_as_airflows_own_is(how, call, watchers):
+    for who in ("anonymous", "bad", *ROLES):
+        ours = call(who, "GET", "/health", how=how)
+        assert ours.status_code in (200, 503)
+        assert set(ours.json()) == {"redis", "database", "deployment_id"}
+        assert set(ours.json().values()) <= {"healthy", "unhealthy", None}
+        assert call(who, "GET", "/../api/v2/monitor/health", how=how).status_code == 200
+    assert call("admin", "POST", "/health", headers=OURS).status_code == 405
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TaskInstance",
     "XComModel",
     "action_logging",
+    "create_session",
     "get_auth_manager",
     "get_user",
     "requires_access_dag",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
-
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from iam_watcher.doctor.clocks import check_clock
 from iam_watcher.doctor.finding import Finding
 from iam_watcher.errors import LockError
-from iam_watcher.lock.admin.server_state import clock_ahead, read_state, servers
-from iam_watcher.lock.answers import explain, node
-from iam_watcher.lock.clients import redis_client
+from iam_watcher.lock.admin.server_state import clock_ahead, examined, read_state, servers
+from iam_watcher.lock.answers import node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,26 +26,18 @@ def check_redis(conn_id: str) -> Iterator[Finding]:
     Args:
         conn_id: the connection.
     """
-    from redis import RedisError
-    from redis.exceptions import NoPermissionError, RedisClusterException
+    from redis.exceptions import NoPermissionError
 
     try:
-        with closing(redis_client(conn_id)) as client:
+        with examined(conn_id) as client:
             for server in servers(client):
                 yield from check_clock(f"the Redis {node(server)}", clock_ahead(server))
                 try:
                     yield from _faults(read_state(server))
                 except NoPermissionError:
                     yield _without_info(server, conn_id)
-    except AirflowNotFoundException:
-        yield Finding(
-            f"The connection {conn_id!r} is not defined. Create it in Airflow (type Redis), or set "
-            f"AIRFLOW_CONN_{conn_id.upper()}"
-        )
     except LockError as error:
-        yield Finding(str(error))
-    except (RedisError, RedisClusterException) as error:
-        yield Finding(f"{explain(client, 'TIME', error)}. Check the connection {conn_id!r} and the server")
+        yield Finding(error.facts)
 
 
 def _faults(state: ServerState) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 from airflow.sdk.configuration import conf
@@ -20,6 +20,7 @@ from airflow.sdk.configuration import conf
 from iam_watcher.errors import DeploymentIdError, LockBusy
 from iam_watcher.lock.answers import node, unavailable
 from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.scripts import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +102,17 @@ def claim(clients: Sequence[Redis]) -> None:
                 "another AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID. If this is the same one with a new metadata "
                 f"database, delete the key {key!r} in Redis"
             )
+
+
+def claimed_by_another(client: Redis) -> bool:
+    """Return whether another Airflow uses our id on this server, without a change.
+
+    Raises:
+        DeploymentIdError: see `deployment_id`.
+        RedisError: the server does not answer.
+    """
+    claimed: Any = client.get(CLAIM_KEY.format(id=deployment_id()))
+    return claimed is not None and text(claimed) != Variable.get(FINGERPRINT, default=None)
 
 
 def _fingerprint(clients: Sequence[Redis], name: str) -> str:

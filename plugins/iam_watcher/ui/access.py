@@ -101,9 +101,9 @@ def may_read_xcoms(user: Any, dag_id: str | None = None) -> bool:
     return may(user, dag_id, "GET", DagAccessEntity.XCOM)
 
 
-def answer(value: Any) -> Response:
+def answer(value: Any, *, status: int = 200) -> Response:
     """Return a value as JSON that nothing keeps."""
     # Not by FastAPI's encoder, which takes longer than the queries.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return Response(text, media_type="application/json", headers=headers)
+    return Response(text, status, media_type="application/json", headers=headers)

@@ -1,6 +1,7 @@
 """The page's own routes below /iam-watcher, and who may use each.
 
-Every route asks Airflow for authorisation, the files of the page included; a test goes through all of them.
+Every route here asks Airflow for authorisation, the files of the page included; a test goes through all of
+them. The one that is open to all is in iam_watcher.health.
 To trigger a run or to pause a watcher, the browser calls Airflow's own API. All routes that only read
 are here, so that a reviewer of rights reads one file: hence the length.
 """

@@ -41,13 +41,17 @@ HOLDER = "holder"
 
 
 def watchers(
-    session: Session, permitted: Collection[str], dag_id: str | None = None, *, since: datetime | None = None
+    session: Session,
+    permitted: Collection[str] | None,
+    dag_id: str | None = None,
+    *,
+    since: datetime | None = None,
 ) -> Sequence[Row[Any]]:
     """Return the watchers that are among the DAGs `permitted`, by name.
 
     Args:
         session: of Airflow's database.
-        permitted: dag ids.
+        permitted: dag ids; None for all.
         dag_id: only this one.
         since: also count the runs `failed` and `skipped` that were for a later moment.
     """
@@ -86,7 +90,7 @@ def watchers(
             *(func.coalesce(ended.c[name], 0).label(name) for name in COUNTED)
         ).outerjoin(ended, ended.c.dag_id == DagModel.dag_id)
     rows: Any = session.execute(found)
-    return [row for row in rows if row.dag_id in permitted]
+    return [row for row in rows if permitted is None or row.dag_id in permitted]
 
 
 def history(session: Session, dag_ids: Collection[str], *, reports: bool) -> dict[str, list[Run]]:

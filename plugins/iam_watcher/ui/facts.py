@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 LONGEST_SETTING = 300  # characters that the page shows
+# What is true of each DatabaseOperator, which the page must not import.
+MYSQL_CONN_ID = "iam_mysql"
+DATABASE_FIELD = "is_dry_run"
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Job:
         kind: the operator's class.
         settings: name -> value, as the DAG file gives it; params are filled in.
         params: name of a setting -> the param that it is.
+        mysql_conn_ids: the Airflow connections of its database: several, if its mapped parts have their own.
     """
 
     task_id: str
     kind: str
     settings: Mapping[str, Any]
     params: Mapping[str, str]
+    mysql_conn_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,29 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
                 kind=str(task.get("task_type", "")),
                 settings=dict(_settings(task, params)),
                 params=dict(_params_of(task, params)),
+                mysql_conn_ids=_mysql_conn_ids(task),
             )
             for task_id, task in tasks.items()
             if task_id not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)
         ),
         dry_run=DRY_RUN in params,
     )
+
+
+def _mysql_conn_ids(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the connections of a task, as far as the DAG file itself says them."""
+    if DATABASE_FIELD not in task.get("template_fields", ()):
+        return ()
+    found: Any = [task.get("mysql_conn_id", MYSQL_CONN_ID)]
+    if task.get("_is_mapped"):
+        mapped = task.get("expand_input", {})
+        default = task.get("partial_kwargs", {}).get("mysql_conn_id", MYSQL_CONN_ID)
+        if mapped.get("type") == "dict-of-lists":  # of `expand`
+            found = mapped["value"]["__var"].get("mysql_conn_id", [default])
+        else:  # of `expand_kwargs`: a list, or what another task returns
+            parts = mapped["value"] if isinstance(mapped.get("value"), list) else []
+            found = [part["__var"].get("mysql_conn_id", default) for part in parts]
+    return tuple(name for name in found if isinstance(name, str)) if isinstance(found, list) else ()
 
 
 def _params(stored: Iterable[Any]) -> Iterable[tuple[str, Any]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.lock.answers import node
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from iam_watcher.errors import LockError
+from iam_watcher.lock.answers import explain, node
+from iam_watcher.lock.clients import LONGEST_TIMEOUT, redis_client
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from redis import Redis
 
 
@@ -33,6 +40,35 @@ class ServerState:
     policy: str
     used: int
     limit: int
+
+
+@contextmanager
+def examined(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT) -> Iterator[Redis]:
+    """Yield a new client for an Airflow connection, and turn its errors into facts that say what to do.
+
+    Args:
+        conn_id: the connection.
+        answer_within: as in `redis_client`.
+
+    Raises:
+        LockError: the connection is missing or not valid, or a server refuses or does not answer.
+    """
+    from redis import RedisError
+    from redis.exceptions import RedisClusterException
+
+    try:
+        client = redis_client(conn_id, answer_within=answer_within)
+    except AirflowNotFoundException:
+        raise LockError(
+            f"The connection {conn_id!r} is not defined. Create it in Airflow (type Redis), or set "
+            f"AIRFLOW_CONN_{conn_id.upper()}"
+        ) from None
+    with closing(client):
+        try:
+            yield client
+        except (RedisError, RedisClusterException) as error:
+            text = f"{explain(client, 'TIME', error)}. Check the connection {conn_id!r} and the server"
+            raise LockError(text) from error
 
 
 def servers(client: Redis) -> list[Redis]:
