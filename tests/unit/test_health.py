@@ -126,7 +126,7 @@ def test_the_reason_is_logged_once_for_each_change(caplog):
     ] == [
         "The health address answers that redis is unhealthy: a.b:6379 did not answer",
         "The health address answers that redis is unhealthy: a.b:6379 refused",
-        "The health address answers that redis is not unhealthy any more",
+        "The health address answers that redis is healthy again",
     ]
 
 

@@ -84,5 +84,5 @@ class Latest:
             was = before.faults.get(part) if before else None
             if fault and fault != was:
                 logger.warning("The health address answers that %s is unhealthy: %s", part, fault)
-            elif was and not fault:
-                logger.warning("The health address answers that %s is not unhealthy any more", part)
+            elif was and fault == "":
+                logger.warning("The health address answers that %s is healthy again", part)
