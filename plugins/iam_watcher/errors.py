@@ -119,6 +119,10 @@ class WalkError(JobError):
     """The walk stopped before its end."""
 
 
+class HalfDone(WalkError):  # noqa: N818  a state, named as one
+    """A row stays, and rows that belonged to it are deleted."""
+
+
 class RowsFailing(JobError):  # noqa: N818  a state, named as one
     """Too many rows in a row failed in the same way."""
 

@@ -171,6 +171,27 @@ def test_a_family_for_several_transactions_is_locked_until_it_is_gone(
     assert len(after["orders"]) == 99
 
 
+def test_a_parent_that_changes_after_its_lock_was_lost_is_an_error(orders, perform, tmp_path, monkeypatch):
+    """Its children are gone by then, so it must not be counted as a row that merely changed."""
+    monkeypatch.setattr(descendants, "MOST_ROWS", 5)
+    wrote = large_family.LargeFamilies._write
+    changed = []
+
+    def change(self, *arguments):
+        written = wrote(self, *arguments)
+        if not changed:
+            (second,) = orders.transactions()
+            orders.run(f"KILL {second}")
+            changed.append(orders.run("UPDATE orders SET at = NOW() WHERE id = 1"))
+        return written
+
+    monkeypatch.setattr(large_family.LargeFamilies, "_write", change)
+    with pytest.raises(AirflowFailException, match=r"changed_meanwhile, key 1.*after other descendants"):
+        perform(purge(archive=f"file://{tmp_path}", where=[("id", "=", 1)]))
+    assert changed == [1]
+    assert len(orders.column("SELECT id FROM orders")) == 100
+
+
 def test_what_a_family_lost_to_a_stopped_run_is_completed_by_the_next(orders, perform, monkeypatch, tmp_path):
     monkeypatch.setattr(descendants, "MOST_ROWS", 5)
     monkeypatch.setattr(descendants, "FIRST_TOGETHER", 5)

@@ -45,6 +45,10 @@ EXCHANGE = WHOLE + "ALTER TABLE {table} EXCHANGE PARTITION {partition} WITH TABL
 DROP_PARTITION = WHOLE + "ALTER TABLE {table} DROP PARTITION {partition}"
 DROP = WHOLE + "DROP TABLE {detached}"
 
+# Otherwise the server may know the rows of the table from before the exchange, and read all of them for each
+# chunk.
+ANALYZE = "ANALYZE NO_WRITE_TO_BINLOG TABLE {detached}"
+
 # Between the sessions of two jobs that work on the partitions of one table.
 MINE = "SELECT COALESCE(IS_USED_LOCK(%(name)s) = CONNECTION_ID(), 0)"
 TAKE, RELEASE = "SELECT GET_LOCK(%(name)s, 5)", "DO RELEASE_LOCK(%(name)s)"
@@ -148,6 +152,7 @@ class DetachedTable:
                 try:
                     if not self._any(self.quoted):  # else a try whose answer was lost has done it
                         self._alter(EXCHANGE, partition)
+                    self._db.read(ANALYZE.format(**self._names))
                 except self._db.error as error:
                     if code_of(error) not in NOT_EXCHANGEABLE:
                         raise

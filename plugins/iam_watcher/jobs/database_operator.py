@@ -20,6 +20,7 @@ from iam_watcher.errors import (
     ClockError,
     ConnectionRefused,
     DatabaseLockTaken,
+    HalfDone,
     JobArgumentError,
     JobError,
     LockError,
@@ -54,8 +55,12 @@ PERMANENT = (
     ClockError,
     SafetyLimitError,
     LockError,
+    HalfDone,
 )
-"""Errors that end the task at once: a retry would meet them again, or another run has the lock by now."""
+"""Errors that end the task at once: a retry would meet them again, or another run has the lock by now.
+
+After `HalfDone` a retry would skip the row and be green.
+"""
 
 REPLICA_ANSWERS_WITHIN = 1  # seconds
 NO_THROTTLE = Throttle()

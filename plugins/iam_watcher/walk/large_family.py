@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.transactions import PING, PING_EVERY
-from iam_watcher.errors import WalkError
+from iam_watcher.errors import HalfDone
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.descendants import Descendants, referred
 from iam_watcher.walk.pace import ChunkSize
@@ -94,7 +94,7 @@ class LargeFamilies:
             pause: called between two transactions, with what is to be called while it waits.
 
         Raises:
-            WalkError: a transaction failed too often; or a row can't be deleted after others were.
+            HalfDone: a transaction failed too often; or a row can't be deleted after others were.
         """
         logger.info(
             "The row %s of %s has too many descendants for one transaction. They are deleted in several, and "
@@ -132,12 +132,14 @@ class LargeFamilies:
         writer = Writer(second, rows, parents, descendants)
         if not parents.lock([key]):
             second.commit()
-            return Written(refused=Counter(parents.refused), unconfirmed=int(self._unanswered))
+            return self._stays(
+                key, Written(refused=Counter(parents.refused), unconfirmed=int(self._unanswered))
+            )
         protected = self._is_protected(rows.table, rows.key, [key], children, self._family.protected_by)
         self._db.commit()
         if protected:
             second.commit()
-            return Written(protected=[key])
+            return self._stays(key, Written(protected=[key]))
         while True:
             self._empty(rows.table, rows.key, key, children)
             # The session that has the database lock must be alive when the other one writes.
@@ -149,7 +151,7 @@ class LargeFamilies:
                 break  # else someone has added many children meanwhile
         if not written.changed:
             second.commit()
-            raise self._half_done(rows.table, rows.key.shown(key), written)
+            return self._stays(key, written)
         self._unanswered = True
         second.commit()
         self._wrote(descendants, began)
@@ -292,10 +294,20 @@ class LargeFamilies:
         self._db.read(PING)
         self._db.commit()
 
-    def _half_done(self, table: str, key: object, written: Written) -> WalkError:
+    def _stays(self, key: KeyValue, written: Written) -> Written:
+        """Return what became of the row, which stays or is gone without us.
+
+        Raises:
+            HalfDone: descendants of the row were deleted already, also before the lock on the row was lost.
+        """
+        if self.deleted.total() and not written.unconfirmed:
+            raise self._half_done(self._rows.table, self._rows.key.shown(key), written)
+        return written
+
+    def _half_done(self, table: str, key: object, written: Written) -> HalfDone:
         """Return the error for a row that must stay after others of its family were deleted."""
         why = next(iter(written.refused), "foreign_key" if written.protected else "changed_meanwhile")
-        return WalkError(
+        return HalfDone(
             f"a row of {table} can't be deleted ({why}, key {key}), after other descendants of the same row "
             f"of {self._rows.table} were deleted. They are in the archive, if the run writes one. Find out "
             "what refers to the row; then let the next run delete the rest, or restore the archive"
