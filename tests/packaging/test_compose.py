@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -163,13 +164,30 @@ class TestSecrets:
                 with pytest.raises(MissingError, match=rf"^{name}: is missing, see .env.example$"):
                     _interpolate(_read(), without)
 
-    def test_the_admin_has_a_password(self, compose, cluster, dotenv):
-        user, _role = cluster["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].split(":")
-        passwords = json.loads(compose["configs"]["passwords"]["content"])
-        assert passwords == {user: dotenv["AIRFLOW_ADMIN_PASSWORD"]}
-        (mounted,) = compose["services"]["api-server"]["configs"]
-        assert mounted["target"] == cluster["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"]
-        assert mounted["mode"] == 0o600
+    def test_the_admin_has_a_password(self, services, ours, dotenv, tmp_path):
+        server = services["api-server"]
+        (tmp_path / "airflow").write_text("#!/bin/sh\necho started $*\n")
+        (tmp_path / "airflow").chmod(0o755)
+        file = tmp_path / "passwords.json"
+        done = subprocess.run(
+            server["command"],
+            env={
+                **server["environment"],
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(file),
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "started api-server\n"
+        user, _role = server["environment"]["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].split(":")
+        assert json.loads(file.read_text()) == {user: dotenv["AIRFLOW_ADMIN_PASSWORD"]}
+        assert file.stat().st_mode & 0o777 == 0o600
+        # No other component has it.
+        assert [name for name in ours if "AIRFLOW_ADMIN_PASSWORD" in ours[name]["environment"]] == [
+            "api-server"
+        ]
 
 
 class TestTheSameAsMakeRun:
@@ -276,6 +294,11 @@ class TestNames:
         checks = [service["healthcheck"]["test"] for service in ours.values() if "healthcheck" in service]
         shell = [words[1].replace('"', "") for words in checks if words[0] == "CMD-SHELL"]
         commands = [service["command"] for service in ours.values()]
+        # Of the words that a shell runs, those that replace it.
+        commands = [
+            words[-1].rpartition("exec airflow ")[2].split() if words[0] == "bash" else words
+            for words in commands
+        ]
         commands += [text.split()[1:] for text in shell if text.startswith("airflow ")]
         assert len(commands) == 8
         for command in commands:
