@@ -1,6 +1,6 @@
 # Every target first installs what is missing (dev/bootstrap.sh; nothing to do costs nothing).
 .DEFAULT_GOAL := help
-.PHONY: help demo run cluster compose test test-servers e2e soak chaos mutants bench docs docs-serve docs-links coverage versions audit constraints check clean bootstrap
+.PHONY: help demo run cluster compose compose-test test test-servers e2e soak chaos mutants bench docs docs-serve docs-links coverage versions audit constraints check clean bootstrap
 # A target's commands run in one shell, and stop at the first one that fails.
 .ONESHELL:
 SHELL := bash
@@ -31,6 +31,10 @@ cluster: ## Run an Airflow cluster without Docker, until Ctrl-C; NAME=b runs ano
 compose: ## Build and start docker-compose.yaml with Docker, wait until it is healthy, and print its URL
 	@exec python3 -m dev.compose
 
+compose-test: bootstrap ## Test docker-compose.yaml in a Docker engine of its own, from Debian's packages; needs root
+	@dev/download_servers.sh docker
+	exec $(python) -m pytest tests/e2e/test_docker_compose.py
+
 test: bootstrap ## Run all tests except the long ones on MariaDB, then the tests of each SQL statement on MySQL
 	@dev/download_servers.sh mysql
 	dev/bootstrap.sh browser
@@ -47,6 +51,7 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 e2e: bootstrap ## Run the long tests: complete Airflows, the wheel in its own environment, workers killed fifty times
 	@dev/bootstrap.sh browser
 	dev/bootstrap.sh cluster
+	dev/download_servers.sh docker
 	export UNDER_FIRE_KILLS=50 ROWS_UNDER_FIRE=100000 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
 		tests/integration/test_rows_under_fire.py tests/integration/test_archive_values.py \

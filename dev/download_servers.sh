@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Downloads other database servers for the tests, and installs nothing: the arguments choose from `mysql`
-# (Debian unstable) and `mariadb-11.8` (Debian 13). A server is unpacked into
+# Downloads servers for the tests, and installs nothing: the arguments choose from `mysql` (Debian unstable),
+# `mariadb-11.8` (Debian 13) and `docker` (the engine of Debian 12, Compose of Debian 13). A server is unpacked into
 # ${XDG_CACHE_HOME:-~/.cache}/iam-watcher/<server>, which all checkouts share; one that is there already
 # is left alone. Its programs in bin/ and sbin/ run with the libraries of their own Debian.
 set -euo pipefail
@@ -70,6 +70,26 @@ get_mariadb() { # folder
     ln -s root/usr/lib "$1/lib"
 }
 
+# Docker's programs start themselves and each other again, which `wrap` doesn't allow. So they use the machine's own
+# libc, and only the other libraries are those of their Debian.
+get_docker() { # folder
+    local name folder=$1
+    unpack "$folder" bookworm docker.io iproute2 mmdebstrap
+    # A folder of its own: its libraries are those of another Debian.
+    unpack "$folder/compose" trixie docker-compose
+    mkdir -p "$folder/bin" "$folder/libraries"
+    for name in "$folder"/root/{usr/,}lib/*-linux-gnu*/*.so.*; do
+        case ${name##*/} in
+        ld-linux* | lib[cm].so.* | lib{anl,dl,mvec,nsl,pthread,resolv,rt,thread_db,util}.so.* | libnss_*) ;;
+        *) ln -sf "../${name#"$folder/"}" "$folder/libraries/" ;;
+        esac
+    done
+    # Names that Debian makes when it installs a package.
+    for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+        ln -s ../root/usr/sbin/xtables-nft-multi "$folder/bin/$name"
+    done
+}
+
 download() { # server
     local code log=$cache/$1.log unfinished=$cache/$1.unfinished
     if [ -e "$cache/$1" ]; then return; fi
@@ -95,8 +115,8 @@ download() { # server
 
 for server in "$@"; do
     case $server in
-    mysql | mariadb-11.8) ;;
-    *) say "there is no server $server; expected mysql or mariadb-11.8" && exit 1 ;;
+    mysql | mariadb-11.8 | docker) ;;
+    *) say "there is no server $server; expected mysql, mariadb-11.8 or docker" && exit 1 ;;
     esac
 done
 mkdir -p "$cache"

@@ -1,1 +1,1 @@
-"""`make compose`: docker-compose.yaml, built and started with Docker."""
+"""docker-compose.yaml with Docker (`make compose`), or in an engine of its own (`make compose-test`)."""

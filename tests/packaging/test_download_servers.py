@@ -47,5 +47,5 @@ def test_a_server_that_is_there_is_left_alone(download, tmp_path):
 def test_an_unknown_server_is_refused_before_anything_is_downloaded(download, tmp_path):
     done = download("mysql", "oracle")
     assert done.returncode == 1
-    assert "there is no server oracle; expected mysql or mariadb-11.8" in done.stderr
+    assert "there is no server oracle; expected mysql, mariadb-11.8 or docker" in done.stderr
     assert not (tmp_path / "calls").exists()

@@ -41,6 +41,7 @@ def test_every_target_that_needs_the_packages_installs_them_first():
         "demo",
         "run",
         "test",
+        "compose-test",
         "e2e",
         "soak",
         "bench",
