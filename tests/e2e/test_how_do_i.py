@@ -38,7 +38,8 @@ from iam_watcher import watcher
 @watcher(schedule="@every 1m")
 def often() -> None: ...
 '''
-SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=900)
+BEFORE_SOON = 900.0  # seconds until the scheduler knows the DAG, even on a busy machine
+SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=BEFORE_SOON)
 # Times and places of the page, as a test needs them. What each file does stays as it is.
 CHANGES = {
     'Watcher("export"': [("/tmp/", "{folder}/")],  # noqa: S108  of the page
@@ -100,7 +101,7 @@ class Recipes(Deployment):
 
     def only_run(self, dag_id: str) -> Run:
         """Wait for the run that something else starts."""
-        return until(lambda: self.runs(dag_id), f"a run of {dag_id}")[0]
+        return until(lambda: self.runs(dag_id), f"a run of {dag_id}", seconds=BEFORE_SOON + 600.0)[0]
 
     def lock(self, key: str) -> bytes | None:
         with self.redis.client() as client:
