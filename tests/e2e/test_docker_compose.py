@@ -13,7 +13,8 @@ import pytest
 
 from dev.expectations import differences, snapshot
 from dev.processes import listening
-from tests.e2e.compose_stack import Stack
+from tests.e2e.compose_stack import PATIENCE, Stack
+from tests.e2e.deployments import until
 
 pytestmark = pytest.mark.e2e
 WATCHERS = ("disable_inactive_users", "clean_policy_audit", "clean_expired_secrets", "provision_users")
@@ -102,6 +103,7 @@ def test_the_admin_logs_in_with_the_password_of_env(stack):
     with pytest.raises(HTTPError) as refused:
         stack.call("/auth/token", {"username": "admin", "password": "wrong"})
     assert refused.value.code == 401
+    refused.value.close()
 
 
 def test_the_page_answers(stack):
@@ -132,6 +134,47 @@ def test_three_workers_share_the_work(stack):
     tasks = _run(stack, "many")
     assert len({task["hostname"] for task in tasks}) == 3
     stack.up("--scale", "worker=1")
+
+
+def _kept(stack):
+    """Return what a restart must keep: rows, runs, files, keys."""
+    runs = {
+        (run["dag_id"], run["dag_run_id"], run["state"])
+        for run in stack.api("/dags/~/dagRuns?limit=100")["dag_runs"]
+        if run["dag_id"] in {*WATCHERS, "many"}
+    }
+    assert runs
+    return snapshot(stack), runs, stack.archived(), _redis(stack, "get", "kept")
+
+
+def _redis(stack, *command):
+    """Run a command in the database of the locks."""
+    return stack.compose("exec", "-T", "redis", "redis-cli", "-n", "0", *command).strip()
+
+
+def test_a_restart_of_each_service_loses_nothing(stack):
+    for dag_id in WATCHERS:
+        stack.api(f"/dags/{dag_id}", {"is_paused": True}, "PATCH")
+    _redis(stack, "set", "kept", "yes")
+    kept = _kept(stack)
+    assert kept[-1] == "yes"
+    for service in sorted(SERVICES):
+        stack.compose("restart", service)
+        until(lambda: not stack.unhealthy(), f"healthy after a restart of {service}", PATIENCE)
+        assert _kept(stack) == kept, service
+    states = {task["state"] for task in _run(stack, "clean_expired_secrets")}
+    assert states == {"success"}
+
+
+def test_down_and_up_again_keeps_the_data(stack):
+    stack.api("/dags/clean_expired_secrets", {"is_paused": True}, "PATCH")
+    kept = _kept(stack)
+    stack.compose("down")
+    assert stack.containers() == []
+    stack.up()
+    assert stack.unhealthy() == []
+    assert _kept(stack) == kept
+    assert {task["state"] for task in _run(stack, "clean_policy_audit")} == {"success"}
 
 
 def test_no_secret_is_in_an_image_or_a_log(stack):
