@@ -141,6 +141,7 @@ def test_a_live_worker_keeps_the_lock_from_being_freed(make_lease: MakeLease) ->
     assert lease.enter("purge/-1", "try-1", heartbeat_ttl=5)
     assert not teardown.release()
     assert teardown.holder().busy == ("purge/-1",)
+    assert str(teardown.holder()).endswith("at work: purge")
     assert not other.acquire()
     lease.leave("purge/-1", "try-1")
     assert teardown.release()

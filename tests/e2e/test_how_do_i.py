@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.error
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,7 +93,12 @@ class Recipes(Deployment):
         return Run(self, dag_id, answer["dag_run_id"])
 
     def runs(self, dag_id: str) -> list[Run]:
-        found = self.api(f"/dags/{dag_id}/dagRuns?order_by=run_after&limit=100")["dag_runs"]
+        try:
+            found = self.api(f"/dags/{dag_id}/dagRuns?order_by=run_after&limit=100")["dag_runs"]
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND:
+                return []  # Airflow has not read the file yet.
+            raise
         return [Run(self, dag_id, run["dag_run_id"]) for run in found]
 
     def so_many(self, dag_id: str, number: int) -> list[Run]:

@@ -40,7 +40,9 @@ class Holder:
         left = "ever" if self.remaining is None else f"{self.remaining:.1f} s"
         if not self.since:
             return f"{self.key!r} is held by {GO}, value {self.owner!r}, for {left} more"
-        work = f", at work: {', '.join(self.busy)}" if self.busy else ""
+        # A task that is not mapped has the index -1, which tells nobody anything.
+        tasks = ", ".join(task.removesuffix("/-1") for task in self.busy)
+        work = f", at work: {tasks}" if tasks else ""
         since = f"{self.since:%Y-%m-%d %H:%M:%S}Z"
         # Anybody who can write to Redis chooses these texts, and Airflow logs them in skips and errors.
         return one_line(f"{self.key!r} is held by {self.owner} since {since}, for {left} more{work}")
