@@ -1,4 +1,7 @@
-"""Take the pictures of the docs: `python -m dev.page.screenshots` writes them into docs/images/."""
+"""Take the pictures of the docs, into docs/images/.
+
+To run it: `PYTHONPATH=plugins .venv/bin/python -m dev.page.screenshots`.
+"""
 
 from __future__ import annotations
 
