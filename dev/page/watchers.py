@@ -27,7 +27,7 @@ def sample_watchers() -> Iterator[DAG]:
     yield _purge(
         "clean_sessions_gently", "session", "CRON_TZ=Europe/Berlin 0 4 * * *", lock="sessions_gently"
     )
-    yield _purge("clean_expired_secrets", "secret", "30 * * * *", lock="cleansecret")
+    yield _purge("clean_expired_secrets", "secret", "~ * * * *", lock="cleansecret")
     with Watcher(
         "disable_inactive_users",
         schedule="CRON_TZ=America/New_York 0 0 0 * * *",

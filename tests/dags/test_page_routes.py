@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 from sqlalchemy import select
 
 from iam_watcher import Lock, Watcher
@@ -19,6 +20,7 @@ from iam_watcher.archive.writer import Archive, Packed
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.dry_run_watcher import DryRunWatcherOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
+from iam_watcher.schedule import describe, parse
 from tests.dags.page import NOW, OURS, PREFIX, PerDagAuthManager, add_run, body, report
 
 ROLES = {"viewer": "viewer", "user": "user", "admin": "admin", "only": "user", "blind": "user"}
@@ -359,6 +361,19 @@ def test_the_lock_is_known_before_the_first_run(call, store_dag, redis_server, r
     assert len(found["lock"]["errors"]) == 2
     assert found["schedule"]["words"] == "every day"
     assert len(found["schedule"]["ticks"]) == 10
+
+
+def test_a_tilde_of_a_schedule_and_its_value(call, store_dag, redis_client):
+    with Watcher("page_splay", schedule="@daily~") as dag:
+        EmptyOperator(task_id="work")
+    store_dag(dag)
+    found = body(call("admin", "GET", "/watchers/page_splay"))["schedule"]
+    expected = parse("@daily~", dag_id="page_splay")
+    assert (found["spec"], found["values"]) == ("@daily~", str(expected))
+    assert found["words"] == describe(expected)
+    assert datetime.fromtimestamp(found["ticks"][0][0], UTC) == expected.next(datetime.now(UTC))
+    store_dag(watcher("page_plain_schedule"))
+    assert "values" not in body(call("admin", "GET", "/watchers/page_plain_schedule"))["schedule"]
 
 
 def test_a_file_that_changes_before_its_first_run_is_read_again(call, store_dag, redis_client):

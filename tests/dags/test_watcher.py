@@ -5,17 +5,21 @@ Each test defines a Watcher, and there is one for each refusal: hence the length
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, task
 from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import TimeRestriction
 
-from iam_watcher import Lock, Watcher
+from iam_watcher import Lock, Watcher, watcher
 from iam_watcher.errors import InvalidSpec, WatcherError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.schedule import describe, parse
 
 
 def test_the_lock_stands_around_any_shape_of_tasks() -> None:
@@ -131,6 +135,37 @@ def test_the_originals_own_spec_is_a_schedule_here() -> None:
     with Watcher("daily", schedule="@every 1d") as dag:
         EmptyOperator(task_id="work")
     assert dag.timetable.summary
+
+
+def test_the_id_of_a_watcher_decides_the_values_of_a_tilde() -> None:
+    def stored(dag_id: str, schedule: str) -> Any:
+        with Watcher(dag_id, schedule=schedule) as dag:
+            EmptyOperator(task_id="work")
+        return DagSerialization.deserialize_dag(json.loads(json.dumps(DagSerialization.serialize_dag(dag))))
+
+    ticks = {}
+    for dag_id in ("clean_policy_audit", "disable_inactive_users"):
+        again = stored(dag_id, "CRON_TZ=Asia/Shanghai @daily~")
+        expected = parse("CRON_TZ=Asia/Shanghai @daily~", dag_id=dag_id)
+        assert again.timetable.schedule == expected
+        assert again.timetable.summary == "CRON_TZ=Asia/Shanghai @daily~"
+        assert again.timetable.description == describe(expected)
+        first = again.timetable.next_dagrun_info_v2(
+            last_dagrun_info=None, restriction=TimeRestriction(earliest=None, latest=None, catchup=False)
+        )
+        assert first.run_after == expected.next(datetime.now(UTC))
+        ticks[dag_id] = first.run_after
+    assert len(set(ticks.values())) == 2
+
+    @watcher("clean_policy_audit", schedule="@daily~")
+    def work() -> None: ...
+
+    assert str(work.timetable.schedule) == "6 33 17 * * *"
+
+
+def test_a_tilde_that_is_not_valid() -> None:
+    with pytest.raises(InvalidSpec, match=r"'backwards'.*minute: '5~3'; expected a range from the lower"):
+        Watcher("backwards", schedule="5~3 * * * *")
 
 
 def test_a_watcher_in_a_dag() -> None:

@@ -20,6 +20,7 @@ from dev.airflow import ROOT
 from dev.page.browser import Visitor, chromium
 from dev.page.server import hold, page_server, progress
 from dev.sessions import wait_until
+from iam_watcher.schedule import describe, parse
 
 LIST = "/plugin/watchers"
 TAB = "/dags/{}/plugin/watcher"
@@ -308,6 +309,16 @@ def test_by_keyboard_alone(visit):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Escape")
     expect(page.get_by_role("menu")).to_have_count(0)
+
+
+def test_the_tab_shows_a_tilde_and_its_value(visit):
+    schedule = parse("~ * * * *", dag_id="clean_expired_secrets")
+    page = visit(TAB.format("clean_expired_secrets"))
+    card = page.locator(".card", has_text="Schedule").first
+    expect(card).to_contain_text(describe(schedule).capitalize())
+    expect(card.locator("code")).to_have_text("0 ~ * * * *")
+    expect(card).to_contain_text(f"The DAG id decides the values of ~: {schedule}")
+    expect(card.locator("ol.ticks li")).to_have_count(10)
 
 
 @pytest.mark.e2e

@@ -57,10 +57,12 @@ def chinese():
         ("20-40 2 * * *", "2 点第 20-40 分（UTC）"),
         ("0 */2 * * *", "每 2 小时（UTC）"),
         ("* * * * *", "每分钟"),
+        ("@daily~", "每天 17:33:06（UTC）"),
+        ("@hourly~", "每小时第 33 分第 6 秒"),
     ],
 )
 def test_schedules_in_chinese(chinese, spec, words):
-    assert chinese(describe(parse(spec))) == words
+    assert chinese(describe(parse(spec, dag_id="clean_policy_audit"))) == words
 
 
 def test_words_of_another_schedule(chinese):

@@ -74,14 +74,36 @@ def test_fields(line: str, spec: str) -> None:
     assert fields_of(line)[0] == spec
 
 
-def test_a_time_that_cron_chooses_is_always_the_same_here() -> None:
-    spec, differences = fields_of("~ 2~4 * * * x")
-    minute, hour, *_ = spec.split()
-    assert 0 <= int(minute) <= 59
-    assert 2 <= int(hour) <= 4
-    assert fields_of("~ 2~4 * * * x") == (spec, differences)
-    assert len(differences) == 2
-    assert len({fields_of(f"~ 2~4 * * * x{number}")[0] for number in range(9)}) > 4
+@pytest.mark.parametrize(
+    ("line", "spec"),
+    [
+        ("~ 2~4 * * * x", "~ 2~4 * * *"),
+        ("0~59 ~6 18~ 1~12 sun~sat x", "~ 0~6 18~31 ~ ~"),
+        # A day that each month has; a range with bounds is kept.
+        ("0 0 ~ * * x", "0 0 1~28 * *"),
+        ("0 0 1~31 * * x", "0 0 1~31 * *"),
+        # cron's 7 is Sunday.
+        ("0 0 * * 5~7 x", "0 0 * * 5~6"),
+        ("0 0 * * 0~7 x", "0 0 * * ~"),
+        ("0 0 * * 7~7 x", "0 0 * * 0~0"),
+        ("30~40,5,0~10 0 * * * x", "5,30~40,0~10 0 * * *"),
+        # Only a field that begins with a star counts as a star in cron.
+        ("0 0 ~,*/2 * 1 x", "0 0 1/2,1~28 * 1"),
+        ("0 0 */2,~ * 1 x", "0 0 */2,1~28 * 1"),
+    ],
+)
+def test_a_time_that_cron_chooses(line: str, spec: str) -> None:
+    translated, differences = fields_of(line)
+    assert translated == spec
+    assert len(differences) == line.count("~")
+    assert all("decides the value; cron chooses anew when it reads the crontab" in one for one in differences)
+
+
+@pytest.mark.parametrize("field", ["5~3", "~/2", "1~9/2", "1~2~3", "1-2~3", "*~3", "61~", "~~"])
+def test_a_choice_that_cron_refuses(field: str) -> None:
+    reason, _ = fields_of(f"{field} * * * * x")
+    assert reason.startswith(f"minute {field!r}: "), reason
+    assert "; expected " in reason
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,18 @@ def test_a_bad_spec(capsys):
     assert "minute: '61'; expected a number of 0-59" in capsys.readouterr().err
 
 
+def test_a_value_that_the_dag_id_decides(capsys):
+    arguments = ["@daily~", "--dag-id", "clean_policy_audit", "--count", "2", "--after", "2027-01-01"]
+    assert lines(capsys, *arguments) == [
+        "@daily~ of clean_policy_audit is 6 33 17 * * *: every day at 17:33:06 UTC",
+        "Fri 2027-01-01 17:33:06 +00:00 UTC",
+        "Sat 2027-01-02 17:33:06 +00:00 UTC",
+    ]
+    assert main(["@daily~"]) == 2
+    assert "on the command line: --dag-id" in capsys.readouterr().err
+    assert lines(capsys, "@daily", "--dag-id", "clean")[0] == "0 0 0 * * *: every day at 00:00:00 UTC"
+
+
 def test_as_a_command_without_airflow():
     # The module that blocks the import proves that neither Airflow nor pendulum is needed.
     block = "import sys; sys.modules['airflow'] = sys.modules['pendulum'] = None; import runpy; "
@@ -106,8 +118,10 @@ def test_as_a_command_without_airflow():
 
 def test_the_page_shows_what_the_command_prints(capsys):
     page = (PLUGINS.parent / "docs" / "schedules.md").read_text()
-    console = page.partition("```console\n")[2].partition("\n```")[0]
-    command, *printed = console.splitlines()
-    arguments = shlex.split(command.partition("iam_watcher.schedule ")[2])
-    assert lines(capsys, *arguments) == printed
-    assert len(printed) == 5
+    consoles = [part.partition("\n```")[0] for part in page.split("```console\n")[1:]]
+    assert len(consoles) == 2
+    for console in consoles:
+        command, *printed = console.splitlines()
+        arguments = shlex.split(command.partition("iam_watcher.schedule ")[2])
+        assert lines(capsys, *arguments) == printed
+        assert len(printed) >= 3

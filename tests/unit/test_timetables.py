@@ -41,6 +41,7 @@ def now():
         {"spec": "@every 1d", "missed_grace": timedelta(minutes=5)},
         {"spec": "@after 5m"},
         {"spec": "@at 2027-01-31T08:00:00+01:00"},
+        {"spec": "CRON_TZ=Asia/Shanghai ~ 0~5 * * *", "dst": "vixie", "dag_id": "clean"},
     ],
 )
 def test_there_and_back(arguments):
@@ -56,6 +57,28 @@ def test_shown_as_spec_and_in_words():
     assert made.summary == "CRON_TZ=Asia/Shanghai 0 30 3 * * *"
     assert made.description == "every day at 03:30:00 Asia/Shanghai"
     assert timetable("@after 5m").description == "5 minutes after the last run ended"
+
+
+def test_a_tilde_is_stored_with_its_value_and_shown():
+    made = timetable("TZ=Asia/Shanghai @daily~", dag_id="clean_policy_audit")
+    stored = made.serialize()
+    assert stored["spec"] == "CRON_TZ=Asia/Shanghai 6 33 17 * * *"
+    again = type(made).deserialize(stored)
+    for one in (made, again):
+        assert one.summary == "CRON_TZ=Asia/Shanghai @daily~"
+        assert one.description == "every day at 17:33:06 Asia/Shanghai"
+        assert one.schedule.next(NOW) == datetime(2027, 3, 11, 9, 33, 6, tzinfo=UTC)
+    with pytest.raises(InvalidSpec, match="expected the id of the DAG"):
+        timetable("@daily~")
+
+
+def test_what_has_no_tilde_is_stored_as_before():
+    assert timetable("@daily", dag_id="clean").serialize() == {
+        "spec": "0 0 0 * * *",
+        "dst": "robfig",
+        "overlap": "skip",
+        "missed_grace": None,
+    }
 
 
 def test_only_a_rhythm_is_periodic():

@@ -155,9 +155,9 @@ class _Line:
             for _ in range(_FIELDS):
                 one, rest = word(rest, "five fields, then the command")
                 fields.append(one)
-            spec, differences = vixie.spec(fields, seed=f"{self.crontab.name}\0{self.text}")
+            spec, differences = vixie.spec(fields)
             self.differences += differences
-        return vixie.checked(f"CRON_TZ={zone} {spec}"), rest
+        return vixie.checked(f"CRON_TZ={zone} {spec}", splay=True), rest
 
     def _mail(self) -> dict[str, Call]:
         self.mailto = self.variables.get("MAILTO", "").strip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.importer import names, vixie
 from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails, secrets_in
-from iam_watcher.importer.values import ALLOW, AT_ONCE, chosen, documents, duration, get
+from iam_watcher.importer.values import ALLOW, AT_ONCE, documents, duration, get
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,13 +107,14 @@ class _Job:
         if text == "@minutely":
             text = "0 * * * * *"
         if "~" in text:
-            text = chosen(text, get(data, "name", str, ""))
-            self._differences.append(f"the schedule is {text!r} now: ~ was a time that dkron chose")
+            self._differences.append(
+                f"in {text!r}, the watcher's name decides the values of ~: they differ from those in dkron"
+            )
         if text.startswith("@every"):
             self._differences.append("@every counts from 1970-01-01 00:00 UTC, not from the start of dkron")
         own_clock = _ZONED.match(text) or text.startswith(("@every", "@at"))
         spec = text if own_clock else f"CRON_TZ={self._timezone} {text}"
-        found: dict[str, Any] = {"schedule": vixie.checked(spec, "robfig")}
+        found: dict[str, Any] = {"schedule": vixie.checked(spec, "robfig", splay=True)}
         if starts := get(data, "starts_at", str, ""):
             try:
                 found["start_date"] = datetime.fromisoformat(starts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
@@ -68,16 +67,6 @@ def duration(data: Mapping[str, Any], key: str) -> timedelta | None:
         return parse_duration(text)
     except BadDuration as bad:
         raise NotTranslated(f"{key} is {text!r}; expected {bad.expected}") from None
-
-
-def chosen(text: str, seed: str) -> str:
-    """Return a number, always the same for the same seed, for each `~` of a spec with seconds first."""
-    fields = []
-    for number, word in enumerate(text.split()):
-        low, high = ((0, 59), (0, 59), (0, 23), (1, 28), (1, 12), (0, 6))[min(number, 5)]
-        pick = low + zlib.crc32(f"{seed}\0{number}".encode("utf-8", "replace")) % (high - low + 1)
-        fields.append(str(pick) if word == "~" else word)
-    return " ".join(fields)
 
 
 def _name(kind: type) -> str:

@@ -4,6 +4,7 @@
 |---|---|---|
 | `30 3 * * *`, `0 30 3 * * *` | cron | at the times that the fields match; six fields begin with seconds |
 | `@yearly @annually @monthly @weekly @daily @midnight @hourly` | cron | the same, by name |
+| `~ 3 * * *`, `@daily~` and others | cron | at times that the id of the DAG decides, see `splay` |
 | `CRON_TZ=Asia/Shanghai 0 10 * * *` (or `TZ=`) | cron | by the clock in that time zone |
 | `@every 1h30m` | every | at multiples of the duration since 1970-01-01T00:00Z: fixed rate |
 | `@after 5m` | after | this long after the last run ended: interval after completion |
@@ -20,8 +21,10 @@ the same time, and a restart causes no extra runs.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from iam_watcher.errors import InvalidSpec
+from iam_watcher.schedule import splay
 from iam_watcher.schedule.cron import Cron, Dst
 from iam_watcher.schedule.duration import BadDuration, parse_duration
 from iam_watcher.schedule.fields import KINDS, BadField, CronFields
@@ -52,7 +55,7 @@ _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _FIELD = re.compile(f"[^{_SPACES}]+")
 
 
-def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig") -> Schedule:
+def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig", dag_id: str | None = None) -> Schedule:
     """Return the schedule of a spec.
 
     Args:
@@ -63,9 +66,10 @@ def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig") -> Schedule:
             right after the gap, and a repeated time has one tick. As in Vixie cron, a spec whose minute
             or hour begins with a star then follows elapsed time, and a day field that begins with a star
             counts as a star, with a step too: `0 0 */2 * 1` is Mondays that are odd days of the month.
+        dag_id: decides the values of `~`.
 
     Raises:
-        InvalidSpec: the spec, or the time zone, isn't valid.
+        InvalidSpec: the spec, or the time zone, isn't valid, or the spec has a `~` and no `dag_id` is given.
     """
     if dst not in ("robfig", "vixie"):
         raise InvalidSpec(spec, field="dst", part=str(dst), expected="robfig or vixie")
@@ -87,13 +91,15 @@ def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig") -> Schedule:
             expected="a name of the tz database, such as Europe/Berlin",
         ) from None
     if rest.startswith("@"):
-        return _descriptor(spec, rest, timezone, dst, prefixed=prefix is not None)
-    return _cron(spec, rest, timezone, dst)
+        fields = _DESCRIPTORS.get(rest) or splay.DESCRIPTORS.get(rest)
+        if fields is None:
+            return _other(spec, rest, timezone, prefixed=prefix is not None)
+        cron = _cron(spec, fields, timezone, dst, dag_id)
+        return replace(cron, splay=rest) if cron.splay else cron
+    return _cron(spec, rest, timezone, dst, dag_id)
 
 
-def _descriptor(spec: str, text: str, timezone: str, dst: Dst, *, prefixed: bool) -> Schedule:
-    if text in _DESCRIPTORS:
-        return _cron(spec, _DESCRIPTORS[text], timezone, dst)
+def _other(spec: str, text: str, timezone: str, *, prefixed: bool) -> Schedule:
     name, space, argument = text.partition(" ")
     if space and name in ("@every", "@after"):
         if prefixed and name == "@after":
@@ -109,11 +115,12 @@ def _descriptor(spec: str, text: str, timezone: str, dst: Dst, *, prefixed: bool
         return At.parse(spec, argument)
     if text in _AIRFLOWS:
         raise InvalidSpec(spec, field="descriptor", part=text, expected=_AIRFLOWS[text])
-    expected = f"one of {', '.join(_DESCRIPTORS)}, @every <duration>, @after <duration>, @at <RFC 3339 time>"
+    names = ", ".join([*_DESCRIPTORS, *splay.DESCRIPTORS])
+    expected = f"one of {names}, @every <duration>, @after <duration>, @at <RFC 3339 time>"
     raise InvalidSpec(spec, field="descriptor", part=text, expected=expected)
 
 
-def _cron(spec: str, text: str, timezone: str, dst: Dst) -> Cron:
+def _cron(spec: str, text: str, timezone: str, dst: Dst, dag_id: str | None) -> Cron:
     texts = _FIELD.findall(text)
     if len(texts) == len(KINDS) - 1:
         texts.insert(0, "0")
@@ -123,7 +130,12 @@ def _cron(spec: str, text: str, timezone: str, dst: Dst) -> Cron:
     fields = []
     for kind, field in zip(KINDS, texts, strict=True):
         try:
-            fields.append(kind.parse(field, vixie=dst == "vixie"))
+            numbers = splay.resolve(kind, field, dag_id or "")
+            fields.append(kind.parse(numbers, vixie=dst == "vixie"))
         except BadField as bad:
             raise InvalidSpec(spec, field=kind.name, part=bad.part, expected=bad.expected) from None
-    return Cron(CronFields(*fields), timezone, dst)
+    splayed = any(splay.SIGN in field for field in texts)
+    if splayed and dag_id is None:
+        expected = "the id of the DAG, which decides the values of ~ (on the command line: --dag-id)"
+        raise InvalidSpec(spec, field="DAG id", part=str(dag_id), expected=expected)
+    return Cron(CronFields(*fields), timezone, dst, " ".join(texts) if splayed else "")

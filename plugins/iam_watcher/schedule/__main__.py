@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("robfig", "vixie"),
         help="behaviour at clock changes, see docs/schedules.md (default: robfig)",
     )
+    parser.add_argument("--dag-id", help="the DAG whose schedule it is; needed for a spec with ~")
     parser.add_argument("--count", type=int, default=5, help="number of scheduled times (default: 5)")
     parser.add_argument(
         "--after",
@@ -52,11 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the preview that the parsed arguments ask for; return 2 for a spec that isn't valid, else 0."""
     try:
-        schedule = parse(options.spec, timezone=options.timezone, dst=options.dst)
+        schedule = parse(options.spec, timezone=options.timezone, dst=options.dst, dag_id=options.dag_id)
     except InvalidSpec as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(f"{schedule}: {describe(schedule)}\n")
+    splayed = "" if schedule.shown == str(schedule) else f"{schedule.shown} of {options.dag_id} is "
+    sys.stdout.write(f"{splayed}{schedule}: {describe(schedule)}\n")
     for line in preview(schedule, options.after or datetime.now(UTC), options.count):
         sys.stdout.write(f"{line}\n")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Literal
 
@@ -21,6 +21,8 @@ class Cron(Schedule):
     fields: CronFields
     timezone: str = "UTC"
     dst: Dst = "robfig"
+    splay: str = field(default="", compare=False)
+    """The fields, or the name, of a spec with `~`, of which `fields` has the values; else empty."""
 
     kind: ClassVar[Kind] = "cron"
 
@@ -34,6 +36,14 @@ class Cron(Schedule):
         text = " ".join(
             kind.format(field, vixie=vixie) for kind, field in zip(KINDS, self.fields.in_order(), strict=True)
         )
+        return self._with_zone(text)
+
+    @property
+    def shown(self) -> str:
+        """The spec as people see it, see Schedule."""
+        return self._with_zone(self.splay) if self.splay else str(self)
+
+    def _with_zone(self, text: str) -> str:
         return text if self.timezone == "UTC" else f"CRON_TZ={self.timezone} {text}"
 
     def next(self, after: datetime) -> datetime | None:  # noqa: D102  see Schedule

@@ -119,11 +119,16 @@ class FieldKind:
 
     def _rule(self, item: str) -> DayRule | None:
         try:
-            return None if self.rule is None else self.rule(item, lambda text: self._valid(text, item))
+            return None if self.rule is None else self.rule(item, lambda text: self.number(text, item))
         except BadRule as bad:
             raise BadField(item, str(bad)) from None
 
-    def _valid(self, text: str, item: str) -> int:
+    def number(self, text: str, item: str) -> int:
+        """Return the number, or the number of the name, in a text.
+
+        Raises:
+            BadField: the text is neither, or the number is not of this field. `item` is quoted.
+        """
         number = self._number(text, item)
         if not self.low <= number <= self.high:
             raise BadField(item, self._expected())
@@ -134,7 +139,7 @@ class FieldKind:
         first, *rest = bounds.split("-")
         if len(steps) > 1:
             raise BadField(item, "at most one slash")
-        step = self._step(steps[0], item) if steps else 1
+        step = self.step(steps[0], item) if steps else 1
         if first in ("*", "?"):
             start, end = self.low, self.high
             star = step == 1
@@ -159,7 +164,12 @@ class FieldKind:
         return number
 
     @staticmethod
-    def _step(text: str, item: str) -> int:
+    def step(text: str, item: str) -> int:
+        """Return the step in the text after a slash.
+
+        Raises:
+            BadField: the text is no number of 1 or more. `item` is quoted.
+        """
         step = _integer(text)
         if not step:
             raise BadField(item, "a step of 1 or more after the slash")

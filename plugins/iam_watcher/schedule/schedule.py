@@ -45,6 +45,11 @@ class Schedule(ABC):
     def interval(self) -> timedelta | None:
         """The time between two ticks, or None if it varies."""
 
+    @property
+    def shown(self) -> str:
+        """The spec as people see it: the canonical spec, in which a `~` of the file stays a `~`."""
+        return str(self)
+
     @abstractmethod
     def next(self, after: datetime) -> datetime | None:
         """Return the first tick strictly after `after`, in the time zone of `after`.

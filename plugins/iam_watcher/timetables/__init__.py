@@ -38,6 +38,7 @@ def timetable(
     overlap: Overlap = "skip",
     missed_grace: timedelta | None = None,
     dst: Dst = "robfig",
+    dag_id: str | None = None,
 ) -> Timetable:
     """Return the timetable of a spec. Without a prefix, its time zone is `[core] default_timezone`.
 
@@ -48,6 +49,7 @@ def timetable(
         missed_grace: the latest missed tick gets a run if it is less than this time ago. Zero: missed
             ticks never get a run. Default: half the time to the next tick, at most an hour.
         dst: what a cron spec does when clocks change, see iam_watcher.schedule.parse.
+        dag_id: decides the values of `~`.
 
     Raises:
         InvalidSpec: the spec is not valid, or it is a cron spec that never fires.
@@ -59,7 +61,7 @@ def timetable(
         isinstance(missed_grace, timedelta) and missed_grace >= timedelta(0)
     ):
         raise WatcherError(f"missed_grace={missed_grace!r}; expected a timedelta of zero or more, or None")
-    schedule = parse(spec, timezone=_default_timezone(), dst=dst)
+    schedule = parse(spec, timezone=_default_timezone(), dst=dst, dag_id=dag_id)
     if isinstance(schedule, After):
         return AfterTimetable(schedule)
     if schedule.kind == "cron" and schedule.next(datetime.now(UTC)) is None:

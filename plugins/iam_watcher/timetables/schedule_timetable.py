@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -10,6 +11,7 @@ from airflow.timetables.base import DagRunInfo, DataInterval, Timetable
 from iam_watcher.schedule import Cron, Schedule, describe, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from airflow.models.dagrun import DagRun
@@ -38,20 +40,27 @@ class ScheduleTimetable(Timetable):
 
     @property
     def summary(self) -> str:
-        """The spec, which Airflow's list of DAGs shows."""
-        return str(self.schedule)
+        """The spec, which Airflow's list of DAGs shows: with `~` where the file has it."""
+        return self.schedule.shown
 
     def serialize(self) -> dict[str, Any]:
         """Return the data from which `deserialize` makes this timetable."""
         data = {"spec": str(self.schedule)}
         if isinstance(self.schedule, Cron):
             data["dst"] = self.schedule.dst
+            if self.schedule.splay:
+                data["splay"] = self.schedule.splay
         return data
 
     @staticmethod
-    def stored_schedule(data: dict[str, Any]) -> Schedule:
-        """Return the schedule that `serialize` wrote."""
-        return parse(data["spec"], dst=data.get("dst", "robfig"))
+    def stored_schedule(data: Mapping[str, Any]) -> Schedule:
+        """Return the schedule that `serialize` wrote. Its spec has the values of `~`, so no id is needed.
+
+        Raises:
+            InvalidSpec: `serialize` did not write the spec.
+        """
+        schedule = parse(str(data["spec"]), dst=data.get("dst", "robfig"))
+        return replace(schedule, splay=data.get("splay", "")) if isinstance(schedule, Cron) else schedule
 
     def infer_manual_data_interval(self, *, run_after: pendulum.DateTime) -> DataInterval:
         """Return an interval of one moment: these runs work on "now", not on a period."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from iam_watcher.errors import InvalidSpec
-from iam_watcher.schedule import Cron, describe, parse
+from iam_watcher.schedule import Cron, describe
+from iam_watcher.timetables.schedule_timetable import ScheduleTimetable
 from iam_watcher.ui.runs import seconds, without_none
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ def schedule_json(timetable: Mapping[str, Any]) -> dict[str, Any] | None:
         timetable: what the timetable was made of, as it is stored.
     """
     try:
-        schedule = parse(str(timetable["spec"]), dst=timetable.get("dst", "robfig"))
+        schedule = ScheduleTimetable.stored_schedule(timetable)
     except (KeyError, InvalidSpec):
         return None
     zone = schedule.timezone if isinstance(schedule, Cron) else "UTC"
     return without_none(
         {
             "kind": schedule.kind,
-            "spec": str(schedule),
+            "spec": schedule.shown,
+            # What `~` in the spec has become.
+            "values": str(schedule) if schedule.shown != str(schedule) else None,
             "words": describe(schedule),
             "zone": zone if isinstance(schedule, Cron) else None,
             "dst": schedule.dst if isinstance(schedule, Cron) else None,

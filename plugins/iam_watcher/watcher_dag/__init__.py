@@ -91,7 +91,9 @@ class Watcher(DAG):
                 dag_id, lock=lock, overlap=overlap, conf_keys=conf_keys, dag_arguments=dag_arguments
             )
             if isinstance(schedule, str):
-                schedule = timetables.timetable(schedule, overlap=overlap, missed_grace=missed_grace, dst=dst)
+                schedule = timetables.timetable(
+                    schedule, overlap=overlap, missed_grace=missed_grace, dst=dst, dag_id=dag_id
+                )
             elif overlap == "delay" or missed_grace is not None or dst != "robfig":
                 raise WatcherError(
                     f"overlap, missed_grace and dst belong to a schedule given as a text; "

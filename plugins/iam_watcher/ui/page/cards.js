@@ -26,6 +26,7 @@ export const ScheduleCard = ({ watcher, now }) => {
     h("h2", null, say("tab.schedule")),
     h("strong", null, capital(inWords(schedule.words))),
     h("div", null, h("code", null, schedule.spec)),
+    schedule.values && h("small", null, say("tab.splay", { spec: schedule.values })),
     watcher.paused && h("small", null, say("paused")),
     ticks.length ? h("ol", { className: "ticks" }, ...ticks.map(([moment, isChange], n) =>
       h("li", { key: moment, className: isChange ? "change" : undefined, title: exactZone(moment) },

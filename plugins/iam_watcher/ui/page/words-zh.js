@@ -163,6 +163,7 @@ export const chinese = {
   "tab.older": "更早的运行",
   "tab.noruns": "该 watcher 尚未运行。",
   "tab.clock": "时钟调整",
+  "tab.splay": "~ 的值由 DAG 的 ID 决定：{spec}",
   "tab.noticks": "没有更多的时间。",
   "tab.noschedule": "无调度：由人或其他 DAG 启动。",
   "tab.airflows": "Airflow 自带的调度：{words}",

@@ -167,6 +167,7 @@ const english = {
   "tab.older": "Older runs",
   "tab.noruns": "This watcher has not run yet.",
   "tab.clock": "clock change",
+  "tab.splay": "The DAG id decides the values of ~: {spec}",
   "tab.noticks": "No further scheduled time.",
   "tab.noschedule": "No schedule: a person or another DAG starts it.",
   "tab.airflows": "Schedule of Airflow: {words}",
