@@ -99,6 +99,12 @@ def test_a_time_that_cron_chooses(line: str, spec: str) -> None:
     assert all("decides the value; cron chooses anew when it reads the crontab" in one for one in differences)
 
 
+@pytest.mark.parametrize("field", [",~", "~,", "1,,~"])
+def test_an_empty_item_beside_a_choice(field: str) -> None:
+    reason, _ = fields_of(f"{field} * * * * x")
+    assert reason == f"minute {field!r}: ''; expected numbers, ranges, steps and lists of them"
+
+
 @pytest.mark.parametrize("field", ["5~3", "~/2", "1~9/2", "1~2~3", "1-2~3", "*~3", "61~", "~~"])
 def test_a_choice_that_cron_refuses(field: str) -> None:
     reason, _ = fields_of(f"{field} * * * * x")

@@ -51,7 +51,7 @@ def checked(text: str, dst: str = "vixie", *, splay: bool = False) -> str:
         NotTranslated: it doesn't.
     """
     try:
-        # The watcher has no name yet. Any name does: it changes the times, and not what is valid.
+        # The watcher has no name yet, and any name does for this check.
         schedule = parse(text, dst="vixie" if dst == "vixie" else "robfig", dag_id="" if splay else None)
     except InvalidSpec as error:
         raise NotTranslated(str(error)) from None
@@ -64,16 +64,15 @@ def _field(kind: FieldKind, text: str, differences: list[str]) -> str:
     items = text.split(",")
     try:
         splayed = [_splay(kind, item, differences) for item in items if "~" in item]
-        fixed = ",".join(item for item in items if "~" not in item)
-        field = (
-            _numbers(kind, fixed, differences, star=text.startswith("*")) if fixed or not splayed else None
-        )
+        others = [item for item in items if "~" not in item]
+        field = _numbers(kind, others, differences, star=text.startswith("*")) if others else None
     except BadField as bad:
         if _QUARTZ.fullmatch(text):
             raise NotTranslated(f"{kind.name} {text!r} is the syntax of Quartz, not of cron") from None
         raise NotTranslated(f"{kind.name} {text!r}: {bad.part!r}; expected {bad.expected}") from None
     if field is None:
         return ",".join(splayed)
+    fixed = ",".join(others)
     try:
         same = kind.parse(fixed, vixie=True) == field
     except BadField:
@@ -109,9 +108,9 @@ def _splay(kind: FieldKind, item: str, differences: list[str]) -> str:
     return ours
 
 
-def _numbers(kind: FieldKind, text: str, differences: list[str], *, star: bool) -> Field:
+def _numbers(kind: FieldKind, items: list[str], differences: list[str], *, star: bool) -> Field:
     found: set[int] = set()
-    for item in text.split(","):
+    for item in items:
         start, end, step = _range(kind, item)
         if re.fullmatch(r"\w+/\w+", item):
             differences.append(
