@@ -90,7 +90,7 @@ def measure(folder: Path) -> list[Result]:
         alone = {**runs, "walk": runs["walk alone"]}
         results += [
             speed(f"{what}, InnoDB's purge delayed", alone, "one DELETE", 0.8),
-            speed(what, runs, "pt-archiver", 1.1),
+            speed(what, runs, "pt-archiver", 1.25),
             _longest(what, runs["walk"]),
         ]
     if commit := os.environ.get("BENCH_BEFORE"):
