@@ -66,12 +66,7 @@ def build(engine: Engine, root: Path, folder: Path) -> None:
     """
     # The containers of the build use this machine's network too.
     hosts = folder / "build.yaml"
-    services = re.findall(
-        r"^  ([\w-]+):\n    <<: \*airflow$", (root / "docker-compose.yaml").read_text(), re.MULTILINE
-    )
-    hosts.write_text(
-        "services:\n" + "".join(f"  {name}: {{build: {{network: host}}}}\n" for name in services)
-    )
+    hosts.write_text("services:\n  init:\n    build:\n      network: host\n")
     files = ("--file", "docker-compose.yaml", "--file", str(hosts))
     engine.docker("compose", *files, "build", "--progress", "plain", folder=root)
 

@@ -128,6 +128,34 @@ def test_undo_record_and_archive_are_on_the_volume(stack):
     assert access.split() == ["700", "airflow"]
 
 
+def _built(stack, project):
+    """Return the images that Compose built for a project, with those that have lost their name."""
+    label = f"label=com.docker.compose.project={project}"
+    return stack.engine.docker("images", "--quiet", "--filter", label).stdout.split()
+
+
+@pytest.mark.parametrize("options", [(), ("--build",)])
+def test_up_builds_the_image_once_where_there_is_none(stack, options):
+    assert len(_built(stack, "iam-watcher")) == 1
+    # The same services under another name, with an image that is not there yet.
+    project, image = "new-machine", "airflow-iam-watcher-new"
+    folder = stack.folder / project
+    folder.mkdir(exist_ok=True)
+    (folder / "Dockerfile").write_text("FROM airflow-iam-watcher\n")
+    airflow = SERVICES - {"postgres", "redis", "mariadb"} | {"init"}
+    services = {name: {"image": image} for name in airflow}
+    services["init"]["build"] = str(folder)
+    (folder / "override.json").write_text(json.dumps({"services": services}))
+    override = str(folder / "override.json")
+    here = ("--project-name", project, "--file", "docker-compose.yaml", "--file", override)
+    assert _built(stack, project) == []
+    stack.compose(*here, "up", "--no-start", *options)
+    assert len(_built(stack, project)) == 1
+    assert set(stack.compose(*here, "ps", "--all", "--services").split()) == SERVICES | {"init"}
+    stack.compose(*here, "down", "--volumes")
+    stack.engine.docker("image", "rm", image)
+
+
 def test_three_workers_share_the_work(stack):
     stack.up("--scale", "worker=3")
     assert [container["Service"] for container in stack.containers()].count("worker") == 3

@@ -24,6 +24,7 @@ from dev.servers import MariaDB, Redis
 
 # A variable, ${NAME}, ${NAME:-default} or ${NAME:?message}, that has no other one inside; not $${NAME}.
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^${}]*))?\}")
+IMAGE = "airflow-iam-watcher"
 AIRFLOW_HOME = PurePosixPath("/opt/airflow")  # of Airflow's image
 
 # Variables of `make run` that a cluster sets otherwise, or doesn't need.
@@ -117,7 +118,7 @@ def cluster(services):
 @pytest.fixture(scope="module")
 def ours(services):
     """The services that run Airflow."""
-    return {name: service for name, service in services.items() if "build" in service}
+    return {name: service for name, service in services.items() if service["image"] == IMAGE}
 
 
 def test_it_is_valid_by_the_compose_specification():
@@ -400,6 +401,15 @@ class TestOrder:
             assert {"init", "mariadb", "redis"} <= ours[name]["depends_on"].keys()
         assert "api-server" in services["worker"]["depends_on"]
         assert services["init"]["depends_on"].keys() == {"postgres"}
+
+    def test_the_image_is_built_once_by_a_service_that_all_others_wait_for(self, services, ours):
+        # Else Compose builds the image once for each service, or looks for it in a registry.
+        assert {name: service["build"] for name, service in services.items() if "build" in service} == {
+            "init": "."
+        }
+        assert {service["pull_policy"] for service in ours.values()} == {"never"}
+        for name in ours.keys() - {"init"}:
+            assert "init" in services[name]["depends_on"], name
 
     def test_only_init_may_end(self, services):
         assert {name: service["restart"] for name, service in services.items()} == {
