@@ -1,7 +1,7 @@
 """Processes the rows of a table that are in a state: pending → work → normal, or failed.
 
 A row is processed at least once: if a worker dies between the end of the function and the commit of its
-outcome, another worker processes the row again. See "From pending to normal" in the documentation.
+outcome, another worker processes the row again. See docs/rows-in-a-state.md.
 """
 
 from __future__ import annotations
