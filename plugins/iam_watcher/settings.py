@@ -29,8 +29,8 @@ REPLACED = {
     "mysql": "the Airflow connection iam_mysql",
     "redis": "the Airflow connection iam_redis",
     "log": "Airflow's [logging] options",
-    "health-check-path": "Airflow's own health checks",
-    "health-check-address": "Airflow's own health checks",
+    "health-check-path": "the health address /iam-watcher/health at the URL of Airflow",
+    "health-check-address": "the health address /iam-watcher/health at the URL of Airflow",
 }
 # Too short for a secret.
 _SAFE_TO_SHOW = re.compile(r"-?\d{1,5}(\.\d{1,3})?|true|false", re.IGNORECASE)
