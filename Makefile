@@ -62,7 +62,7 @@ e2e: bootstrap ## Run the long tests: complete Airflows, the wheel in its own en
 soak: bootstrap ## Test the lock under random faults for SOAK_SECONDS (default 300)
 	@PYTHONPATH=plugins exec $(python) -m dev.soak
 
-chaos: ## Take parts from a cluster for CHAOS_SECONDS (default 900), and judge what its watchers did
+chaos: ## Kill and stop parts of a cluster for CHAOS_SECONDS (default 900), and judge what its watchers did
 	@dev/bootstrap.sh cluster
 	PYTHONPATH=plugins exec .venv-cluster/bin/python -m dev.chaos
 
