@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redis-conn-id",
         action="append",
-        help="Airflow connection to check in place of those of the watchers' locks; several are possible",
+        help="Airflow connection of a Redis to check, instead of the connections of the watchers' locks; "
+        "give it several times for several servers",
     )
 
 

@@ -76,30 +76,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     sources.add_parser("crontab", help="a crontab; in /etc/crontab and /etc/cron.d each line has a user")
     sources.add_parser("anacrontab", help="an anacrontab: jobs that run once in so many days")
-    sources.add_parser("dkron", help="what dkron's /v1/jobs answers")
+    sources.add_parser("dkron", help="the answer of dkron's /v1/jobs, as JSON")
     sources.add_parser("kubernetes", help="YAML with CronJobs")
     sources.add_parser("iam-watcher", help="the settings file of the Go iam-watcher")
     for name, source in sources.choices.items():
-        source.add_argument("file", metavar="FILE", help="or - for the standard input")
         source.add_argument(
-            "--output", default="dags", metavar="FOLDER", help="for the files (default: dags)"
+            "file", metavar="FILE", help="the file with the jobs, or - for the standard input"
         )
-        source.add_argument("--prefix", default="", help="before each watcher's name, such as web1_")
+        source.add_argument(
+            "--output", default="dags", metavar="FOLDER", help="folder for the watcher files (default: dags)"
+        )
+        source.add_argument("--prefix", default="", help="prefix of each watcher's name, such as web1_")
         if name != "iam-watcher":
             source.add_argument(
                 "--timezone",
                 default=_timezone(),
-                help="of the machine they ran on, for jobs that name none (default: %(default)s)",
+                help="time zone of jobs that name no time zone (default: this machine's, %(default)s)",
             )
         if name == "crontab":
             source.add_argument(
-                "--user", help="whose crontab it is (default: the worker's user runs the commands)"
+                "--user", help="user whose crontab it is (default: the worker's user runs the commands)"
             )
             source.add_argument(
                 "--system", action="store_true", help="each line has a user before the command"
             )
         if name == "anacrontab":
-            source.add_argument("--user", default="root", help="who runs the commands (default: %(default)s)")
+            source.add_argument(
+                "--user", default="root", help="user who runs the commands (default: %(default)s)"
+            )
 
 
 def _is_system(path: Path) -> bool:

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the commands `list`, `show` and `release`, with their arguments."""
     connections: dict[str, Any] = {
         "action": "append",
-        "help": "Airflow connection of the locks' Redis; several for a quorum (default: iam_redis)",
+        "help": "Airflow connection of the locks' Redis; give it several times if a lock has several servers "
+        "(default: iam_redis)",
     }
     parser.add_argument("--redis-conn-id", **connections)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -36,16 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = commands.add_parser(
         "show", help="who holds a lock, the progress of its work, and earlier forced releases"
     )
-    release = commands.add_parser(
-        "release", help="release a lock whoever holds it; the holder stops within 2 s"
-    )
+    release = commands.add_parser("release", help="release a lock by force; its holder stops within 2 s")
     for command in commands.choices.values():
         # Without a default of its own: it would replace what is given before the command.
         command.add_argument("--redis-conn-id", default=argparse.SUPPRESS, **connections)
     for command in (show, release):
-        command.add_argument("key", help="the lock's key in Redis, as clean")
-    release.add_argument("--reason", required=True, help="why; Redis stores it")
-    release.add_argument("--by", default=_account(), help="who does this (default: your account)")
+        command.add_argument("key", help="key of the lock in Redis, such as clean")
+    release.add_argument("--reason", required=True, help="why you release the lock; Redis stores the reason")
+    release.add_argument("--by", default=_account(), help="who releases the lock (default: your account)")
 
 
 def run(given: argparse.Namespace) -> int:
