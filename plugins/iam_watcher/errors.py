@@ -135,8 +135,8 @@ class RowNotReady(IamWatcherError):  # noqa: N818  an outcome, which a function 
     """The row is not ready to be processed.
 
     Args:
-        after: when to try again; default: the job's `backoff`. It is for a table with a column for the time
-            of the next try; without one, the next run tries again.
+        after: time until the next try. Default: the job's `backoff`. If the table has no column for the time
+            of the next try, the next run tries again.
     """
 
     def __init__(self, after: timedelta | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Run a Watcher without Redis, in your own tests. See docs/testing.md."""
+"""Runs a Watcher without Redis, in your own tests. See docs/testing.md."""
 
 from __future__ import annotations
 

@@ -28,15 +28,16 @@ REPLICA_STATUS = "SHOW REPLICA STATUS"
 @shown_at_the_call
 @dataclass(frozen=True)
 class Throttle:
-    """When a walk has to wait.
+    """When a job waits because the server is busy.
 
     Attributes:
-        max_threads_running: of the server, ours included; None for no limit.
-        replica_conn_ids: Airflow connections of replicas whose lag counts. Their accounts need the right
+        max_threads_running: the job waits while the server has more running threads, its own thread included.
+            None: no limit.
+        replica_conn_ids: ids of the Airflow connections of replicas. Their accounts need the right
             REPLICA MONITOR (MySQL: REPLICATION CLIENT).
-        max_replica_lag: a walk waits while a replica is further behind, is not replicating, or can't be
-            asked.
-        patience: the job fails, and is retried, if it was throttled for that long without a break.
+        max_replica_lag: the job waits while a replica lags by more than this time, does not replicate, or
+            does not answer.
+        patience: if the job has to wait for longer than this time without a break, it fails and is retried.
     """
 
     max_threads_running: int | None = None

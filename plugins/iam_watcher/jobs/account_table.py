@@ -22,25 +22,28 @@ TimeUnit = Literal["unix_seconds", "unix_milliseconds", "unix_microseconds"]
 @shown_at_the_call
 @dataclass(frozen=True, kw_only=True)
 class AccountTable:
-    """An account table: the names of its columns, and what their values mean.
+    """A table of accounts: the names of its columns, and what their values mean.
 
     Attributes:
         table: name of the table.
         name: column of the user's name.
         status: column that says whether an account is active.
-        active: value of `status` of an active account: a whole number, or a text, compared exactly.
-        disabled: value of `status` that disables an account. Accounts with any other value are left alone.
+        active: value of `status` for an active account: a whole number, or a text, which is compared exactly.
+        disabled: value of `status` for a disabled account. The job leaves accounts with any other value
+            alone.
         last_login: column of the last login: a date, or a number in `time_unit`. NULL, or 0 in a column of
             numbers, means that the user never logged in.
-        created: column of the account's creation, from which the inactivity of a user who never logged in
-            counts. None: such users are left alone.
-        admin: column that is 0 for all who are no administrators, or several such columns; () for none.
+        created: column of the account's creation. The inactivity of a user who never logged in counts from
+            the creation. None: the job leaves such users alone.
+        admin: column that is 0 for all users who are not administrators, or several such columns. (): there
+            is no such column.
         email: column of the mail address, for warnings.
-        updated: column that changes with each change of the row. An undo needs it only if the table has got
-            other columns since.
+        updated: column that changes with each change of the row. An undo needs this column only if the
+            columns of the table were changed after the run.
         time_unit: unit of `last_login` and `created` in columns of numbers.
         time_zone: IANA name of the time zone of `last_login` and `created` in DATETIME and DATE columns.
-        where: conditions for the rows that are accounts, as `where` of `PurgeRowsOperator` has them.
+        where: conditions for the rows that the operators work on, in the form of `where` of
+            `PurgeRowsOperator`.
     """
 
     table: str

@@ -43,8 +43,8 @@ class Announcement:
 
     Attributes:
         command: the message is `{"command": command}`.
-        channel: where IAM's authz-server listens.
-        redis_conn_id: Airflow connection.
+        channel: the channel. IAM's authz-server subscribes to the default.
+        redis_conn_id: id of the Airflow connection of the Redis.
     """
 
     command: str

@@ -19,22 +19,23 @@ __all__ = ["NOW", "AnonymizeRowsOperator", "Hashed"]
 
 
 class AnonymizeRowsOperator(RetentionOperator):
-    """Sets columns of the rows whose age column lies far enough in the past, in short transactions.
+    """Sets columns of the old rows of a table, in short transactions.
 
-    A row is done once. With a column that is set to `NOW`, rows with a NULL there are not done yet. Without
-    one, rows are done that have all values of `set` already. An archive has the old values of these columns,
-    and `RestoreRowsOperator` restores them; without an archive they are lost.
+    The job changes each row once. If a column is set to `NOW`, the job changes only rows with a NULL in this
+    column. Otherwise it changes only rows that don't have all the values of `set`. An archive has the old
+    values of the columns in `set`, and `RestoreRowsOperator` restores them. Without an archive, the old
+    values are lost.
 
-    Takes also the arguments of `RetentionOperator`: `age_column`, `older_than` and the like, `keep_last`,
-    `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`, `max_rows`,
-    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    It also takes the arguments of `RetentionOperator`: `age_column`, `older_than` and other periods,
+    `keep_last`, `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`,
+    `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
-    The account needs UPDATE on the columns of `set`.
+    The database account needs UPDATE on the columns of `set`.
 
-    :param set: column → what it is set to: None, a value that the column can hold, `NOW` (one column, a
+    :param set: column → new value: None, a value that the column can hold, `NOW` (for one column, a
         TIMESTAMP, DATETIME or DATE that can be NULL), or `Hashed(...)`, which needs a column that is set to
         `NOW`.
-    :param redact: names of columns whose old values are left out of the archive.
+    :param redact: names of columns whose old values the archive leaves out.
     """
 
     def __init__(

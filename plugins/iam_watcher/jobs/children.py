@@ -21,9 +21,9 @@ class Child:
 
     Attributes:
         table: name of the table.
-        key: name of the column that says to which row of the parent table a row belongs; a list of names if
-            there are several. They have the columns that a foreign key of them refers to or, without a
-            foreign key, the primary key of the parent table. An index must begin with them.
+        key: name of the column that says to which row of the parent table a row belongs; a list of names for
+            several columns. If these columns have a foreign key, they refer to the columns that it names.
+            Otherwise they refer to the primary key of the parent table. An index must begin with them.
         children: the tables whose rows belong to the rows of this table.
     """
 

@@ -36,21 +36,22 @@ _WITH_INPUT = _BEGIN + 'printf %s "$6" | "$1" -c "$2"'
 
 
 class CommandOperator(BaseOperator):
-    """Run a command as cron does.
+    """Runs a shell command as cron does.
 
-    The environment has HOME, LOGNAME, USER, SHELL, PATH and what `env` names, and nothing of the worker's.
-    Nothing is rendered. The task fails if the exit status is not 0. A time-out (`execution_timeout`) and
-    "mark failed" end the command and its children: SIGTERM, and SIGKILL 3 s later.
+    The environment has HOME, LOGNAME, USER, SHELL, PATH and the variables of `env`, and no variable of the
+    worker. The command is not a template. The task fails if the exit status is not 0. A time-out
+    (`execution_timeout`) and "mark failed" end the command and the processes that it started: with SIGTERM,
+    and with SIGKILL 3 s later.
 
     Args:
         command: the text for the shell.
-        shell: the program that gets it, with `-c`.
-        user: who runs it. Default: the user of the Airflow worker. For another one, the worker calls
-            `sudo`, which needs a rule such as `airflow ALL=(backup) NOPASSWD:SETENV: ALL`. Unless the worker
-            is root, only a time-out ends such a command, and "mark failed" does not.
-        env: variables for the command. PATH is `/usr/bin:/bin` unless it is here.
-        cwd: the folder in which it runs. Default: the user's home.
-        stdin: what it can read. Default: nothing.
+        shell: the program that runs the text, with `-c`.
+        user: the user of the command. Default: the user of the Airflow worker. For another user, the worker
+            calls `sudo`, which needs a rule such as `airflow ALL=(backup) NOPASSWD:SETENV: ALL`. Unless the
+            worker is root, only a time-out ends such a command, and "mark failed" does not.
+        env: variables for the command. PATH is `/usr/bin:/bin` unless `env` has it.
+        cwd: the working directory of the command. Default: the user's home directory.
+        stdin: text for the standard input of the command. Default: no input.
 
     Raises:
         JobArgumentError: the command or the user is not a text, or is empty, or has a NUL character.

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """Another column of the same row, in place of a value: `("expires_at", "<", Column("revoked_at"))`.
+    """Another column of the same row, as the value of a condition.
+
+    `("expires_at", "<", Column("revoked_at"))`
 
     Attributes:
-        name: of the column.
+        name: name of the column.
     """
 
     name: str
@@ -22,12 +24,12 @@ class Column:
 
 @dataclass(frozen=True)
 class ParentColumn:
-    """A column of the parent's row, for the kinds of `older_than`.
+    """A column of the parent's row, which decides the period of `older_than`.
 
     `older_than={"column": ParentColumn("state", table="orders", key="order_id"), "paid": "10y", None: "1y"}`
 
     Attributes:
-        name: of the column.
+        name: name of the column.
         table: name of the parent table, which has a primary key of one column.
         key: name of the column of the job's table that has the parent's primary key.
     """

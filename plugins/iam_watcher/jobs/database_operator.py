@@ -67,12 +67,14 @@ NO_THROTTLE = Throttle()
 
 
 class DatabaseOperator(BaseOperator):
-    """Works on a database in short transactions. Can be stopped between two of them.
+    """Works on a database in short transactions, and can be stopped between two of them.
 
-    :param mysql_conn_id: Airflow connection of the database.
-    :param pace: "fast" (transactions of 0.1 s), "polite" (25 ms, and as long a rest) or a `Pace`.
+    :param mysql_conn_id: id of the Airflow connection of the database.
+    :param pace: "fast" (transactions of 0.1 s), "polite" (transactions of 25 ms, each with a pause of the
+        same length) or a `Pace`.
     :param throttle: a `Throttle`: when the job waits because the server is busy.
-    :param dry_run: read and count, say what the real run would do, write nothing. (templated)
+    :param dry_run: count the rows and say what the real run would do, but write nothing to the database.
+        (templated)
     """
 
     template_fields: Sequence[str] = ("is_dry_run",)

@@ -1,4 +1,4 @@
-"""Disables the users of an account table who have not logged in for long, and no one else."""
+"""Disables the users of an account table who have not logged in for a long time."""
 
 from __future__ import annotations
 
@@ -24,33 +24,39 @@ NO_UNDO_RECORD = "none"
 
 
 class DisableInactiveUsersOperator(TableJobOperator):
-    """Disables accounts whose last login is more than some days ago, in short transactions.
+    """Disables accounts whose last login is too long ago, in short transactions.
 
-    By default these are the users of IAM, whose `status` becomes 0. Users who never logged in count from
-    their creation. A date before 1980, such as a zero date, is no date: its user is left and counted. Only
-    the status is written. Takes also the arguments of `TableJobOperator`: `max_share` (of the active users
-    that are not exempt; default 0.5); of `LimitedOperator`: `table` (another name of IAM's table, without
-    `accounts`; default "user"), `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`,
-    `pace`, `throttle`, `dry_run` (disables and warns nobody).
+    By default, the accounts are the users of IAM, whose `status` becomes 0. The inactivity of a user counts
+    from the last login or, if the user never logged in, from the creation. If this date is before 1980, such
+    as a zero date, the job leaves the user alone and counts it. The job writes only the status, and with
+    "expire_secrets" the expiry times of secrets.
+
+    It also takes the arguments of `TableJobOperator`: `max_share` (of the active users that are not exempt;
+    default 0.5); of `LimitedOperator`: `table` (another name of IAM's table, without `accounts`; default
+    "user"), `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`,
+    `dry_run` (disables and warns nobody).
 
     :param accounts: the `AccountTable` of another system. Default: IAM's.
-    :param max_inactive_days: 0 turns the job off. (templated)
+    :param max_inactive_days: disable users whose last login is more than this number of days ago. 0 turns the
+        job off. (templated)
     :param exempt_admins: leave administrators alone. Set it to False for accounts without a column for them.
-    :param exempt_names: user names, or globs of them (`*` any characters, `?` one), to leave alone.
-        Upper and lower case are the same where the column's collation says so (as IAM's does).
-    :param min_age_days: leave accounts that were made less than so many days ago. (templated)
-    :param undo_location: URL of the location at which the undo record is written, before each commit, such as
-        "s3://connection@bucket/iam"; the run report names the run's folder, which `reenable_users` takes.
-        Default: `[iam_watcher] archive`. If both are empty, the task fails before its first write.
-        "none": no undo record; the task then logs the names of the users that it disables. (templated)
-    :param on_disable: what becomes of the secrets of a disabled user: "keep", they still work, as in
-        the original; or "expire_secrets", those that work expire in the same transaction, which is
-        announced. This needs an undo record, and IAM's tables.
-    :param warn_days: list users who are due in so many days, such as (14, 3), once for each number. Pace
-        and throttle apply to the list too. If it takes longer than `time_budget`, nobody is warned.
-    :param on_warning: a notifier or a function, called with the context in which `due_users` is that
-        list: dicts with `id`, `name`, `email`, `last_seen`, `due`, `days`. If it raises, the task fails
-        and is retried with the same list.
+    :param exempt_names: names of users to leave alone, or patterns of names: `*` is any text, `?` is one
+        character. The column's collation decides whether upper and lower case differ (not in IAM).
+    :param min_age_days: leave accounts alone that were created less than this number of days ago. (templated)
+    :param undo_location: URL of the location for the undo record, such as "s3://connection@bucket/iam". The
+        job writes the record before each commit. The run report names the run's folder, which
+        `reenable_users` takes. Default: `[iam_watcher] archive`. If both are empty, the task fails before its
+        first write. "none": no undo record; the task then logs the names of the users that it disables.
+        (templated)
+    :param on_disable: what happens to the secrets of a disabled user. "keep": they still work.
+        "expire_secrets": the valid ones expire in the same transaction, and the job publishes a message. This
+        needs an undo record and IAM's tables.
+    :param warn_days: list users whom the job will disable in this number of days, such as (14, 3), once for
+        each number. Pace and throttle apply to the search for these users too. If the search takes longer
+        than `time_budget`, the job warns nobody.
+    :param on_warning: a notifier or a function. The job calls it with the context, in which `due_users` is
+        that list: dictionaries with `id`, `name`, `email`, `last_seen`, `due`, `days`. If the call raises an
+        error, the task fails, and its retry has the same list.
     """
 
     template_fields: Sequence[str] = (

@@ -25,12 +25,13 @@ logger = get_logger(__name__)
 
 
 class DryRunWatcherOperator(BaseOperator):
-    """Do a dry run of the jobs of another watcher, and return their run reports.
+    """Does a dry run of the jobs of another watcher, and returns their run reports.
 
-    It takes no lock: a dry run reads only.
+    The dry run acquires no lock, because it changes no row.
 
-    :param watcher: the other watcher's dag id. (templated)
-    :param watcher_params: values for its params, as an object; the others have their defaults. (templated)
+    :param watcher: DAG id of the other watcher. (templated)
+    :param watcher_params: values for its params, as an object. The other params have their defaults.
+        (templated)
     """
 
     template_fields: Sequence[str] = ("watcher", "watcher_params")

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 
 class LimitedOperator(DatabaseOperator):
-    """Works on the rows of a table until its limits. Takes also the arguments of `DatabaseOperator`.
+    """Works on the rows of a table until a limit is reached.
+
+    It also takes the arguments of `DatabaseOperator`.
 
     :param table: name of the table, in the connection's database (schema).
-    :param max_rows: row limit: work on at most so many rows in a run. (templated)
-    :param time_budget: time limit: begin no transaction after that long.
+    :param max_rows: row limit: work on at most this number of rows in a run. (templated)
+    :param time_budget: time limit of one try: after this time, begin no new transaction.
     """
 
     template_fields: Sequence[str] = (*DatabaseOperator.template_fields, "max_rows")

@@ -16,20 +16,22 @@ class Now:
 
 
 NOW: Final = Now()
-"""The database's time when the run began, for a column that is NULL in rows that are not done."""
+"""The database's time at the begin of the run, for a column that is NULL in rows that the job has not
+changed."""
 
 
 @shown_at_the_call
 @dataclass(frozen=True)
 class Hashed:
-    """The old value, hashed with a key: equal values stay equal, and the value can't be computed back.
+    """A hash of the old value, made with a key. Equal values stay equal.
 
-    The result is a text of up to 64 hexadecimal digits, as many as the column holds. NULL stays NULL.
+    Without the key, nobody can compute the old value from the hash. The result is a text of up to 64
+    hexadecimal digits, as many as the column holds. NULL stays NULL.
 
     Attributes:
-        column: name of the column whose old value is hashed; default: the column that is set.
-        key_conn_id: Airflow connection whose password is the key, so that equal values stay equal over all
-            runs. Default: each try of a run has a random key, which nobody learns.
+        column: name of the column whose old value is hashed. Default: the column that is set.
+        key_conn_id: id of the Airflow connection whose password is the key, so that equal values stay equal
+            over all runs. Default: each try of a run has its own random key, which is not stored.
     """
 
     column: str | None = None

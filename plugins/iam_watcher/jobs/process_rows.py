@@ -28,48 +28,54 @@ Per = Literal["row", "batch"]
 
 
 class ProcessRowsOperator(LimitedOperator):
-    """Calls a function for each row of a table that is pending, and writes what became of the row.
+    """Calls a function for each row of a table that is pending, and writes the result to the row.
 
-    With `working`, a claim marks its rows and is renewed while the function works. Without it, the rows stay
-    locked meanwhile (mode "hold"): it needs no more columns, and is for work of seconds.
+    With `working`, the job claims rows: it sets their state, and renews the claim while the function works.
+    Without `working` (mode "hold"), the rows stay locked while the function works. The mode "hold" needs no
+    further columns, and is for work of seconds.
 
-    The function gets a row as a read-only mapping of column → value (times are UTC, without a time zone). It
-    returns None, or a mapping of column → value that is written to the row, which is then done. It raises
-    `RowFailed(reason)` to let the row fail, or `RowNotReady(after=...)` to try again later without using up
-    an attempt. Any other exception uses up an attempt. An async function is called for all rows of a batch at
-    once.
+    The function gets a row as a read-only mapping of column → value (times are UTC, without a time zone). If
+    it returns None, the row is done. If it returns a mapping of column → value, the job writes these values
+    to the row, and the row is done. If it raises `RowFailed(reason)`, the row fails. If it raises
+    `RowNotReady(after=...)`, the job tries again later, and the attempt does not count. After any other
+    exception, the job tries again, and the attempt counts. An async function is called for all rows of a
+    batch at once.
 
-    The table needs a primary key, of one or several columns, and an index on the state column (with
-    `retry_at_column`: on both). Takes also the arguments of `LimitedOperator`: `table`, `max_rows`,
-    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    The table needs a primary key or a unique key of NOT NULL columns, and an index on the state column (with
+    `retry_at_column`: on both columns).
 
-    :param python_callable: the function of one row or, with per="batch", of a list of rows. Then it returns
-        None, or a list with the result of each row: None, a mapping or an exception.
+    It also takes the arguments of `LimitedOperator`: `table`, `max_rows`, `time_budget`; and of
+    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+
+    :param python_callable: the function for one row or, with per="batch", for a list of rows. A function for
+        a list returns None, or a list with the result of each row: None, a mapping or an exception.
     :param state_column: name of the column of the state: a text, an ENUM or an integer.
     :param claim: the state of rows to be processed, such as "pending".
     :param done: the state of rows that were processed.
     :param failed: the state of rows that can't be processed.
     :param working: the state of claimed rows; None for mode "hold".
-    :param claimed_at_column: DATETIME(6) or TIMESTAMP(6) column of the time of the claim; with `working`.
+    :param claimed_at_column: DATETIME(6) or TIMESTAMP(6) column for the time of the claim; with `working`.
         Default: "claimed_at".
-    :param claimed_by_column: text column of the claimant, 32 characters at least; with `working`. Default:
-        "claimed_by".
-    :param attempts_column: integer column of the number of attempts; None to count none.
-    :param retry_at_column: DATETIME(6) or TIMESTAMP(6) column of the time of the next try, NULL for a new
-        row; None to try again in the next run.
-    :param error_column: text column of the reason of the last failure.
-    :param age_column: DATETIME or TIMESTAMP column of the time at which a row became pending, in UTC: the run
-        report then has the age of the first pending row.
-    :param columns: names of the columns that the function gets; None for all.
+    :param claimed_by_column: text column of at least 32 characters for the worker that has the claim; with
+        `working`. Default: "claimed_by".
+    :param attempts_column: integer column for the number of attempts. None: attempts are not counted.
+    :param retry_at_column: DATETIME(6) or TIMESTAMP(6) column for the time of the next try, NULL for a new
+        row. None: the next run tries again.
+    :param error_column: text column for the reason of the last failure.
+    :param age_column: DATETIME or TIMESTAMP column with the time at which a row became pending, in UTC. The
+        run report then has the age of the first pending row.
+    :param columns: names of the columns that the function gets; None: all columns.
     :param per: "row" or "batch": what the function gets.
-    :param batch: rows of a claim, at most. With per="row" a batch has fewer if they take over 2 s.
-    :param claim_timeout: how long after its last renewal a claim is taken over. In mode "hold": how long the
-        function may work on one row.
-    :param max_attempts: after so many attempts a row fails. Default: 5 if there is an `attempts_column`.
-    :param backoff: time before the first retry; it doubles with each attempt, up to an hour.
-    :param stop_after: if so many rows in a row (with per="batch": calls) end with one class of exception, the
-        run fails, so that an outage of the service behind does not use up the attempts of all rows; None for
-        no limit.
+    :param batch: the largest number of rows of a claim. With per="row", a batch has fewer rows if they take
+        longer than 2 s.
+    :param claim_timeout: time after its last renewal at which another worker may take over a claim. In mode
+        "hold": the longest time for one row.
+    :param max_attempts: number of attempts after which a row fails. Default: 5 if there is an
+        `attempts_column`.
+    :param backoff: time before the first retry of a row. It doubles with each attempt, up to an hour.
+    :param stop_after: number of consecutive rows (with per="batch": calls) with the same class of exception
+        after which the run fails. So an outage of a service that the function calls does not use up the
+        attempts of all rows. None: no limit.
     :param partition: number of this operator among several that share the rows; for the log only.
     """
 
@@ -166,16 +172,18 @@ class ProcessRowsOperator(LimitedOperator):
 def process_rows(
     table: str, *, partitions: int = 1, task_id: str | None = None, **operator_arguments: Any
 ) -> Callable[[Callable[..., Any]], Callable[[], XComArg]]:
-    """Make a task of a function that processes rows: write it above the function, then call the function.
+    """Return a decorator that turns a function into a task that processes rows.
+
+    Write `@process_rows(...)` above the function, then call the function without arguments within a DAG.
 
     Args:
-        table: see `ProcessRowsOperator`, which takes all other arguments too.
-        partitions: how many tasks of a run share the rows, each on a worker of its own.
-        task_id: default: the name of the function.
-        operator_arguments: of `ProcessRowsOperator`.
+        table: see `ProcessRowsOperator`.
+        partitions: the number of tasks of a run that share the rows. Each task can be on another worker.
+        task_id: the task id. Default: the name of the function.
+        operator_arguments: all other arguments of `ProcessRowsOperator`.
 
     Returns:
-        A decorator. The function that it returns makes the task within a DAG, and takes no arguments.
+        The decorator. It returns a function without arguments that creates the task.
 
     Raises:
         JobArgumentError: an argument or the function is not valid.

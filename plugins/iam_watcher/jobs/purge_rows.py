@@ -22,21 +22,22 @@ IDS = frozenset({"uuid7", "ulid"})
 
 
 class PurgeRowsOperator(RetentionOperator):
-    """Deletes the rows of a table whose age column lies far enough in the past, in short transactions.
+    """Deletes the old rows of a table, in short transactions.
 
-    Takes also the arguments of `RetentionOperator`: `age_column`, `older_than` and the like, `keep_last`,
-    `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`, `max_rows`,
-    `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    It also takes the arguments of `RetentionOperator`: `age_column`, `older_than` and other periods,
+    `keep_last`, `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`,
+    `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
-    :param announce: published on Redis after rows were deleted, such as `announce.SECRET_CHANGED`.
-    :param children: tables whose rows belong to the rows and are deleted with them, children first:
-        `[Child("order_lines", key="order_id")]`, or "auto" for those that the foreign keys name. The limits
-        count the rows of `table`. See "Parents with their children" in docs/retention.md.
-    :param redact: names of columns that are left out of the archives. If one must have a value and has no
-        default, the rows can't be restored; the job warns about this.
-    :param drop_partitions: of a table that is partitioned by ranges of the age column, drop the partitions
-        whose rows are all old, instead of deleting their rows one by one; then delete the other old rows. See
-        "Partitions" in docs/retention.md.
+    :param announce: the message that the job publishes on Redis after it has deleted rows, such as
+        `announce.SECRET_CHANGED`.
+    :param children: tables whose rows belong to the rows of `table`. The job deletes these rows too, children
+        first: `[Child("order_lines", key="order_id")]`, or "auto" for the tables whose foreign keys refer to
+        `table`. The limits count the rows of `table`. See "Parents and children" in docs/retention.md.
+    :param redact: names of columns that the archive leaves out. If such a column must have a value and has no
+        default, the rows can't be restored, and the job logs a warning.
+    :param drop_partitions: for a table that is partitioned by ranges of the age column: drop the partitions
+        whose rows are all old, then delete the other old rows one by one. See "Partitions" in
+        docs/retention.md.
     """
 
     def __init__(

@@ -38,21 +38,23 @@ MOST_USERS = 500  # of one transaction
 
 
 class ReenableUsersOperator(DatabaseOperator):
-    """Enables users whom a run disabled, restores the secrets it expired, and resets their inactivity.
+    """Enables the users that a run disabled, and restores the secrets that the run expired.
 
-    A user who was changed after that run stays disabled, so a second run changes nothing. The last login
-    becomes now; otherwise the next run would disable the same users again. The database account needs UPDATE
-    on the columns of the status and of the last login (IAM: `status` and `loginedAt`), and on
-    `secret.expires` if secrets were expired. Takes also the arguments of `DatabaseOperator`:
-    `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    A user who was changed after that run stays disabled, so a second run changes nothing. The job sets the
+    last login to now; otherwise the next run would disable the same users again. The database account needs
+    UPDATE on the columns of the status and of the last login (IAM: `status` and `loginedAt`), and on
+    `secret.expires` if secrets were expired.
+
+    It also takes the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param undo_record: URL of the folder of the undo record, as the run report names it, or the part of the
         URL that follows `location`. (templated)
-    :param names: with an undo record: only these users of it. Without one: these users, whoever disabled
-        them; then nothing is known of their secrets. (templated)
-    :param location: URL below which `undo_record` must lie; default: `[iam_watcher] archive`. (templated)
-    :param accounts: the `AccountTable` that the run had. Default: IAM's.
-    :param table: another name of IAM's table, if `accounts` is not given; default: "user".
+    :param names: with an undo record: re-enable only these users of it. Without an undo record: re-enable
+        these users, whoever disabled them. Their secrets then stay as they are. (templated)
+    :param location: URL of the location of undo records; `undo_record` must be below it. Default:
+        `[iam_watcher] archive`. (templated)
+    :param accounts: the `AccountTable` of the run that disabled the users. Default: IAM's.
+    :param table: another name of IAM's table, without `accounts`. Default: "user".
     """
 
     template_fields: Sequence[str] = ("undo_record", "names", "location", *DatabaseOperator.template_fields)

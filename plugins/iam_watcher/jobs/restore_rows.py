@@ -44,17 +44,20 @@ MOST_ORPHANS = 10_000  # rows that are kept to be tried again
 class RestoreRowsOperator(DatabaseOperator):
     """Restores the rows of an archive into their table: deleted rows, or the old values of changed rows.
 
-    The archive is verified before the first row is written. A deleted row whose key is there is left as it
-    is, and a changed row gets its old values only if it is as the job left it. So a second restore changes
-    nothing. What the archive does not have (redacted columns) gets its default; if a column has none, nothing
-    is restored. Each restored row is read again and compared. Rows of child tables that were deleted with the
-    rows are restored after them. The account needs INSERT on each table, or UPDATE on the changed columns.
-    Takes also the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    The job verifies the archive before it writes the first row. It restores a deleted row only if no row of
+    the table has its key. It restores the old values of a changed row only if the row is as the run left it.
+    So a second restore changes nothing. A column that the archive does not have (see `redact`) gets its
+    default; if such a column has no default, the job restores nothing. The job reads each restored row again
+    and compares it with the archive. Rows of child tables that were deleted with the rows are restored after
+    them. The database account needs INSERT on each table, or UPDATE on the changed columns.
 
-    :param path: URL of the folder of the archive, as the purge's run report names it, or the part of the URL
-        that follows `location`. (templated)
-    :param tables: names of the tables that may be written into, those of children too.
-    :param location: URL below which `path` must lie; default: `[iam_watcher] archive`. (templated)
+    It also takes the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+
+    :param path: URL of the folder of the archive, as the run report of the purge names it, or the part of the
+        URL that follows `location`. (templated)
+    :param tables: names of the tables into which the job may write, also the child tables.
+    :param location: URL of the location of archives; `path` must be below it. Default:
+        `[iam_watcher] archive`. (templated)
     """
 
     template_fields: Sequence[str] = ("path", "location", *DatabaseOperator.template_fields)

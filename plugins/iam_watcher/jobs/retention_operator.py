@@ -27,47 +27,49 @@ MOST_KEPT = 1_000_000_000
 
 
 class RetentionOperator(TableJobOperator):
-    """Changes the rows of a table whose age column lies far enough in the past.
+    """Changes the rows of a table that are old enough by their age column.
 
-    Zero dates, 0 in a column of numbers, empty texts and NULL are no age: such rows stay and are counted. So
-    are values that are no time in the form of the column, such as a 13th month. Give one of `older_than`,
-    `older_than_days`, `grace` and `grace_days`, or `keep_last`.
+    A zero date, 0 in a column of numbers, an empty text and NULL are no age. A value that is not a time in
+    the form of the column, such as a 13th month, is no age either. Rows without an age stay, and the job
+    counts them. Give one of `older_than`, `older_than_days`, `grace` and `grace_days`, or `keep_last`.
 
-    Takes also the arguments of `TableJobOperator`: `max_share` (of the rows that meet `where`); of
+    It also takes the arguments of `TableJobOperator`: `max_share` (of the rows that meet `where`); of
     `LimitedOperator`: `table`, `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
     `throttle`, `dry_run`.
 
-    :param age_column: name of the column that a row's age counts from.
-    :param older_than: the column says when a row's time began: delete it after this period, such as "90d",
-        "36h", "6mo", "1y" or a timedelta. Months and years are those of the calendar in `age_timezone`,
-        counted back from now. "0" turns the job off. A period for each value of a column:
-        `{"column": "level", "debug": "3d", None: "1y"}`; the column may be a `ParentColumn`. (templated)
-    :param older_than_days: the same in days of 24 hours; 0 turns the job off. (templated)
-    :param grace: the column says when a row expires: delete it after this period; "0" at once. (templated)
-    :param grace_days: the same in days of 24 hours; 0 at once. (templated)
-    :param orphans_of: name of another table: change only rows whose parent there is gone.
-    :param key: name of the column that has the primary key of the parent, for `orphans_of`.
-    :param keep_last: keep at least so many of the newest rows by their age, of those that have an age and
-        meet `where`; with a period or without one. An index must begin with `per` and the age column or,
-        without `per`, with the age column; for a key with a descending column see docs/jobs.md.
-    :param per: name of a column: keep so many rows of each of its values.
-    :param age_unit: what the column has. "date": a TIMESTAMP, DATETIME or DATE. "unix_seconds",
+    :param age_column: name of the column with the age of a row.
+    :param older_than: for a column that says when the time of a row begins, such as its creation: the period
+        after which the row is old, such as "90d", "36h", "6mo", "1y" or a timedelta. Months and years are
+        those of the calendar in `age_timezone`, counted back from now. "0" turns the job off. A dictionary
+        has a period for each value of a column: `{"column": "level", "debug": "3d", None: "1y"}`; the column
+        may be a `ParentColumn`. (templated)
+    :param older_than_days: the same as a number of days of 24 hours; 0 turns the job off. (templated)
+    :param grace: for a column that says when a row expires: the period after that time. "0": the row is old
+        as soon as it expires. (templated)
+    :param grace_days: the same as a number of days of 24 hours. (templated)
+    :param orphans_of: name of another table: change only rows whose parent is not in this table.
+    :param key: for `orphans_of`: name of the column that has the primary key of the parent.
+    :param keep_last: keep at least this number of the newest rows, of the rows that have an age and meet
+        `where`; with a period or without one. An index must begin with `per` and the age column or, without
+        `per`, with the age column. For a key with a descending column see docs/jobs.md.
+    :param per: name of a column: keep this number of rows for each value of the column.
+    :param age_unit: the form of the age column. "date": a TIMESTAMP, DATETIME or DATE. "unix_seconds",
         "unix_milliseconds", "unix_microseconds": numbers since 1970. "YYYYMMDD", "YYYYMM", "year": whole
-        numbers, texts, or a YEAR; a row is old when that day, month or year is over. "uuid7", "ulid": ids
-        that begin with their time, as 16 bytes or as texts.
-    :param age_format: the format of texts or whole numbers, such as "%Y-%m-%dT%H:%M:%SZ", instead of
-        `age_unit`. Fields are %Y %m %d %H %M %S %f, with all their digits. An index helps if the largest
-        field comes first.
-    :param age_timezone: the time zone of columns that name none, and of times in `where` that name none. In
-        the hour that a clock is set back, a local time can mean two moments; the later is assumed, so that
-        no row is deleted too early.
-    :param where: more conditions, all of which a row has to meet: (column, operator, value) with one of =
-        <> < <= > >= like, not like, in, not in (and a list), between, not between (and two values), is, is
-        not (and None); (column, "is null"); `AnyOf([...])`; a `Column(...)` as the value. A value that the
-        column can't hold is refused before the first write. See "Conditions" in docs/jobs.md.
-    :param archive: URL of the location at which the rows are archived before they are changed, such as
-        "s3://connection@bucket/iam"; the run report names the run's folder. "configured": the location in
-        `[iam_watcher] archive`, and no archive if that is empty. None for no archive. (templated)
+        numbers, texts, or a YEAR; the age counts from the end of that day, month or year. "uuid7", "ulid":
+        ids that begin with their time, as 16 bytes or as texts.
+    :param age_format: instead of `age_unit`: the format of texts or whole numbers, such as
+        "%Y-%m-%dT%H:%M:%SZ". Fields are %Y %m %d %H %M %S %f, each with all its digits. The job can use an
+        index only if the largest field comes first.
+    :param age_timezone: the time zone of columns and of times in `where` that name no time zone. When clocks
+        go back, a local time can mean two moments: the job takes the later one, so that it deletes no row too
+        early.
+    :param where: conditions. A row must meet all of them. A condition is (column, operator, value) with one
+        of = <> < <= > >= like, not like, in, not in (and a list), between, not between (and two values), is,
+        is not (and None); or (column, "is null"); or `AnyOf([...])`. The value may be a `Column(...)`. If a
+        column can't hold the value, the job fails before the first write. See "Conditions" in docs/jobs.md.
+    :param archive: URL of the location at which the job archives the rows before it changes them, such as
+        "s3://connection@bucket/iam". The run report names the run's folder. "configured": the location in
+        `[iam_watcher] archive`, and no archive if that option is empty. None: no archive. (templated)
     """
 
     template_fields: Sequence[str] = (

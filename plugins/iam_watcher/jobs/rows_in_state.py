@@ -37,20 +37,21 @@ def rows_in_state(
 ) -> BaseTimetable:
     """Return a schedule for a Watcher: a run starts about a second after a row becomes due.
 
-    A row is due if it is pending and its time to be tried again has come, or if its claim was not renewed.
-    While rows are due, a run follows the other. The triggerer has to run.
+    A row is due if it is pending and its retry time is over, or if its claim was not renewed. While rows are
+    due, one run follows another. The triggerer must be running.
 
     Args:
-        table: see `ProcessRowsOperator`, for this and the next arguments.
-        state_column: as there.
-        claim: as there.
-        working: as there.
-        claimed_at_column: as there.
-        retry_at_column: as there.
-        claim_timeout: as there.
-        mysql_conn_id: as there.
-        every: a run starts after so long in any case.
-        others: arguments of `process_rows` that don't matter here, so that both can get the same ones.
+        table: see `ProcessRowsOperator`.
+        state_column: see `ProcessRowsOperator`.
+        claim: see `ProcessRowsOperator`.
+        working: see `ProcessRowsOperator`.
+        claimed_at_column: see `ProcessRowsOperator`.
+        retry_at_column: see `ProcessRowsOperator`.
+        claim_timeout: see `ProcessRowsOperator`.
+        mysql_conn_id: see `ProcessRowsOperator`.
+        every: a run starts at least once in this time, also if the trigger found no row.
+        others: other arguments of `process_rows`. The schedule ignores them, so both can get the same
+            arguments.
 
     Raises:
         JobArgumentError: an argument is not valid.

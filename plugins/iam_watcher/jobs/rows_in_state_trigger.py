@@ -52,7 +52,7 @@ class Watched:
 class RowsInStateTrigger(BaseEventTrigger):
     """Fires while rows of a table are due.
 
-    All triggers with the same connection share one question a second.
+    All triggers with the same connection share one query a second.
 
     Args:
         mysql_conn_id: the Airflow connection.

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 class TableJobOperator(LimitedOperator):
     """Changes rows of a table in short transactions.
 
-    If `max_rows` or `time_budget` ends a run, the next run resumes there; an Airflow Variable keeps the
-    position. A dry run lists the rows. Takes also the arguments of `LimitedOperator` and `DatabaseOperator`.
+    If `max_rows` or `time_budget` ends a run, the next run resumes at that position. An Airflow Variable
+    stores the position. A dry run lists the rows. It also takes the arguments of `LimitedOperator` and
+    `DatabaseOperator`.
 
-    :param max_share: safety limit: if more than this share (0 to 1) of the eligible rows would be changed,
-        the run changes none, and the task fails without a retry; None or 1 for no limit. (templated)
+    :param max_share: safety limit: if the run would change more than this share (0 to 1) of the eligible
+        rows, it changes no row, and the task fails without a retry. None or 1: no limit. (templated)
     """
 
     template_fields: Sequence[str] = (*LimitedOperator.template_fields, "max_share")

@@ -54,14 +54,14 @@ class Lock:
     """The lock of a Watcher.
 
     Args:
-        key: its key in Redis; None: `iam-watcher:<dag_id>`.
-        redis_conn_id: the Airflow connection to Redis, or several to independent servers, of which a
-            majority then decides (an odd number, 3 or more).
-        lease: for how long a holder that died still blocks the lock (10 s or more).
-        wait: how long `acquire` waits for a lock that another run holds.
-        on_busy: how the run ends after that: "skip" (the run is green) or "fail".
-        once_per_tick: whether a run is skipped if another deployment did its scheduled time already.
-        max_hold: how long one run may hold the lock in total; None: as long as it works.
+        key: the key of the lock in Redis. None: `iam-watcher:<dag_id>`.
+        redis_conn_id: id of the Airflow connection to Redis, or an odd number of ids (3 or more) of
+            connections to independent servers. A majority of these servers decides.
+        lease: time for which the lock stays if its holder died (10 s or more).
+        wait: time for which `acquire` waits for a lock that another run holds.
+        on_busy: how the run ends after this time: "skip" (Airflow shows the run as successful) or "fail".
+        once_per_tick: whether a run is skipped if another deployment already did its scheduled time.
+        max_hold: the longest time for which one run may hold the lock. None: as long as it works.
         database_lock: whether table jobs also acquire a lock inside the database, in the session that writes.
             Set it to False behind a proxy that shares one session among several clients.
 

@@ -38,9 +38,10 @@ STOPPED_WITHIN = 30.0  # seconds for a trigger's `on_kill`, the same as [trigger
 
 
 class LeaseKeepingTrigger(BaseTrigger):
-    """Yields the events of a deferred task's own trigger, and renews the lease of its run meanwhile.
+    """Yields the events of a deferred task's own trigger, and renews the lease of the run meanwhile.
 
-    When the lease is lost, it stops the task's own trigger as if a person had ended the task, and fails.
+    If the lease is lost, this trigger stops the task's own trigger as if a person had ended the task, and
+    fails.
 
     :param grant: the grant that the task works under, as JSON.
     :param member: the task, as `task_id/map_index`.

@@ -22,9 +22,10 @@ POLL = 0.25  # seconds
 
 
 class ReleaseLockOperator(BaseOperator):
-    """Release the lock that `acquire` of this run was granted, when no task of the run works any more.
+    """Releases the lock of this run when no task of the run works any more.
 
-    Key and owner come from the XCom of `acquire`. If another run has the lock now, it keeps it.
+    Key and owner come from the XCom of `acquire`. If another run has acquired the lock in the meantime, that
+    run keeps the lock.
     """
 
     ui_color = "#e6d8f2"

@@ -37,16 +37,16 @@ OTHERS_COME_WITHIN = 17.0
 
 
 class RedisLockSensor(BaseSensorOperator):
-    """Acquire a Redis lock for this DAG run, or wait for it.
+    """Acquires a Redis lock for this DAG run, or waits for it.
 
-    The sensor tries at once. If the wait is longer than 10 s, it defers to the triggerer. Runs that wait are
-    in a queue, and the first one that is alive gets the lock. The deadline counts from the first try, across
-    deferrals and retries. The lock says how long to wait; a sensor's own `timeout` and `mode` have no effect.
+    The sensor tries at once. If `wait` of the lock is longer than 10 s, the sensor defers to the triggerer.
+    Runs that wait are in a queue, and the first one that is alive gets the lock. The deadline counts from the
+    first try, across deferrals and retries. A sensor's own `timeout` and `mode` have no effect.
 
     In an Airflow that is a standby, the sensor of a scheduled run first waits for `standby_delay`.
 
-    The sensor pushes the XCom `holder` (key, owner, deployment, since), which says who holds the lock in the
-    end. It returns the grant that the tasks after it work under.
+    The sensor pushes the XCom `holder` (key, owner, deployment, since), which says who holds the lock when
+    the sensor ends. It returns the grant, with which the next tasks find the lock.
 
     :param lock: the lock, how long to wait for it, and what to do if it stays busy.
     :param per_tick: whether runs of this DAG may overlap; each then has its own key.

@@ -16,7 +16,7 @@ _off = False
 
 @contextmanager
 def without_locks() -> Iterator[None]:
-    """Turn locks off in this process while the block runs; see `iam_watcher.testing`."""
+    """Turn locks off in this process while the block runs. Use it in tests only: see docs/testing.md."""
     global _off  # noqa: PLW0603  a test's process has one state
     before, _off = _off, True
     try:

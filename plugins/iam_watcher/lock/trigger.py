@@ -26,12 +26,12 @@ Reason = Literal["free", "deadline"]
 
 
 class RedisLockTrigger(BaseTrigger):
-    """Fires when a lock is free and its owner is first in the waiting queue, or when the deadline is over.
+    """Fires when a lock is free and the run that waits is first in the queue, or when the deadline is over.
 
-    :param key: the lock's key.
-    :param owner: the owner that waits.
-    :param redis_conn_ids: the Airflow connections to the lock's servers.
-    :param deadline: seconds since 1970.
+    :param key: the key of the lock.
+    :param owner: the owner that waits: the run, as the lock names it.
+    :param redis_conn_ids: ids of the Airflow connections to the servers of the lock.
+    :param deadline: end of the wait, in seconds since 1970.
     """
 
     def __init__(self, *, key: str, owner: str, redis_conn_ids: Sequence[str], deadline: float) -> None:

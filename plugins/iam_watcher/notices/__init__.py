@@ -41,9 +41,10 @@ class Notify:
     """Which events send a notice, and to which receivers.
 
     Args:
-        on: one event, or several: see `EVENTS` and `KEYWORD`. Default: failure, lost, overrun and stale.
-        to: an Airflow notifier, a `Webhook`, a `Mail`, or any callable that takes the context; or several.
-            The context has the `Notice` as `notice`, for templates: `"{{ notice.subject }}"`,
+        on: one event, or several: "failure", "lost", "skip", "success", "overrun", "stale" or "keyword:TEXT",
+            see docs/notices.md. Default: failure, lost, overrun and stale.
+        to: one receiver, or several: an Airflow notifier, a `Webhook`, a `Mail`, or a function that takes the
+            context. The context has the `Notice` as `notice`, for templates: `"{{ notice.subject }}"`,
             `"{{ notice.text }}"`.
 
     Raises:

@@ -42,17 +42,17 @@ _FACTS = (
 
 @dataclass(frozen=True)
 class Notice:
-    """What happened to a run.
+    """A message about what happened to a run.
 
     Attributes:
-        event: see `iam_watcher.notices.EVENTS` and `KEYWORD`.
-        watcher: the dag_id.
-        run: the run_id.
-        what: what happened, a sentence without a full stop.
+        event: the event, as `on` of `Notify` names it.
+        watcher: the DAG id.
+        run: the run id.
+        what: what happened, as a sentence without a full stop.
         url: the page of the run, or of the task, in Airflow.
-        reports: the run reports of its tasks, by task_id.
-        holder: who holds the lock: key, owner, deployment, since; None if that is not known.
-        exit_status: of the command that failed, 1 to 255; None if no command did.
+        reports: the run reports of the run's tasks, by task id.
+        holder: who holds the lock: key, owner, deployment, since. None: not known.
+        exit_status: the exit status of the command that failed, 1 to 255. None: no command failed.
     """
 
     event: str

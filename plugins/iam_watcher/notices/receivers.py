@@ -24,13 +24,13 @@ _FILLED = {"SmtpNotifier": {"subject": "{{ notice.subject }}", "html_content": "
 
 @dataclass(frozen=True)
 class Webhook:
-    """POSTs a notice as JSON to the URL of an Airflow connection.
+    """Sends a notice as JSON, by POST, to the URL of an Airflow connection.
 
-    Slack, Mattermost and Teams show its `text`. The connection's URI is the URL of the webhook, such as
-    `https://hooks.slack.com/services/…`; a password alone is sent as a bearer token.
+    Slack, Mattermost and Teams show its `text`. The URI of the connection is the URL of the webhook, such as
+    `https://hooks.slack.com/services/…`. A password without a login is sent as a bearer token.
 
     Args:
-        conn_id: the connection.
+        conn_id: id of the connection.
     """
 
     conn_id: str
@@ -56,11 +56,11 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Mail:
-    """Sends a notice as a mail, by the Airflow connection of an SMTP server.
+    """Sends a notice as a mail, through the Airflow connection of an SMTP server.
 
     Args:
-        to: an address.
-        conn_id: the connection.
+        to: a mail address.
+        conn_id: id of the connection.
     """
 
     to: str

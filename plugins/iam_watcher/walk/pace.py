@@ -22,11 +22,12 @@ MOST_BYTES = 8 * 2**20  # of the long values of a chunk's rows
 @shown_at_the_call
 @dataclass(frozen=True)
 class Pace:
-    """How hard a walk works.
+    """How fast a job works.
 
     Attributes:
         target: seconds that one transaction should take.
-        duty: share of the time that it works, over 0 and up to 1; it sleeps the rest.
+        duty: share of the time in which the job works, over 0 and up to 1. It pauses for the rest of the
+            time.
     """
 
     target: float

@@ -55,14 +55,15 @@ class Watcher(DAG):
         conf_keys: keys that the conf of a run may have although they are not params. With any other such
             key, a run fails before it changes anything.
         notify: notices about runs, and their receivers, in addition to those in `[iam_watcher] notify`.
-        ping: id of the Airflow connection whose URL a run calls when it begins and ends. Default: that of
-            `[iam_watcher] ping`, followed by the watcher's name.
+        ping: id of the Airflow connection whose URL a run calls when it begins and ends. Default: the
+            connection in `[iam_watcher] ping`; the watcher's name then follows its URL.
         expected: the longest expected time of a run, counted from the moment at which Airflow queues it.
             A longer run continues, and sends a notice (`on="overrun"`).
         stale_after: a skipped run sends a notice (`on="stale"`) if no run has worked for this time.
-        dag_arguments: any other argument of a DAG. If they are not given, `doc_md` is the docstring of the
-            file, and tasks have two retries after 10 s. The tag `iam-watcher` is added. `default_args`
-            apply to the tasks inside the `with`, not to `acquire` and `release`.
+        dag_arguments: other arguments of a DAG. By default, `doc_md` is the docstring of the file, and tasks
+            have two retries after 10 s. The Watcher adds the tag `iam-watcher`. `default_args` apply to the
+            tasks inside the `with`, not to `acquire` and `release`. `dagrun_timeout`, `fail_fast`,
+            `end_date`, `catchup=True` and `task_group` are errors.
 
     Raises:
         InvalidSpec: the schedule is not valid.

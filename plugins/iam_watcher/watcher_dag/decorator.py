@@ -37,8 +37,8 @@ def watcher(
     """Create a Watcher whose only task is the function.
 
     Args:
-        dag_id: the Watcher's name; default: the function's.
-        schedule: required. This and all others are those of `Watcher`.
+        dag_id: the DAG id. Default: the name of the function.
+        schedule: see `Watcher`. This argument is required.
         lock: see `Watcher`.
         overlap: see `Watcher`.
         missed_grace: see `Watcher`.
@@ -50,13 +50,11 @@ def watcher(
         stale_after: see `Watcher`.
         dag_arguments: see `Watcher`.
 
-    Returns:
-        A decorator that turns the function into a Watcher. `doc_md` is the function's docstring, or
-        else the file's.
+    Returns: A decorator that turns the function into a Watcher. `doc_md` is the docstring of the function or,
+        without one, of the file.
 
-    Raises:
-        WatcherError: the function creates tasks, as a function under `@dag` does. If the file does not show
-            that, the run fails.
+    Raises: WatcherError: the function creates tasks, as a function under `@dag` does. If this can't be seen
+        when the file is parsed, the run fails.
     """
     if callable(dag_id) or schedule is ...:
         raise WatcherError("@watcher needs a schedule: write @watcher(schedule=...) above the function")
