@@ -40,6 +40,7 @@ SUBJECTS = (
     "imports",
     "page",
     "guard",
+    "at_once",
 )
 RESULTS = Path(__file__).with_name("results.json")
 

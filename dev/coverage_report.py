@@ -54,7 +54,7 @@ def _parts(path: Path) -> list[str]:
     """Return the rows of the table to which a file belongs."""
     inside = (ROOT / path).relative_to(PACKAGES)
     parts = [inside.parts[0].removesuffix(".py")]
-    if inside.name.startswith("process_rows"):
+    if inside.name == "process_rows.py" or "row_processing" in inside.parts:
         parts.append("process_rows")
     return parts
 

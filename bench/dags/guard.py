@@ -1,32 +1,7 @@
-"""The Airflow DAGs of bench/guard.py: one task that writes down when it begins, guarded in three ways."""
+"""The Airflow DAGs of bench/guard.py, one of each kind."""
 
-from __future__ import annotations
+from bench.guarded_dags import bare, triggered, watcher
 
-import os
-import time
-from pathlib import Path
-from typing import Any
-
-from airflow.sdk import DAG, task
-
-from bench.triggered_guard import TriggeredGuard
-from iam_watcher import Watcher
-
-
-@task
-def work(**context: Any) -> None:
-    """Write down when the first line of the work runs."""
-    Path(os.environ["BENCH_STARTS"], context["run_id"]).write_text(str(time.time()))
-
-
-with DAG("bare", schedule=None):
-    work()
-
-with Watcher("watcher", schedule=None):
-    work()
-
-with DAG("triggered", schedule=None):
-    acquire = TriggeredGuard(task_id="acquire", command="SET")
-    release = TriggeredGuard(task_id="release", command="DEL")
-    acquire >> work() >> release
-    release.as_teardown(setups=acquire)
+bare("bare")
+watcher("watcher")
+triggered("triggered")

@@ -1,0 +1,136 @@
+"""What the lock costs when many runs are due at one moment, in a whole Airflow.
+
+There are MANY DAGs of each kind of bench/guarded_dags.py, each in its own file. Each has a run that waits
+because the DAG is paused. One request unpauses all DAGs of a kind, and the time counts until the last of
+these runs has ended.
+
+Then one run of each kind is requested while no triggerer is there.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench.harness import Result, interleaved, ratio
+from dev.airflow import ROOT, Airflow
+from dev.servers import Redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MANY = 100
+ROUNDS = 3
+WITHIN = 900.0  # seconds for MANY runs
+ALONE_WITHIN = 60.0  # seconds for one run without a triggerer
+KINDS = ("bare", "watcher", "triggered")
+ENDED = {"success", "failed"}
+
+FILE = '''"""An Airflow DAG of bench/at_once.py."""
+from bench.guarded_dags import {kind}
+{kind}({dag_id!r})
+'''
+
+
+def measure(folder: Path) -> list[Result]:
+    """Return the time of many runs, and which runs end without a triggerer."""
+    files = folder / "dags"
+    files.mkdir(parents=True)
+    for kind in KINDS:
+        for number in range(MANY):
+            dag_id = f"{kind}-{number}"
+            (files / f"{dag_id}.py").write_text(FILE.format(kind=kind, dag_id=dag_id))
+    starts = folder / "starts"
+    starts.mkdir()
+    with Redis(folder / "redis") as redis, _airflow(folder / "airflow", redis, files, starts) as airflow:
+        airflow.run("db", "migrate")
+        airflow.start()
+        airflow.wait_healthy()
+        _until(lambda: airflow.api("/dags?limit=1")["total_entries"] == MANY * len(KINDS), WITHIN)
+        seconds = interleaved({kind: partial(_drain, airflow, kind) for kind in KINDS}, ROUNDS)
+        airflow.processes.pop("triggerer").stop()
+        ended = {kind: _ends(airflow, f"{kind}-0") for kind in KINDS}
+    detail = ", ".join(f"{kind} {min(found):.0f} to {max(found):.0f} s" for kind, found in seconds.items())
+    return [
+        Result(
+            f"{MANY} runs at once: Watchers / bare DAGs",
+            ratio(seconds["watcher"], seconds["bare"]),
+            at_most=2.5,
+            detail=detail,
+        ),
+        # Above 1, the lock should move to the triggerer.
+        Result(
+            f"{MANY} runs at once: Watchers / guards in the triggerer",
+            ratio(seconds["watcher"], seconds["triggered"]),
+            at_most=1,
+        ),
+        Result(
+            "runs that end without a triggerer: Watcher",
+            ended["watcher"],
+            at_least=1,
+            detail=f"of a run of each kind, within {ALONE_WITHIN:g} s: {ended}",
+        ),
+    ]
+
+
+def _airflow(home: Path, redis: Redis, files: Path, starts: Path) -> Airflow:
+    return Airflow(
+        home,
+        deployment_id="bench",
+        connections={"iam_redis": redis.airflow_uri},
+        dags_folders=[files],
+        options={
+            "BENCH_STARTS": str(starts),
+            "PYTHONPATH": str(ROOT),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+            # Each file is read once: reading them again and again would be part of the time.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
+        },
+    )
+
+
+def _drain(airflow: Airflow, kind: str) -> float:
+    """Return the seconds from the moment at which all runs of a kind may begin to the end of the last one."""
+    runs = {
+        dag_id: airflow.api(f"/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+        for dag_id in (f"{kind}-{number}" for number in range(MANY))
+    }
+    began = time.monotonic()
+    _pause(airflow, kind, paused=False)
+    active = f"/dags/~/dagRuns?state=queued&state=running&dag_id_pattern={kind}-&limit=1"
+    _until(lambda: not airflow.api(active)["total_entries"], WITHIN)
+    took = time.monotonic() - began
+    _pause(airflow, kind, paused=True)
+    for dag_id, run_id in runs.items():
+        if (state := airflow.api(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]) != "success":
+            raise AssertionError(f"{dag_id}: the run is {state}")
+    return took
+
+
+def _ends(airflow: Airflow, dag_id: str) -> bool:
+    """Return whether a run ends in time."""
+    airflow.api(f"/dags/{dag_id}", {"is_paused": False}, method="PATCH")
+    run_id = airflow.api(f"/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+    deadline = time.monotonic() + ALONE_WITHIN
+    while time.monotonic() < deadline:
+        if airflow.api(f"/dags/{dag_id}/dagRuns/{run_id}")["state"] in ENDED:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _pause(airflow: Airflow, kind: str, *, paused: bool) -> None:
+    """Pause or unpause all DAGs of a kind with one request."""
+    changed = airflow.api(f"/dags?dag_id_pattern={kind}-&limit={MANY}", {"is_paused": paused}, method="PATCH")
+    if len(changed["dags"]) != MANY:
+        raise AssertionError(f"{kind}: {len(changed['dags'])} DAGs were changed; expected {MANY}")
+
+
+def _until(true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"nothing happened within {seconds:g} s")
+        time.sleep(0.5)
