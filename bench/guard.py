@@ -89,10 +89,10 @@ def _airflow(home: Path, redis: Redis, starts: Path) -> Airflow:
 
 
 def _run(airflow: Airflow, starts: Path, dag_id: str) -> Cost:
-    used, asked = _cpu(airflow), time.time()
+    used, asked = cpu_seconds(airflow), time.time()
     run_id = airflow.api(f"/dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
     time.sleep(max(0.0, asked + WINDOW - time.time()))
-    used = _cpu(airflow) - used
+    used = cpu_seconds(airflow) - used
     path = f"/dags/{dag_id}/dagRuns/{run_id}"
     _until(lambda: airflow.api(path)["state"] in {"success", "failed"})
     run = airflow.api(path)
@@ -103,12 +103,12 @@ def _run(airflow: Airflow, starts: Path, dag_id: str) -> Cost:
 
 
 def _idle(airflow: Airflow) -> Cost:
-    used = _cpu(airflow)
+    used = cpu_seconds(airflow)
     time.sleep(WINDOW)
-    return Cost(_cpu(airflow) - used)
+    return Cost(cpu_seconds(airflow) - used)
 
 
-def _cpu(airflow: Airflow) -> float:
+def cpu_seconds(airflow: Airflow) -> float:
     """Return the CPU seconds of all processes of an Airflow, those that have ended included."""
     seconds = 0.0
     for component in airflow.processes.values():
