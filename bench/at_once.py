@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.guard import cpu_seconds
+from bench.guard import DAGS, cpu_seconds
 from bench.harness import Result, interleaved, ratio
 from dev.airflow import ROOT, Airflow
 from dev.servers import Redis
@@ -27,7 +27,6 @@ MANY = 100
 ROUNDS = 2
 WITHIN = 900.0  # seconds for MANY runs
 ALONE_WITHIN = 60.0  # seconds for one run without a triggerer
-KINDS = ("bare", "watcher", "triggered")
 ENDED = {"success", "failed"}
 
 FILE = '''"""An Airflow DAG of bench/at_once.py."""
@@ -40,7 +39,7 @@ def measure(folder: Path) -> list[Result]:
     """Return the time of many runs, and which runs end without a triggerer."""
     files = folder / "dags"
     files.mkdir(parents=True)
-    for kind in KINDS:
+    for kind in DAGS:
         for number in range(MANY):
             dag_id = f"{kind}-{number}"
             (files / f"{dag_id}.py").write_text(FILE.format(kind=kind, dag_id=dag_id))
@@ -50,14 +49,14 @@ def measure(folder: Path) -> list[Result]:
         airflow.run("db", "migrate")
         airflow.start()
         airflow.wait_healthy()
-        _until(lambda: airflow.api("/dags?limit=1")["total_entries"] == MANY * len(KINDS), WITHIN)
-        costs = interleaved({kind: partial(_drain, airflow, kind) for kind in KINDS}, ROUNDS)
+        _until(lambda: airflow.api("/dags?limit=1")["total_entries"] == MANY * len(DAGS), WITHIN)
+        costs = interleaved({kind: partial(_drain, airflow, kind) for kind in DAGS}, ROUNDS)
         airflow.processes.pop("triggerer").stop()
-        ended = {kind: _ends(airflow, f"{kind}-0") for kind in KINDS}
+        ended = {kind: _ends(airflow, f"{kind}-0") for kind in DAGS}
     seconds = {kind: [took for took, _ in found] for kind, found in costs.items()}
     cpu = {kind: statistics.median(used for _, used in found) / MANY for kind, found in costs.items()}
     detail = ", ".join(
-        f"{kind} {statistics.median(seconds[kind]):.0f} s, CPU of a run {cpu[kind]:.2f} s" for kind in KINDS
+        f"{kind} {statistics.median(seconds[kind]):.0f} s, CPU of a run {cpu[kind]:.2f} s" for kind in DAGS
     )
     return [
         Result(

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -133,10 +132,16 @@ def environments() -> list[Environment]:
         if shutil.which(name) is None:
             print(f"{name} is not on this machine, so it is not tested", flush=True)
     newest = _pins()
-    found = [Environment(f"newest-{Path(program).name}", program, newest) for program in here]
+    found = [Environment(f"newest-{_version(program)}", program, newest) for program in here]
     if here:
-        found.append(Environment(f"oldest-{Path(here[0]).name}", here[0], _oldest(newest)))
+        found.append(Environment(f"oldest-{_version(here[0])}", here[0], _oldest(newest)))
     return found
+
+
+def _version(program: str) -> str:
+    """Return the version of an interpreter: two may have the same name."""
+    code = "import platform; print(platform.python_version())"
+    return subprocess.run([program, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def _pins() -> list[str]:
