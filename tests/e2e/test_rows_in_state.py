@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from contextlib import closing
 from datetime import datetime
-from statistics import median
+from statistics import median, quantiles
 
 import pytest
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.e2e
 logger = logging.getLogger(__name__)
 
 ROWS = 12  # of which the time is logged
+ROWS_MEANWHILE = 120  # that come while a run waits
+MAX_IDLE_TIME = 6  # seconds
 
 ORDERS = {
     "table": "orders",
@@ -48,6 +51,16 @@ with Watcher("orders", schedule=rows_in_state(**ORDERS), lock=None, default_args
         return {{"begun_at": now}}
 
     send()
+
+WARM = {{**ORDERS, "table": "warm_orders"}}
+
+with Watcher("warm_orders", schedule=rows_in_state(**WARM), lock=None):
+
+    @process_rows(**WARM, done="normal", failed="failed", max_idle_time=timedelta(seconds={MAX_IDLE_TIME}))
+    def send(row):
+        return {{"begun_at": datetime.now(timezone.utc).replace(tzinfo=None)}}
+
+    send()
 '''
 
 
@@ -74,6 +87,7 @@ def orders(mariadb):
             CREATE.format(key=BY_ID, index=BY_RETRY),
             "ALTER TABLE orders ADD COLUMN created_at DATETIME(6) NOT NULL DEFAULT NOW(6)",
             "ALTER TABLE orders ADD COLUMN begun_at DATETIME(6) NULL",
+            "CREATE TABLE warm_orders LIKE orders",
         ):
             database.run(statement)
         yield database
@@ -96,12 +110,12 @@ def airflow(tmp_path_factory, mariadb, orders):
         airflow.run("db", "migrate")
         airflow.start(["api-server", "scheduler", "dag-processor", "triggerer"])
         airflow.wait_healthy()
-        until(lambda: airflow.api("/dags?limit=100")["total_entries"] == 1, "the DAG")
+        until(lambda: airflow.api("/dags?limit=100")["total_entries"] == 2, "the DAGs")
         yield airflow
 
 
-def runs(airflow):
-    return airflow.api("/dags/orders/dagRuns?limit=1000")["dag_runs"]
+def runs(airflow, dag="orders"):
+    return airflow.api(f"/dags/{dag}/dagRuns?limit=1000")["dag_runs"]
 
 
 def test_rows_start_runs_and_none_is_forgotten(airflow, orders):
@@ -149,6 +163,41 @@ def test_a_row_is_processed_soon(airflow, orders):
         took = sorted(one[step] for one in steps)
         logger.info("%s: median %.2f s, longest %.2f s", step, median(took), took[-1])
     assert len(steps) == ROWS
+
+
+def test_a_row_that_comes_while_a_run_waits_is_processed_by_it(airflow, orders):
+    """The times are logged, and compared with nothing. No run follows without a row."""
+
+    def left():
+        return orders.value("SELECT COUNT(*) FROM warm_orders WHERE status <> 'normal'")
+
+    def ended():
+        return all(run["state"] not in ("queued", "running") for run in runs(airflow, "warm_orders"))
+
+    orders.run("INSERT INTO warm_orders (note) VALUES ('first')")
+    until(lambda: not left(), "the first row")
+    for _ in range(ROWS_MEANWHILE):
+        time.sleep(random.uniform(0, 1.5))
+        orders.run("INSERT INTO warm_orders (note) VALUES (NULL)")
+    until(lambda: not left(), "the rows")
+    took = orders.column(
+        "SELECT TIMESTAMPDIFF(MICROSECOND, created_at, begun_at) / 1e6 AS seconds FROM warm_orders"
+        " WHERE note IS NULL ORDER BY seconds"
+    )
+    logger.info(
+        "row to function while a run waits: %d rows, median %.2f s, p99 %.2f s, longest %.2f s",
+        len(took),
+        median(took),
+        quantiles(took, n=100, method="inclusive")[-1],
+        took[-1],
+    )
+    assert orders.value("SELECT COUNT(DISTINCT claimed_by) FROM warm_orders") == 1
+    until(ended, "the runs' end")
+    time.sleep(2 * MAX_IDLE_TIME)  # A run that followed would begin, and wait for rows.
+    assert ended()
+    all_runs = runs(airflow, "warm_orders")
+    assert {run["state"] for run in all_runs} == {"success"}
+    assert len(all_runs) <= 3  # one for the rows, one for an event meanwhile, one at its time
 
 
 def _steps(airflow, moments, run):

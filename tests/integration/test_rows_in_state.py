@@ -8,11 +8,15 @@ import json
 import pytest
 from airflow.sdk import DAG, AssetOrTimeSchedule
 
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs import rows_in_state_trigger as triggers
 from iam_watcher.jobs.rows_in_state import rows_in_state
 from iam_watcher.jobs.rows_in_state_trigger import Level, Poll, RowsInStateTrigger, Watched
-from tests.integration.claims import BY_STATE, create
+from iam_watcher.walk.claim import find_states
+from iam_watcher.walk.claim.due_query import is_due
+from tests.integration.claims import BY_STATE, create, names
+from tests.integration.conftest import numbers
 
 CLAIM = {"working": "work", "claimed_at_column": "claimed_at"}
 ORDERS = {"table": "orders", "state_column": "status", "claim": "pending"}
@@ -49,6 +53,28 @@ def test_a_row_is_due_if_it_is_pending_or_its_claim_expired(scratch):
         assert due() is None
     finally:
         poll.close()
+
+
+def test_a_run_that_waits_asks_one_statement_that_reads_few_rows(scratch, session):
+    create(scratch)
+    scratch.run(
+        "INSERT INTO orders (id, status, retry_at) SELECT seq, IF(seq % 2, 'normal', 'pending'),"
+        f" NOW() + INTERVAL 1 HOUR FROM {numbers(10_000)}"
+    )
+    db = Transactions(session)
+    found = find_states.find(db, names())
+    before = counted(db)
+    assert not is_due(db, found)
+    after = counted(db)
+    assert after["Com_select"] - before["Com_select"] == 1
+    assert sum(after[name] - before[name] for name in after if name.startswith("Handler_read")) < 10
+
+
+def counted(db):
+    rows = db.read(
+        "SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%' OR Variable_name = 'Com_select'"
+    )
+    return {name: int(value) for name, value in rows}
 
 
 def test_one_statement_asks_for_all_watchers_of_a_connection(scratch):

@@ -11,6 +11,7 @@ from airflow.sdk import DAG
 from iam_watcher.errors import JobArgumentError, RowNotReady
 from iam_watcher.jobs.process_rows import ProcessRowsOperator, process_rows
 
+IDLE = {"max_idle_time": timedelta(minutes=1), "retry_at_column": "retry_at"}
 STATES = {"state_column": "status", "claim": "pending", "done": "normal", "failed": "failed"}
 
 
@@ -61,6 +62,20 @@ WRONG = {
     "claim_timeout": ({"claim_timeout": timedelta(milliseconds=1)}, "expected at least 1 second"),
     "seconds": ({"claim_timeout": 300}, "claim_timeout is 300; expected a timedelta"),
     "stop_after": ({"stop_after": 0}, "stop_after is 0"),
+    "negative idle time": (
+        {"max_idle_time": timedelta(seconds=-1)},
+        "expected a timedelta from 0 to 1 day, 0:00:00, such as timedelta(minutes=1)",
+    ),
+    "idle time in seconds": ({"max_idle_time": 60}, "max_idle_time is 60; expected a timedelta"),
+    "long idle time": ({"max_idle_time": timedelta(days=2)}, "expected a timedelta from 0 to 1 day"),
+    "idle time without retry time": (
+        {"max_idle_time": timedelta(minutes=1)},
+        "max_idle_time is 0:01:00, but there is no `retry_at_column`",
+    ),
+    "idle time over the time-out": (
+        {**IDLE, "execution_timeout": timedelta(minutes=1)},
+        "max_idle_time is 0:01:00, but Airflow ends the task after execution_timeout=0:01:00",
+    ),
     "columns": ({"columns": "id"}, "columns is 'id'; expected a list of names"),
     "max_rows": ({"max_rows": 0}, "max_rows is 0"),
     "dry_run": ({"dry_run": "maybe"}, "dry_run is 'maybe'"),
@@ -89,6 +104,17 @@ def test_partitions_are_tasks_of_one_mapped_operator(partitions):
 def test_partitions_are_a_number():
     with pytest.raises(JobArgumentError, match="partitions is '3'"):
         process_rows("orders", partitions="3", **STATES)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"execution_timeout": timedelta(minutes=2)},
+        {"execution_timeout": timedelta(seconds=50), "time_budget": timedelta(seconds=40)},
+    ],
+)
+def test_an_idle_time_may_end_before_the_time_out(given):
+    assert operator(**IDLE, **given).processing.max_idle_time == timedelta(minutes=1)
 
 
 def test_attempts_have_a_limit_if_they_are_counted():

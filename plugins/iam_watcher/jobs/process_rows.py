@@ -76,6 +76,9 @@ class ProcessRowsOperator(LimitedOperator):
     :param stop_after: number of consecutive rows (with per="batch": calls) with the same class of exception
         after which the run fails. So an outage of a service that the function calls does not use up the
         attempts of all rows. None: no limit.
+    :param max_idle_time: if no row is due, the run waits for rows. It looks for them every half second and
+        processes them. It ends after this time without a row. Needs `retry_at_column`. Default: 0; the run
+        ends as soon as no row is due.
     :param partition: number of this operator among several that share the rows; for the log only.
     """
 
@@ -104,6 +107,7 @@ class ProcessRowsOperator(LimitedOperator):
         max_attempts: int | None = None,
         backoff: timedelta = RowProcessing.backoff,
         stop_after: int | None = RowProcessing.stop_after,
+        max_idle_time: timedelta = RowProcessing.max_idle_time,
         partition: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -129,8 +133,10 @@ class ProcessRowsOperator(LimitedOperator):
             max_attempts=max_attempts,
             backoff=backoff,
             stop_after=stop_after,
+            max_idle_time=max_idle_time,
         )
         self.partition = partition
+        self._check_idle_time()
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Process the rows; return the run report as a dictionary.
@@ -149,6 +155,15 @@ class ProcessRowsOperator(LimitedOperator):
             dry_run=arguments.flag("dry_run", self.is_dry_run),
             limits=Limits(max_rows, budget),
         ).perform()
+
+    def _check_idle_time(self) -> None:
+        idle, longest = self.processing.max_idle_time, self.execution_timeout
+        if longest is None or idle < longest or (self.time_budget is not None and self.time_budget < longest):
+            return
+        raise JobArgumentError(
+            f"max_idle_time is {idle}, but Airflow ends the task after execution_timeout={longest} and marks "
+            "it as failed. Use a max_idle_time or a time_budget that is shorter than execution_timeout"
+        )
 
     def go_on(self) -> None:
         """Raise if the run has to stop; what is begun after that must not be interrupted.

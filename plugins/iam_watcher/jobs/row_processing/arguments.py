@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 5_000  # of a batch: a longer list of keys gains nothing
 SHORTEST_CLAIM = timedelta(seconds=1)
+LONGEST_IDLE_TIME = timedelta(days=1)
 ATTEMPTS = 5
 
 OF_A_CLAIM = ("claimed_at_column", "claimed_by_column")
@@ -45,6 +46,7 @@ class RowProcessing:
     max_attempts: int | None = None
     backoff: timedelta = timedelta(seconds=10)
     stop_after: int | None = 10
+    max_idle_time: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         """Check every argument.
@@ -65,6 +67,7 @@ class RowProcessing:
         if self.stop_after is not None:
             _number("stop_after", self.stop_after)
         self._check_attempts()
+        self._check_idle_time()
 
     @property
     def holds(self) -> bool:
@@ -140,6 +143,20 @@ class RowProcessing:
             raise JobArgumentError(
                 f"max_attempts is 1 and batch is {self.batch}: if a worker died, all rows of its batch would "
                 "fail. Use max_attempts=2 or more, or batch=1"
+            )
+
+    def _check_idle_time(self) -> None:
+        idle = self.max_idle_time
+        if not isinstance(idle, timedelta) or not timedelta(0) <= idle <= LONGEST_IDLE_TIME:
+            raise JobArgumentError(
+                f"max_idle_time is {idle!r}; expected a timedelta from 0 to {LONGEST_IDLE_TIME}, such as "
+                "timedelta(minutes=1)"
+            )
+        if idle and self.retry_at_column is None:
+            raise JobArgumentError(
+                f"max_idle_time is {idle}, but there is no `retry_at_column`: a run that waits for rows "
+                "would try a row that fails again and again without a pause. Name the column, or remove "
+                "max_idle_time"
             )
 
 

@@ -46,6 +46,7 @@ class ProcessRowsReport(RunReport):
         longest_claim_seconds: the longest transaction that claimed.
         longest_finish_seconds: the longest transaction that wrote outcomes.
         late_renewals: renewals that came after two thirds of `claim_timeout`.
+        idle_seconds: how long the run waited for rows, with `max_idle_time`.
         stopped: "max_rows" or "time_budget" if that ended the run.
     """
 
@@ -67,6 +68,7 @@ class ProcessRowsReport(RunReport):
     longest_claim_seconds: float = 0.0
     longest_finish_seconds: float = 0.0
     late_renewals: int = 0
+    idle_seconds: float = 0.0
     stopped: str | None = None
 
     in_sentences: ClassVar[frozenset[str]] = RunReport.in_sentences | {"exceptions"}
@@ -87,6 +89,7 @@ class ProcessRowsReport(RunReport):
             )
         self.longest_claim_seconds = round(processed.longest_claim, 4)
         self.longest_finish_seconds = round(processed.longest_finish, 4)
+        self.idle_seconds = round(processed.idle_seconds, 3)
         self.stopped = processed.stopped.value if processed.stopped else None
 
     def sentences(self) -> list[str]:
@@ -100,6 +103,8 @@ class ProcessRowsReport(RunReport):
         }
         others = "".join(f", {rows:,} {name.replace('_', ' ')}" for name, rows in counts.items() if rows)
         text = f"{self.done:,} rows of {self.table} done{others} in {self.duration_seconds:.1f} s"
+        if self.idle_seconds:
+            text += f", of which it waited {self.idle_seconds:.1f} s for rows"
         if self.stopped:
             text += f"; stopped at the {LIMITS[self.stopped]}"
         if self.remaining:

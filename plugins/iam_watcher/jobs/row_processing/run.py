@@ -176,6 +176,7 @@ class ProcessRowsRun:
                 batch=job.batch,
                 whole_batches=job.per == "batch",
                 limits=self._limits,
+                max_idle_time=job.max_idle_time.total_seconds(),
                 stop_after=job.stop_after,
                 safe_point=operator.go_on,
                 interruptible=operator.interruptible,

@@ -116,6 +116,11 @@ class Claims:
                 self._claimed_in_this_pass = True
                 return rows
 
+    def start_over(self) -> None:
+        """Look for rows from the beginning again: some may be due now that were not, or were locked."""
+        self._after = self._retried_after = None
+        self._claimed_in_this_pass = False
+
     def expired(self) -> list[KeyValues]:
         """Return the keys of rows whose claim was not renewed."""
         if self._states.holds:

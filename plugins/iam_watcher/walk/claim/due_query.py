@@ -1,4 +1,7 @@
-"""The question whether rows of a table are due, which the schedule `rows_in_state` asks every second."""
+"""The question whether rows of a table are due: one statement, with one row of an index for each part.
+
+The schedule `rows_in_state` asks it every second, and so does a run that waits for rows.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from iam_watcher.database.column import quoted
 from iam_watcher.walk.claim.find_states import column_of, index_of, read_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.claim.row_states import RowStates
 
 # What tells the first row that is due from others; NULL if none is.
 FIRST = (
@@ -53,12 +60,24 @@ def due_query(
     retry_at = None
     if retry_at_column is not None:
         retry_at = column_of(columns, table, "retry_at_column", retry_at_column)
-        names["retry_at"] = retry_at.quoted
     names["index"] = quoted(index_of(indexes, found, state, retry_at))
-    names["fresh"] = "" if retry_at is None else f" AND {retry_at.quoted} IS NULL"
-    parts = [FIRST] if retry_at is None else [FIRST, FIRST_RETRY]
     if claimed_at_column is not None:
         names["claimed_at"] = column_of(columns, table, "claimed_at_column", claimed_at_column).quoted
+    return _first_due(names, retry_at), {"pending": claim, "working": working, "timeout": claim_timeout}
+
+
+def is_due(db: Transactions, states: RowStates) -> bool:
+    """Return whether a row is due, and end the transaction."""
+    ((first,),) = db.read(f"SELECT {_first_due(states.names, states.retry_at)}", states.values)
+    db.commit()
+    return first is not None
+
+
+def _first_due(names: Mapping[str, str], retry_at: Column | None) -> str:
+    parts, more = [FIRST], {"fresh": ""}
+    if retry_at is not None:
+        parts.append(FIRST_RETRY)
+        more = {"fresh": f" AND {retry_at.quoted} IS NULL", "retry_at": retry_at.quoted}
+    if "claimed_at" in names:
         parts.append(FIRST_EXPIRED)
-    query = f"COALESCE({', '.join(part.format(**names) for part in parts)})"
-    return query, {"pending": claim, "working": working, "timeout": claim_timeout}
+    return f"COALESCE({', '.join(part.format(**names, **more) for part in parts)})"

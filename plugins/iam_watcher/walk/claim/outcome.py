@@ -74,6 +74,7 @@ class Processed:
         longest_claim: seconds of the longest transaction that claimed.
         longest_finish: seconds of the longest transaction that wrote outcomes.
         late_renewals: renewals that came after two thirds of the claim time-out.
+        idle_seconds: how long it waited for rows.
         stopped: the limit that ended the run; None if it went on until no row was left.
     """
 
@@ -88,4 +89,5 @@ class Processed:
     longest_claim: float = 0.0
     longest_finish: float = 0.0
     late_renewals: int = 0
+    idle_seconds: float = 0.0
     stopped: Limit | None = None

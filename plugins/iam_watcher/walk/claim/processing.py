@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing
 from iam_watcher.walk.claim.claims import Claims
 from iam_watcher.walk.claim.finish import Finish
+from iam_watcher.walk.claim.idle_time import IdleTime
 from iam_watcher.walk.claim.outcome import Kind, Outcome, Processed
 from iam_watcher.walk.claim.results import outcome_of
 from iam_watcher.walk.pace import NO_LIMITS, Limits
@@ -44,6 +45,7 @@ class Processing:
         batch: rows of a claim, at most.
         whole_batches: claim so many rows at once, however long they take.
         limits: when it is enough; rows that were claimed count.
+        max_idle_time: seconds without a row after which the run ends.
         stop_after: rows in a row that fail with one exception class, after which the run ends.
         safe_point: raises if the run has to stop; called between two rows.
         interruptible: a context in which an alarm may raise: around the function.
@@ -65,6 +67,7 @@ class Processing:
         batch: int = 100,
         whole_batches: bool = False,
         limits: Limits = NO_LIMITS,
+        max_idle_time: float = 0.0,
         stop_after: int | None = 10,
         safe_point: Callable[[], None] = lambda: None,
         interruptible: Callable[[], AbstractContextManager[Any]] = nullcontext,
@@ -86,6 +89,9 @@ class Processing:
         self._safe_point = safe_point
         self.interruptible = interruptible
         self._before_claim = before_claim
+        self._idle_time = IdleTime(
+            db, states, self.done, max_idle_time, safe_point=safe_point, interruptible=interruptible
+        )
         self.after_batch: Callable[[], None] = lambda: None
         self.database_seconds = 0.0
         self._expired: list[KeyValues] = []
@@ -102,11 +108,14 @@ class Processing:
     def run(self) -> Processed:
         """Process every row that is due, or as many as the limits allow, and return what was done.
 
+        With an idle time it then waits for more rows.
+
         Raises:
             RowsFailing: `stop_after` rows in a row failed with one exception class.
             WalkError, TableError: the database failed too often, or in a way that trying again can't mend.
         """
         self._began = time.monotonic()
+        self._idle_time.begin()
         try:
             while True:
                 self._go_on()
@@ -119,8 +128,13 @@ class Processing:
                 rows = self._next(limit)
                 self.database_seconds = time.monotonic() - claimed_at
                 if not rows:
-                    break
+                    if not self._idle_time.wait(self._limits.seconds_left(self._seconds)):
+                        break
+                    self.claims.start_over()
+                    self._looked_at = float("-inf")
+                    continue
                 self._process(rows, claimed_at)
+                self._idle_time.begin()
                 self._resize(len(rows), time.monotonic() - claimed_at)
                 self.after_batch()
         finally:

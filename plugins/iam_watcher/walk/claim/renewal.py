@@ -106,6 +106,9 @@ class Renewal:
                     self.late += began - before > self._late_after
                     self.error = None
                     self.confirm(began)
+                elif db is not None:
+                    db.close()  # The server would end a session that is silent while the run waits for rows.
+                    db = None
             except Exception as error:  # noqa: BLE001  whatever it is, the claims are not renewed
                 self.error, wait = error, min(period, AGAIN)
                 if db is not None:
