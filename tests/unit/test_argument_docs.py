@@ -13,6 +13,8 @@ from iam_watcher.jobs.database_operator import DatabaseOperator
 from iam_watcher.provider_info import OPERATORS
 
 EXPLAINED = re.compile(r"^ *:param (\w+):", re.MULTILINE)
+# Arguments that have another meaning, or another default, in another operator.
+DIFFERENT = {"accounts", "age_column", "per", "redact"}
 
 
 def _operators() -> list[type]:
@@ -40,6 +42,14 @@ def test_each_argument_is_explained_once(operator: type) -> None:
         taken |= {argument.name for argument in own if argument.kind is argument.KEYWORD_ONLY}
         explained.update(EXPLAINED.findall(one.__doc__ or ""))
     assert explained == Counter(taken)
+
+
+def test_an_argument_of_several_operators_is_explained_by_one_class() -> None:
+    classes = {one for operator in _operators() for one in _classes(operator)}
+    explained: Counter[str] = Counter()
+    for one in classes:
+        explained.update(EXPLAINED.findall(one.__doc__ or ""))
+    assert {name for name, number in explained.items() if number > 1} == DIFFERENT
 
 
 @pytest.mark.parametrize("operator", _operators(), ids=lambda operator: operator.__name__)

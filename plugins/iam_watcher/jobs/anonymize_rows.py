@@ -27,8 +27,9 @@ class AnonymizeRowsOperator(RetentionOperator):
     values are lost.
 
     It also takes the arguments of `RetentionOperator`: `age_column`, `older_than` and other periods,
-    `keep_last`, `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`,
-    `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    `keep_last`, `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `max_rows`,
+    `time_budget`; of `TableOperator`: `table`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    `throttle`, `dry_run`.
 
     The database account needs UPDATE on the columns of `set`.
 

@@ -32,9 +32,9 @@ class DisableInactiveUsersOperator(TableJobOperator):
     "expire_secrets" the expiry times of secrets.
 
     It also takes the arguments of `TableJobOperator`: `max_share` (of the active users that are not exempt;
-    default 0.5); of `LimitedOperator`: `table` (another name of IAM's table, without `accounts`; default
-    "user"), `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`,
-    `dry_run` (disables and warns nobody).
+    default 0.5); of `LimitedOperator`: `max_rows`, `time_budget`; of `TableOperator`: `table` (another name
+    of IAM's table, without `accounts`; default "user"); and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    `throttle`, `dry_run` (disables and warns nobody).
 
     :param accounts: the `AccountTable` of another system. Default: IAM's.
     :param max_inactive_days: disable users whose last login is more than this number of days ago. 0 turns the

@@ -5,38 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
-from iam_watcher.jobs.database_operator import DatabaseOperator
+from iam_watcher.jobs.table_operator import TableOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
 
-class LimitedOperator(DatabaseOperator):
+class LimitedOperator(TableOperator):
     """Works on the rows of a table until a limit is reached.
 
-    It also takes the arguments of `DatabaseOperator`.
+    It also takes the arguments of `TableOperator` and `DatabaseOperator`.
 
-    :param table: name of the table, in the connection's database (schema).
     :param max_rows: row limit: work on at most this number of rows in a run. (templated)
     :param time_budget: time limit of one try: after this time, begin no new transaction.
     """
 
-    template_fields: Sequence[str] = (*DatabaseOperator.template_fields, "max_rows")
+    template_fields: Sequence[str] = (*TableOperator.template_fields, "max_rows")
 
     def __init__(
         self,
         *,
-        table: str,
         max_rows: int | str | None = None,
         time_budget: timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.table = table
         self.max_rows = max_rows
         self.time_budget = time_budget
-        arguments.identifier("table", table)
         arguments.check_literal(arguments.row_count, "max_rows", max_rows)
         if time_budget is not None:
             arguments.duration("time_budget", time_budget)

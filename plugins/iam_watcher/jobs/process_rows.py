@@ -44,8 +44,8 @@ class ProcessRowsOperator(LimitedOperator):
     The table needs a primary key or a unique key of NOT NULL columns, and an index on the state column (with
     `retry_at_column`: on both columns).
 
-    It also takes the arguments of `LimitedOperator`: `table`, `max_rows`, `time_budget`; and of
-    `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    It also takes the arguments of `LimitedOperator`: `max_rows`, `time_budget`; of `TableOperator`: `table`;
+    and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param python_callable: the function for one row or, with per="batch", for a list of rows. A function for
         a list returns None, or a list with the result of each row: None, a mapping or an exception.

@@ -25,8 +25,9 @@ class PurgeRowsOperator(RetentionOperator):
     """Deletes the old rows of a table, in short transactions.
 
     It also takes the arguments of `RetentionOperator`: `age_column`, `older_than` and other periods,
-    `keep_last`, `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `table`,
-    `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    `keep_last`, `where`, `archive`; of `TableJobOperator`: `max_share`; of `LimitedOperator`: `max_rows`,
+    `time_budget`; of `TableOperator`: `table`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    `throttle`, `dry_run`.
 
     :param announce: the message that the job publishes on Redis after it has deleted rows, such as
         `announce.SECRET_CHANGED`.

@@ -1,4 +1,4 @@
-"""Re-enables the users whom a run disabled, which IAM's own API can't do for its users."""
+"""Re-enables the users that a run disabled, which IAM's own API can't do."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher import arguments
 from iam_watcher.accounts.undo_record import read_undo_record
 from iam_watcher.accounts.user_enabler import UserEnabler
-from iam_watcher.archive.location import location_or_configured
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.account_table import IAM_ACCOUNTS, account_table
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
-from iam_watcher.jobs.database_operator import DatabaseOperator
 from iam_watcher.jobs.reenable_report import ReenableReport
 from iam_watcher.jobs.table_job.accounts import account_columns, check_undo
+from iam_watcher.jobs.table_operator import TableOperator
+from iam_watcher.jobs.undo_operator import UndoOperator
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import LEAST_ROWS, ChunkSize
 
@@ -37,7 +37,7 @@ logger = get_logger(__name__)
 MOST_USERS = 500  # of one transaction
 
 
-class ReenableUsersOperator(DatabaseOperator):
+class ReenableUsersOperator(UndoOperator, TableOperator):
     """Enables the users that a run disabled, and restores the secrets that the run expired.
 
     A user who was changed after that run stays disabled, so a second run changes nothing. The job sets the
@@ -45,44 +45,39 @@ class ReenableUsersOperator(DatabaseOperator):
     UPDATE on the columns of the status and of the last login (IAM: `status` and `loginedAt`), and on
     `secret.expires` if secrets were expired.
 
-    It also takes the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    It also takes the arguments of `UndoOperator`: `location`; of `TableOperator`: `table` (another name of
+    IAM's table, without `accounts`; default "user"); and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
+    `throttle`, `dry_run`.
 
     :param undo_record: URL of the folder of the undo record, as the run report names it, or the part of the
         URL that follows `location`. (templated)
     :param names: with an undo record: re-enable only these users of it. Without an undo record: re-enable
         these users, whoever disabled them. Their secrets then stay as they are. (templated)
-    :param location: URL of the location of undo records; `undo_record` must be below it. Default:
-        `[iam_watcher] archive`. (templated)
     :param accounts: the `AccountTable` of the run that disabled the users. Default: IAM's.
-    :param table: another name of IAM's table, without `accounts`. Default: "user".
     """
 
-    template_fields: Sequence[str] = ("undo_record", "names", "location", *DatabaseOperator.template_fields)
+    template_fields: Sequence[str] = ("undo_record", "names", *UndoOperator.template_fields)
 
     def __init__(
         self,
         *,
         undo_record: str | None = None,
         names: Sequence[str] | str = (),
-        location: str | None = None,
         accounts: AccountTable | None = None,
         table: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        self.accounts = account_table(accounts, table)
+        super().__init__(table=self.accounts.table, **kwargs)
         self.undo_record = undo_record
         self.names = names
-        self.location = location
-        self.accounts = account_table(accounts, table)
-        self.table = self.accounts.table
         if undo_record is not None:
             arguments.check_literal(arguments.text, "undo_record", undo_record)
         if names is not None:
             arguments.check_literal(arguments.names, "names", names)
-        arguments.check_literal(arguments.location, "location", location)
 
     def perform(self, context: Context) -> dict[str, Any]:
-        """Enable them; return the run report as a dictionary."""
+        """Enable the users; return the run report as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
         # An empty field of Airflow's form is None.
         given = () if self.names in (None, "None") else self.names
@@ -90,8 +85,7 @@ class ReenableUsersOperator(DatabaseOperator):
         done = ReenableReport(self.table, dry_run)
         record = None
         if self.undo_record not in (None, "", "None"):
-            location = location_or_configured(self.location)
-            done.undo_record = arguments.below("undo_record", self.undo_record, location)
+            done.undo_record, location = self.below_location("undo_record", self.undo_record)
             logger.info("Reading the undo record %s", done.undo_record)
             record = read_undo_record(
                 done.undo_record, self.table, self.accounts.shape, IAM_ACCOUNTS.shape, below=location

@@ -11,15 +11,14 @@ from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive.column_formats import format_of_type
 from iam_watcher.archive.format import ArchiveKind
-from iam_watcher.archive.location import location_or_configured
 from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGERS
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
-from iam_watcher.jobs.database_operator import DatabaseOperator
 from iam_watcher.jobs.restore_report import RestoreReport
+from iam_watcher.jobs.undo_operator import UndoOperator
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import ChunkSize
 
@@ -41,7 +40,7 @@ ROWS_BETWEEN_SAFE_POINTS = 1_000
 MOST_ORPHANS = 10_000  # rows that are kept to be tried again
 
 
-class RestoreRowsOperator(DatabaseOperator):
+class RestoreRowsOperator(UndoOperator):
     """Restores the rows of an archive into their table: deleted rows, or the old values of changed rows.
 
     The job verifies the archive before it writes the first row. It restores a deleted row only if no row of
@@ -51,38 +50,27 @@ class RestoreRowsOperator(DatabaseOperator):
     and compares it with the archive. Rows of child tables that were deleted with the rows are restored after
     them. The database account needs INSERT on each table, or UPDATE on the changed columns.
 
-    It also takes the arguments of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    It also takes the arguments of `UndoOperator`: `location`; and of `DatabaseOperator`: `mysql_conn_id`,
+    `pace`, `throttle`, `dry_run`.
 
     :param path: URL of the folder of the archive, as the run report of the purge names it, or the part of the
         URL that follows `location`. (templated)
     :param tables: names of the tables into which the job may write, also the child tables.
-    :param location: URL of the location of archives; `path` must be below it. Default:
-        `[iam_watcher] archive`. (templated)
     """
 
-    template_fields: Sequence[str] = ("path", "location", *DatabaseOperator.template_fields)
+    template_fields: Sequence[str] = ("path", *UndoOperator.template_fields)
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        tables: Collection[str],
-        location: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, path: str, tables: Collection[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.path = path
         self.tables = tables
-        self.location = location
         arguments.check_literal(arguments.text, "path", path)
         arguments.listed_names("tables", tables)
-        arguments.check_literal(arguments.location, "location", location)
 
     def perform(self, context: Context) -> dict[str, Any]:
-        """Verify, then restore; return the run report as a dictionary."""
+        """Verify the archive, then restore its rows; return the run report as a dictionary."""
         dry_run = arguments.flag("dry_run", self.is_dry_run)
-        location = location_or_configured(self.location)
-        url = arguments.below("path", self.path, location)
+        url, location = self.below_location("path", self.path)
         logger.info("Verifying the archive %s", url)
         found = archive_reader.find(
             url, kind=(ArchiveKind.DELETED_ROWS, ArchiveKind.CHANGED_ROWS), below=location

@@ -34,8 +34,8 @@ class RetentionOperator(TableJobOperator):
     counts them. Give one of `older_than`, `older_than_days`, `grace` and `grace_days`, or `keep_last`.
 
     It also takes the arguments of `TableJobOperator`: `max_share` (of the rows that meet `where`); of
-    `LimitedOperator`: `table`, `max_rows`, `time_budget`; and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
-    `throttle`, `dry_run`.
+    `LimitedOperator`: `max_rows`, `time_budget`; of `TableOperator`: `table`; and of `DatabaseOperator`:
+    `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param age_column: name of the column with the age of a row.
     :param older_than: for a column that says when the time of a row begins, such as its creation: the period

@@ -25,8 +25,8 @@ class TableJobOperator(LimitedOperator):
     """Changes rows of a table in short transactions.
 
     If `max_rows` or `time_budget` ends a run, the next run resumes at that position. An Airflow Variable
-    stores the position. A dry run lists the rows. It also takes the arguments of `LimitedOperator` and
-    `DatabaseOperator`.
+    stores the position. A dry run lists the rows. It also takes the arguments of `LimitedOperator`,
+    `TableOperator` and `DatabaseOperator`.
 
     :param max_share: safety limit: if the run would change more than this share (0 to 1) of the eligible
         rows, it changes no row, and the task fails without a retry. None or 1: no limit. (templated)
