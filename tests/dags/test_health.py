@@ -27,6 +27,7 @@ from iam_watcher.health.check import look
 from iam_watcher.health.latest import Latest
 from iam_watcher.jobs.command import CommandOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.rows_in_state import rows_in_state
 from iam_watcher.lock.deployment import CLAIM_KEY
 from iam_watcher.routes import app
 from tests.contract.conftest import documented_rule
@@ -160,6 +161,21 @@ def test_a_connection_is_not_defined(purging, ask, monkeypatch, caplog, name, pa
     monkeypatch.delenv(f"AIRFLOW_CONN_{name}")
     assert ask() == bad(part)
     assert "is not defined" in caplog.text
+
+
+def test_the_database_of_a_schedule_is_not_good(use, ask, redis_client, mariadb, monkeypatch, caplog):
+    rows = {"state_column": "status", "claim": "pending", "mysql_conn_id": "health_rows"}
+    with Watcher("health_rows", schedule=rows_in_state("user_provisioning", **rows)) as dag:
+        CommandOperator(task_id="work", command="true")
+    use(dag)
+    monkeypatch.setenv("AIRFLOW_CONN_HEALTH_ROWS", mariadb.airflow_uri)
+    assert ask() == (200, HEALTHY)
+    uri = f"mysql://{mariadb.user}:{SECRET}@127.0.0.1:{mariadb.port}/iam"
+    monkeypatch.setenv("AIRFLOW_CONN_HEALTH_ROWS", uri)
+    assert ask() == bad("database")
+    assert "database is unhealthy: " in caplog.text
+    monkeypatch.delenv("AIRFLOW_CONN_HEALTH_ROWS")
+    assert ask() == bad("database")
 
 
 def test_there_is_no_deployment_id(purging, ask, monkeypatch, caplog):

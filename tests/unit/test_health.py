@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from airflow.sdk import Asset
 from airflow.serialization.serialized_objects import DagSerialization
 
 from iam_watcher import Watcher
@@ -16,7 +17,9 @@ from iam_watcher.health.latest import Latest
 from iam_watcher.jobs.command import CommandOperator
 from iam_watcher.jobs.database_operator import DatabaseOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.ui.facts import DATABASE_FIELD, MYSQL_CONN_ID, read_facts
+from iam_watcher.jobs.rows_in_state import rows_in_state
+from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
+from iam_watcher.ui.facts import DATABASE_FIELD, MYSQL_CONN_ID, ROWS_IN_STATE, read_facts
 
 GOOD = Health({"redis": "", "database": None})
 BAD = Health({"redis": "a.b:6379 did not answer", "database": None})
@@ -173,3 +176,34 @@ def test_what_the_page_knows_of_each_database_operator():
     signature = inspect.signature(DatabaseOperator.__init__)
     assert signature.parameters["mysql_conn_id"].default == MYSQL_CONN_ID
     assert DATABASE_FIELD in DatabaseOperator.template_fields
+
+
+def _orders(conn_id):
+    return rows_in_state("orders", state_column="state", claim="new", mysql_conn_id=conn_id)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (_orders("a"), ("a",)),
+        (_orders("a").asset_condition, ("a",)),
+        ([_orders(name).asset_condition for name in ("a", "b")], ("a", "b")),
+        (_orders("a").asset_condition | (_orders("b").asset_condition & Asset("other")), ("a", "b")),
+        (Asset("other"), ()),
+        ("@every 1d", ()),
+        (None, ()),
+    ],
+    ids=["rows", "asset", "list", "condition", "other asset", "time", "none"],
+)
+def test_the_stored_dag_tells_the_connections_of_its_schedule(schedule, expected):
+    with Watcher("tells", schedule=schedule) as dag:
+        CommandOperator(task_id="t", command="true")
+    facts = read_facts(DagSerialization.to_dict(dag))
+    assert facts.schedule_mysql_conn_ids == expected
+    assert facts.jobs[0].mysql_conn_ids == ()
+
+
+def test_what_the_page_knows_of_the_trigger_of_rows_in_state():
+    path, arguments = _orders("a").asset_condition.watchers[0].trigger.serialize()
+    assert path == ROWS_IN_STATE == f"{RowsInStateTrigger.__module__}.{RowsInStateTrigger.__qualname__}"
+    assert arguments["mysql_conn_id"] == "a"

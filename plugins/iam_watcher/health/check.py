@@ -52,7 +52,7 @@ class Used:
 
     Args:
         locks: the Airflow connections of each lock: one, or those of a quorum.
-        databases: the Airflow connections of the jobs.
+        databases: the Airflow connections of the jobs, and of the schedules `rows_in_state`.
     """
 
     locks: frozenset[tuple[str, ...]]
@@ -106,9 +106,11 @@ def find_used() -> Used:
     with create_session() as session:
         rows = [row for row in data.watchers(session, None) if not row.is_paused]
         facts = facts_cache.get(rows, session).values()
+    jobs = {name for one in facts for job in one.jobs for name in job.mysql_conn_ids}
+    schedules = {name for one in facts for name in one.schedule_mysql_conn_ids}
     return Used(
         locks=frozenset(tuple(one.lock.redis_conn_ids) for one in facts if one.lock),
-        databases=frozenset(name for one in facts for job in one.jobs for name in job.mysql_conn_ids),
+        databases=frozenset(jobs | schedules),
     )
 
 

@@ -14,7 +14,7 @@ from iam_watcher.lock.facts import LockFacts
 from iam_watcher.run_conf import DRY_RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -22,6 +22,8 @@ LONGEST_SETTING = 300  # characters that the page shows
 # What is true of each DatabaseOperator, which the page must not import.
 MYSQL_CONN_ID = "iam_mysql"
 DATABASE_FIELD = "is_dry_run"
+# The class of the trigger of `rows_in_state`, which the page must not import either.
+ROWS_IN_STATE = "iam_watcher.jobs.rows_in_state_trigger.RowsInStateTrigger"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Facts:
         timetable: what the timetable was made of: spec, dst, overlap, missed_grace.
         jobs: the tasks that work.
         dry_run: a run can be a dry run.
+        schedule_mysql_conn_ids: the Airflow connections that the triggers of a schedule `rows_in_state` ask.
     """
 
     tags: tuple[str, ...] = ()
@@ -60,6 +63,7 @@ class Facts:
     timetable: Mapping[str, Any] = field(default_factory=dict)
     jobs: tuple[Job, ...] = ()
     dry_run: bool = False
+    schedule_mysql_conn_ids: tuple[str, ...] = ()
 
 
 class FactsCache:
@@ -118,7 +122,20 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
             if task_id not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)
         ),
         dry_run=DRY_RUN in params,
+        schedule_mysql_conn_ids=tuple(dict.fromkeys(_asked_by_triggers(timetable))),
     )
+
+
+def _asked_by_triggers(stored: Any) -> Iterator[str]:
+    """Yield the connections that the triggers in a stored timetable ask; assets may be anywhere in it."""
+    if isinstance(stored, list):
+        for part in stored:
+            yield from _asked_by_triggers(part)
+    elif isinstance(stored, dict):
+        if stored.get("classpath") == ROWS_IN_STATE:
+            yield stored["kwargs"]["mysql_conn_id"]
+        else:
+            yield from _asked_by_triggers(list(stored.values()))
 
 
 def _mysql_conn_ids(task: Mapping[str, Any]) -> tuple[str, ...]:
