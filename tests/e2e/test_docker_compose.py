@@ -156,6 +156,17 @@ def test_up_builds_the_image_once_where_there_is_none(stack, options):
     stack.engine.docker("image", "rm", image)
 
 
+def test_the_doctor_compares_the_containers(stack):
+    hosts, printed = [], ""
+    for service in ("scheduler", "triggerer", "worker"):
+        hosts.append(stack.compose("exec", "-T", service, "bash", "-c", "echo $HOSTNAME").strip())
+        command = ("--env", "PYTHONPATH=plugins", service, "python", "-m", "iam_watcher.doctor")
+        printed = stack.compose("exec", "-T", *command)
+    assert [host for host in hosts[:-1] if f"machine {host}: good" not in printed] == [], printed
+    # It has not run there.
+    assert "(dag-processor) could not be compared" in printed
+
+
 def test_three_workers_share_the_work(stack):
     stack.up("--scale", "worker=3")
     assert [container["Service"] for container in stack.containers()].count("worker") == 3

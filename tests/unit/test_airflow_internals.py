@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import socket
 import subprocess
 import sys
 import tomllib
@@ -310,6 +311,61 @@ def test_dag_files_are_parsed(tmp_path):
     ((path, error),) = errors.items()
     assert path.endswith("broken.py")
     assert "ModuleNotFoundError" in error
+
+
+def test_the_name_of_this_machine(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__HOSTNAME_CALLABLE", "socket.gethostname")
+    assert deployment.host() == socket.gethostname()
+
+
+def test_variables_that_are_not_encrypted(session):
+    from airflow.models.variable import Variable
+
+    for name, value in (("ours_b", "1"), ("ours_a", "2"), ("oursXc", "3"), ("ours_b", "4")):
+        deployment.store_plain_variable(session, name, value, "A test.")
+    encrypted = Variable(key="ours_d", val="5")
+    encrypted.is_encrypted = True
+    session.add(encrypted)
+    session.flush()
+    session.expire_all()
+    assert deployment.plain_variables(session, "ours_") == {"ours_a": "2", "ours_b": "4"}
+    deployment.delete_variable(session, "ours_a")
+    assert deployment.plain_variables(session, "ours_") == {"ours_b": "4"}
+
+
+def test_which_components_run(session):
+    from airflow.jobs.dag_processor_job_runner import DagProcessorJobRunner
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.jobs.triggerer_job_runner import TriggererJobRunner
+
+    runners = (SchedulerJobRunner, TriggererJobRunner, DagProcessorJobRunner)
+    assert deployment.COMPONENTS.keys() == {runner.job_type for runner in runners}
+    for host, kind, state, minutes in (
+        ("a", "SchedulerJob", "running", 0),
+        ("a", "TriggererJob", "running", 0),
+        ("b", "SchedulerJob", "running", -2),
+        ("c", "SchedulerJob", "success", 0),
+        ("d", "OtherJob", "running", 0),
+    ):
+        job = Job(job_type=kind, state=state)
+        job.hostname, job.latest_heartbeat = host, NOW + minutes * MINUTE
+        session.add(job)
+    session.flush()
+    assert deployment.components_since(session, NOW - MINUTE) == {("a", "scheduler"), ("a", "triggerer")}
+
+
+def test_where_tasks_ran(session):
+    from airflow.models.dag_version import DagVersion
+    from airflow.models.taskinstance import TaskInstance
+
+    (version,) = session.query(DagVersion)
+    for number, (host, minutes) in enumerate([("a", 0), ("a", 0), ("b", -2)]):
+        task = TaskInstance(BaseOperator(task_id=f"t{number}"), dag_version_id=version.id, run_id="0")
+        task.dag_id, task.hostname, task.last_heartbeat_at = "clean", host, NOW + minutes * MINUTE
+        session.add(task)
+    session.flush()
+    assert deployment.hosts_of_tasks_since(session, NOW - MINUTE) == {"a"}
 
 
 def test_the_arguments_of_a_mysql_connection():

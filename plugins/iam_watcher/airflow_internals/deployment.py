@@ -1,4 +1,4 @@
-"""Names of Airflow that the doctor needs, to see plugins and DAG files as Airflow's components do.
+"""Names of Airflow that the doctor needs, to see plugins, DAG files and machines as Airflow's components do.
 
 tests/unit/test_airflow_internals.py has a test for each.
 """
@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import DAG
+    from sqlalchemy.orm import Session
+
+# Types of the jobs that Airflow's components have in its database -> the component.
+COMPONENTS = {"SchedulerJob": "scheduler", "TriggererJob": "triggerer", "DagProcessorJob": "dag-processor"}
 
 
 def plugins() -> tuple[set[str], dict[str, str]]:
@@ -68,3 +74,78 @@ def parse(folder: Path, name: str) -> tuple[list[DAG], dict[str, str]]:
         bundle_name=name,
     )
     return list(bag.dags.values()), dict(bag.import_errors)
+
+
+def host() -> str:
+    """Return the name of this machine, as Airflow's components store it: `get_hostname`."""
+    from airflow.utils.net import get_hostname
+
+    return str(get_hostname())  # type: ignore[no-untyped-call]
+
+
+def metadata_session() -> Any:
+    """Return a context manager with a session of Airflow's database: `create_session`."""
+    from airflow.utils.session import create_session
+
+    return create_session()
+
+
+def plain_variables(session: Session, prefix: str) -> dict[str, str]:
+    """Return name -> value of the Variables that begin with `prefix` and are not encrypted.
+
+    The table of `airflow.models.variable.Variable`. The public Variable can't list names, and outside of a
+    task it can't set one.
+    """
+    from airflow.models.variable import Variable
+    from sqlalchemy import select
+
+    found = select(Variable).where(
+        Variable.key.startswith(prefix, autoescape=True), Variable.is_encrypted.is_(False)
+    )
+    return {row.key: row._val for row in session.scalars(found.order_by(Variable.key))}  # noqa: SLF001  plain
+
+
+def store_plain_variable(session: Session, name: str, value: str, description: str) -> None:
+    """Set a Variable without encryption. See `plain_variables`."""
+    from airflow.models.variable import Variable
+    from sqlalchemy import select
+
+    stored = session.scalar(select(Variable).where(Variable.key == name))
+    row = stored or Variable(key=name)  # type: ignore[no-untyped-call]
+    row._val, row.is_encrypted = value, False  # noqa: SLF001  the column behind a property that encrypts
+    row.description = description
+    session.add(row)
+
+
+def delete_variable(session: Session, name: str) -> None:
+    """Delete a Variable. See `plain_variables`."""
+    from airflow.models.variable import Variable
+    from sqlalchemy import delete
+
+    session.execute(delete(Variable).where(Variable.key == name))
+
+
+def components_since(session: Session, moment: datetime) -> set[tuple[str, str]]:
+    """Return the host and the name of each component that has had a heartbeat since then.
+
+    The table of `airflow.jobs.job.Job`. API servers and Celery workers are not in it.
+    """
+    from airflow.jobs.job import Job, JobState
+    from sqlalchemy import select
+
+    found = select(Job.hostname, Job.job_type).where(
+        Job.state == JobState.RUNNING, Job.latest_heartbeat > moment, Job.job_type.in_(COMPONENTS)
+    )
+    return {(str(host), COMPONENTS[str(kind)]) for host, kind in session.execute(found)}
+
+
+def hosts_of_tasks_since(session: Session, moment: datetime) -> set[str]:
+    """Return the hosts of the tasks that have had a heartbeat since then.
+
+    The columns `hostname` and `last_heartbeat_at` of the table of task instances.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    found = select(TaskInstance.hostname).where(TaskInstance.last_heartbeat_at > moment).distinct()
+    return {name for name in session.scalars(found) if name}

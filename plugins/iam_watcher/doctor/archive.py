@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iam_watcher.archive.location import configured_location
@@ -16,18 +17,23 @@ if TYPE_CHECKING:
     from iam_watcher.doctor.watchers import Watchers
 
 
+def locations(watchers: Watchers) -> list[str]:
+    """Return the valid locations: `[iam_watcher] archive`, and those that jobs name."""
+    found: set[object] = set()
+    with suppress(JobArgumentError):  # reported by `check_archives`
+        found.add(configured_location())
+    for job in watchers.jobs:
+        found |= {getattr(job, name, None) for name in ("archive", "undo_location")}
+    return sorted(one for one in found if isinstance(one, str) and "://" in one and "{{" not in one)
+
+
 def check_archives(watchers: Watchers) -> Iterator[Finding]:
     """Write a small file to `[iam_watcher] archive` and to each location that a job names, and remove it."""
     try:
-        locations = {configured_location()}
+        configured_location()
     except JobArgumentError as error:
         yield Finding(str(error))
-        locations = set()
-    for job in watchers.jobs:
-        locations |= {getattr(job, name, None) for name in ("archive", "undo_location")}
-    for location in sorted(
-        one for one in locations if isinstance(one, str) and "://" in one and "{{" not in one
-    ):
+    for location in locations(watchers):
         name = f"doctor-{uuid.uuid4().hex}"
         folder = Folder(location)
         try:

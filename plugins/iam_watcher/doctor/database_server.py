@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from iam_watcher.database.transactions import Connection
     from iam_watcher.doctor.watchers import Watchers
+    from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
 
 SOFTWARE = "expected MariaDB 10.6, MySQL 8.0.1 or later"
 
 
 def check_database(conn_id: str, watchers: Watchers) -> Iterator[Finding]:
-    """Check the database behind an Airflow connection for the jobs that use it.
+    """Check the database behind an Airflow connection for the jobs and the schedules that use it.
 
     Args:
         conn_id: the connection.
@@ -39,6 +40,9 @@ def check_database(conn_id: str, watchers: Watchers) -> Iterator[Finding]:
             for job in watchers.jobs:
                 if job.mysql_conn_id == conn_id:
                     yield from _faults(connection, job)
+            for dag_id, trigger in watchers.row_triggers:
+                if trigger.mysql_conn_id == conn_id:
+                    yield from _faults_of_schedule(connection, dag_id, trigger)
     except DatabaseUnavailable as error:
         yield Finding(f"{error}. Correct the connection {conn_id!r} in Airflow, or the server")
 
@@ -58,15 +62,30 @@ def _faults(connection: Connection, job: Any) -> Iterator[Finding]:
             yield Finding(f"{name}: the server does not know SKIP LOCKED; {SOFTWARE}. Upgrade the server")
             continue
         right = statement.partition(" ")[0] + (f" ({column})" if column else "")
-        yield Finding(
-            f"{name}: error {code}, {text}. Grant the right {right} on the table to the account of the "
-            f"connection {job.mysql_conn_id!r} (include/sql/grants.sql has IAM's), or correct the name"
-        )
+        yield _refused(f"{name}: error {code}, {text}", right, job.mysql_conn_id)
     if isinstance(job, ProcessRowsOperator) and rights.is_statement_based(connection):
         yield Finding(
             f"The task {job.dag_id}.{job.task_id} can't claim rows: the server's binlog_format is STATEMENT, "
             "in which SKIP LOCKED is not safe for replicas. Set binlog_format=ROW"
         )
+
+
+def _faults_of_schedule(
+    connection: Connection, dag_id: str, trigger: RowsInStateTrigger
+) -> Iterator[Finding]:
+    """Check that the trigger of a schedule `rows_in_state` may read its table."""
+    table = trigger.watched.table
+    if (found := rights.refusal(connection, rights.READS, table)) is not None:
+        code, text = found
+        name = f"The schedule of {dag_id} can't read the table {table}"
+        yield _refused(f"{name}: error {code}, {text}", "SELECT", trigger.mysql_conn_id)
+
+
+def _refused(what: str, right: str, conn_id: str) -> Finding:
+    return Finding(
+        f"{what}. Grant the right {right} on the table to the account of the connection {conn_id!r} "
+        "(include/sql/grants.sql has IAM's), or correct the name"
+    )
 
 
 def _needs(job: Any) -> tuple[str, list[tuple[str, str]]]:

@@ -6,10 +6,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import Asset
+
 from iam_watcher.airflow_internals import deployment
 from iam_watcher.airflow_internals.tasks import masked
 from iam_watcher.doctor.finding import Finding
 from iam_watcher.jobs.database_operator import DatabaseOperator
+from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
 from iam_watcher.watcher_dag import Watcher
 
 if TYPE_CHECKING:
@@ -41,14 +44,28 @@ class Watchers:
         return [task for task in self.tasks if isinstance(task, DatabaseOperator)]
 
     @property
+    def row_triggers(self) -> list[tuple[str, RowsInStateTrigger]]:
+        """The triggers of the schedules `rows_in_state`, each with the id of its DAG."""
+        return [
+            (dag.dag_id, watcher.trigger)
+            for dag in self.dags
+            for asset in _assets(getattr(dag.timetable, "asset_condition", None))
+            for watcher in asset.watchers
+            if isinstance(watcher.trigger, RowsInStateTrigger)
+        ]
+
+    @property
     def redis_conn_ids(self) -> list[str]:
         """The connections of all locks."""
         return sorted({name for dag in self.dags if dag.lock for name in dag.lock.conn_ids})
 
     @property
     def mysql_conn_ids(self) -> list[str]:
-        """The connections of all jobs."""
-        return sorted({job.mysql_conn_id for job in self.jobs})
+        """The connections of all jobs, and of all schedules `rows_in_state`."""
+        return sorted(
+            {job.mysql_conn_id for job in self.jobs}
+            | {trigger.mysql_conn_id for _, trigger in self.row_triggers}
+        )
 
 
 def find_watchers() -> Watchers:
@@ -75,6 +92,14 @@ def find_watchers() -> Watchers:
             Finding(f"No watcher was found in {folders}. Check [core] dags_folder and AIRFLOW_HOME")
         )
     return found
+
+
+def _assets(condition: Any) -> Iterator[Asset]:
+    """Yield the assets of a condition, which may have conditions in it."""
+    if isinstance(condition, Asset):
+        yield condition
+    for part in getattr(condition, "objects", ()):
+        yield from _assets(part)
 
 
 def _skipped(files: set[Any]) -> Iterator[Finding]:

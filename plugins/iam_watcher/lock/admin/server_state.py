@@ -43,12 +43,13 @@ class ServerState:
 
 
 @contextmanager
-def examined(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT) -> Iterator[Redis]:
+def examined(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT, asked: str = "TIME") -> Iterator[Redis]:
     """Yield a new client for an Airflow connection, and turn its errors into facts that say what to do.
 
     Args:
         conn_id: the connection.
         answer_within: as in `redis_client`.
+        asked: the command or the key that an error names.
 
     Raises:
         LockError: the connection is missing or not valid, or a server refuses or does not answer.
@@ -67,7 +68,7 @@ def examined(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT) -> Iterato
         try:
             yield client
         except (RedisError, RedisClusterException) as error:
-            text = f"{explain(client, 'TIME', error)}. Check the connection {conn_id!r} and the server"
+            text = f"{explain(client, asked, error)}. Check the connection {conn_id!r} and the server"
             raise LockError(text) from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -17,70 +16,11 @@ from airflow import plugins_manager
 
 from dev.airflow import ROOT
 from dev.processes import free_port
-from dev.servers import Redis
 from iam_watcher.database import rights
-from iam_watcher.doctor import __main__ as doctor
 from iam_watcher.timetables import TIMETABLES
+from tests.integration.doctor.conftest import SECRET, WATCHER
 
-SECRET = "hunter2-and-more"  # noqa: S105  what the output must not have
-WATCHER = '''"""An Airflow DAG of a test."""
-from iam_watcher import Watcher
-from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-
-with Watcher("clean", schedule=None):
-    PurgeRowsOperator(task_id="purge", table="secret", age_column="expires", age_unit="unix_seconds",
-                      older_than_days=1{more})
-'''
 ROWS = (ROOT / "dags" / "provision_users.py").read_text()
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    """A Redis of a good deployment."""
-    with Redis(tmp_path_factory.mktemp("redis"), ["--appendonly", "yes"]) as server:
-        yield server
-
-
-@pytest.fixture
-def admin(redis):
-    """A client of that Redis, whose settings come back after the test."""
-    with redis.client() as client:
-        yield client
-        client.replicaof("NO", "ONE")
-        for name, value in (("appendonly", "yes"), ("maxmemory-policy", "noeviction"), ("maxmemory", "0")):
-            client.config_set(name, value)
-        with suppress(Exception):
-            client.acl_deluser("little")
-
-
-@pytest.fixture
-def dags(tmp_path, monkeypatch):
-    """The DAG folder, with one watcher."""
-    folder = tmp_path / "dags"
-    folder.mkdir()
-    (folder / "clean.py").write_text(WATCHER.format(more=""))
-    path = {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
-    bundles = json.dumps([path | {"kwargs": {"path": str(folder)}}])
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
-    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(folder))
-    return folder
-
-
-@pytest.fixture
-def examine(iam_schema, redis, dags, tmp_path, monkeypatch, capsys):
-    """Return a function that runs the doctor: its exit status and its output, in which no secret is."""
-    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", redis.airflow_uri)
-    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}/archive")
-
-    def examine(*arguments):
-        capsys.readouterr()
-        status = doctor.main(list(arguments))
-        printed = capsys.readouterr().out
-        for secret in (redis.password, iam_schema.password, iam_schema.admin_password, SECRET):
-            assert secret not in printed
-        return status, printed
-
-    return examine
 
 
 @pytest.mark.every_server
@@ -91,7 +31,8 @@ def test_a_good_deployment(examine, dags, tmp_path):
     assert printed.endswith("Nothing is wrong\n")
     for name in ("deployment", "plugin", "watcher files", "Redis iam_redis", "database iam_mysql", "archive"):
         assert f"{name}: good" in printed
-    assert list((tmp_path / "archive").iterdir()) == []
+    (mark,) = (tmp_path / "archive").iterdir()  # for the other machines
+    assert (mark.name.startswith("doctor-"), mark.read_bytes()) == (True, b"")
 
 
 def test_the_watchers_of_iam_in_a_process_of_its_own(examine, monkeypatch):
@@ -197,7 +138,7 @@ def test_a_redis_that_does_not_answer(examine, monkeypatch):
 
 
 def test_an_account_that_may_not_run_info(examine, admin, redis, monkeypatch):
-    admin.execute_command("ACL", "SETUSER", "little", "on", f">{SECRET}", "~*", "+time", "+ping")
+    admin.execute_command("ACL", "SETUSER", "little", "on", f">{SECRET}", "~*", "+time", "+ping", "+set")
     uri = f"redis://little:{SECRET}@{redis.host}:{redis.port}/?db=0"
     monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", uri)
     monkeypatch.setenv("AIRFLOW_CONN_ADMIN_REDIS", redis.airflow_uri)
@@ -253,6 +194,31 @@ def test_a_grant_is_missing(examine, dags, iam, revoked, said):
     status, printed = examine()
     assert status == 1
     assert said in printed
+
+
+ROWS_ELSEWHERE = '''"""An Airflow DAG of a test."""
+from iam_watcher import Watcher
+from iam_watcher.jobs.command import CommandOperator
+from iam_watcher.jobs.rows_in_state import rows_in_state
+
+rows = rows_in_state("user_provisioning", state_column="status", claim="pending", mysql_conn_id="elsewhere")
+with Watcher("rows", schedule=rows):
+    CommandOperator(task_id="work", command="true")
+'''
+
+
+@pytest.mark.every_server
+def test_the_database_of_a_schedule(examine, dags, iam, mariadb, monkeypatch):
+    (dags / "rows.py").write_text(ROWS_ELSEWHERE)
+    assert "database elsewhere: WRONG: " in examine()[1]
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", mariadb.airflow_uri)
+    status, printed = examine()
+    assert (status, "database elsewhere: good" in printed) == (0, True), printed
+    iam.run("REVOKE SELECT, UPDATE ON iam.user_provisioning FROM iam_watcher")
+    status, printed = examine()
+    assert status == 1
+    assert "The schedule of rows can't read the table user_provisioning" in printed
+    assert "Grant the right SELECT" in printed
 
 
 @pytest.mark.every_server
