@@ -29,7 +29,7 @@ sys.exit(bench.main())
     "subject",
     [
         *("purge", "keys", "partitions", "neighbours", "users"),
-        *("archive", "retention", "rows", "imports", "guard"),
+        *("archive", "retention", "rows", "imports", "guard", "many"),
     ],
 )
 def test_a_subject_runs(subject, tmp_path):
@@ -37,7 +37,13 @@ def test_a_subject_runs(subject, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(results), subject],
         cwd=ROOT,
-        env={**os.environ, "BENCH_ROWS": "1000 2000", "SUBJECTS": subject, "PYTHONPATH": "plugins:."},
+        env={
+            **os.environ,
+            "BENCH_ROWS": "1000 2000",
+            "BENCH_WATCHERS": "3",
+            "SUBJECTS": subject,
+            "PYTHONPATH": "plugins:.",
+        },
         capture_output=True,
         text=True,
         check=False,
