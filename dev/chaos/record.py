@@ -39,7 +39,12 @@ _UNFINISHED = (
     "SELECT dag_id, task_id, state FROM task_instance"
     " WHERE state IN ('scheduled', 'queued', 'running', 'deferred', 'up_for_retry', 'restarting')"
 )
-_OVER = "SELECT id FROM task_instance WHERE state IN ('success', 'failed', 'skipped', 'upstream_failed')"
+# Each try of a task has an id of its own. A retry moves the try before it to the history.
+_ENDED = "('success', 'failed', 'skipped', 'upstream_failed')"
+_OVER = (
+    f"SELECT id FROM task_instance WHERE state IN {_ENDED}"
+    f" UNION SELECT task_instance_id AS id FROM task_instance_history WHERE state IN {_ENDED}"
+)
 _STEPS = (
     "SELECT watcher, deployment, worker, tick, hold, what, UNIX_TIMESTAMP(at) + 0e0"
     " FROM chaos_step ORDER BY id"
@@ -164,10 +169,10 @@ def read(place: Place) -> Record:
 
 
 def left_in_queue(place: Place) -> list[str]:
-    """Return the messages of tasks that are not over yet.
+    """Return the messages of tries of tasks that are not over yet.
 
-    The message of a task that a worker had when it was killed stays unacknowledged until the visibility
-    time-out. If Redis then gives it to a worker, Airflow refuses to start the task again.
+    The message of a try that a worker had when it was killed stays unacknowledged until the visibility
+    time-out. If Redis then gives it to a worker, Airflow refuses to start this try again.
     """
     over = {row["id"] for row in place.airflow_rows(_OVER)}
     with place.redis.client(db=QUEUE, decode_responses=True) as client:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 
 import pytest
 
 from dev.airflow import ROOT
+from dev.chaos.place import QUEUE, Place
+from dev.chaos.record import left_in_queue
+from dev.postgres import PostgreSQL
+from dev.servers import Redis
 
 PYTHON = ROOT / ".venv-cluster" / "bin" / "python"
 
@@ -49,3 +55,29 @@ def test_it_is_red_with_broken_code(tmp_path, broken, faults, what):
     assert code == 1, said
     assert last.startswith("verdict: FAILED: "), said
     assert what in last, said
+
+
+def _message(name):
+    """Return the message of a try whose id is its task's name."""
+    workload = json.dumps({"ti": {"id": name, "dag_id": "dag", "task_id": name}})
+    return json.dumps({"body": base64.b64encode(json.dumps([[workload], {}, {}]).encode()).decode()})
+
+
+@pytest.mark.e2e
+def test_messages_of_tries_that_are_over_are_not_left_over(tmp_path):
+    with PostgreSQL(tmp_path / "postgres") as postgres, Redis(tmp_path / "redis") as redis:
+        postgres.sql(
+            "CREATE TABLE task_instance (id text, state text);"
+            " CREATE TABLE task_instance_history (task_instance_id text, state text);"
+            " INSERT INTO task_instance VALUES ('done', 'success'), ('waits', 'queued');"
+            " INSERT INTO task_instance_history VALUES ('retried', 'failed'), ('odd', 'running')"
+        )
+        with redis.client(db=QUEUE) as client:
+            client.rpush("default", _message("waits"), _message("unknown"))
+            client.hset(
+                "unacked", mapping={name: f"[{_message(name)}]" for name in ("done", "retried", "odd")}
+            )
+        place = Place(cluster=None, other=None, postgres=postgres, redis=redis, mariadb=None)
+        assert sorted(left_in_queue(place)) == [
+            f"a message of dag.{name}" for name in ("odd", "unknown", "waits")
+        ]
