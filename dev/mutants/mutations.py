@@ -193,8 +193,11 @@ class _Finder:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Return the parts of a node, without annotations and decorators."""
+    """Return the parts of a node, without annotations, decorators, and the `strict` of a `zip`."""
     match node:
+        case ast.Call(ast.Name("zip"), args, keywords):
+            # It is True where both parts have the same length by construction.
+            yield from (*args, *(keyword for keyword in keywords if keyword.arg != "strict"))
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             yield from (*node.args.defaults, *filter(None, node.args.kw_defaults), *node.body)
         case ast.ClassDef(body=body):
@@ -210,6 +213,9 @@ def _is_left_alone(node: ast.AST, scope: str) -> bool:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.Raise() | ast.Expr(ast.Constant()):
             return True
+        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
+            # Nothing runs it: each subclass has its own.
+            return "abstractmethod" in map(ast.unparse, decorators)
         case ast.If(test):
             return "TYPE_CHECKING" in ast.unparse(test) or "__name__" in ast.unparse(test)
         case ast.Assign(value=value) if not scope:
@@ -228,6 +234,8 @@ def _is_number(node: ast.AST) -> bool:
             return _is_number(left) and _is_number(right)
         case ast.Constant(int() | float()):
             return True
+        case ast.Name(name):
+            return name.isupper()
     return False
 
 

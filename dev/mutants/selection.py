@@ -11,7 +11,8 @@ import subprocess
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 TESTS = ("tests/unit", "tests/contract", "tests/integration", "tests/dags")
 # A database server, and which tests run on it, as in `make test`.
 SERVERS = {"mariadb": "not e2e", "mysql": "every_server and not e2e"}
-LONGEST = 40.0  # seconds of tests for one change, by their usual time
+LONGEST = 40.0  # seconds of the first tests for one change, by their usual time
+FURTHER = 160.0  # seconds of the further tests that run before a change counts as not noticed
 AT_ONCE = 3  # processes of the first run: tests wait half of their time
+CONTRACT = "tests/contract/"  # it holds the Lua scripts against a model of a lock
+LUA = "redis.call("
 WORKED = (0, 1, 5)  # pytest's exit status: all tests passed, some failed, or there are none
 NOTHING: dict[str, Any] = {"seconds": {}, "failed": [], "lines": {}}
 
@@ -60,26 +64,34 @@ class Selection:
                 del found["seconds"][test]
             self.seconds |= found["seconds"]
             for path, lines in found["lines"].items():
+                reached, inside = self._lines[path], _in_functions(root / path)
                 for line, tests in lines.items():
-                    self._lines[path][int(line)].update(self.seconds.keys() & tests)
+                    if int(line) in inside:
+                        reached[int(line)].update(self.seconds.keys() & tests)
 
     def tests_for(self, mutation: Mutation) -> list[str]:
-        """Return the tests that reach a change, the quickest first, and those of the module's own test file.
+        """Return the tests that may notice a change, in the order in which they run.
 
-        What runs in another process counts as not reached: hence the second ones. Of both there are as many
-        as fit into the time.
+        What runs in another process counts as not reached: hence also the tests of the module's own test
+        file. Of both the quickest come first, as many as fit into the time, and then further ones. All tests
+        of the contract that reach a Lua script are among them.
         """
         reaching = self._of_lines(mutation.path, [mutation.line])
         reaching = reaching or self._within(mutation) or self._by_use(mutation)
         mirrored = self._of_command(mutation.path) | self._of_module(mutation.path)
-        return self._quickest(reaching) + self._quickest(mirrored - reaching)
+        first = self._quickest(reaching, LONGEST) + self._quickest(mirrored - reaching, LONGEST)
+        further = self._quickest(reaching - set(first), FURTHER)
+        contract: set[str] = set()
+        if LUA in (self._root / mutation.path).read_text(encoding="utf-8"):
+            contract = {test for test in reaching - {*first, *further} if test.startswith(CONTRACT)}
+        return first + further + self._quickest(contract, inf)
 
-    def _quickest(self, tests: set[str]) -> list[str]:
+    def _quickest(self, tests: set[str], longest: float) -> list[str]:
         chosen: list[str] = []
         seconds = 0.0
         for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
             seconds += self.seconds[test]
-            if chosen and seconds > LONGEST:
+            if chosen and seconds > longest:
                 break
             chosen.append(test)
         return chosen
@@ -185,6 +197,17 @@ class Selection:
             raise SystemExit("the tests can't run: see above")
         found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return found
+
+
+@cache
+def _in_functions(file: Path) -> set[int]:
+    """Return the lines within functions: the others run at import, and so in one test alone."""
+    return {
+        line
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for line in range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1)
+    }
 
 
 def pytest(*arguments: str) -> list[str]:

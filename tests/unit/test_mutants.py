@@ -1,14 +1,21 @@
-"""What `make mutants` changes, and what it leaves alone."""
+"""What `make mutants` changes and what it leaves alone, and which tests it runs for a change."""
 
 from __future__ import annotations
 
-from dev.mutants.mutations import mutations
+import json
+
+import pytest
+
+from dev.mutants import selection
+from dev.mutants.mutations import Mutation, mutations
+from dev.mutants.selection import Selection
 
 SOURCE = '''"""A docstring with a < b."""
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import x
 TIMEOUT, MOST_BYTES = 5.0, 8 * 2**20
+LONGEST = 2 * TIMEOUT
 PATIENCE = timedelta(seconds=30)
 LEAST, MOST = 1, 2
 CODES = {1205: "a"}
@@ -60,10 +67,85 @@ def test_what_is_changed(tmp_path):
         "f: 2 -> 3",
     }
     (lock,) = (mutation for mutation in found if mutation.was == " FOR UPDATE")
-    assert lock.line == 9
+    assert lock.line == 10
     assert lock.applied(SOURCE) == SOURCE.replace(" FOR UPDATE", "")
 
 
 def test_offsets_count_characters(tmp_path):
     (tmp_path / "a.py").write_text("x = 'é', 1 < 2\n", encoding="utf-8")
     assert "x = 'é', 1 <= 2\n" in {m.applied("x = 'é', 1 < 2\n") for m in mutations(tmp_path, "a.py")}
+
+
+DECLARED = """
+class Form:
+    @property
+    @abstractmethod
+    def size(self, most: int = 3) -> int:
+        return most + 1
+    def pairs(self, one, other):
+        return list(zip(one, other, strict=True))
+"""
+
+
+def test_what_makes_no_difference_is_left_alone(tmp_path):
+    (tmp_path / "a.py").write_text(DECLARED)
+    assert [mutation.name for mutation in mutations(tmp_path, "a.py")] == [
+        "a.py::Form.pairs: return list(zip(one, other, strict=True)) -> return None"
+    ]
+
+
+SCRIPTS = """LATER = 5
+SET = f"redis.call('SET', {LATER})"
+
+
+def script():
+    return SET
+"""
+
+SECONDS = {
+    "tests/unit/test_importer.py::test_it": 1.0,
+    "tests/unit/test_use.py::test_quick": 2.0,
+    "tests/unit/test_use.py::test_slow": 30.0,
+    "tests/unit/test_use.py::test_slower": 31.0,
+    "tests/unit/test_use.py::test_slowest": 200.0,
+    "tests/contract/test_model.py::test_slowest": 300.0,
+    "tests/unit/test_scripts.py::test_own": 3.0,
+}
+
+
+@pytest.fixture
+def chosen(tmp_path, monkeypatch):
+    """A function that returns the names of the tests for a line of the scripts."""
+    (tmp_path / "scripts.py").write_text(SCRIPTS)
+    importer, *using = [test for test in SECONDS if "test_own" not in test]
+    measured = {
+        "seconds": SECONDS,
+        "failed": [],
+        "lines": {"scripts.py": {"1": [importer], "2": [importer], "6": using}},
+    }
+    (tmp_path / "reach.json").write_text(json.dumps(measured))
+    monkeypatch.setattr(Selection, "_measured", lambda *_: [tmp_path / "reach.json"])
+
+    def names(line, scope):
+        change = Mutation("scripts.py", line, scope, 0, 0, "", "")
+        found = Selection(tmp_path, tmp_path, "mariadb").tests_for(change)
+        return [test.removeprefix("tests/") for test in found]
+
+    return names
+
+
+@pytest.mark.parametrize(("line", "scope"), [(6, "script"), (2, "SET"), (1, "LATER")])
+def test_the_quickest_tests_come_first_and_no_test_of_the_contract_is_left_out(chosen, line, scope):
+    """The test that happened to import a module notices no more of its constants than others."""
+    assert chosen(line, scope) == [
+        "unit/test_use.py::test_quick",
+        "unit/test_use.py::test_slow",
+        "unit/test_scripts.py::test_own",
+        "unit/test_use.py::test_slower",
+        "contract/test_model.py::test_slowest",
+    ]
+
+
+def test_only_for_a_script_all_tests_of_the_contract_run(chosen, monkeypatch):
+    monkeypatch.setattr(selection, "LUA", "no script")
+    assert "contract/test_model.py::test_slowest" not in chosen(6, "script")
