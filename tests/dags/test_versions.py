@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,6 +50,32 @@ def test_a_run_waits_while_another_makes_the_fingerprint_of_a_new_deployment(
     assert states(run)["run"] == "success"
     (acquire,) = [ti for ti in run.get_task_instances() if ti.task_id == "acquire"]
     assert acquire.try_number == 1
+
+
+def test_a_run_makes_the_fingerprint_if_the_task_that_began_to_make_it_has_died(
+    run_dag, redis_client: Client, new_deployment: None, monkeypatch
+) -> None:
+    from airflow.models.variable import Variable
+
+    monkeypatch.setattr(deployment, "MADE_WITHIN", 4.0)
+    dead = Lease(redis_client, "iam-watcher:fingerprint:test", "a task that died", ttl=60)
+    assert dead.acquire()
+    sleep, waited = time.sleep, threading.Event()
+
+    def sleep_until_it_expires(seconds: float) -> None:
+        if not waited.is_set():
+            waited.set()
+            redis_client.pexpire(dead.key, 2000)
+        sleep(seconds)
+
+    monkeypatch.setattr(deployment.time, "sleep", sleep_until_it_expires)
+    run = run_dag(watcher_of("version_dead_maker"))
+    monkeypatch.undo()
+    assert waited.is_set()
+    assert states(run)["run"] == "success"
+    (acquire,) = [ti for ti in run.get_task_instances() if ti.task_id == "acquire"]
+    assert acquire.try_number == 1
+    assert Variable.get(FINGERPRINT, default_var=None)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,15 @@ def test_only_the_inactive_are_disabled(iam, perform):
     assert report["eligible"] == 6
 
 
+@pytest.mark.parametrize("time", ["logined", "created"])
+def test_the_first_moment_that_is_a_date(iam, perform, time):
+    for name, moment in {"first": "'1980-01-01 00:00:00'", "before": "'1979-12-31 23:59:59'"}.items():
+        user(iam, name, **{"logined": "NULL", time: moment})
+    report = perform(disable())
+    assert enabled(iam) == {"before"}
+    assert (report["changed"], report["skipped"]) == (1, {"zero_date": 1})
+
+
 def test_no_other_column_is_written(iam, perform):
     """Apart from updatedAt, which the table moves by itself."""
     for name in ("inactive", "never"):

@@ -181,6 +181,24 @@ def test_a_partition_that_ends_at_the_cut_off_is_dropped(scratch, perform, monke
     assert len(report["partitions"]) == dropped
 
 
+@pytest.mark.parametrize(("later", "dropped"), [(0, 1), (1, 0)])
+@pytest.mark.parametrize(
+    ("column", "by", "form", "options"),
+    [
+        ("date NOT NULL", "RANGE COLUMNS (day)", "'%%Y-%%m-%%d'", {}),
+        ("int NOT NULL", "RANGE (day)", "%%Y%%m%%d", {"age_unit": "YYYYMMDD"}),
+    ],
+)
+def test_a_partition_that_ends_on_the_very_day_of_the_cut_off_is_dropped(
+    scratch, perform, column, by, form, options, later, dropped
+):
+    end = scratch.value(f'SELECT DATE_FORMAT(UTC_DATE() - INTERVAL %s DAY, "{form}")', [100 - later])
+    create(scratch, column, by, {"p1": end, "later": "MAXVALUE"})
+    insert(scratch, 1, "20010101")
+    report = perform(purge(older_than_days=100, **options))
+    assert len(report["partitions"]) == dropped
+
+
 def test_the_last_partition_stays_though_it_is_old(scratch, perform):
     """It is the only one that takes new rows of its range; the servers refuse to drop all partitions too."""
     create(scratch, bounds={"p1": "'2001-01-01'", "p2": "'2002-01-01'"})
@@ -557,6 +575,14 @@ def test_rows_that_can_not_be_reattached_are_kept_and_named(table, perform, monk
         assert table.value(f"SELECT COUNT(*) FROM {detached_name('t')}") == EACH
     # First the rows that were left, then the new row, both of the same partition.
     assert perform(purge())["partitions"] == [{"partition": "p1", "rows": EACH + 1}, *DROPPED[1:]]
+
+
+def test_rows_whose_partition_is_gone_are_kept_and_named(table, perform, monkeypatch):
+    interrupted(monkeypatch, perform, "drop")
+    table.run("ALTER TABLE t DROP PARTITION p1")
+    with pytest.raises(AirflowFailException, match=r"the partition is gone, or has new rows\. Copy the rows"):
+        perform(purge(older_than_days=36_000))
+    assert table.value(f"SELECT COUNT(*) FROM {detached_name('t')}") == EACH
 
 
 def test_a_run_without_drop_partitions_says_that_rows_are_left(table, perform, monkeypatch, caplog):

@@ -78,6 +78,17 @@ def test_a_lock_of_the_go_side_can_be_freed_too(redis_client: Client, command) -
     assert redis_client.get("clean") is None
 
 
+@pytest.mark.parametrize("owner", ["x7Qy", "prod/dag/run"])
+def test_every_key_that_a_forced_release_leaves_expires(redis_client: Client, owner: str) -> None:
+    """A lock of the Go program has no key but its own."""
+    redis_client.set("clean", owner, px=60_000)
+    force_release([redis_client], "clean", by="ops", reason="it crashed")
+    left = {name: redis_client.pttl(name) for name in redis_client.scan_iter()}
+    assert b"{clean}:history" in left
+    assert len(left) > 1
+    assert all(ms > 0 for ms in left.values()), left
+
+
 def test_there_is_nothing_to_free(redis_client: Client, command) -> None:
     done = command("release", "clean", "--reason", "a typo")
     assert done.returncode == 1

@@ -158,6 +158,34 @@ def test_an_index_is_needed(scratch, perform, table, index, options, message, dr
 
 
 @pytest.mark.every_server
+@pytest.mark.parametrize(
+    ("index", "per", "needed"),
+    [
+        ("FULLTEXT (at), PRIMARY KEY (id)", None, "at"),
+        ("KEY (at(4)), PRIMARY KEY (id)", None, "at"),
+        ("KEY (grp, id, at), PRIMARY KEY (id)", "grp", "grp, at"),
+        ("KEY (at), PRIMARY KEY (id DESC)", None, "at, id"),
+        ("KEY (at, id), PRIMARY KEY (id DESC)", None, None),
+        ("KEY (grp, at), PRIMARY KEY (id)", "grp", None),
+        # InnoDB has the primary key behind the columns of the index.
+        ("KEY (grp), PRIMARY KEY (at, id)", "grp", None),
+        ("KEY (grp, id), PRIMARY KEY (at, id)", "grp", "grp, at"),
+    ],
+)
+def test_which_index_finds_the_newest_rows(scratch, perform, index, per, needed):
+    scratch.run(f"CREATE TABLE t (id int NOT NULL, at varchar(8) NOT NULL, grp int NOT NULL, {index})")
+    scratch.run_many("INSERT INTO t VALUES (%s, %s, 1)", [(n, f"2020010{n}") for n in range(1, 6)])
+    job = purge(keep_last=3, per=per, age_unit="YYYYMMDD")
+    if needed:
+        with pytest.raises(AirflowFailException, match=rf"an index of t that begins with \({needed}\)"):
+            perform(job)
+    else:
+        perform(job)
+    left = scratch.column("SELECT id FROM t ORDER BY id")
+    assert left == [*range(1, 6)] if needed else left == [3, 4, 5]
+
+
+@pytest.mark.every_server
 def test_ids_in_upper_and_lower_case_are_kept_by_their_time(scratch, perform):
     """A binary collation sorts all letters in upper case before those in lower case."""
     ids = [f"0190000{digit}-0000-7000-8000-000000000000" for digit in "89abcdef"]

@@ -118,6 +118,23 @@ def test_a_key_with_bytes_that_have_no_unicode_comes_back(scratch, perform, loca
     assert (restored["rows"], restored["restored"], restored["skipped"]) == (4, 3, {"exists": 1})
 
 
+@pytest.mark.parametrize("digits", ["ED40", "FA5C"])
+def test_a_key_that_was_archived_as_bytes_finds_its_row_in_another_character_set(
+    scratch, perform, location, digits
+):
+    """Both codes of cp932 are the character 纊. Only one of them is what UTF-8 becomes again."""
+    scratch.run("CREATE TABLE t (code varchar(9) CHARACTER SET cp932 PRIMARY KEY, age date NOT NULL, x int)")
+    scratch.run(f"INSERT INTO t VALUES (_cp932 X'{digits}', '2001-01-01', 1), ('b', '2001-01-01', 2)")
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    scratch.run("ALTER TABLE t MODIFY code varchar(9) CHARACTER SET utf8mb4")
+    report = perform(restore_scratch(location, url))
+    assert (report["restored"], report["skipped"]) == (2, {})
+    assert scratch.rows("SELECT HEX(code), x FROM t ORDER BY x") == [("E7BA8A", 1), ("62", 2)]
+    again = perform(restore_scratch(location, url))
+    assert again["restored"] == 0
+    assert scratch.value("SELECT COUNT(*) FROM t") == 2
+
+
 @pytest.mark.parametrize("time_zone", ["-05:00", "+08:00"])
 def test_iams_rows_come_back_as_they_were(iam, perform, location, time_zone):
     fill(iam, 2500)

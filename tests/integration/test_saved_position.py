@@ -170,6 +170,23 @@ def test_a_row_limit_that_cannot_be_saved_ends_the_walk_before_the_next_transact
     assert table.value("SELECT COUNT(*) FROM t") == 800
 
 
+@pytest.mark.parametrize(("most", "saves"), [({}, False), ({"max_rows": 1000}, True)])
+def test_a_run_saves_before_each_transaction_only_if_it_has_a_row_limit(
+    table, run_dag, monkeypatch, most, saves
+):
+    monkeypatch.setattr(saved_position, "SAVE_EVERY", 3600.0)
+    save, saved = TaskStateStoreAccessor.set, []
+
+    def note(store, key, value):
+        saved.append(value["changed"])
+        save(store, key, value)
+
+    monkeypatch.setattr(TaskStateStoreAccessor, "set", note)
+    assert report(run_dag(purging(**most)))["changed"] == 1000
+    # The last one: when the run ends.
+    assert saved == ([*range(100, 1001, 100), 1000] if saves else [])
+
+
 def test_a_row_limit_that_is_used_up_is_logged(table, run_dag, monkeypatch, caplog):
     finish, tries = PurgeJob.finish, []
 

@@ -7,7 +7,9 @@ from decimal import Decimal
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from MySQLdb import OperationalError
 
+from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.jobs.anonymize_rows import NOW, AnonymizeRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 
@@ -123,4 +125,24 @@ def test_a_text_in_other_characters_than_those_of_the_column_is_refused(scratch,
     for dry_run in (True, False):
         with pytest.raises(AirflowFailException, match="set has a text that a column of t can't hold"):
             perform(change(tmp_path, set={"c": "日", **more}, dry_run=dry_run))
+    assert rows_of(scratch) == before
+
+
+@pytest.mark.every_server
+def test_a_row_can_not_change_between_its_check_and_its_restore(scratch, perform, tmp_path, monkeypatch):
+    before = fill(scratch, "varchar(9)", "old")
+    report = perform(change(tmp_path, set={"c": "new"}))
+    update, refused = RowUpdater._update, []
+
+    def others_first(updater, batch, key):
+        if not refused:
+            scratch.run("SET innodb_lock_wait_timeout = 1")
+            with pytest.raises(OperationalError, match="Lock wait timeout") as error:
+                scratch.run("UPDATE t SET c = 'newer' WHERE id = 1")
+            refused.append(error)
+        return update(updater, batch, key)
+
+    monkeypatch.setattr(RowUpdater, "_update", others_first)
+    assert perform(restore(tmp_path, report))["restored"] == 3
+    assert refused
     assert rows_of(scratch) == before

@@ -100,6 +100,35 @@ def test_a_poll_finds_what_no_release_tells(redis_client: Client, monkeypatch, h
     asyncio.run(scene())
 
 
+def test_between_two_polls_redis_runs_no_script(redis_client: Client, monkeypatch) -> None:
+    monkeypatch.setattr(module, "POLL", 3600.0)
+    receive, received = module.Subscription._receive, []
+
+    async def receive_and_count(*arguments) -> None:
+        await receive(*arguments)
+        received.append(1)
+
+    monkeypatch.setattr(module.Subscription, "_receive", receive_and_count)
+    redis_client.set("clean", "x7Qy")
+
+    def scripts_run() -> int:
+        return redis_client.info("commandstats").get("cmdstat_eval", {"calls": 0})["calls"]
+
+    async def scene() -> tuple[int, int]:
+        before = scripts_run()
+        waiting = asyncio.create_task(fired(trigger("b")))
+        await until(lambda: received)
+        first = scripts_run() - before
+        begun = len(received)
+        await until(lambda: len(received) > begun + 5)
+        later = scripts_run() - before - first
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        return first, later
+
+    assert asyncio.run(scene()) == (1, 0)
+
+
 def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: Client, monkeypatch) -> None:
     monkeypatch.setattr(module, "POLL", 0.1)
     holder, first, second = (Lease(redis_client, "clean", owner, ttl=60) for owner in "acb")

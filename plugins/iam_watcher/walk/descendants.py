@@ -86,8 +86,8 @@ class Descendants:
         self._size = ChunkSize(target, rows=FIRST_TOGETHER)
         self._each = 1.0  # rows that are deleted for one of the parents, itself among them
         self._in_transaction = Counter[str]()
-        self._left = 0
-        self._bytes_left = 0
+        self._left: int
+        self._bytes_left: int
 
     @property
     def most_parents(self) -> int:

@@ -81,7 +81,7 @@ class LargeFamilies:
         self._target = target
         self._before_write: Callable[[], None]
         self._pause: Callable[[], None]
-        self._unanswered = False
+        self._unanswered: bool
 
     def delete(
         self, key: KeyValue, *, before_write: Callable[[], None], pause: Callable[[Callable[[], None]], None]

@@ -1,0 +1,181 @@
+"""Which trees of tables a purge can delete from, and which rows of them it leaves."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from iam_watcher.jobs.children import Child
+from iam_watcher.walk import descendants, large_family
+from tests.integration.test_children import content, orders, protect, purge
+
+__all__ = ["orders"]
+
+pytestmark = pytest.mark.every_server
+
+GENERAL, BINARY = (f"CHARACTER SET utf8mb4 COLLATE utf8mb4_{name}" for name in ("general_ci", "bin"))
+
+# The column of a child, that of its parents, and a value of both.
+COMPARED = {
+    "char and varchar": (f"char(9) {GENERAL}", f"varchar(12) {GENERAL}", "a"),
+    "integers": ("int", "bigint unsigned", 1),
+    "enum": ("enum('a','b')", "enum('a','b')", "b"),
+    "binary": ("binary(4)", "binary(4)", "abcd"),
+}
+NOT_COMPARED = {
+    "text": (f"text {GENERAL}", f"varchar(12) {GENERAL}", r"rows can't be found by ref: ref is text"),
+    "collation": (f"varchar(12) {BINARY}", f"varchar(12) {GENERAL}", "of collation utf8mb4_bin, and code of"),
+    "date": ("datetime", "date", "ref is datetime, and code of orders is date; expected the same type"),
+    "members": ("enum('b','a')", "enum('a','b')", "expected the same type"),
+    "zeros": ("binary(8)", "binary(4)", "expected the same type"),
+    "integer": ("int", "varchar(12)", "expected the same type"),
+}
+
+
+def family(database, child, parent, index="INDEX (ref)"):
+    """Create orders with a `code` as their key, and notes that refer to it by `ref`."""
+    database.run(f"CREATE TABLE orders (code {parent} PRIMARY KEY, at datetime NOT NULL)")
+    database.run(f"CREATE TABLE notes (id int PRIMARY KEY, ref {child} NULL, more int NULL, {index})")
+
+
+def notes(**options):
+    return purge(children=[Child("notes", key="ref")], **options)
+
+
+@pytest.mark.parametrize(("child", "parent", "value"), COMPARED.values(), ids=COMPARED)
+def test_rows_are_found_by_columns_that_are_compared_alike(scratch, perform, child, parent, value):
+    family(scratch, child, parent)
+    scratch.run("INSERT INTO orders VALUES (%s, '2020-01-01')", [value])
+    scratch.run("INSERT INTO notes VALUES (1, %s, 0), (2, NULL, 0)", [value])
+    report = perform(notes())
+    assert (report["changed"], report["children"]) == (1, {"notes": 1})
+    assert scratch.column("SELECT id FROM notes") == [2]
+
+
+@pytest.mark.parametrize(("child", "parent", "message"), NOT_COMPARED.values(), ids=NOT_COMPARED)
+def test_columns_that_are_compared_in_another_way_are_refused(scratch, perform, child, parent, message):
+    family(scratch, child, parent, "INDEX (ref(3))" if child.startswith("text") else "INDEX (ref)")
+    with pytest.raises(AirflowFailException, match=message):
+        perform(notes())
+
+
+@pytest.mark.parametrize(
+    ("index", "found"),
+    [
+        ("FULLTEXT (ref)", False),
+        ("INDEX (ref(3))", False),
+        ("INDEX (more, ref)", False),
+        ("INDEX (ref, more)", True),
+        ("UNIQUE (ref)", True),
+    ],
+)
+def test_only_an_index_on_the_whole_key_finds_the_rows(scratch, perform, index, found):
+    family(scratch, "varchar(9)", "varchar(9)", index)
+    scratch.run("INSERT INTO orders VALUES ('a', '2020-01-01')")
+    scratch.run("INSERT INTO notes VALUES (1, 'a', 0)")
+    if found:
+        assert perform(notes())["children"] == {"notes": 1}
+    else:
+        with pytest.raises(AirflowFailException, match="it needs an index that begins with ref"):
+            perform(notes())
+
+
+def test_the_columns_of_a_key_may_stand_in_any_order_in_the_index(scratch, perform):
+    scratch.run("CREATE TABLE orders (a int, b int, at datetime NOT NULL, PRIMARY KEY (a, b))")
+    scratch.run("CREATE TABLE notes (id int PRIMARY KEY, a int, b int, x int, INDEX (b, a, x))")
+    scratch.run("INSERT INTO orders VALUES (1, 2, '2020-01-01'), (2, 1, '2999-01-01')")
+    scratch.run("INSERT INTO notes VALUES (1, 1, 2, 0), (2, 2, 1, 0)")
+    assert perform(purge(children=[Child("notes", key=["a", "b"])]))["children"] == {"notes": 1}
+    assert scratch.column("SELECT id FROM notes") == [2]
+
+
+@pytest.mark.parametrize("enforced", [True, False])
+def test_a_table_without_a_primary_key_has_children_by_its_foreign_keys_alone(scratch, perform, enforced):
+    family(scratch, "varchar(9)", "varchar(9) NOT NULL")
+    scratch.run("ALTER TABLE orders DROP PRIMARY KEY, ADD UNIQUE (code)")
+    scratch.run("INSERT INTO orders VALUES ('a', '2020-01-01')")
+    scratch.run("INSERT INTO notes VALUES (1, 'a', 0)")
+    if enforced:
+        scratch.run("ALTER TABLE notes ADD FOREIGN KEY (ref) REFERENCES orders (code)")
+        assert perform(notes())["children"] == {"notes": 1}
+    else:
+        with pytest.raises(AirflowFailException, match="orders has no primary key that ref could refer to"):
+            perform(notes())
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_foreign_key_from_outside_the_tree_is_logged(orders, perform, caplog, outside):
+    if outside:
+        protect(orders)
+    perform(purge(dry_run=True))
+    assert ("holds (ref) refers to order_lines. The tree is orders" in caplog.text) == outside
+    assert ("stay with all of their children" in caplog.text) == outside
+
+
+def test_rows_whose_reference_becomes_null_are_no_children(orders, perform):
+    orders.run(
+        "CREATE TABLE notes (id int PRIMARY KEY, order_id bigint NULL,"
+        " FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE SET NULL)"
+    )
+    orders.run("INSERT INTO notes VALUES (1, 1), (2, 2)")
+    report = perform(purge(children="auto"))
+    assert report["children"].keys() == {"order_lines", "line_events"}
+    assert orders.rows("SELECT * FROM notes ORDER BY id") == [(1, None), (2, 2)]
+
+
+def stays_whole(database, before, report):
+    """Check that order 5 stayed with all that belongs to it, and no other old order did."""
+    assert (report["changed"], report["skipped"]) == (49, {"foreign_key": 1})
+    after = content(database)
+    assert [row[0] for row in after["orders"] if row[0] % 2] == [5]
+    lines = [row for row in before["order_lines"] if row[1] == 5]
+    assert [row for row in after["order_lines"] if row[1] == 5] == lines
+    assert report["children"] == {
+        table: len(before[table]) - len(after[table]) for table in ("order_lines", "line_events")
+    }
+    ids = {row[0] for row in lines}
+    assert [row for row in after["line_events"] if row[1] in ids] == [
+        row for row in before["line_events"] if row[1] in ids
+    ]
+
+
+@pytest.fixture(params=[20_000, 5], ids=["together", "large"])
+def _in_one_or_many_transactions(request, monkeypatch):
+    monkeypatch.setattr(descendants, "MOST_ROWS", request.param)
+    monkeypatch.setattr(descendants, "FIRST_TOGETHER", request.param)
+
+
+@pytest.mark.usefixtures("_in_one_or_many_transactions")
+@pytest.mark.parametrize("named", [True, False])
+def test_a_parent_that_another_parent_refers_to_stays_whole(orders, perform, named):
+    orders.run("ALTER TABLE orders ADD next bigint NULL, ADD FOREIGN KEY (next) REFERENCES orders (id)")
+    orders.run("UPDATE orders SET next = 5 WHERE id = 6")
+    before = content(orders)
+    stays_whole(orders, before, perform(purge(**{} if named else {"children": "auto"})))
+
+
+@pytest.mark.usefixtures("_in_one_or_many_transactions")
+def test_a_table_of_the_same_name_in_another_database_is_outside_the_tree(orders, perform, caplog):
+    orders.run("CREATE DATABASE IF NOT EXISTS scratch_other")
+    try:
+        orders.run(
+            "CREATE TABLE scratch_other.line_events (id int PRIMARY KEY, line_id int,"
+            " FOREIGN KEY (line_id) REFERENCES scratch.order_lines (id))"
+        )
+        orders.run("INSERT INTO scratch_other.line_events VALUES (1, 21)")
+        before = content(orders)
+        stays_whole(orders, before, perform(purge()))
+        assert "scratch_other.line_events (line_id) refers to order_lines" in caplog.text
+    finally:
+        orders.run("DROP DATABASE scratch_other")
+
+
+@pytest.mark.parametrize("event", [59, 66, 71])
+def test_a_protected_row_is_found_on_any_page_of_a_large_family(orders, perform, monkeypatch, event):
+    """The lines 20 to 24 belong to order 5, and the events 57 to 71 to them."""
+    for name in ("MOST_ROWS", "FIRST_TOGETHER"):
+        monkeypatch.setattr(descendants, name, 5)
+    monkeypatch.setattr(large_family, "PAGE", 2)
+    protect(orders, "line_events", event)
+    before = content(orders)
+    stays_whole(orders, before, perform(purge()))

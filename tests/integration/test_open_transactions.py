@@ -1,0 +1,87 @@
+"""Each transaction of a job ends with its own commit: none stays open while the job does something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from iam_watcher.database.transactions import Transactions
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from tests.integration import partitioned, test_set_values
+from tests.integration.test_account_lifecycle import disable, enable, location, with_secrets
+from tests.integration.test_announce import heard
+from tests.integration.test_children import orders, purge, restore
+
+__all__ = ["heard", "location", "orders", "with_secrets"]
+
+pytestmark = pytest.mark.every_server
+
+
+@pytest.fixture
+def left_open(scratch, monkeypatch):
+    """What ran as a transaction, and had not ended when it returned."""
+    run, found = Transactions.run, []
+
+    def run_and_look(db, work, *, what, before_retry):
+        result = run(db, work, what=what, before_retry=before_retry)
+        ((session,),) = db.read("SELECT CONNECTION_ID()")
+        if session in scratch.transactions():
+            found.append(what)
+        return result
+
+    monkeypatch.setattr(Transactions, "run", run_and_look)
+    return found
+
+
+def test_a_transaction_that_stays_open_is_noticed(scratch, session, left_open):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY)")
+    db = Transactions(session)
+    assert db.run(lambda: db.read("SELECT * FROM t"), what="a look", before_retry=lambda: None) == ()
+    assert left_open == ["a look"]
+
+
+def test_rows_with_their_children(orders, perform, tmp_path, left_open):
+    archive = f"file://{tmp_path}"
+    perform(purge(children="auto", archive=archive, dry_run=True))
+    report = perform(purge(children="auto", archive=archive))
+    perform(restore(report["archive"], archive))
+    assert left_open == []
+
+
+def test_all_rows_but_the_newest(scratch, perform, left_open):
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, at datetime NOT NULL, grp int NOT NULL, level varchar(9) NULL,"
+        " KEY (grp, at), KEY (at))"
+    )
+    scratch.run_many("INSERT INTO t VALUES (%s, '2020-01-01', 1, 'debug')", [[key] for key in range(10)])
+    job = PurgeRowsOperator(
+        task_id="purge",
+        table="t",
+        age_column="at",
+        older_than={"column": "level", "debug": "1d", "info": "2d"},
+        keep_last=3,
+        per="grp",
+        mysql_conn_id="scratch",
+    )
+    assert perform(job)["changed"] == 7
+    assert left_open == []
+
+
+def test_partitions(scratch, perform, tmp_path, left_open):
+    partitioned.create(scratch, key="day, id")
+    partitioned.fill(scratch)
+    perform(partitioned.purge(dry_run=True))
+    assert perform(partitioned.purge(archive=f"file://{tmp_path}"))["partitions"]
+    assert left_open == []
+
+
+def test_changed_values(scratch, perform, tmp_path, left_open):
+    test_set_values.fill(scratch, "decimal(9,2)", "1.5")
+    report = perform(test_set_values.change(tmp_path, set={"c": 2}))
+    assert perform(test_set_values.restore(tmp_path, report))["restored"] == 3
+    assert left_open == []
+
+
+def test_users_and_their_secrets(with_secrets, perform, location, left_open):
+    report = perform(disable(location, on_disable="expire_secrets"))
+    assert perform(enable(location, report["undo_record"]))["enabled"] == 1
+    assert left_open == []
