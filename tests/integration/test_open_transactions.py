@@ -81,7 +81,8 @@ def test_changed_values(scratch, perform, tmp_path, left_open):
     assert left_open == []
 
 
-def test_users_and_their_secrets(with_secrets, perform, location, left_open):
+def test_users_and_their_secrets(with_secrets, perform, location, heard, left_open):
     report = perform(disable(location, on_disable="expire_secrets"))
+    assert heard()
     assert perform(enable(location, report["undo_record"]))["enabled"] == 1
     assert left_open == []

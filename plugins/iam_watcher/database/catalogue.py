@@ -200,12 +200,14 @@ def _usable(db: Transactions, table: str, key: Key) -> bool:
         return True  # it can't be ignored or invisible
 
     def ask() -> bool:
+        usable = True
         try:
             db.read(USE_INDEX.format(table=quoted(table), index=key.index))
         except db.error as error:
             if code_of(error) != INDEX_UNUSABLE:
                 raise
-            return False
-        return True
+            usable = False
+        db.commit()
+        return usable
 
     return db.run(ask, what=f"a look at the index {key.index} of {table}", before_retry=lambda: None)
