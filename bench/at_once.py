@@ -89,7 +89,7 @@ def _airflow(home: Path, redis: Redis, files: Path, starts: Path) -> Airflow:
         options={
             "BENCH_STARTS": str(starts),
             "PYTHONPATH": str(ROOT),
-            "AIRFLOW__CORE__PARALLELISM": "32",  # Airflow's default
+            "AIRFLOW__CORE__PARALLELISM": "8",  # SQLite refuses more at once
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             # Each file is read once: reading them again and again would be part of the time.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
