@@ -11,6 +11,8 @@ TEST_PROCESSES ?= 3
 in_parallel = -n $(TEST_PROCESSES) --dist worksteal
 # A terminal that can't show an arrow gets a question mark instead of an error.
 export PYTHONIOENCODING := :replace
+# Python keeps what it compiled: the tests and the benchmarks start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List these targets
 	@echo "make <target>:"

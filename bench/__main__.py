@@ -58,8 +58,6 @@ def main() -> int:
             # Airflow reads these when a subject first imports it.
             quiet = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}  # a peer logs each of its acquisitions
             os.environ.update(environment(folder / "airflow", deployment_id="bench", options=quiet))
-            # Python compiles what it imports once, as pip does what it installs.
-            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
             for subject in wanted:
                 print(f"bench: {subject}", file=sys.stderr, flush=True)
                 module = importlib.import_module(f"bench.{subject}")

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dev.chaos.link import State
 from dev.chaos.periods import PERIODS
-from dev.chaos.place import LEASE
+from dev.chaos.place import LEASE, LINKED
+from dev.clock import ahead
 from dev.cluster.cluster import API_SERVERS, SCHEDULERS, WORKERS
 from dev.sessions import session_members, wait_until
 
@@ -33,6 +35,9 @@ _PAST_THE_HEARTBEAT = 75
 _TASK_WAIT_SECONDS = 240  # the other deployment may have the next scheduled times
 _WARM_SHUTDOWN_SECONDS = 180
 _MID_TRANSACTION_SECONDS = 60
+_CUT_SECONDS = 20  # longer than a lease
+_AHEAD = 90
+_AHEAD_SECONDS = 150  # two scheduled times of a purge
 # A purge's own changes: its rows, and what the trigger logs of them.
 _UNCOMMITTED = (
     "SELECT 1 FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS session"
@@ -250,6 +255,35 @@ def _kill_all_api_servers(place: Place, _: random.Random) -> str:
     return "both"
 
 
+def _cut(server: str) -> Callable[[Place, random.Random], str]:
+    """Return a fault: the connections of one worker to a server are cut in one way or another."""
+
+    def cut(place: Place, rng: random.Random) -> str:
+        state = rng.choice([state for state in State if state is not State.WHOLE])
+        place.links[server].set(state)
+        try:
+            time.sleep(_CUT_SECONDS)
+        finally:
+            place.links[server].set(State.WHOLE)
+        return f"{LINKED}, {state}"
+
+    return cut
+
+
+def _move_clock(place: Place, _: random.Random) -> str:
+    """Let the other deployment work with a clock that is ahead, then with the right one again."""
+    other = place.other
+    components = list(other.processes)
+    right = other.env
+    for env, seconds in ((right | ahead(_AHEAD), _AHEAD_SECONDS), (right, 0)):
+        other.stop()
+        other.env = env
+        other.start(components)
+        other.wait_healthy()
+        time.sleep(seconds)
+    return f"{_AHEAD} s ahead"
+
+
 # In the order in which a short run takes them. The bounds come from cluster.env: a task without a heartbeat
 # is retried after 60 s, a lost message is found after 180 to 210 s, and the next run comes within a minute.
 FAULTS = (
@@ -271,4 +305,8 @@ FAULTS = (
     Fault("SIGSTOP of a scheduler past its heartbeat", 150, _freeze_scheduler),
     Fault("kill -9 of both API servers", 150, _kill_all_api_servers),
     Fault("kill -9 of the dag-processor", 90, lambda place, _: _kill(place, "dag-processor")),
+    Fault("a worker's connections to Redis cut", 270, _cut("redis")),
+    Fault("a worker's connections to MariaDB cut", 150, _cut("mariadb")),
+    Fault("a worker's connections to the API servers cut", 150, _cut("api")),
+    Fault("the other deployment's clock 90 s ahead", 90, _move_clock),
 )

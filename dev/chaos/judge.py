@@ -41,7 +41,6 @@ def judge(
     *,
     since: float,
     until: float,
-    outages: Iterable[tuple[float, float]] = (),
     young: Iterable[int] = (),
     workers: Iterable[str] = (),
     last_fault: float = 0.0,
@@ -52,13 +51,12 @@ def judge(
         record: The facts.
         since: The first scheduled time that counts, in seconds since 1970.
         until: The last one.
-        outages: Times in which nothing could be scheduled, as no scheduler had its database.
         young: Rows that no purge may delete.
         workers: Those that must have worked after the last fault.
         last_fault: When it was over.
     """
     verdict = Verdict()
-    _judge_ticks(record, since, until, list(outages), verdict)
+    _judge_ticks(record, since, until, verdict)
     _judge_writes(record, verdict)
     _judge_rows(record, set(young), verdict)
     awake = {step.worker for step in record.steps if step.what == "end" and step.at > last_fault}
@@ -67,9 +65,7 @@ def judge(
     return verdict
 
 
-def _judge_ticks(
-    record: Record, since: float, until: float, outages: list[tuple[float, float]], verdict: Verdict
-) -> None:
+def _judge_ticks(record: Record, since: float, until: float, verdict: Verdict) -> None:
     runs: defaultdict[str, dict[float, Run]] = defaultdict(dict)
     for each in record.runs:
         if each.scheduled:
@@ -79,7 +75,7 @@ def _judge_ticks(
         for tick in range(first, int(until), period):
             verdict.ticks["due"] += 1
             run = runs[dag_id].get(float(tick))
-            what, reason = _fate(tick, run, runs[dag_id].values(), outages)
+            what, reason = _fate(tick, run, runs[dag_id].values())
             if what == "missed" and (said := record.dropped.get((dag_id, float(tick)))):
                 what, reason = "skipped", said
             verdict.ticks[what] += 1
@@ -91,9 +87,7 @@ def _judge_ticks(
                 verdict.faults["scheduled time done by two deployments"].append(f"{dag_id} at {tick}")
 
 
-def _fate(
-    tick: int, run: Run | None, others: Iterable[Run], outages: list[tuple[float, float]]
-) -> tuple[str, str]:
+def _fate(tick: int, run: Run | None, others: Iterable[Run]) -> tuple[str, str]:
     """Return what became of a scheduled time, and the reason if it did not work."""
     if run is not None:
         if run.work == "skipped":
@@ -101,8 +95,6 @@ def _fate(
         return ("failed", f"its run ended as {run.state}") if run.work != "success" else ("run", "")
     if any(other.queued <= tick and (other.ended is None or other.ended >= tick) for other in others):
         return "skipped", "another run was active then"
-    if any(begin <= tick <= end for begin, end in outages):
-        return "skipped", "no scheduler had its database then"
     return "missed", ""
 
 

@@ -6,11 +6,12 @@ import json
 import shlex
 import shutil
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dev.airflow import ROOT, Airflow
+from dev.chaos.link import Link
 from dev.chaos.steps import WORKER
 from dev.cluster.cluster import WORKERS, Cluster
 from dev.cluster.shared import PERSISTENT
@@ -19,11 +20,12 @@ from dev.processes import require
 from dev.servers import SAMPLE_FILE, MariaDB, Redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
 QUEUE = 1  # the Redis database of Celery's queue; 0 has the locks
 LEASE = 15  # seconds, of the watchers' locks
+LINKED = WORKERS[0]  # the worker behind the links
 
 # Code that is broken on purpose: file, text, replacement. The chaos must notice each.
 BREAKS = {
@@ -55,6 +57,7 @@ class Place:
         postgres: The database of `cluster`.
         redis: Of the locks and the queue.
         mariadb: Of the rows.
+        links: LINKED's connections to redis, mariadb and the API servers ("api").
     """
 
     cluster: Cluster
@@ -62,6 +65,7 @@ class Place:
     postgres: PostgreSQL
     redis: Redis
     mariadb: MariaDB
+    links: Mapping[str, Link] = field(default_factory=dict)
 
     def rows(self, query: str, *values: Any) -> list[Any]:
         """Return the rows of a query on MariaDB, as the admin; changes are committed."""
@@ -105,18 +109,32 @@ def open_place(folder: Path, broken: Sequence[str] = ()) -> Iterator[Place]:
             "CHAOS_STEP": str(_step_program(folder, mariadb)),
         }
         connections = {"iam_mysql": mariadb.airflow_uri, "iam_redis": redis.airflow_uri}
+        broker = f"redis://:{redis.password}@{redis.host}:{redis.port}/{QUEUE}"
+        own = {worker: {WORKER: worker} for worker in WORKERS}
         cluster = stack.enter_context(
             Cluster(
                 folder / "a",
                 deployment_id="a",
                 postgres=postgres,
-                broker=f"redis://:{redis.password}@{redis.host}:{redis.port}/{QUEUE}",
+                broker=broker,
                 connections=connections,
                 dags_folders=[HERE / "dags"],
                 options=both,
-                own={worker: {WORKER: worker} for worker in WORKERS},
+                own=own,
             )
         )
+        ports = {"redis": redis.port, "mariadb": mariadb.port, "api": cluster.port}
+        links = {name: stack.enter_context(Link(port)) for name, port in ports.items()}
+
+        def linked(name: str, address: str) -> str:
+            return address.replace(f":{ports[name]}/", f":{links[name].port}/")
+
+        own[LINKED] |= {
+            "AIRFLOW_CONN_IAM_REDIS": linked("redis", redis.airflow_uri),
+            "AIRFLOW__CELERY__BROKER_URL": linked("redis", broker),
+            "AIRFLOW_CONN_IAM_MYSQL": linked("mariadb", mariadb.airflow_uri),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": linked("api", f"{cluster.url}/execution/"),
+        }
         other = stack.enter_context(
             Airflow(
                 folder / "b",
@@ -134,7 +152,7 @@ def open_place(folder: Path, broken: Sequence[str] = ()) -> Iterator[Place]:
         other.start(("api-server", "scheduler", "dag-processor"))
         cluster.wait_healthy()
         other.wait_healthy()
-        yield Place(cluster, other, postgres, redis, mariadb)
+        yield Place(cluster, other, postgres, redis, mariadb, links)
 
 
 def _plugins(folder: Path, broken: Sequence[str]) -> Path:

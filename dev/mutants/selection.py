@@ -216,5 +216,9 @@ def pytest(*arguments: str) -> list[str]:
 
 
 def environment(folder: Path, server: str) -> dict[str, str]:
-    """Return the variables for the tests of a copy of the project on a database server."""
-    return {**os.environ, "PYTHONPATH": str(folder), "IAM_WATCHER_DATABASE": server}
+    """Return the variables for the tests of a copy of the project on a database server.
+
+    No compiled change is kept: the file without it can have the same size and the same time in seconds.
+    """
+    own = {"PYTHONPATH": str(folder), "IAM_WATCHER_DATABASE": server, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **own}

@@ -29,8 +29,8 @@ def location(tmp_path):
 
 @pytest.fixture
 def archived(iam, perform, location):
-    """An archive of 3,000 rows: the run's URL, and the folder of its try."""
-    fill(iam, 3000)
+    """An archive of 300 rows in parts of ten: the run's URL, and the folder of its try."""
+    fill(iam, 300)
     url = perform(purge(location, pace=UNHURRIED))["archive"]
     (folder,) = Path(url.removeprefix("file://")).iterdir()
     return url, folder
@@ -87,7 +87,7 @@ def test_a_gap_is_found_where_no_list_is(archived):
     url, folder = archived
     (folder / "complete.json").unlink()
     parts = sorted(folder.glob("part-*"))
-    assert verify(find(url, kind="rows")) == 3000
+    assert verify(find(url, kind="rows")) == 300
     parts[1].unlink()
     with pytest.raises(ArchiveDamaged, match=f"expected 1 to {len(parts)} without a gap"):
         find(url, kind="rows")
@@ -121,12 +121,12 @@ def test_a_part_that_was_stored_without_an_answer_does_no_harm(archived):
     number = len(list(folder.glob("part-*"))) + 1
     (folder / f"part-{number:06}{last.name[len('part-000001') :]}").write_bytes(last.read_bytes())
     rows = len(gzip.decompress(last.read_bytes()).splitlines())
-    assert verify(find(url, kind="rows")) == 3000 + rows
+    assert verify(find(url, kind="rows")) == 300 + rows
 
 
 def test_a_folder_without_an_archive_is_an_error(archived, tmp_path):
     url, folder = archived
-    assert verify(find(f"{url}/{folder.name}", kind="rows")) == 3000
+    assert verify(find(f"{url}/{folder.name}", kind="rows")) == 300
     with pytest.raises(JobArgumentError, match=r"\(on the disk of the worker .*\) has no manifest\.json"):
         find(f"file://{tmp_path}/nowhere", kind="rows")
     with pytest.raises(JobArgumentError, match="has 'rows'; expected 'report'"):
@@ -146,8 +146,8 @@ def test_an_archive_of_the_first_format_is_restored(iam, perform, archived, loca
     facts = {"complete": True, "rows": len(rows), "parts": [{"name": part.name, "rows": len(rows)}]}
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 1, **facts}))
     report = perform(restore(location, url))
-    assert (report["restored"], report["complete"], report["altered"]) == (3000, True, {})
-    assert len(everything(iam, "policy_audit")) == 3001
+    assert (report["restored"], report["complete"], report["altered"]) == (300, True, {})
+    assert len(everything(iam, "policy_audit")) == 301
     part.unlink()
     with pytest.raises(ArchiveDamaged, match="expected 1 to 1 without a gap"):
         find(url, kind="rows")
