@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dev.processes import ProcessError, require
 
-_LIBRARIES = "*/faketime/libfaketime.so.1"
+_LIBRARIES = "*/faketime/libfaketimeMT.so.1"  # for processes with threads
 
 
 def ahead(seconds: int) -> dict[str, str]:
