@@ -1,0 +1,37 @@
+"""What a run is told that doesn't get the lock: the hint about the run that triggered it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.holder import Holder
+from iam_watcher.lock.refusal import hint_of_parent
+
+GRANT = Grant("clean", "ours/child/run-2", ["iam_redis"], 60.0)
+PARENT = Holder("clean", "ours/parent/run-1", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def hint(run_type, holder):
+    return hint_of_parent({"dag_run": SimpleNamespace(run_type=run_type)}, holder, GRANT)
+
+
+def test_a_run_that_a_task_triggered_is_told_what_to_do_if_that_task_waits_for_it():
+    assert "give the two watchers locks with different keys" in hint("operator_triggered", PARENT)
+
+
+@pytest.mark.parametrize(
+    ("run_type", "holder"),
+    [
+        ("scheduled", PARENT),
+        ("manual", PARENT),
+        ("operator_triggered", None),
+        ("operator_triggered", Holder("clean", "another/parent/run-1", PARENT.since)),
+        ("operator_triggered", Holder("clean", "ours", None)),  # a random text of the Go program
+    ],
+)
+def test_any_other_run_is_told_nothing_more(run_type, holder):
+    assert hint(run_type, holder) == ""
