@@ -167,10 +167,11 @@ def test_if_the_ends_tell_nothing_the_first_rows_to_go_are_looked_at(
     assert scratch.value("SELECT COUNT(*) FROM t") == len(values)
 
 
-def test_old_seconds_between_ends_without_ages_go(table, perform, monkeypatch):
+@pytest.mark.parametrize("pace", ["fast", "polite"])
+def test_old_seconds_between_ends_without_ages_go(table, perform, monkeypatch, pace):
     monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "5"))
     table([*[0] * 50, seconds(40), seconds(1), *[0] * 50])
-    assert perform(purge())["changed"] == 1
+    assert perform(purge(pace=pace))["changed"] == 1
 
 
 def test_numbers_that_the_server_gives_are_no_ages_however_large(scratch, perform):
