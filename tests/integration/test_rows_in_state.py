@@ -150,6 +150,21 @@ def test_an_event_comes_at_once_and_then_from_time_to_time():
     assert [at for at, first in seen if level.fires(first, at)] == [1, 4, 34, 36]
 
 
+def test_an_answer_is_an_event_if_it_is_of_this_table_and_due():
+    trigger = RowsInStateTrigger(mysql_conn_id="scratch", **vars(watched()))
+    other = watched(table="others")
+    answers = [{other: "1"}, {watched(): None, other: "1"}, {watched(): "1"}, {watched(): "1"}, {}]
+
+    async def stream():
+        for answer in answers:
+            yield answer
+
+    async def events():
+        return [event.payload async for event in trigger.filter_shared_stream(stream())]
+
+    assert asyncio.run(events()) == [{"table": "orders"}]
+
+
 def test_the_schedule_and_the_job_take_the_same_arguments():
     schedule = rows_in_state(**ORDERS, working="work", attempts_column="attempts", batch=50)
     assert isinstance(schedule, AssetOrTimeSchedule)
