@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
+from iam_watcher.jobs.reenable_report import ReenableReport
+from iam_watcher.jobs.restore_report import RestoreReport
+from iam_watcher.jobs.row_processing.report import ProcessRowsReport
 from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words
 
 USERS = Words("users", "disabled", "undo record", "users can be re-enabled only by name")
@@ -89,3 +94,10 @@ def test_examples_are_the_last_lines():
         'example: key=1 name="a b"',
         "example: key=2",
     ]
+
+
+@pytest.mark.parametrize("report", [TableJobReport, RestoreReport, ReenableReport, ProcessRowsReport])
+def test_a_report_of_a_run_that_has_not_begun_counts_nothing(report):
+    counts = {field.name: field.default for field in fields(report) if field.type in {"int", "float"}}
+    assert len(counts) > 2
+    assert not any(counts.values()), counts
