@@ -1,4 +1,4 @@
-"""What a run is told that doesn't get the lock: the hint about the run that triggered it."""
+"""The hint in the error of a run that doesn't get the lock: about the run that triggered it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hint(run_type, holder):
     return hint_of_parent({"dag_run": SimpleNamespace(run_type=run_type)}, holder, GRANT)
 
 
-def test_a_run_that_a_task_triggered_is_told_what_to_do_if_that_task_waits_for_it():
+def test_a_run_that_a_task_triggered_gets_a_hint_about_that_task():
     assert "give the two watchers locks with different keys" in hint("operator_triggered", PARENT)
 
 
@@ -33,5 +33,5 @@ def test_a_run_that_a_task_triggered_is_told_what_to_do_if_that_task_waits_for_i
         ("operator_triggered", Holder("clean", "ours", None)),  # a random text of the Go program
     ],
 )
-def test_any_other_run_is_told_nothing_more(run_type, holder):
+def test_any_other_run_gets_none(run_type, holder):
     assert hint(run_type, holder) == ""

@@ -14,9 +14,9 @@ It is a promise of one server: nodes of a Galera cluster don't share it. Source:
 from __future__ import annotations
 
 import hashlib
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import code_of
 from iam_watcher.database.session import SILENCE
 from iam_watcher.errors import DatabaseLockTaken
@@ -25,7 +25,7 @@ from iam_watcher.log_lines import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iam_watcher.database.transactions import Connection
+    from iam_watcher.database.connection import Connection
 
 logger = get_logger(__name__)
 
@@ -125,7 +125,7 @@ def _taken_within(connection: Connection, name: str) -> bool:
 
 def _ask(connection: Connection, statement: str, values: dict[str, object]) -> Any:
     """Run a statement and return its first row, or None if it has none."""
-    with closing(connection.cursor()) as cursor:
+    with open_cursor(connection) as cursor:
         cursor.execute(statement, values)
         row = cursor.fetchone() if cursor.description else None
     connection.commit()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.mysql.hooks.mysql import MySqlHook  # noqa: TID253  only run-time code imports this module
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import REFUSED, UNREACHABLE, code_of
 from iam_watcher.database.session import set_up
 from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from iam_watcher.database.transactions import Connection
+    from iam_watcher.database.connection import Connection
 
 CONNECT_TIMEOUT = 10  # seconds
 READ_TIMEOUT = 30  # seconds: several times longer than a statement may take, see session.SETTINGS
@@ -132,7 +133,7 @@ class JobMySqlHook(MySqlHook):
         """
         if not self._wants_tls:
             return
-        with closing(connection.cursor()) as cursor:
+        with open_cursor(connection) as cursor:
             cursor.execute(CIPHER)
             ((_, cipher),) = cursor.fetchall()
         if not cipher:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.column import quoted
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import code_of
 from iam_watcher.database.session import BINARY_LOG, KNOWN, logs_statements
 
 if TYPE_CHECKING:
-    from iam_watcher.database.transactions import Connection
+    from iam_watcher.database.connection import Connection
 
 # The server checks the account's rights, and then finds no row.
 READS = "SELECT 1 FROM {table} WHERE FALSE"
@@ -35,20 +35,20 @@ def refusal(connection: Connection, statement: str, table: str, column: str = ""
 
     # No values are bound, so a percent sign in a name stays as it is.
     text = statement.format(table=quoted(table), column=quoted(column)).replace("%%", "%")
+    refused = None
     try:
-        with closing(connection.cursor()) as cursor:
+        with open_cursor(connection) as cursor:
             cursor.execute(text)
             cursor.fetchall()
     except MySQLdb.Error as error:
-        return code_of(error) or 0, str(error.args[-1])
-    finally:
-        connection.rollback()
-    return None
+        refused = code_of(error) or 0, str(error.args[-1])
+    connection.rollback()
+    return refused
 
 
 def is_statement_based(connection: Connection) -> bool:
     """Return whether the server's binary log has statements, for which SKIP LOCKED is not safe."""
-    with closing(connection.cursor()) as cursor:
+    with open_cursor(connection) as cursor:
         cursor.execute(KNOWN.format(names=str(BINARY_LOG)[1:-1]))
         found = dict(cursor.fetchall())
     connection.rollback()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.errors import ClockError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from iam_watcher.database.transactions import Connection
+    from iam_watcher.database.connection import Connection
 
 # The same on every server, whatever its own settings and its init_connect say: what a job reads and writes
 # must not depend on them. Numbers, not DEFAULT, which is the server's own setting.
@@ -75,7 +75,7 @@ def set_up(connection: Connection) -> None:
     Under a statement-based binary log InnoDB refuses writes in READ COMMITTED (error 1665): there the
     session stays in REPEATABLE READ, and chunks lock the gaps between their rows as well.
     """
-    with closing(connection.cursor()) as cursor:
+    with open_cursor(connection) as cursor:
         cursor.execute(SETTINGS)
         cursor.execute(NAMES)
         names = ", ".join(f"'{name}'" for name in (*MORE_SETTINGS, *BINARY_LOG))
@@ -113,7 +113,7 @@ def read_now(connection: Connection) -> datetime:
 def clocks(connection: Connection) -> tuple[datetime, datetime]:
     """Return the database's time and this worker's at the same moment, after `set_up`."""
     before = datetime.now(UTC)
-    with closing(connection.cursor()) as cursor:
+    with open_cursor(connection) as cursor:
         cursor.execute(NOW)
         now: datetime = cursor.fetchone()[0].replace(tzinfo=UTC)
     connection.commit()

@@ -13,6 +13,7 @@ import uuid
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import LOCK_WAIT_TIMEOUT, QUERY_KILLED, code_of
 from iam_watcher.database.transactions import PING
 from iam_watcher.errors import WalkError
@@ -21,7 +22,8 @@ from iam_watcher.log_lines import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iam_watcher.database.transactions import Connection, Transactions
+    from iam_watcher.database.connection import Connection
+    from iam_watcher.database.transactions import Transactions
 
 logger = get_logger(__name__)
 
@@ -63,14 +65,20 @@ class TableLock:
         db.change(BEGIN)
         try:
             self._lock(tables)
+            yield
+        except BaseException:
             try:
-                yield
-            finally:
-                db.change(UNLOCK)
-        finally:
-            # If this fails, so does the whole: nothing goes on with a session that commits by itself.
-            db.change(LEAVE)
-            db.commit()
+                self._leave()
+            except db.error:
+                db.abandon()  # Nothing goes on with a session that commits by itself.
+            raise
+        self._leave()
+
+    def _leave(self) -> None:
+        db = self._db
+        db.change(UNLOCK)
+        db.change(LEAVE)
+        db.commit()
 
     def _lock(self, tables: str) -> None:
         db = self._db
@@ -94,7 +102,7 @@ class TableLock:
 def _end(connection: Connection, session: int, statement: str, ended: threading.Event) -> None:
     """End a statement that still waits; called in another thread."""
     try:
-        with closing(connection.cursor()) as cursor:
+        with open_cursor(connection) as cursor:
             cursor.execute(SESSIONS)
             waiting = {int(row[0]): row[7] for row in cursor.fetchall() if WAITS in (row[6] or "")}
             if waiting.get(session) == statement:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher import arguments
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.errors import DatabaseUnavailable, JobArgumentError, WalkError, shown_at_the_call
 from iam_watcher.log_lines import WAITING_EVERY, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iam_watcher.database.transactions import Connection, Transactions
+    from iam_watcher.database.connection import Connection
+    from iam_watcher.database.transactions import Transactions
 
 logger = get_logger(__name__)
 
@@ -99,7 +101,7 @@ class ThrottleCheck:
         try:
             if conn_id not in self._replicas:
                 self._replicas[conn_id] = self._connect(conn_id)
-            with closing(self._replicas[conn_id].cursor()) as cursor:
+            with open_cursor(self._replicas[conn_id]) as cursor:
                 cursor.execute(REPLICA_STATUS)
                 rows, columns = cursor.fetchall(), [column[0] for column in cursor.description or ()]
         except (self._db.error, DatabaseUnavailable) as error:

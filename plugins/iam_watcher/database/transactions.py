@@ -7,15 +7,18 @@ and the error numbers of `server_errors`.
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import DENIED, LOST, READ_ONLY, RETRIED, code_of
 from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable, TableError, WalkError
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from iam_watcher.database.connection import Connection
 
 logger = get_logger(__name__)
 
@@ -27,24 +30,6 @@ PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more)
 PING = "SELECT 1"
 
 Result = TypeVar("Result")
-
-
-class Connection(Protocol):
-    """The part of a PEP 249 connection that is needed; autocommit is off."""
-
-    Error: type[Exception]
-
-    def cursor(self, kind: Any = None) -> Any:
-        """Return a new cursor; another kind than that of PEP 249 is MySQLdb's."""
-
-    def commit(self) -> None:
-        """Commit."""
-
-    def rollback(self) -> None:
-        """Roll back."""
-
-    def close(self) -> None:
-        """Close."""
 
 
 class Transactions:
@@ -77,19 +62,19 @@ class Transactions:
         self._safe_point = safe_point
         self._committing = committing
         self._reconnect = reconnect
-        self._changes = False
+        self._changes = self._lost = False
         self._spoke_at = time.monotonic()
 
     def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
         """Return all rows of a query."""
-        with closing(self._connection.cursor()) as cursor:
+        with open_cursor(self._connection) as cursor:
             cursor.execute(query, values or {})
             return cursor.fetchall()
 
     def change(self, query: str, values: Mapping[str, object] | None = None) -> int:
         """Run a statement that writes, and return how many rows it changed."""
         self._changes = True
-        with closing(self._connection.cursor()) as cursor:
+        with open_cursor(self._connection) as cursor:
             cursor.execute(query, values or {})
             return int(cursor.rowcount)
 
@@ -105,6 +90,11 @@ class Transactions:
         """Close the connection."""
         with suppress(self.error):
             self._connection.close()
+
+    def abandon(self) -> None:
+        """End the session, in whatever state it is; the next transaction has another one."""
+        self.close()
+        self._lost = True
 
     def ping(self) -> bool:
         """Keep the session alive within a transaction; return False if the connection is lost."""
@@ -128,20 +118,22 @@ class Transactions:
             TableError: the account lacks a right.
             WalkError: it failed TRIES times, or in a way that trying again can't mend.
         """
-        lost, tries = False, 0
+        tries = 0
         while True:
             tries += 1
             self._safe_point()
             try:
-                if lost and self._reconnect:
+                if self._lost and self._reconnect:
                     self.close()
                     self._connection = self._reconnect()
+                    self._lost = False
                 return work()
             except ConnectionRefused:
                 raise
             except (self.error, DatabaseUnavailable) as error:
                 code = code_of(error)
                 lost = code in LOST or isinstance(error, DatabaseUnavailable)
+                self._lost |= lost
                 with suppress(self.error):
                     self._connection.rollback()
                 if code in DENIED:
@@ -155,8 +147,10 @@ class Transactions:
                 self.sleep(min(0.1 * 2**tries, LONGEST_WAIT))
             except BaseException:
                 # What the caller does next, such as closing an archive, may take long: not under locks.
-                with suppress(self.error):
+                try:
                     self._connection.rollback()
+                except self.error:
+                    self.abandon()  # An answer is still on its way: only the end of the session rolls back.
                 raise
 
     def sleep(self, seconds: float) -> None:

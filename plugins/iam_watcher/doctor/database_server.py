@@ -19,7 +19,7 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iam_watcher.database.transactions import Connection
+    from iam_watcher.database.connection import Connection
     from iam_watcher.doctor.watchers import Watchers
     from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
 

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from iam_watcher.database.connection import Connection
     from iam_watcher.database.database_lock import DatabaseLock
-    from iam_watcher.database.transactions import Connection, Transactions
+    from iam_watcher.database.transactions import Transactions
 
 logger = get_logger(__name__)
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
+from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.hook import JobMySqlHook
 from iam_watcher.database.session import SILENCE
 from iam_watcher.database.transactions import Transactions
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from iam_watcher.database.connection import Connection
     from iam_watcher.database.throttle import Throttler
-    from iam_watcher.database.transactions import Connection
     from iam_watcher.jobs.row_processing.arguments import RowProcessing
     from iam_watcher.walk.claim.row_states import RowStates
     from iam_watcher.walk.pace import Limits, Pace
@@ -122,7 +123,7 @@ class ProcessRowsRun:
     def _connect(self) -> Connection:
         connection: Connection = self._hook.get_conn()
         seconds = max(LEAST_SILENCE, int(self._job.claim_timeout.total_seconds()))
-        with closing(connection.cursor()) as cursor:
+        with open_cursor(connection) as cursor:
             cursor.execute(SILENCE, {"seconds": seconds})
         connection.commit()
         return connection

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iam_watcher.archive.row_archive import RowArchive
+    from iam_watcher.database.connection import Connection
     from iam_watcher.database.partitions import Partition
     from iam_watcher.database.throttle import Throttler
-    from iam_watcher.database.transactions import Connection, Transactions
+    from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.age_column import AgeColumn
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.walk.pace import Pace

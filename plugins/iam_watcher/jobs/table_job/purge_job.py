@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from iam_watcher.archive.writer import Archive
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
+    from iam_watcher.database.connection import Connection
     from iam_watcher.database.throttle import Throttler
-    from iam_watcher.database.transactions import Connection, Transactions
+    from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.announce import Announcement
     from iam_watcher.jobs.children import Child
     from iam_watcher.jobs.table_job.plan import Plan

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from iam_watcher.database.transactions import Connection
+    from iam_watcher.database.connection import Connection
     from iam_watcher.walk.claim.outcome import KeyValues
     from iam_watcher.walk.claim.row_states import RowStates
 
