@@ -2,8 +2,8 @@
 # Installs what this project needs and this machine lacks: Debian packages through apt, Python
 # packages into .venv at the versions of constraints.txt. Running it again costs nothing.
 # PYTHON=<program> chooses another Python than python3 for .venv; the argument `bench` adds the peers of
-# `make bench`, `browser` what the tests of the page need, and `cluster` what `make cluster` and
-# `make chaos` need: PostgreSQL, faketime, and the packages of constraints-cluster.txt in .venv-cluster.
+# `make bench`, `browser` what the tests of the page need, and `cluster` what `make cluster` needs: PostgreSQL,
+# and the packages of constraints-cluster.txt in .venv-cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,7 +44,6 @@ if [ "${1:-}" = bench ]; then have pt-archiver || missing+=(percona-toolkit); fi
 if [ "${1:-}" = browser ]; then have chromium || missing+=(chromium); fi
 # Debian keeps the server's programs off every PATH.
 if [ "${1:-}" = cluster ]; then compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql); fi
-if [ "${1:-}" = cluster ]; then have faketime || missing+=(faketime); fi
 if ! installed; then
     # mysqlclient has no Linux wheel: it is compiled.
     have cc || missing+=(gcc libc6-dev)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from dev.chaos.link import State
 from dev.chaos.periods import PERIODS
 from dev.chaos.place import LEASE, LINKED
-from dev.clock import ahead
 from dev.cluster.cluster import API_SERVERS, SCHEDULERS, WORKERS
 from dev.sessions import session_members, wait_until
 
@@ -36,8 +35,6 @@ _TASK_WAIT_SECONDS = 240  # the other deployment may have the next scheduled tim
 _WARM_SHUTDOWN_SECONDS = 180
 _MID_TRANSACTION_SECONDS = 60
 _CUT_SECONDS = 20  # longer than a lease
-_AHEAD = 90
-_AHEAD_SECONDS = 150  # two scheduled times of a purge
 # A purge's own changes: its rows, and what the trigger logs of them.
 _UNCOMMITTED = (
     "SELECT 1 FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS session"
@@ -270,20 +267,6 @@ def _cut(server: str) -> Callable[[Place, random.Random], str]:
     return cut
 
 
-def _move_clock(place: Place, _: random.Random) -> str:
-    """Let the other deployment work with a clock that is ahead, then with the right one again."""
-    other = place.other
-    components = list(other.processes)
-    right = other.env
-    for env, seconds in ((right | ahead(_AHEAD), _AHEAD_SECONDS), (right, 0)):
-        other.stop()
-        other.env = env
-        other.start(components)
-        other.wait_healthy()
-        time.sleep(seconds)
-    return f"{_AHEAD} s ahead"
-
-
 # In the order in which a short run takes them. The bounds come from cluster.env: a task without a heartbeat
 # is retried after 60 s, a lost message is found after 180 to 210 s, and the next run comes within a minute.
 FAULTS = (
@@ -308,5 +291,4 @@ FAULTS = (
     Fault("a worker's connections to Redis cut", 270, _cut("redis")),
     Fault("a worker's connections to MariaDB cut", 150, _cut("mariadb")),
     Fault("a worker's connections to the API servers cut", 150, _cut("api")),
-    Fault("the other deployment's clock 90 s ahead", 90, _move_clock),
 )

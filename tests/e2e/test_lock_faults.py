@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from dev.clock import ahead
 from iam_watcher.lock.admin.force_release import force_release
 from tests.e2e.deployments import until
 
@@ -310,7 +309,7 @@ def test_clocks_30_seconds_apart(pair):
     dag_id = "any_clocks"
     pair.record.tell(dag_id, "end")
     pair.b.stop()
-    pair.b.env |= ahead(30)
+    pair.b.env |= {"CLOCK_AHEAD": "30", "PYTHONPATH": str(Path(__file__).parent / "clock")}
     pair.b.start(["api-server", "scheduler", "dag-processor"])
     pair.b.wait_healthy()
     pair.unpause(dag_id)
