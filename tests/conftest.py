@@ -46,9 +46,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         servers = _NEEDS_A_SERVER.intersection(getattr(item, "fixturenames", ()))
         if servers and item.path.is_relative_to(unit):
             raise pytest.UsageError(f"{item.nodeid} uses {sorted(servers)}: a unit test starts no server")
-    # Each process begins with a part of the list, and takes more from the ends of the others' parts. So these
-    # tests, of which one keeps both cores busy, run in one process, one after the other.
-    items.sort(key=lambda item: not item.path.is_relative_to(unit.with_name("e2e")))
+    # Each process begins with a part of the list, and takes more from the ends of the others' parts. So what
+    # comes first runs in one process: tests of which one keeps both cores busy, and those of the page, which
+    # share an Airflow that takes a minute to start.
+    first = [unit.with_name("e2e"), unit.with_name("page")]
+    items.sort(key=lambda item: next((n for n, at in enumerate(first) if item.path.is_relative_to(at)), 2))
     capabilities = chosen_database().capabilities
     needs = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
     if elsewhere := [item for item in items if not needs[item] <= capabilities]:
