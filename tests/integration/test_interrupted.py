@@ -8,7 +8,9 @@ from contextlib import closing
 import pytest
 
 from dev.sessions import wait_until
+from iam_watcher.database import table_lock
 from iam_watcher.database.connection import open_cursor
+from iam_watcher.database.session import set_up
 from iam_watcher.database.table_lock import TableLock
 from iam_watcher.database.transactions import Transactions
 
@@ -17,20 +19,6 @@ pytestmark = pytest.mark.every_server
 
 class Struck(BaseException):
     """As Airflow's time-out."""
-
-
-@pytest.fixture
-def struck_soon():
-    """Strike in 0.2 s."""
-
-    def strike(number, frame):
-        raise Struck
-
-    before = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -46,8 +34,24 @@ def db(table, mariadb):
         yield db
 
 
+@pytest.fixture
+def struck_soon(db):
+    """Strike in 0.2 s."""
+
+    def strike(number, frame):
+        raise Struck
+
+    before = signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
 def connect(mariadb):
-    return mariadb.connect("scratch")
+    connection = mariadb.connect("scratch")
+    set_up(connection)
+    return connection
 
 
 def run(db, query):
@@ -80,6 +84,26 @@ def test_under_a_lock_of_the_table_too(db, scratch, mariadb):
     scratch.run("SET lock_wait_timeout = 2")
     scratch.run("INSERT INTO t VALUES (2)")
     assert run(db, "SELECT @@autocommit, COUNT(*) FROM t") == ((0, 2),)
+
+
+def test_what_begins_a_lock_of_the_table_ends_with_it(db, mariadb, monkeypatch):
+    """It strikes right after the statement with which the session commits by itself."""
+    change = db.change
+
+    def change_and_strike(query):
+        change(query)
+        if query == table_lock.BEGIN:
+            raise Struck
+
+    monkeypatch.setattr(db, "change", change_and_strike)
+
+    def look():
+        with TableLock(db, lambda: connect(mariadb)).hold("t WRITE"):
+            pytest.fail("it was struck before")
+
+    with pytest.raises(Struck):
+        db.run(look, what="a look", before_retry=lambda: None)
+    assert run(db, "SELECT @@autocommit") == ((0,),)
 
 
 @pytest.mark.usefixtures("struck_soon")

@@ -62,8 +62,8 @@ class TableLock:
         tries again then.
         """
         db = self._db
-        db.change(BEGIN)
         try:
+            db.change(BEGIN)
             self._lock(tables)
             yield
         except BaseException:
