@@ -11,17 +11,20 @@ The splay needs no Airflow: the DAG ids decide the scheduled times.
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped]
 
-from bench.harness import Result
-from bench.many_watchers import airflow_of_many, memory, parsed, rows, until, write_watchers
+from bench.harness import Result, interleaved
+from bench.imports import import_seconds
+from bench.many_watchers import PER_FILE, airflow_of_many, memory, parsed, rows, until, write_watchers
 from dev.servers import Redis
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 WATCHERS = tuple(int(number) for number in os.environ.get("BENCH_WATCHERS", "50 500 2000").split())
 DRAINED = int(os.environ.get("BENCH_DRAINED", "500"))  # more watchers are only measured while none is due
+ROUNDS = 5
 NEVER = "0 0 1 1 *"  # not due while we look
 WINDOW = 30.0  # seconds for which the components are watched
 SPLAYED = 500  # watchers whose scheduled times with @daily~ are counted
@@ -74,6 +78,7 @@ class Drain:
 def measure(folder: Path) -> list[Result]:
     """Return the costs for each number of watchers, and the time until all have run."""
     idle: dict[int, Idle] = {}
+    further = _further(folder)
     results = []
     for number in WATCHERS:
         idle[number], drain = _deployment(folder / str(number), number)
@@ -107,17 +112,16 @@ def measure(folder: Path) -> list[Result]:
                     detail=", ".join(f"{size:.0f} MB" for size in sizes.values()),
                 )
             )
-        results.append(
-            Result(
-                f"the dag-processor's time to read all files, {few} to {many} watchers: its growth / theirs",
-                idle[many].parse / idle[few].parse,
-                at_most=1,
-                detail=", ".join(f"{idle[number].parse:.0f} ms" for number in WATCHERS) + " for each watcher",
-            )
-        )
     busiest = max(splay(SPLAYED).values())
+    parse = ", ".join(f"{idle[number].parse:.0f} ms" for number in WATCHERS)
     return [
         *results,
+        Result(
+            "each further watcher of a file, ms",
+            further,
+            at_most=1,
+            detail=f"the dag-processor, which imports and stores too: {parse} for each watcher",
+        ),
         Result(
             f"{SPLAYED} watchers with @daily~: scheduled times in the busiest minute / all",
             busiest / SPLAYED,
@@ -125,6 +129,19 @@ def measure(folder: Path) -> list[Result]:
             detail=f"{busiest} in one minute",
         ),
     ]
+
+
+def _further(folder: Path) -> float:
+    """Return the milliseconds that each watcher after the first adds to the import of a file."""
+    files = {}
+    for count in (1, PER_FILE):
+        path = folder / "imports" / str(count)
+        path.mkdir(parents=True)
+        write_watchers(path, count, NEVER)
+        files[str(count)] = partial(import_seconds, path / "many_0.py")
+    found = interleaved(files, ROUNDS)
+    one, all_of_them = (statistics.median(found[str(count)]) * 1000 for count in (1, PER_FILE))
+    return (all_of_them - one) / (PER_FILE - 1)
 
 
 def splay(watchers: int, spec: str = "@daily~") -> Counter[datetime]:

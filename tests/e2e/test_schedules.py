@@ -145,7 +145,7 @@ def assert_prompt(runs: list[Run]) -> None:
 
 
 def test_cron_by_the_second(short):
-    runs = short.ended("cron", 5, 120)
+    runs = short.ended("cron", 8, 120)
     assert all(run.tick.second % 10 == 0 and run.tick.microsecond == 0 for run in runs)
     assert distances(runs) == {10}
     assert_prompt(runs)

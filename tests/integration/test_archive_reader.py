@@ -29,7 +29,7 @@ def location(tmp_path):
 
 @pytest.fixture
 def archived(iam, perform, location):
-    """An archive of 300 rows in parts of ten: the run's URL, and the folder of its try."""
+    """An archive of 300 rows in several parts: the run's URL, and the folder of its try."""
     fill(iam, 300)
     url = perform(purge(location, pace=UNHURRIED))["archive"]
     (folder,) = Path(url.removeprefix("file://")).iterdir()
