@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.exceptions import AuthenticationError
@@ -21,7 +21,7 @@ from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.trigger import RedisLockTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from redis import Redis as Client
@@ -43,6 +43,26 @@ async def until(what) -> None:
     async with asyncio.timeout(WITHIN):
         while not await asyncio.to_thread(what):  # noqa: ASYNC110  what is waited for is in Redis
             await asyncio.sleep(0.01)
+
+
+def run(scene: Awaitable[Any]) -> Any:
+    """Run a scene, end its waits, and let the listeners end: the end of the loop would interrupt them."""
+
+    async def to_the_end() -> Any:
+        try:
+            return await scene
+        finally:
+            watches = module.Subscription._all.get(asyncio.get_running_loop(), {}).values()
+            listeners = {watch._listener for watch in watches} - {None}
+            others = asyncio.all_tasks() - {asyncio.current_task()} - listeners
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            if listeners:
+                _, pending = await asyncio.wait(listeners, timeout=WITHIN)
+                assert not pending
+
+    return asyncio.run(to_the_end())
 
 
 def subscriptions(client: Client) -> int:
@@ -77,7 +97,7 @@ def test_the_release_wakes_the_first_in_line_and_no_one_else(redis_client: Clien
         async with asyncio.timeout(WITHIN):
             assert (await waiting["c"])["reason"] == "free"
 
-    asyncio.run(scene())
+    run(scene())
     assert subscriptions(redis_client) == 0
 
 
@@ -97,7 +117,7 @@ def test_a_poll_finds_what_no_release_tells(redis_client: Client, monkeypatch, h
         async with asyncio.timeout(WITHIN):
             assert (await waiting)["reason"] == "free"
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_between_two_polls_redis_runs_no_script(redis_client: Client, monkeypatch) -> None:
@@ -126,7 +146,7 @@ def test_between_two_polls_redis_runs_no_script(redis_client: Client, monkeypatc
         await asyncio.wait({waiting})
         return first, later
 
-    assert asyncio.run(scene()) == (1, 0)
+    assert run(scene()) == (1, 0)
 
 
 def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: Client, monkeypatch) -> None:
@@ -154,13 +174,13 @@ def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: C
         async with asyncio.timeout(WITHIN):
             assert (await waiting["b"])["reason"] == "free"
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_it_fires_at_the_deadline(redis_client: Client) -> None:
     redis_client.set("clean", "x7Qy")
     Lease(redis_client, "clean", "b", ttl=60).queue(time.time() + 0.3)
-    assert asyncio.run(fired(trigger("b", wait=0.3))) == {"key": "clean", "reason": "deadline"}
+    assert run(fired(trigger("b", wait=0.3))) == {"key": "clean", "reason": "deadline"}
 
 
 def test_many_triggers_share_one_subscription(redis_client: Client) -> None:
@@ -177,7 +197,7 @@ def test_many_triggers_share_one_subscription(redis_client: Client) -> None:
         await asyncio.wait(waiting)
         return connected
 
-    assert asyncio.run(scene()) <= before + 2
+    assert run(scene()) <= before + 2
 
 
 def test_a_waiter_that_a_person_ends_leaves_the_queue(redis_client: Client) -> None:
@@ -204,7 +224,7 @@ def test_redis_restarts_while_triggers_wait(redis_client: Client, redis_server: 
         async with asyncio.timeout(WITHIN):
             assert (await waiting)["reason"] == "free"
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_each_outage_is_logged_once(
@@ -242,7 +262,7 @@ def test_each_outage_is_logged_once(
         waiting.cancel()
         await asyncio.wait({waiting})
 
-    asyncio.run(scene())
+    run(scene())
     errors = re.findall(
         "the triggerer can't see which locks are free: iam_redis did not answer for .*: .*Error: .+",
         caplog.text + capsys.readouterr().out,
@@ -267,7 +287,7 @@ def test_a_redis_that_refuses_us_ends_the_wait(
 
     try:
         with pytest.raises(LockUnavailable, match=error):
-            asyncio.run(scene())
+            run(scene())
     finally:
         redis_client.acl_deluser("deaf")
 
@@ -294,12 +314,12 @@ def test_an_earlier_trigger_of_the_same_owner_takes_nothing_from_the_later_one(
         async with asyncio.timeout(WITHIN):
             assert (await later)["reason"] == "free"
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_a_connection_that_does_not_exist_fails_at_once(redis_client: Client) -> None:
     with pytest.raises(Exception, match="no_such_redis"):
-        asyncio.run(fired(trigger("b", "clean", 60.0, "no_such_redis")))
+        run(fired(trigger("b", "clean", 60.0, "no_such_redis")))
 
 
 @pytest.fixture
@@ -332,7 +352,7 @@ def test_it_wakes_also_if_the_first_of_three_servers_is_down(two_of_three, redis
             assert (await waiting)["reason"] == "free"
         assert waiter.acquire()
 
-    asyncio.run(scene())
+    run(scene())
     assert subscriptions(redis_client) == 0
 
 
@@ -357,7 +377,7 @@ def three_by_conn_id(
 
 @pytest.fixture
 def looked(monkeypatch) -> list[str]:
-    """The connection of each look that is over; before the first one, a cancellation leaves sockets open."""
+    """The connection of each look that is over."""
     look, over = module.Subscription._poll, []
 
     async def look_and_tell(watch: module.Subscription, *arguments) -> None:
@@ -384,7 +404,29 @@ def test_a_wrong_password_of_one_of_three_servers_leaves_the_wait_to_the_others(
         async with asyncio.timeout(WITHIN):
             assert (await waiting)["reason"] == "free"
 
-    asyncio.run(scene())
+    run(scene())
+
+
+def test_no_server_keeps_a_subscription_of_a_wait_that_is_over(three_by_conn_id, looked) -> None:
+    """All servers publish the release: each wakes the waiter, which ends its waits for the others."""
+    clients = three_by_conn_id("")
+    holder = Lease(clients, "clean", "a", ttl=60)
+
+    async def scene() -> None:
+        for number in range(10):
+            assert await asyncio.to_thread(holder.acquire)
+            waiter = Lease(clients, "clean", f"b-{number}", ttl=60)
+            await asyncio.to_thread(waiter.queue, time.time() + 60)
+            looked.clear()
+            waiting = asyncio.create_task(fired(trigger(waiter.owner, "clean", 60.0, *NAMES)))
+            await until(lambda: set(looked) == set(NAMES))
+            assert await asyncio.to_thread(holder.release)
+            async with asyncio.timeout(WITHIN):
+                assert (await waiting)["reason"] == "free"
+            await until(lambda: [subscriptions(client) for client in clients] == [0, 0, 0])
+            await asyncio.to_thread(waiter.unqueue)
+
+    run(scene())
 
 
 def test_two_of_three_servers_that_refuse_us_end_the_wait() -> None:
@@ -401,7 +443,7 @@ def test_two_of_three_servers_that_refuse_us_end_the_wait() -> None:
         for one in waits:
             one.cancel()
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_who_is_killed_by_a_person_leaves_the_line_of_each_server(two_of_three, caplog, capsys) -> None:
@@ -438,7 +480,7 @@ def test_who_was_woken_has_the_time_that_airflow_needs_to_start_its_task(redis_c
             await waiting
         assert alive_for(redis_client, "b") > 10
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_all_servers_know_who_was_woken(two_of_three, looked, monkeypatch) -> None:
@@ -458,7 +500,7 @@ def test_all_servers_know_who_was_woken(two_of_three, looked, monkeypatch) -> No
             await waiting
         assert all(alive_for(client, "b") > 10 for client in (telling, silent))
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_dead_waiters_do_not_keep_the_lock_from_one_in_the_triggerer(redis_client: Client) -> None:
@@ -471,5 +513,5 @@ def test_dead_waiters_do_not_keep_the_lock_from_one_in_the_triggerer(redis_clien
         async with asyncio.timeout(WITHIN):
             assert (await fired(trigger("b")))["reason"] == "free"
 
-    asyncio.run(scene())
+    run(scene())
     assert Lease(redis_client, "clean", "b", ttl=60).acquire()

@@ -70,25 +70,23 @@ class Subscription:
         wake = self._wakes[key, owner] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, {})[owner] = _Waiter(deadline)
         self._next_poll = 0.0  # A poll finds what was published before the subscription.
-        if self._listener is None or self._listener.done():
-            self._listener = asyncio.create_task(self._listen())
-        listener = self._listener
         try:
-            left = max(0.0, deadline - time.time())
-            await asyncio.wait({wake, listener}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if not wake.done() and listener.done():
-                listener.result()  # raises what ended it
+            while not wake.done() and (left := deadline - time.time()) > 0:
+                if self._listener is None or self._listener.done():
+                    self._listener = asyncio.create_task(self._listen())
+                listener = self._listener
+                await asyncio.wait({wake, listener}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if not wake.done() and listener.done():
+                    listener.result()  # raises what ended it, or it ended before this wait began
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONFIRMED_WITHIN), self._confirming:
+                    pass
             return wake.done()
         finally:
+            # After the last wait the listener ends by itself, and closes its connections. If a wait had to
+            # end it, a wait that is cancelled could leave it, and redis-py would leave sockets open.
             if self._wakes.get((key, owner)) is wake:
                 self._forget(key, owner)
-            if not self._wakes and self._listener is listener:
-                self._listener = None
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CONFIRMED_WITHIN), self._confirming:
-                        pass
-                listener.cancel()
-                await asyncio.wait({listener})  # It closes its connections.
 
     def _forget(self, key: str, owner: str) -> None:
         del self._wakes[key, owner]
@@ -106,17 +104,18 @@ class Subscription:
                     await self._poll(self._client, [key])
 
     async def _listen(self) -> None:
+        """Listen until no trigger waits any more."""
         from redis.exceptions import RedisClusterException, RedisError
 
         interrupted = False
-        while not _is_cancelled():
+        while self._wakes:
             try:
                 client = await connect(self._conn_id)
                 try:
                     async with client.pubsub() as subscription:
                         await subscription.psubscribe(scripts.released_channel("*"))
                         self._client, self._next_poll, interrupted = client, 0.0, False
-                        while not _is_cancelled():
+                        while self._wakes:
                             await self._receive(client, subscription)
                 finally:
                     self._client = None
@@ -162,16 +161,6 @@ class Subscription:
                 wake = self._wakes.get((key, text(first)))
                 if wake is not None and not wake.done():
                     wake.set_result(None)
-
-
-def _is_cancelled() -> bool:
-    """Return whether this task was cancelled.
-
-    Python 3.11 can lose a cancellation in `asyncio.wait_for`, which redis-py uses (python/cpython#81839).
-    Then the listener would go on, and the trigger that waits for its end would never fire.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def refused() -> tuple[type[Exception], ...]:
