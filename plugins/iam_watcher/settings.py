@@ -18,10 +18,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from iam_watcher.arguments import MOST_DAYS
 from iam_watcher.errors import SettingsError
 from iam_watcher.log_lines import get_logger
 
-Days = Annotated[int, Field(strict=True, ge=0, le=36500)]
+Days = Annotated[int, Field(strict=True, ge=0, le=MOST_DAYS)]
 DryRun = Annotated[bool, Field(strict=True, description="Scheduled runs of this watcher are dry runs.")]
 
 # Blocks of the Go program's file, and what replaces each of them in Airflow.
@@ -217,7 +218,7 @@ class _File:
         if fault["type"] == "extra_forbidden":
             return f"{at}: unknown key {key!r}; expected one of {', '.join(_known_keys())}"
         expected = (
-            "a whole number of days from 0 (off) to 36500"
+            f"a whole number of days from 0 (off) to {MOST_DAYS}"
             if key.endswith("days")
             else "true or false"
             if key.endswith("dry-run")

@@ -55,7 +55,7 @@ def connect(mariadb):
 
 
 def run(db, query):
-    return db.run(lambda: db.read(query), what="a look", before_retry=lambda: None)
+    return db.run(lambda: db.read(query), what="a look")
 
 
 @pytest.mark.parametrize("query", ["SELECT SLEEP(0.5)", "SELECT id, SLEEP(0.5) FROM t WHERE id = 1"])
@@ -80,7 +80,7 @@ def test_under_a_lock_of_the_table_too(db, scratch, mariadb):
             db.read("SELECT id, SLEEP(0.5) FROM t")
 
     with pytest.raises(Struck):
-        db.run(look, what="a look", before_retry=lambda: None)
+        db.run(look, what="a look")
     scratch.run("SET lock_wait_timeout = 2")
     scratch.run("INSERT INTO t VALUES (2)")
     assert run(db, "SELECT @@autocommit, COUNT(*) FROM t") == ((0, 2),)
@@ -102,7 +102,7 @@ def test_what_begins_a_lock_of_the_table_ends_with_it(db, mariadb, monkeypatch):
             pytest.fail("it was struck before")
 
     with pytest.raises(Struck):
-        db.run(look, what="a look", before_retry=lambda: None)
+        db.run(look, what="a look")
     assert run(db, "SELECT @@autocommit") == ((0,),)
 
 

@@ -21,8 +21,8 @@ def left_open(scratch, monkeypatch):
     """What ran as a transaction, and had not ended when it returned."""
     run, found = Transactions.run, []
 
-    def run_and_look(db, work, *, what, before_retry):
-        result = run(db, work, what=what, before_retry=before_retry)
+    def run_and_look(db, work, *, what, **options):
+        result = run(db, work, what=what, **options)
         ((session,),) = db.read("SELECT CONNECTION_ID()")
         if session in scratch.transactions():
             found.append(what)
@@ -35,7 +35,7 @@ def left_open(scratch, monkeypatch):
 def test_a_transaction_that_stays_open_is_noticed(scratch, session, left_open):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY)")
     db = Transactions(session)
-    assert db.run(lambda: db.read("SELECT * FROM t"), what="a look", before_retry=lambda: None) == ()
+    assert db.run(lambda: db.read("SELECT * FROM t"), what="a look") == ()
     assert left_open == ["a look"]
 
 

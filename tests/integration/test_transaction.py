@@ -91,7 +91,7 @@ def failing(code, times):
 
 
 def run(db, work):
-    return db.run(work, what="work", before_retry=lambda: None)
+    return db.run(work, what="work")
 
 
 @pytest.mark.parametrize("code", [1020, 1205, 1206, 1213, 1317, 1969, 3024, 3101])

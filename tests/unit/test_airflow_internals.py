@@ -505,8 +505,9 @@ def test_no_other_module_imports_what_is_not_public():
             for node in ast.walk(block)
         }
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
-                names = [f"{node.module}.{name.name}" for name in node.names]
+            if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in for_types:
+                module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                names = [f"{module}{name.name}" for name in node.names]
                 bad = [name for name in names if name.startswith(PRIVATE) or "._" in name]
                 found += [(path.name, name) for name in bad]
     assert found == []

@@ -35,6 +35,7 @@ def test_every_record_of_ours_is_one_line(caplog):
     with caplog.at_level("INFO"):
         get_logger("iam_watcher.somewhere").info("event=user_due user=%s days=%d", FORGED, 3)
         get_logger("iam_watcher.somewhere").info("%s", ValueError(FORGED))
+    assert len(caplog.records) == 2
     for record in caplog.records:
         assert record.getMessage().isprintable()
         assert r"eve\n2026" in record.getMessage()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from iam_watcher.schedule import InvalidSpec, describe, parse
 from iam_watcher.schedule.__main__ import main
 
-FRIDAY, SATURDAY = 4, 5  # as `date.weekday` has them
+SATURDAY = 5  # as `date.weekday` has it
 
 
 def days_of(year: int, month: int) -> list[date]:

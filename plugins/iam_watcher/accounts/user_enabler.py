@@ -88,7 +88,7 @@ class UserEnabler:
             self._db.commit()
 
         what = f"UPDATE on {self._table.name}, without rows"
-        self._db.run(rehearsal, what=what, before_retry=lambda: None)
+        self._db.run(rehearsal, what=what)
 
     def ids_of(self, names: Sequence[str]) -> dict[str, list[UserId]]:
         """Return name → users who have this name now; the server's collation decides."""
@@ -109,12 +109,12 @@ class UserEnabler:
             self._db.commit()
             return found
 
-        return self._db.run(read, what=f"SELECT on {self._table.name}", before_retry=lambda: None)
+        return self._db.run(read, what=f"SELECT on {self._table.name}")
 
     def enable(self, batch: Sequence[Any]) -> Batch:
         """Enable these users, given by key or, without an undo record, by name; return what was done."""
         what = f"UPDATE on {self._table.name}"
-        done = self._db.run(lambda: self._transaction(batch), what=what, before_retry=lambda: None)
+        done = self._db.run(lambda: self._transaction(batch), what=what)
         self.unanswered = {}
         return done
 

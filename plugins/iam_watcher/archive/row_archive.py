@@ -235,5 +235,5 @@ def row_archive(
         db.commit()
         return why
 
-    why = db.run(look, what=f"SELECT on {rows.table}, all columns", before_retry=lambda: None)
+    why = db.run(look, what=f"SELECT on {rows.table}, all columns")
     return RowArchive(db, rows, table, columns, archive, why)

@@ -119,7 +119,7 @@ class RowInserter:
             db.commit()
             return int(packet), charsets
 
-        packet, self._charsets = db.run(facts, what="max_allowed_packet", before_retry=lambda: None)
+        packet, self._charsets = db.run(facts, what="max_allowed_packet")
         # The driver writes two characters for some bytes.
         self._most_bytes = min(MOST_BYTES, packet // 4)
 
@@ -152,7 +152,7 @@ class RowInserter:
 
     def put(self, batch: Batch, what: str) -> Put:
         """Insert the rows of a batch whose keys are not there, in one transaction."""
-        return self._db.run(lambda: self._put(batch), what=what, before_retry=lambda: None)
+        return self._db.run(lambda: self._put(batch), what=what)
 
     def _put(self, batch: Batch) -> Put:
         db, put = self._db, Put()

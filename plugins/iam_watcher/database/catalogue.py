@@ -124,15 +124,6 @@ class Table:
         return self.key.columns[0].column
 
 
-def read_columns(db: Transactions, name: str) -> dict[str, Column]:
-    """Return the columns of an InnoDB table of the connection's database, by name.
-
-    Raises:
-        TableError: it is not there, or is no InnoDB table.
-    """
-    return _read(db, name)[1]
-
-
 def read_table(db: Transactions, name: str) -> Table:
     """Return a table of the connection's database.
 
@@ -210,4 +201,4 @@ def _usable(db: Transactions, table: str, key: Key) -> bool:
         db.commit()
         return usable
 
-    return db.run(ask, what=f"a look at the index {key.index} of {table}", before_retry=lambda: None)
+    return db.run(ask, what=f"a look at the index {key.index} of {table}")

@@ -229,7 +229,7 @@ class DetachedTable:
             self._db.read(RELEASE, self._lock)
             self._db.commit()
 
-        self._db.run(release, what="a release of the lock on the partitions", before_retry=lambda: None)
+        self._db.run(release, what="a release of the lock on the partitions")
 
     @property
     def _both(self) -> str:
@@ -252,7 +252,7 @@ class DetachedTable:
             return result
 
         try:
-            return self._db.run(alone, what=what, before_retry=lambda: None)
+            return self._db.run(alone, what=what)
         except WalkError as error:
             raise explained(error) from error
 

@@ -83,7 +83,7 @@ def references_to(db: Transactions, table: str) -> list[ForeignKey]:
             found.append(ForeignKey(name, schema, bool(here), columns, referenced, on_delete))
         return found
 
-    return db.run(ask, what=f"foreign keys to {table}", before_retry=lambda: None)
+    return db.run(ask, what=f"foreign keys to {table}")
 
 
 def index_columns(db: Transactions, table: str) -> dict[str, list[str]]:
@@ -96,4 +96,4 @@ def index_columns(db: Transactions, table: str) -> dict[str, list[str]]:
         indexes = {name: [column for _, column in parts] for name, parts in groupby(rows, key=lambda r: r[0])}
         return {name: columns for name, columns in indexes.items() if name not in prefixes}
 
-    return db.run(ask, what=f"indexes of {table}", before_retry=lambda: None)
+    return db.run(ask, what=f"indexes of {table}")

@@ -92,9 +92,7 @@ class ThrottleCheck:
         limit = self._throttle.max_threads_running
         if limit is None:
             return None
-        ((_, running),) = self._db.run(
-            lambda: self._db.read(THREADS_RUNNING), what="Threads_running", before_retry=lambda: None
-        )
+        ((_, running),) = self._db.run(lambda: self._db.read(THREADS_RUNNING), what="Threads_running")
         return f"{running} threads are running, more than {limit}" if int(running) > limit else None
 
     def _lag(self, conn_id: str) -> str | None:

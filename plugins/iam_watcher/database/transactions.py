@@ -105,7 +105,9 @@ class Transactions:
         self._spoke_at = time.monotonic()
         return True
 
-    def run(self, work: Callable[[], Result], *, what: str, before_retry: Callable[[], None]) -> Result:
+    def run(
+        self, work: Callable[[], Result], *, what: str, before_retry: Callable[[], None] = lambda: None
+    ) -> Result:
         """Return what `work` returns; it ends with its own commit and may be called several times.
 
         Args:

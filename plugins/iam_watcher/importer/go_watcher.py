@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.arguments import MOST_DAYS
 from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused
 from iam_watcher.importer.values import documents, get
 from iam_watcher.settings import REPLACED
@@ -11,7 +12,6 @@ from iam_watcher.settings import REPLACED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MAX_DAYS = 36500
 _DRY_RUN = (
     "dry_run=True: it counts and lists what it would change; remove that when the run report is as you expect"
 )
@@ -82,6 +82,6 @@ def _job(name: Any, block: Any, place: str, source: str) -> Job:
 
 def _days(block: Mapping[str, Any], key: str) -> int:
     days = get(block, key, int, 0)
-    if not 0 <= days <= _MAX_DAYS:
-        raise NotTranslated(f"{key} is {days}; expected 0 (off) to {_MAX_DAYS}")
+    if not 0 <= days <= MOST_DAYS:
+        raise NotTranslated(f"{key} is {days}; expected 0 (off) to {MOST_DAYS}")
     return days

@@ -72,14 +72,16 @@ class ProcessRowsOperator(LimitedOperator):
         "hold": the longest time for one row.
     :param max_attempts: number of attempts after which a row fails. Default: 5 if there is an
         `attempts_column`.
-    :param backoff: time before the first retry of a row. It doubles with each attempt, up to an hour.
+    :param backoff: the longest time before the first retry of a row. It doubles with each attempt, up to an
+        hour. The time is half to all of it, at random.
     :param stop_after: number of consecutive rows (with per="batch": calls) with the same class of exception
         after which the run fails. So an outage of a service that the function calls does not use up the
         attempts of all rows. None: no limit.
     :param max_idle_time: if no row is due, the run waits for rows. It looks for them every half second and
         processes them. It ends after this time without a row. Needs `retry_at_column`. Default: 0; the run
         ends as soon as no row is due.
-    :param partition: number of this operator among several that share the rows; for the log only.
+    :param partition: number of this operator among several that share the rows. It changes nothing, but a
+        mapped task needs an argument that differs.
     """
 
     shallow_copy_attrs: Sequence[str] = ("processing",)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, DeltaTriggerTimetable
 
 from iam_watcher import arguments
+from iam_watcher.jobs.row_processing.arguments import CLAIMED_AT, RowProcessing
 from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ def rows_in_state(
     working: str | int | None = None,
     claimed_at_column: str | None = None,
     retry_at_column: str | None = None,
-    claim_timeout: timedelta = timedelta(minutes=5),
+    claim_timeout: timedelta = RowProcessing.claim_timeout,
     mysql_conn_id: str = "iam_mysql",
     every: timedelta = EVERY,
     **others: Any,  # noqa: ARG001  of `process_rows`
 ) -> BaseTimetable:
-    """Return a schedule for a Watcher: a run starts about a second after a row becomes due.
+    """Return a schedule for a Watcher: a run starts within about 3 s after a row becomes due.
 
     A row is due if it is pending and its retry time is over, or if its claim was not renewed. While rows are
     due, one run follows another. The triggerer must be running.
@@ -62,7 +63,7 @@ def rows_in_state(
     arguments.duration("claim_timeout", claim_timeout)
     arguments.duration("every", every)
     if working is not None:
-        claimed_at_column = claimed_at_column or "claimed_at"
+        claimed_at_column = claimed_at_column or CLAIMED_AT
     for name, column in (("claimed_at_column", claimed_at_column), ("retry_at_column", retry_at_column)):
         if column is not None:
             arguments.identifier(name, column)

@@ -121,7 +121,6 @@ class LargeFamilies:
             return second.run(
                 lambda: self._delete(second, key),
                 what=f"DELETE on {self._rows.table} with its children",
-                before_retry=lambda: None,
             )
 
     def _delete(self, second: Transactions, key: KeyValue) -> Written:
@@ -143,7 +142,7 @@ class LargeFamilies:
         while True:
             self._empty(rows.table, rows.key, key, children)
             # The session that has the database lock must be alive when the other one writes.
-            self._db.run(self._ping, what="a look at the connection", before_retry=lambda: None)
+            self._db.run(self._ping, what="a look at the connection")
             self._before_write()
             began = time.monotonic()
             written = writer.write_keys([[key]], until=math.inf, exact=True)
@@ -277,7 +276,7 @@ class LargeFamilies:
             self._db.commit()
             return found
 
-        return self._db.run(read, what=f"SELECT on {table}", before_retry=lambda: None)
+        return self._db.run(read, what=f"SELECT on {table}")
 
     def _descendants(self, db: Transactions, rows: RowChange, children: Sequence[ChildTable]) -> Descendants:
         return Descendants(db, rows.table, rows.key, children, self._records, self._target)

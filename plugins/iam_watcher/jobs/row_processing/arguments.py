@@ -19,6 +19,7 @@ LONGEST_IDLE_TIME = timedelta(days=1)
 ATTEMPTS = 5
 
 OF_A_CLAIM = ("claimed_at_column", "claimed_by_column")
+CLAIMED_AT = "claimed_at"  # the column, if none is named
 
 
 @shown_at_the_call
@@ -92,7 +93,7 @@ class RowProcessing:
             "error_column": self.error_column,
         }
         if not self.holds:
-            names["claimed_at_column"] = self.claimed_at_column or "claimed_at"
+            names["claimed_at_column"] = self.claimed_at_column or CLAIMED_AT
             names["claimed_by_column"] = self.claimed_by_column or "claimed_by"
         return {argument: name for argument, name in names.items() if name is not None}
 

@@ -125,7 +125,6 @@ class ProcessRowsRun:
         seconds = max(LEAST_SILENCE, int(self._job.claim_timeout.total_seconds()))
         with open_cursor(connection) as cursor:
             cursor.execute(SILENCE, {"seconds": seconds})
-        connection.commit()
         return connection
 
     def _names(self) -> find_states.Names:

@@ -198,7 +198,7 @@ def _check_statuses(db: Transactions, columns: AccountColumns, used: Sequence[st
         db.commit()
         return [value.decode() if isinstance(value, bytes) else int(value) for value in found]
 
-    found = db.run(read, what=f"a sample of {table.name}", before_retry=lambda: None)
+    found = db.run(read, what=f"a sample of {table.name}")
     absent = [value for value in (columns.active, columns.disabled) if value not in found]
     if not found or not absent:
         return

@@ -171,7 +171,7 @@ def _sample(db: Transactions, plan: Plan, age: AgeColumn, used: Iterable[str]) -
                     raise
         db.commit()
 
-    db.run(read_all, what=f"a sample of {table.name}", before_retry=lambda: None)
+    db.run(read_all, what=f"a sample of {table.name}")
     return sorted(found)
 
 

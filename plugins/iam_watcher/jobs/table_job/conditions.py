@@ -167,7 +167,7 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
             raise
         db.commit()
 
-    db.run(rehearsal, what=f"the conditions on {plan.table.name}", before_retry=lambda: None)
+    db.run(rehearsal, what=f"the conditions on {plan.table.name}")
 
 
 def _converted(

@@ -102,7 +102,7 @@ class Newest:
             db.commit()
             return any([*columns, *key][: len(wanted)] == wanted for columns in indexes)
 
-        if not db.run(ask, what=f"indexes of {table.name}", before_retry=lambda: None):
+        if not db.run(ask, what=f"indexes of {table.name}"):
             columns = ", ".join(wanted)
             raise TableError(
                 f"keep_last needs an index of {table.name} that begins with ({columns}); otherwise each "

@@ -46,7 +46,7 @@ class Orphans:
             db.commit()
             return found
 
-        if not db.run(ask, what=f"SELECT on {self.parents}", before_retry=lambda: None):
+        if not db.run(ask, what=f"SELECT on {self.parents}"):
             raise TableError(
                 f"orphans_of is {self.parents!r}, but that table has no row, so every row would be an "
                 "orphan. Check the table and the connection"

@@ -76,14 +76,12 @@ def check_partitions(db: Transactions, table: Table, age: AgeColumn, cut_off: ob
             )
         db.commit()
 
-    db.run(check, what=f"partitions of {table.name}", before_retry=lambda: None)
+    db.run(check, what=f"partitions of {table.name}")
 
 
 def warn_of_detached(db: Transactions, table: Table) -> None:
     """Log that an interrupted run has left rows of a partition detached, if it has."""
-    partition = db.run(
-        lambda: left_behind(db, table.name), what="a look for a detached partition", before_retry=lambda: None
-    )
+    partition = db.run(lambda: left_behind(db, table.name), what="a look for a detached partition")
     if partition is not None:
         logger.warning(
             "An interrupted run with drop_partitions has left rows of the partition %s of %s in the table "

@@ -91,7 +91,6 @@ class PartitionDrop:
         earlier = self._db.run(
             lambda: left_behind(self._db, name),
             what="a look for a detached partition",
-            before_retry=lambda: None,
         )
         if earlier is not None:
             texts.append(
@@ -131,7 +130,7 @@ class PartitionDrop:
             ((database,),) = self._db.read(DATABASE)
             return str(database)
 
-        database = self._db.run(ask, what="the name of the database", before_retry=lambda: None)
+        database = self._db.run(ask, what="the name of the database")
         detached = DetachedTable(self._db, database, table, TableLock(self._db, self._connect))
         earlier = detached.find()
         if earlier is not None:
@@ -193,7 +192,7 @@ class PartitionDrop:
             self._db.commit()
             return bool(found)
 
-        return self._db.run(ask, what=f"rows without an age in {partition.name}", before_retry=lambda: None)
+        return self._db.run(ask, what=f"rows without an age in {partition.name}")
 
     def _drop(
         self,
@@ -284,7 +283,7 @@ class PartitionDrop:
             self._db.commit()
             return old
 
-        return self._db.run(ask, what=f"partitions of {self._plan.table.name}", before_retry=lambda: None)
+        return self._db.run(ask, what=f"partitions of {self._plan.table.name}")
 
     def _count(self, rows: str, refusal: str | None = None) -> WalkResult:
         """Count rows, those that are old, and of these the ones that an archive could not bring back."""

@@ -152,7 +152,7 @@ class Periods:
             db.commit()
             return int(different)
 
-        if db.run(ask, what=f"the kinds in {self._name}", before_retry=lambda: None) < len(names):
+        if db.run(ask, what=f"the kinds in {self._name}") < len(names):
             raise TableError(
                 f"older_than has the kinds {', '.join(map(repr, self.kinds))}; for column {self._name!r} of "
                 f"{table.name} some of them are equal. Name each kind once"

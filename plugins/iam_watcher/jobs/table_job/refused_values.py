@@ -70,7 +70,7 @@ def check_new_values(
         check_constraints(trial, list(used) if sample else None)
         db.commit()
 
-    db.run(look, what=f"a look at the constraints of {plan.table.name}", before_retry=lambda: None)
+    db.run(look, what=f"a look at the constraints of {plan.table.name}")
 
 
 def _lengths(trial: ValueTrial) -> None:

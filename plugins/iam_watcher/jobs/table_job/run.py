@@ -272,4 +272,4 @@ def _rehearse(db: Transactions, write: str, plan: Plan) -> None:
         db.change(REHEARSAL.format(write=write), plan.change.values)
         db.commit()
 
-    db.run(rehearsal, what=f"{write}, without rows", before_retry=lambda: None)
+    db.run(rehearsal, what=f"{write}, without rows")

@@ -61,7 +61,7 @@ def warn_of_side_effects(
         db.commit()
         return found
 
-    if found := db.run(ask, what=f"foreign keys and triggers of {table.name}", before_retry=lambda: None):
+    if found := db.run(ask, what=f"foreign keys and triggers of {table.name}"):
         logger.warning(
             "The %s on %s changes more than these rows. The job neither counts nor archives it: %s",
             event,
@@ -84,7 +84,7 @@ def warn_of_on_update(db: Transactions, table: Table, columns: Collection[str]) 
         db.commit()
         return found
 
-    if found := db.run(ask, what=f"columns of {table.name}", before_retry=lambda: None):
+    if found := db.run(ask, what=f"columns of {table.name}"):
         logger.warning(
             "The server sets %s of %s to the current time in each row that is changed (ON UPDATE). The "
             "archive does not have the old time, and a restore sets the column to its own time",

@@ -1,4 +1,4 @@
-// The watchers as the server tells of them: the history once, then what changed, each two seconds.
+// The watchers as the server tells of them: the history at first and each five minutes, and what changed each two seconds.
 import { changes, watchers } from "./api.js";
 import { COUNTED, DAY, isDone, STATES } from "./story.js";
 import { useEffect, useRef, useState } from "./react.js";

@@ -106,7 +106,7 @@ class Claims:
         that says when they are due.
         """
         while True:
-            found = self._db.run(lambda: self._probe(limit), what=self._what("look"), before_retry=_nothing)
+            found = self._db.run(lambda: self._probe(limit), what=self._what("look"))
             keys, self._after, self._retried_after = found
             if not keys:
                 if self._states.retry_at is None or not self._claimed_in_this_pass:
@@ -132,7 +132,7 @@ class Claims:
             self._db.commit()
             return [tuple(key) for key in found]
 
-        return self._db.run(look, what=self._what("look for expired claims"), before_retry=_nothing)
+        return self._db.run(look, what=self._what("look for expired claims"))
 
     def take_over(self, key: KeyValues) -> list[ClaimedRow]:
         """Claim a row whose claim was not renewed; return none if it was, or if no attempt is left."""
@@ -148,7 +148,7 @@ class Claims:
             self._db.commit()
             return ours
 
-        return self._db.run(transaction, what=self._what("renewal"), before_retry=_nothing)
+        return self._db.run(transaction, what=self._what("renewal"))
 
     def count(self, state: object, limit: int) -> int:
         """Return how many rows have a state; at most `limit`."""
@@ -158,11 +158,11 @@ class Claims:
             self._db.commit()
             return int(rows)
 
-        return self._db.run(look, what=self._what("count"), before_retry=_nothing)
+        return self._db.run(look, what=self._what("count"))
 
     def due(self, limit: int) -> list[KeyValues]:
         """Return keys of the rows that would be claimed next."""
-        keys, _, _ = self._db.run(lambda: self._probe(limit), what=self._what("look"), before_retry=_nothing)
+        keys, _, _ = self._db.run(lambda: self._probe(limit), what=self._what("look"))
         return keys
 
     def oldest(self) -> float | None:
@@ -177,7 +177,7 @@ class Claims:
             self._db.commit()
             return None if not found or found[0][0] is None else float(found[0][0])
 
-        return self._db.run(look, what=self._what("look for the oldest row"), before_retry=_nothing)
+        return self._db.run(look, what=self._what("look for the oldest row"))
 
     @property
     def _fresh(self) -> str:
@@ -220,7 +220,7 @@ class Claims:
                 self._db.commit()
             return rows, died, time.monotonic() - began
 
-        rows, died, seconds = self._db.run(transaction, what=self._what("claim"), before_retry=_nothing)
+        rows, died, seconds = self._db.run(transaction, what=self._what("claim"))
         done = self._done
         done.claimed += len(rows)
         done.worker_died += died
@@ -297,7 +297,3 @@ def renew(db: Transactions, states: RowStates, keys: Sequence[KeyValues]) -> set
         query = RENEW.format(**states.names, keys=condition, mine=states.mine)
         db.change(query, states.values)
     return set(ours)
-
-
-def _nothing() -> None:
-    pass

@@ -79,7 +79,7 @@ def check(db: Transactions, states: RowStates) -> None:
             )
         db.commit()
 
-    db.run(look, what=f"a first look at {states.name}", before_retry=lambda: None)
+    db.run(look, what=f"a first look at {states.name}")
 
 
 def _probes(db: Transactions, states: RowStates) -> list[str]:

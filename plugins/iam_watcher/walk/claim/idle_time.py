@@ -83,9 +83,7 @@ class IdleTime:
 
     def _is_due(self) -> bool:
         name = self._states.name
-        return self._db.run(
-            lambda: is_due(self._db, self._states), what=f"look for rows in {name}", before_retry=_nothing
-        )
+        return self._db.run(lambda: is_due(self._db, self._states), what=f"look for rows in {name}")
 
     def _log(self) -> None:
         if self._longest and not self._is_logged:
@@ -95,7 +93,3 @@ class IdleTime:
                 self._states.name,
                 self._longest,
             )
-
-
-def _nothing() -> None:
-    pass
