@@ -71,6 +71,21 @@ def test_the_session_that_locks_the_parent_is_kept_alive(orders, perform, monkey
     assert len({id(db) for db in alive}) == sessions
 
 
+def test_transactions_grow_on_a_server_that_is_fast(scratch, perform, monkeypatch):
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run(
+        "CREATE TABLE order_lines (id int PRIMARY KEY, order_id int NOT NULL, INDEX (order_id),"
+        " FOREIGN KEY (order_id) REFERENCES orders (id))"
+    )
+    scratch.run("INSERT INTO orders VALUES (1, '2020-01-01')")
+    scratch.run(f"INSERT INTO order_lines SELECT seq, 1 FROM {numbers(400)}")
+    monkeypatch.setattr(large_family, "ChunkSize", lambda target: ChunkSize(1000 * target, rows=10))
+    report = perform(purge(children=[Child("order_lines", key="order_id")]))
+    assert report["children"] == {"order_lines": 400}
+    # 10, 20, 40, 80, 160, the rest, and the order: with one size there would be over 40.
+    assert report["chunks"] < 12
+
+
 @pytest.mark.parametrize("index", ["order_id", "order_id, note"])
 def test_the_server_sorts_no_children(scratch, perform, monkeypatch, index):
     scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")

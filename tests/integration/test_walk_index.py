@@ -54,6 +54,19 @@ def test_exactly_the_matching_rows_go(monkeypatch, scratch, session, rows, limit
     assert done.skipped["none"] == sum(age is None for age in rows.values())
 
 
+def test_the_share_is_that_of_the_old_rows(scratch, session, monkeypatch):
+    monkeypatch.setattr(IndexOrder, "_is_range", lambda _: True)
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age))")
+    scratch.run(f"INSERT INTO t SELECT seq, IF(seq <= 20, 50, 500) FROM {numbers(40)}")
+    order = IndexOrder(Transactions(session), OLD, INDEX, ChunkSize(0.1))
+    order.begin()
+    shares = [order.share]
+    for _ in range(4):
+        order.advance(order.next_chunk(5, exact=True))
+        shares.append(order.share)
+    assert shares == [0, 0.25, 0.5, 0.75, 1]
+
+
 def test_protected_rows_are_passed_by(scratch, session, monkeypatch):
     monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(1e-9, rows=3))

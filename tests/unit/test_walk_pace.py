@@ -13,6 +13,8 @@ from iam_watcher.walk.pace import (
     MOST_ROWS,
     PACES,
     ChunkSize,
+    Limit,
+    Limits,
     Pace,
 )
 
@@ -105,3 +107,13 @@ def test_a_span_that_grew_in_a_gap_is_short_again_after_a_failure():
     assert size.span > 2**40
     size.halve()
     assert size.span == FIRST_SPAN
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "reached"),
+    [(9, 9.5, None), (10, 0.0, Limit.ROWS), (0, 10.0, Limit.TIME), (10, 10.0, Limit.ROWS)],
+)
+def test_a_limit_is_reached_when_nothing_is_left_of_it(rows, seconds, reached):
+    limits = Limits(max_rows=10, seconds=10.0)
+    assert limits.reached(rows, seconds) is reached
+    assert Limits().reached(rows, seconds) is None
