@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 DRY_RUN = "dry_run"
+NEAR = 0.85  # how much a misspelt argument resembles the right one; see difflib
+MEANS_DRY_RUN = re.compile("(is|as|only)?dryrun(mode|only)?")  # of letters as `_letters` returns them
 
 # TriggerDagRunOperator adds this key where OpenLineage is in use.
 AIRFLOWS_KEYS = frozenset({"openlineage"})
@@ -45,8 +47,8 @@ def check(
     if unknown := sorted(set(given) - set(names) - set(allowed)):
         raise RunConfError(
             f"{_listed(unknown)} {'is not a param' if len(unknown) == 1 else 'are not params'} of this DAG"
-            f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run. To "
-            f"allow a key that is not a param, add it in the DAG file: conf_keys=[{unknown[0]!r}]"
+            f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run"
+            f"{_advice(unknown)}"
         )
     if lost := sorted(key for key in set(given) & set(names) if _json(values.get(key)) != _json(given[key])):
         raise RunConfError(
@@ -68,14 +70,24 @@ def check_slips(
     Used for a job in any DAG: other tasks of the DAG may use keys that are not params. For arguments and
     errors see `check`.
     """
-    known = {_letters(name) for name in (*names, DRY_RUN)}
-    others = {key for key in conf or {} if key not in names and _letters(key) not in known}
+    known = {_letters(name) for name in names}
+    slips = {key for key in conf or {} if _letters(key) in known}.union(named_dry_run(conf or {}))
+    others = set(conf or {}) - {*names} - slips
     check(conf, names=names, values=values, allowed={*allowed, *others})
 
 
 def named_dry_run(names: Collection[str]) -> list[str]:
-    """Return the names that a person can confuse with `dry_run`, such as `dryRun`."""
-    return [name for name in names if _letters(name) == _letters(DRY_RUN)]
+    """Return the names by which a person can mean `dry_run`, such as `dryRun` and `is_dry_run`."""
+    return [name for name in names if MEANS_DRY_RUN.fullmatch(_letters(name))]
+
+
+def nearest(name: str, names: Collection[str]) -> str | None:
+    """Return the one of the names that a misspelt name means, or None if it resembles none of them."""
+    if DRY_RUN in names and named_dry_run([name]):
+        return DRY_RUN
+    by_letters = {_letters(one): one for one in names}
+    near = get_close_matches(_letters(name), by_letters, n=1, cutoff=NEAR)
+    return by_letters[near[0]] if near else None
 
 
 def _json(value: Any) -> str:
@@ -91,6 +103,16 @@ def _suggestion(unknown: Collection[str], names: Collection[str]) -> str:
         for near in get_close_matches(_letters(key), by_letters, n=1, cutoff=0.6)
     )
     return f"; did you mean {_listed(found)}?" if found else "."
+
+
+def _advice(unknown: Collection[str]) -> str:
+    if named_dry_run(unknown):
+        return (
+            f'. For a dry run, the DAG needs params={{"{DRY_RUN}": False}}, and each of its jobs '
+            f'{DRY_RUN}="{{{{ params.{DRY_RUN} }}}}"'
+        )
+    key = next(iter(unknown))
+    return f". To let a Watcher allow a key that is not a param, add it in the DAG file: conf_keys=[{key!r}]"
 
 
 def _letters(name: str) -> str:

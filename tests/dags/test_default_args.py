@@ -84,7 +84,7 @@ HOSTILE: dict[str, Any] = {
     "silent_fail": True,
     "sla": timedelta(days=9),
     "soft_fail": True,
-    "start_date": datetime(2090, 1, 1, tzinfo=UTC),
+    "start_date": datetime(2010, 1, 1, tzinfo=UTC),
     "task_display_name": "another",
     "timeout": 1,
     "trigger_rule": "none_failed",

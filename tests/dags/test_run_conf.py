@@ -92,13 +92,37 @@ def test_a_slip_in_a_dag_that_is_no_watcher(run_dag, rows, monkeypatch) -> None:
     assert (run_dag(plain("plain_real", **form)).state, rows()) == ("success", 0)
 
 
-@pytest.mark.parametrize("name", ["dry_run", "dryRun"])
-def test_a_dry_run_that_the_task_of_a_plain_dag_does_not_ask_for(run_dag, rows, caplog, capsys, name) -> None:
-    with DAG("plain_unasked", schedule=None, params={name: FORM["dry_run"]}) as dag:
+@pytest.mark.parametrize(
+    ("name", "value"), [("dry_run", True), ("dryRun", True), ("is_dry_run", True), ("dry_run", "true")]
+)
+def test_a_dry_run_that_the_task_of_a_plain_dag_does_not_ask_for(
+    run_dag, rows, caplog, capsys, name, value
+) -> None:
+    """A param without a type may also have the text "true"."""
+    form = FORM["dry_run"] if value is True else "false"
+    with DAG("plain_unasked", schedule=None, params={name: form}) as dag:
         PurgeRowsOperator(task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=30)
-    run = run_dag(dag, run_conf={name: True})
+    run = run_dag(dag, run_conf={name: value})
     assert (run.state, rows()) == ("failed", OLD)
     said = f"the param {name} is set, but the task 'purge' does not ask for it"
+    assert said in caplog.text + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("true", "the param dry_run is set"), (1, "dry_run is 1; expected")]
+)
+def test_a_dry_run_of_one_task_that_it_does_not_ask_for(
+    run_dag, rows, redis_client, caplog, capsys, value, said
+) -> None:
+    with Watcher("task_unasked", schedule=None, lock=BRIEF) as dag:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="policy_audit",
+            age_column="deletedAt",
+            older_than_days=30,
+            params={"dry_run": value},
+        )
+    assert (states(run_dag(dag))["run"], rows()) == ("failed", OLD)
     assert said in caplog.text + capsys.readouterr().out
 
 

@@ -94,6 +94,21 @@ def test_a_native_timetable_passes_through() -> None:
         ({"tags": "abc"}, r"tags='abc' is one text; expected a list of texts: tags=\['abc'\]"),
         ({"tags": [1]}, r"tags=\[1\]; expected a list of texts"),
         ({"conf_keys": "ticket"}, r"conf_keys='ticket' is one text.*conf_keys=\['ticket'\]"),
+        (
+            {"conf_keys": ["dry_run"]},
+            r'conf_keys has \'dry_run\'.*params=\{"dry_run": False\}, and give each job',
+        ),
+        ({"conf_keys": ["ticket", "dry-run"]}, "conf_keys has 'dry-run'"),
+        ({"conf_keys": ["is_dry_run"]}, "conf_keys has 'is_dry_run'"),
+        ({"params": ["dry_run"]}, r"params=\['dry_run'\]; expected a dict"),
+        ({"start_date": datetime(2090, 1, 1, tzinfo=UTC)}, "start_date=2090.* is in the future"),
+        ({"start_date": datetime(2090, 1, 1)}, "start_date=2090.* is in the future"),  # noqa: DTZ001
+        ({"start_date": "2020-01-01"}, "start_date='2020-01-01'; expected a datetime"),
+        (
+            {"default_args": {"start_date": datetime(2090, 1, 1, tzinfo=UTC)}},
+            "start_date=2090.* in the future",
+        ),
+        ({"default_args": {"retry_delay": "10s"}}, "retry_delay='10s'; expected a timedelta, or seconds"),
         ({"default_args": [("retries", 3)]}, r"default_args=\[\('retries', 3\)\]; expected a dict"),
         ({"default_args": {"retries": "three"}}, "retries='three'; expected a whole number of 0 or more"),
         ({"default_args": {"retries": True}}, "retries=True; expected a whole number of 0 or more"),
@@ -109,6 +124,44 @@ def test_a_native_timetable_passes_through() -> None:
 def test_arguments_that_contradict_a_watcher(arguments: dict, message: str) -> None:
     with pytest.raises(WatcherError, match=f"'refused': .*{message}"):
         Watcher("refused", **{"schedule": "@every 1d", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("dry-run", "dry_run"), ("dryrun", "dry_run"), ("is_dry_run", "dry_run"), ("max_row", "max_rows")],
+)
+@pytest.mark.parametrize("place", ["watcher", "group", "mapped"])
+def test_a_misspelt_argument_of_a_job_in_default_args(name: str, meant: str, place: str) -> None:
+    """Airflow would ignore it, and the job would delete."""
+    given = {name: True}
+    options = {"task_id": "purge", "table": "t", "age_column": "a"}
+
+    def build() -> None:
+        with Watcher("slip", schedule=None, default_args={} if place == "group" else given):
+            if place == "group":
+                with TaskGroup("group", default_args=given):
+                    PurgeRowsOperator(**options, older_than="90d")
+            elif place == "mapped":
+                PurgeRowsOperator.partial(**options).expand(older_than=["90d"])
+            else:
+                PurgeRowsOperator(**options, older_than="90d")
+
+    said = f"default_args has '{name}', which no task of 'slip' takes; did you mean '{meant}'"
+    with pytest.raises(WatcherError, match=said):
+        build()
+
+
+def test_default_args_may_have_arguments_of_other_dags() -> None:
+    given = {
+        "dry_run": True,
+        "max_rows": 5,
+        "exponential_backoff": True,
+        "bucket": "b",
+        "retry_exponential": 1,
+    }
+    with Watcher("shared", schedule=None, default_args=given) as dag:
+        purge = PurgeRowsOperator(task_id="purge", table="t", age_column="a", older_than="90d")
+    assert (purge.is_dry_run, purge.max_rows, dag.task_ids) == (True, 5, ["purge", "acquire", "release"])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +326,7 @@ def test_a_teardown_by_which_alone_a_run_would_be_judged() -> None:
 @pytest.mark.parametrize("where", ["task", "mapped", "default_args"])
 def test_a_task_that_airflow_would_leave_out_of_a_run(name: str, cure: str, where: str) -> None:
     """The other tasks work, and the run is green."""
-    own = {name: datetime(2020 if name == "end_date" else 2090, 1, 1, tzinfo=UTC)}
+    own = {name: datetime(2020 if name == "end_date" else 2021, 1, 1, tzinfo=UTC)}
     given = {"default_args": own, "start_date": datetime(2020, 1, 1, tzinfo=UTC)}
 
     def build() -> None:

@@ -192,6 +192,15 @@ def test_redacted_columns_stay_out_of_the_archive(customers, perform, location):
     assert customers.value("SELECT COUNT(*) FROM t WHERE email IS NULL AND name LIKE 'Zo%'") == 300
 
 
+def test_an_archive_without_any_old_value_is_refused():
+    with pytest.raises(JobArgumentError, match="redact names all columns of set: the archive would have no"):
+        anonymize(
+            archive="file:///archive", set={"name": None, "Email": None}, redact=["email", "NAME", "ip"]
+        )
+    anonymize(archive="file:///archive", set={"name": None, "email": None}, redact=["email"])
+    anonymize(archive=None, set={"name": None}, redact=["name"])
+
+
 def test_a_row_that_is_changed_between_search_and_update_stays(customers, mariadb, perform, monkeypatch):
     change, done = Transactions.change, []
 

@@ -130,6 +130,8 @@ def test_a_mapped_operator():
         mapped = Job.partial(task_id="mapped", table="users").expand(rows=[1, 2])
     assert not dag_files.is_mapped(plain)
     assert dag_files.is_mapped(mapped)
+    assert dag_files.class_of(plain) is type(plain)
+    assert dag_files.class_of(mapped) is type(plain)
     assert dag_files.partial_argument(mapped, "table") == "users"
     assert dag_files.partial_argument(mapped, "rows", 7) == 7
 

@@ -42,9 +42,21 @@ def test_a_key_like_no_param() -> None:
     assert "s3cret" not in said
 
 
-def test_a_dag_without_params() -> None:
-    with pytest.raises(RunConfError, match=r"'dry_run' is not a param of this DAG. It has no params"):
-        check({"dry_run": True}, names=())
+@pytest.mark.parametrize("key", ["dry_run", "dry-run", "is_dry_run", "DryRunMode", "only_dry_run"])
+def test_a_dag_without_params(key: str) -> None:
+    with pytest.raises(
+        RunConfError, match=rf"'{key}' is not a param of this DAG. It has no params"
+    ) as caught:
+        check({key: True}, names=())
+    assert 'the DAG needs params={"dry_run": False}, and each of its jobs' in str(caught.value)
+    assert "conf_keys" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["dry_run", "dryRun", "dry_run_mode", "is-dry-run"])
+def test_a_slip_for_a_dry_run_in_any_dag(key: str) -> None:
+    with pytest.raises(RunConfError, match=f"'{key}' is not a param"):
+        run_conf.check_slips({key: True, "ticket": 7}, names=(), values={})
+    run_conf.check_slips({"ticket": 7, "dry_runs_shown": 5, "no_dry_run": 1}, names=(), values={})
 
 
 def test_a_conf_that_did_not_reach_the_params() -> None:

@@ -58,6 +58,15 @@ def is_mapped(operator: Any) -> bool:
     return isinstance(operator, MappedOperator)
 
 
+def class_of(operator: Any) -> type:
+    """Return the class of the operator that runs, also for a mapped task.
+
+    `MappedOperator.operator_class`. The class of a mapped operator itself takes other arguments.
+    """
+    found: type = operator.operator_class if is_mapped(operator) else type(operator)
+    return found
+
+
 def partial_argument(operator: MappedOperator, name: str, default: Any = None) -> Any:
     """Return an argument that a mapped operator was given by `partial`.
 

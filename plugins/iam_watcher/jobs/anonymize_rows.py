@@ -64,6 +64,11 @@ class AnonymizeRowsOperator(RetentionOperator):
                 "'anonymized_at': NOW. Otherwise the next run would hash the same rows again"
             )
         arguments.listed_names("redact", redact)
+        if self.archive is not None and {name.lower() for name in set} <= {name.lower() for name in redact}:
+            raise JobArgumentError(
+                "redact names all columns of set: the archive would have no old value to restore. Remove "
+                "archive, or name fewer columns in redact"
+            )
 
     def job(self) -> AnonymizeJob:
         """Return the job with the arguments of this run."""

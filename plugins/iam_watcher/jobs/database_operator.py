@@ -165,7 +165,8 @@ class DatabaseOperator(BaseOperator):
         run_conf.check_slips(run.conf, names=names, values=params, allowed=allowed)
         is_dry_run = arguments.flag(run_conf.DRY_RUN, self.is_dry_run)
         for name in run_conf.named_dry_run(names):
-            if params[name] is True and not is_dry_run:
+            # A param without a type may also have the text "true", or a value that is neither true nor false.
+            if params[name] is not None and arguments.flag(name, params[name]) and not is_dry_run:
                 raise RunConfError(
                     f"the param {name} is set, but the task {self.task_id!r} does not ask for it; give the "
                     f'task {run_conf.DRY_RUN}="{{{{ params.{name} }}}}"'

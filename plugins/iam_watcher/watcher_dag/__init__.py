@@ -167,6 +167,7 @@ class Watcher(DAG):
         for inner in work:
             task_guard.check(self, inner)
             task_guard.guard(inner, locked=self.lock is not None, conf_keys=self.conf_keys)
+        task_guard.check_default_args(self)
         if self.lock is None:
             return
         if taken := {ACQUIRE_TASK_ID, RELEASE_TASK_ID} & {*self.task_dict, *self.task_group_dict}:

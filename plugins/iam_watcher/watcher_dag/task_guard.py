@@ -79,6 +79,47 @@ def check(dag: DAG, operator: Any) -> None:
         )
 
 
+def check_default_args(dag: DAG) -> None:
+    """Return if no key of `default_args` is a misspelt argument of a job: Airflow would ignore it.
+
+    Raises:
+        WatcherError: a key of the Watcher's or of a task group's `default_args` is no argument of any task,
+            and resembles one of a job.
+    """
+    classes = {dag_files.class_of(task) for task in dag.tasks}
+    known = frozenset[str]().union(*map(_arguments, classes))
+    of_jobs = frozenset[str]().union(*map(_arguments_of_jobs, classes))
+    for default_args in (dag.default_args, *(group.default_args for group in dag.task_group_dict.values())):
+        for name in default_args:
+            if name not in known and (meant := run_conf.nearest(name, of_jobs)):
+                raise WatcherError(
+                    f"default_args has {name!r}, which no task of {dag.dag_id!r} takes; did you mean "
+                    f"{meant!r}? Correct or remove it"
+                )
+
+
+@functools.cache
+def _arguments(operator_class: type) -> frozenset[str]:
+    """Return the names of an operator's arguments, those of its base classes included."""
+    return frozenset[str]().union(*map(_own_arguments, inspect.getmro(operator_class)))
+
+
+@functools.cache
+def _arguments_of_jobs(operator_class: type) -> frozenset[str]:
+    """Return those of them that an operator of iam-watcher declares."""
+    ours = [base for base in inspect.getmro(operator_class) if base.__module__.startswith("iam_watcher.")]
+    return frozenset[str]().union(*map(_own_arguments, ours))
+
+
+def _own_arguments(operator_class: type) -> frozenset[str]:
+    parameters = inspect.signature(operator_class.__dict__.get("__init__", object)).parameters.values()
+    return frozenset(
+        one.name
+        for one in parameters
+        if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD) and one.name != "self"
+    )
+
+
 def _dry_run_argument(operator: Any) -> Any:
     if dag_files.is_mapped(operator):
         return dag_files.partial_argument(operator, DRY_RUN, default=False)
