@@ -48,7 +48,7 @@ def check(
         raise RunConfError(
             f"{_listed(unknown)} {'is not a param' if len(unknown) == 1 else 'are not params'} of this DAG"
             f"{_suggestion(unknown, names)} {_expected(names)}. Correct the conf and trigger a new run"
-            f"{_advice(unknown)}"
+            f"{_advice(unknown, names)}"
         )
     if lost := sorted(key for key in set(given) & set(names) if _json(values.get(key)) != _json(given[key])):
         raise RunConfError(
@@ -105,8 +105,10 @@ def _suggestion(unknown: Collection[str], names: Collection[str]) -> str:
     return f"; did you mean {_listed(found)}?" if found else "."
 
 
-def _advice(unknown: Collection[str]) -> str:
+def _advice(unknown: Collection[str], names: Collection[str]) -> str:
     if named_dry_run(unknown):
+        if named_dry_run(names):
+            return ""
         return (
             f'. For a dry run, the DAG needs params={{"{DRY_RUN}": False}}, and each of its jobs '
             f'{DRY_RUN}="{{{{ params.{DRY_RUN} }}}}"'

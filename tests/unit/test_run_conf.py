@@ -33,6 +33,11 @@ def test_a_misspelt_key_is_refused_and_the_param_is_named(key: str, near: str) -
         check({key: True})
 
 
+def test_a_misspelt_dry_run_needs_no_further_advice() -> None:
+    with pytest.raises(RunConfError, match="did you mean 'dry_run'.*Correct the conf and trigger a new run$"):
+        check({"dryRun": True})
+
+
 def test_a_key_like_no_param() -> None:
     with pytest.raises(RunConfError) as caught:
         check({"ticket": "s3cret", "who": "me"})
