@@ -57,7 +57,7 @@ class Notify:
 
     def __post_init__(self) -> None:
         """Refuse what can't work, when the DAG file is parsed."""
-        events = (self.on,) if isinstance(self.on, str) else tuple(self.on)
+        events = tuple(self.on) if isinstance(self.on, list | tuple | set | frozenset) else (self.on,)
         known = f"{', '.join(EVENTS)}, {KEYWORD}TEXT"
         if unknown := [event for event in events if event not in EVENTS and not _keyword(event)]:
             raise WatcherError(f"Notify on={unknown[0]!r}; expected one of {known}")
