@@ -298,6 +298,15 @@ def test_a_period_that_is_rendered_to_nothing_is_not_taken_for_none(scratch, per
         ({"older_than": {"column": "level", "debug": 3}}, "older_than is 3"),
         ({"older_than": {"column": "level", ("a",): "3d"}}, "where has ('level', '=', ('a',))"),
         ({"grace": {"column": "level", "debug": "3d"}}, "grace is {"),
+        *[
+            ({name: value}, f"{name} is '6m15d', which could mean minutes or months; write '195d'")
+            for name, value in (
+                ("older_than", "6m15d"),
+                ("grace", "6m15d"),
+                ("older_than", {"column": "level", "debug": "6m15d"}),
+                ("older_than", {"column": "level", "debug": "3d", None: "6m15d"}),
+            )
+        ],
     ],
 )
 def test_bad_literals_are_refused_when_the_dag_file_is_parsed(options, message):

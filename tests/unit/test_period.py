@@ -47,10 +47,45 @@ def test_nothing_is_no_period():
     ]
 
 
-@pytest.mark.parametrize("value", ["6m", "1.5m"])
-def test_minutes_are_not_taken_for_months(value):
-    with pytest.raises(JobArgumentError, match=f"is '{value}', which could mean minutes or months"):
+@pytest.mark.parametrize(
+    ("value", "months", "minutes"),
+    [
+        ("6m", "6mo", "0h6m"),
+        ("90m", "90mo", "1h30m"),
+        ("1.5m", "45d", "0h1m30s"),
+        ("6m15d", "195d", "360h6m"),
+        ("1m15d", "45d", "360h1m"),
+        ("6m1w", "187d", "168h6m"),
+        ("1d6m", "181d", "24h6m"),
+        ("1w2d3h6m5s", "190d", "219h6m5s"),
+        ("6m12h", "181d", "12h6m"),
+        ("+6m15d", "195d", "360h6m"),
+        ("+6m", "6mo", "0h6m"),
+        (" 6m15d ", "195d", "360h6m"),
+    ],
+)
+def test_minutes_are_not_taken_for_months(value, months, minutes):
+    """The error has a spelling for each meaning, and the job takes both."""
+    with pytest.raises(JobArgumentError) as refused:
         period("older_than", value)
+    assert f"is {value.strip()!r}, which could mean minutes or months; write {months!r}" in str(refused.value)
+    assert f"or {minutes!r} if it means minutes" in str(refused.value)
+    assert period("older_than", months)
+    assert period("older_than", minutes)
+
+
+@pytest.mark.parametrize(
+    ("value", "elapsed"),
+    [
+        ("1h30m", timedelta(minutes=90)),
+        ("36h30m10s", timedelta(hours=36, minutes=30, seconds=10)),
+        ("6m30s", timedelta(minutes=6, seconds=30)),
+        ("1d6h", timedelta(hours=30)),
+        ("1d1000ms", timedelta(days=1, seconds=1)),
+    ],
+)
+def test_minutes_that_can_only_be_minutes(value, elapsed):
+    assert period("older_than", value).elapsed == elapsed
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 EXPECTED = 'a text such as "90d", "36h", "6mo" or "1y", or a timedelta, up to 100 years'
 
 _OFF = re.compile(r"0(y|mo|w|d|h|m|s)?")
-_MINUTES = re.compile(r"[0-9.]+m")
+_UNITS = re.compile(r"[^0-9.+]+")
+_MINUTES = re.compile(r"([0-9.]+)m(?!s)")
+_WHOLE_MINUTES = re.compile(r"\+?([0-9]+)m")
 _MONTHS = re.compile(r"([0-9]{1,4})(mo|y)")
 _MOST_MONTHS = 1200
 
@@ -59,7 +62,7 @@ def period(name: str, value: object) -> Period:
     """Return a period, also from a rendered template's text; it is not over 0 if the text begins with 0.
 
     Raises:
-        JobArgumentError: it is none, is negative, is over 100 years, or has minutes alone.
+        JobArgumentError: it is none, is negative, is over 100 years, or has minutes that could be months.
     """
     if isinstance(value, timedelta):
         found = Period(elapsed=value)
@@ -79,15 +82,36 @@ def period(name: str, value: object) -> Period:
 def _parsed(name: str, text: str) -> Period:
     if _OFF.fullmatch(text):
         return Period()
-    if _MINUTES.fullmatch(text):
-        # Whoever means months would lose all rows but those of the last minutes.
-        raise JobArgumentError(
-            f"{name} is {text!r}, which could mean minutes or months; write '{text}o' for months, or a "
-            "timedelta such as timedelta(minutes=6)"
-        )
     if found := _MONTHS.fullmatch(text):
         return Period(months=int(found[1]) * (12 if found[2] == "y" else 1))
     try:
-        return Period(elapsed=parse_duration(text))
+        elapsed = parse_duration(text)
     except BadDuration as error:
         raise JobArgumentError(f"{name} is {text!r}; expected {EXPECTED}") from error
+    if _may_mean_months(text):
+        # A person who means months would lose the rows of the last months.
+        raise JobArgumentError(
+            f"{name} is {text!r}, which could mean minutes or months; {_two_spellings(text, elapsed)}"
+        )
+    return Period(elapsed=elapsed)
+
+
+def _may_mean_months(text: str) -> bool:
+    """Return whether a duration has minutes alone, beside days or weeks, or before hours."""
+    units = _UNITS.findall(text)
+    if "m" not in units:
+        return False
+    before_hours = "h" in units[units.index("m") :]
+    return set(units) == {"m"} or not {"d", "w"}.isdisjoint(units) or before_hours
+
+
+def _two_spellings(text: str, elapsed: timedelta) -> str:
+    """Return how to write a period with months, and how with minutes; both are texts, as of a template."""
+    seconds = int(elapsed.total_seconds())
+    minutes = sum(map(float, _MINUTES.findall(text)))
+    months = f"{math.ceil((seconds - 60 * minutes) / 86_400 + 30 * minutes)}d"
+    how = ", with 30 days for each month"
+    if whole := _WHOLE_MINUTES.fullmatch(text):
+        months, how = f"{whole[1]}mo", ""
+    hours = f"{seconds // 3600}h{seconds // 60 % 60}m" + (f"{seconds % 60}s" if seconds % 60 else "")
+    return f"write {months!r} if it means months{how}, or {hours!r} if it means minutes"
