@@ -15,6 +15,7 @@ from iam_watcher.jobs.table_job.age_forms import age_column
 from iam_watcher.jobs.table_job.age_sample import check_form
 from iam_watcher.jobs.table_job.refused_values import check_new_values
 from iam_watcher.jobs.table_job.value_trial import NewValues
+from iam_watcher.jobs.table_job.where_bounds import check_bounds
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def check_accounts(
     """
     texts = f"{columns.where} AND {columns.status.quoted} IN (%(active)s, %(disabled)s)"
     conditions.rehearse(db, replace(plan, eligible=texts), "accounts")
+    check_bounds(db, columns.table, accounts.where, time_zone("time_zone", accounts.time_zone))
     if not accounts.is_iam:  # whose values are no one's spelling
         _check_statuses(db, columns, conditions.columns(accounts.where))
     used = [accounts.name, accounts.status, *accounts.admins, *conditions.columns(accounts.where)]

@@ -125,7 +125,7 @@ def as_sql(
         if isinstance(simple.value, Column):
             return f"{column.quoted} {operator} {_other(column, simple, table).quoted}"
         names = []
-        for value in _converted(simple, column, table, zone):
+        for value in converted(simple, column, table, zone):
             names.append(f"{prefix}{len(values)}")
             values[names[-1]] = value
         if simple.operator in NULLS:
@@ -142,6 +142,23 @@ def as_sql(
         return text(group)  # type: ignore[arg-type]  # a tuple is one condition
 
     return " AND ".join(["TRUE", *map(text, conditions)]), values
+
+
+def converted(
+    condition: SimpleCondition, column: column_type.Column, table: Table, zone: tzinfo
+) -> list[Any]:
+    """Return what the values of a condition become for its column.
+
+    Raises:
+        TableError: the column can't hold one, or the first bound of `between` is larger than the second; of
+            texts the server knows that, see `where_bounds`.
+    """
+    found: list[Any] = [
+        _for_column(value, column, condition.operator, table, zone, "where") for value in condition.values
+    ]
+    if condition.operator in BETWEEN and not isinstance(found[0], str) and found[0] > found[1]:
+        raise TableError(f"where has {condition.given!r}; expected the smaller value first")
+    return found
 
 
 def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
@@ -168,18 +185,6 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
         db.commit()
 
     db.run(rehearsal, what=f"the conditions on {plan.table.name}")
-
-
-def _converted(
-    condition: SimpleCondition, column: column_type.Column, table: Table, zone: tzinfo
-) -> list[Any]:
-    found: list[Any] = [
-        _for_column(value, column, condition.operator, table, zone, "where") for value in condition.values
-    ]
-    # Which of two texts is larger depends on their collation.
-    if condition.operator in BETWEEN and not isinstance(found[0], str) and found[0] > found[1]:
-        raise TableError(f"where has {condition.given!r}; expected the smaller value first")
-    return found
 
 
 def _for_column(  # noqa: PLR0917  two of them are for the message

@@ -13,6 +13,7 @@ from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
 from iam_watcher.jobs.table_job.age_sample import check_form
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan, label
+from iam_watcher.jobs.table_job.where_bounds import check_bounds
 from iam_watcher.walk.index_order import AgeIndex
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.row_locks import RowLocks
@@ -139,6 +140,7 @@ class RetentionJob(TableJob):
         """Check the conditions, and a sample of the age column, against the server."""
         conditions.rehearse(db, plan, "where")
         age = self._age(plan.table)
+        check_bounds(db, plan.table, self.where, age.zone)
         self.periods.check(db, self._kinds or plan.table)
         if self.newest:
             self.newest.check(db, plan.table, age)
