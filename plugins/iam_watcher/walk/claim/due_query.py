@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.column import quoted
+from iam_watcher.walk.claim import state_values
 from iam_watcher.walk.claim.find_states import column_of, index_of, read_shape
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def due_query(
     found, indexes = read_shape(db, table)
     columns = found.columns
     state = column_of(columns, table, "state_column", state_column)
+    given = {"claim": claim} if working is None else {"claim": claim, "working": working}
+    state_values.check(db, found, state, given)
     names = {
         "key": found.key.quoted,
         "in_order": found.key.ordered,

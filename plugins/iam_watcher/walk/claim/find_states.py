@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGER_BITS, TEXTS, quoted
 from iam_watcher.errors import TableError
+from iam_watcher.walk.claim import state_values
 from iam_watcher.walk.claim.row_states import RowStates
 
 if TYPE_CHECKING:
@@ -73,21 +74,24 @@ class Names:
     max_attempts: int | None
     backoff: float
 
+    @property
+    def states(self) -> dict[str, object]:
+        """The states, by the arguments that give them."""
+        working = {} if self.working is None else {"working": self.working}
+        return {"claim": self.pending, **working, "done": self.done, "failed": self.failed}
+
 
 def find(db: Transactions, names: Names) -> RowStates:
     """Return the rows and their states, as the catalogue has them.
 
     Raises:
-        TableError: the table, a column or an index is not there or has another type, or a state does not fit
-            its column. It says which statement adds what is missing.
+        TableError: the table, a column or an index is not there or has another type, a state does not fit
+            its column, or two states are equal for it. It says which statement adds what is missing.
     """
     table, indexes = read_shape(db, names.table)
     columns = table.columns
     state = column_of(columns, names.table, "state_column", names.state_column)
-    for argument in ("pending", "working", "done", "failed"):
-        value = getattr(names, argument)
-        if argument != "working" or value is not None:
-            _check_state(names, state, argument, value)
+    state_values.check(db, table, state, names.states)
     ours = _our_columns(columns, names)
     retry_at = ours.get("retry_at_column")
     ours_too = [state.name, *(column.name for column in ours.values())]
@@ -172,32 +176,6 @@ def _our_columns(columns: Mapping[str, Column], names: Names) -> dict[str, Colum
                 f"MODIFY {column.quoted} {DEFINITIONS[argument]}"
             )
     return ours
-
-
-def _check_state(names: Names, column: Column, argument: str, value: object) -> None:
-    """Check that a state is a value that its column can hold as it is."""
-    if column.data_type in INTEGER_BITS:
-        bits = INTEGER_BITS[column.data_type]
-        least, most = (0, 2**bits - 1) if column.unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        fits = type(value) is int and least <= value <= most
-        expected = f"a whole number from {least} to {most}"
-    elif column.data_type == "enum":
-        fits = value in column.members
-        expected = f"one of {', '.join(map(repr, column.members))}"
-    elif column.data_type in TEXTS:
-        longest = column.sizes[0] if column.sizes else 63
-        fits = isinstance(value, str) and len(value) <= longest
-        expected = f"a text of at most {longest} characters"
-    else:
-        raise TableError(
-            f"column {column.name!r} of {names.table} (state_column) is {column.column_type}; "
-            "expected a text, an ENUM or an integer"
-        )
-    if not fits:
-        raise TableError(
-            f"{argument}={value!r} does not fit the column {column.name!r} of {names.table}, "
-            f"{column.column_type}; expected {expected}"
-        )
 
 
 def index_of(
