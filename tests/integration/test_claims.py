@@ -301,6 +301,36 @@ WRONG = {
     ),
     "type": ({}, {"columns": {**CLAIM_ONLY, "retry_at_column": "note"}}, r"MODIFY `note` DATETIME\(6\) NULL"),
     "short": ({}, {"columns": {**CLAIM_ONLY, "claimed_by_column": "note"}}, r"MODIFY `note` VARCHAR\(255\)"),
+    "key": (
+        {},
+        {"columns": {**CLAIM_ONLY, "attempts_column": "id"}},
+        "attempts_column is 'id', but this column of orders is in the key PRIMARY.* ADD COLUMN attempts INT",
+    ),
+    "unique_key": (
+        {"key": "id INT NOT NULL, tries INT NOT NULL DEFAULT 1, UNIQUE by_tries (tries, id)"},
+        {"columns": {**CLAIM_ONLY, "attempts_column": "tries"}},
+        "attempts_column is 'tries', but this column of orders is in the key `by_tries`",
+    ),
+    "state_in_the_key": (
+        {"key": "id INT NOT NULL, kind INT NOT NULL DEFAULT 1, PRIMARY KEY (kind, id)"},
+        {"state_column": "kind", "pending": 1, "working": 2, "done": 3, "failed": 4},
+        "state_column is 'kind', but this column of orders is in the key PRIMARY",
+    ),
+    "generated_state": (
+        {"key": f"{BY_ID}, kind INT AS (attempts + 1) STORED"},
+        {"state_column": "kind", "pending": 1, "working": 2, "done": 3, "failed": 4},
+        "state_column is 'kind', but this column of orders is computed from other columns",
+    ),
+    "generated_error": (
+        {"key": f"{BY_ID}, reason VARCHAR(255) AS (CONCAT('no ', note)) VIRTUAL"},
+        {"columns": {**CLAIM_ONLY, "error_column": "reason"}},
+        "error_column is 'reason', but this column of orders is computed from other columns",
+    ),
+    "auto_increment": (
+        {"key": "id INT NOT NULL PRIMARY KEY, number INT NOT NULL AUTO_INCREMENT, KEY (number)"},
+        {"columns": {**CLAIM_ONLY, "attempts_column": "number"}},
+        "attempts_column is 'number', but this column of orders is AUTO_INCREMENT",
+    ),
     "read": ({}, {"read": ["amount"]}, "no column 'amount'"),
     "table": ({}, {"table": "order"}, "no table 'order'"),
     "set_key": ({"key": "id SET('3', '2', '1') NOT NULL PRIMARY KEY"}, {}, "finds no range of id"),

@@ -51,6 +51,14 @@ WRONG = {
     "template": ({"done": "{{ params.done }}"}, "done is '{{ params.done }}'; expected a state"),
     "same state": ({"done": "pending"}, "done is 'pending', and so is claim"),
     "same column": ({"error_column": "status"}, "error_column is 'status', and so is state_column"),
+    "same column in capitals": (
+        {"retry_at_column": "Tries", "attempts_column": "tries"},
+        "retry_at_column is 'Tries', and so is attempts_column; expected another column",
+    ),
+    "same column by default": (
+        {"retry_at_column": "claimed_at", "working": "work"},
+        "retry_at_column is 'claimed_at', and so is claimed_at_column; expected another column",
+    ),
     "claim in hold": ({"claimed_by_column": "by"}, "claimed_by_column is 'by', but there is no `working`"),
     "attempts": ({"max_attempts": 3}, "max_attempts is 3, but there is no `attempts_column`"),
     "one attempt": (

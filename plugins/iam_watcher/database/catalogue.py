@@ -26,7 +26,7 @@ TABLE = (
 COLUMNS = (
     "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES', COALESCE(GENERATION_EXPRESSION, '') <> '',"
     " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%', CHARACTER_SET_NAME,"
-    " COLUMN_TYPE, COLLATION_NAME"
+    " COLUMN_TYPE, COLLATION_NAME, EXTRA LIKE '%%auto_increment%%'"
     " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
     " ORDER BY ORDINAL_POSITION"
 )
@@ -150,9 +150,17 @@ def _read(db: Transactions, name: str) -> tuple[int, dict[str, Column]]:
         raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table: {instead}")
     columns = {
         column: Column(
-            column, kind.lower(), bool(null), bool(generated), bool(default), charset, whole_type, collation
+            column,
+            kind.lower(),
+            bool(null),
+            bool(generated),
+            bool(default),
+            charset,
+            whole_type,
+            collation,
+            bool(numbered),
         )
-        for column, kind, null, generated, default, charset, whole_type, collation in db.read(
+        for column, kind, null, generated, default, charset, whole_type, collation, numbered in db.read(
             COLUMNS, {"table": name}
         )
     }

@@ -36,6 +36,7 @@ class Column:
         charset: its character set, if it has one.
         column_type: its whole type, such as "int(10) unsigned" or "enum('a','b')".
         collation: its collation, if it has one.
+        auto_increment: whether the server numbers new rows in it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Column:
     charset: str | None = None
     column_type: str = ""
     collation: str | None = None
+    auto_increment: bool = False
 
     @property
     def quoted(self) -> str:

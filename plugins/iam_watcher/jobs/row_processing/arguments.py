@@ -104,12 +104,11 @@ class RowProcessing:
             arguments.identifier("age_column", self.age_column)
         if self.columns is not None:
             arguments.listed_names("columns", self.columns)
-        taken = {self.state_column: "state_column"}
+        taken = {self.state_column.lower(): "state_column"}
         for argument, name in self.further_columns.items():
             arguments.identifier(argument, name)
-            if name in taken:
-                raise JobArgumentError(f"{argument} is {name!r}, and so is {taken[name]}; expected another")
-            taken[name] = argument
+            if (other := taken.setdefault(name.lower(), argument)) != argument:
+                raise JobArgumentError(f"{argument} is {name!r}, and so is {other}; expected another column")
         for argument in OF_A_CLAIM:
             if self.holds and getattr(self, argument) is not None:
                 raise JobArgumentError(

@@ -85,14 +85,16 @@ def find(db: Transactions, names: Names) -> RowStates:
     """Return the rows and their states, as the catalogue has them.
 
     Raises:
-        TableError: the table, a column or an index is not there or has another type, a state does not fit
-            its column, or two states are equal for it. It says which statement adds what is missing.
+        TableError: the table, a column or an index is not there or has another type, a column must not be
+            written, a state does not fit its column, or two states are equal for it. It says which statement
+            adds what is missing.
     """
     table, indexes = read_shape(db, names.table)
     columns = table.columns
     state = column_of(columns, names.table, "state_column", names.state_column)
+    _check_writable(table, "state_column", state)
     state_values.check(db, table, state, names.states)
-    ours = _our_columns(columns, names)
+    ours = _our_columns(table, names)
     retry_at = ours.get("retry_at_column")
     ours_too = [state.name, *(column.name for column in ours.values())]
     taken = {*table.key.names, *ours_too}
@@ -114,7 +116,11 @@ def find(db: Transactions, names: Names) -> RowStates:
         key=table.key,
         index=quoted(index_of(indexes, table, state, retry_at)),
         columns=tuple(columns[name] for name in (*read, *needed)),
-        writable={n: c for n, c in columns.items() if n not in taken and not c.generated},
+        writable={
+            name: column
+            for name, column in columns.items()
+            if name not in taken and not column.generated and not column.auto_increment
+        },
         state=state,
         pending=names.pending,
         done=names.done,
@@ -157,7 +163,8 @@ def read_shape(db: Transactions, name: str) -> tuple[Table, dict[str, list[str]]
     return table, indexes
 
 
-def _our_columns(columns: Mapping[str, Column], names: Names) -> dict[str, Column]:
+def _our_columns(table: Table, names: Names) -> dict[str, Column]:
+    columns = table.columns
     missing = {argument: name for argument, name in names.columns.items() if name not in columns}
     if missing:
         adds = ", ".join(f"ADD COLUMN {quoted(name)} {DEFINITIONS[one]}" for one, name in missing.items())
@@ -167,15 +174,36 @@ def _our_columns(columns: Mapping[str, Column], names: Names) -> dict[str, Colum
         )
     ours = {argument: columns[name] for argument, name in names.columns.items()}
     for argument, column in ours.items():
+        _check_writable(table, argument, column)
         short = argument == "claimed_by_column" and column.sizes and column.sizes[0] < SHORTEST_CLAIMANT
         must_be_null = argument in {"retry_at_column", "error_column"} and not column.nullable
-        if column.data_type not in TYPES[argument] or short or must_be_null or column.generated:
+        if column.data_type not in TYPES[argument] or short or must_be_null:
             raise TableError(
                 f"column {column.name!r} of {names.table} ({argument}) is {column.column_type}"
                 f"{'' if column.nullable else ' NOT NULL'}; run ALTER TABLE {quoted(names.table)} "
                 f"MODIFY {column.quoted} {DEFINITIONS[argument]}"
             )
     return ours
+
+
+def _check_writable(table: Table, argument: str, column: Column) -> None:
+    """Check that the job may write to a column that an argument names."""
+    if column.name in table.key.names:
+        why = f"is in the key {table.key.index}, by which the job finds its rows"
+    elif column.generated:
+        why = "is computed from other columns"
+    elif column.auto_increment:
+        why = "is AUTO_INCREMENT: its values are the numbers of the rows"
+    else:
+        return
+    add = ""
+    if argument in DEFINITIONS:
+        name = argument.removesuffix("_column")
+        add = f", such as one that ALTER TABLE {table.quoted} ADD COLUMN {name} {DEFINITIONS[argument]} adds"
+    raise TableError(
+        f"{argument} is {column.name!r}, but this column of {table.name} {why}. The job writes to "
+        f"{argument}. Name a column that only the job writes{add}"
+    )
 
 
 def index_of(
