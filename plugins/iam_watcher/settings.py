@@ -37,6 +37,8 @@ REPLACED = {
 _SAFE_TO_SHOW = re.compile(r"-?\d{1,5}(\.\d{1,3})?|true|false", re.IGNORECASE)
 
 _INTEGER, _FLOAT, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "null"))
+_NULLS = ("", "~", "null", "Null", "NULL")
+_KINDS: dict[type, str] = {list: "a list", dict: "a mapping", type(None): "no value"}
 _PLAIN_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 Place = tuple[str, ...]
@@ -153,7 +155,7 @@ class _File:
 
     def settings(self) -> Settings:
         root = self._loader.get_single_node()
-        if root is None or root.tag == _NULL:
+        if root is None or _is_null(root):
             return Settings()
         if not isinstance(root, yaml.MappingNode):
             got = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
@@ -166,10 +168,10 @@ class _File:
                 expected = f"'watcher' (or {', '.join(REPLACED)})"
                 raise self._error(key, f"unknown key {name!r}; expected {expected}")
         _say_what_is_replaced(self._path, tuple(name for name in nodes if name in REPLACED))
-        if "watcher" not in nodes:
+        if "watcher" not in nodes or _is_null(nodes["watcher"][1]):
             return Settings()
         try:
-            return Settings.model_validate(self._value(nodes["watcher"][1], ("watcher",)) or {})
+            return Settings.model_validate(self._value(nodes["watcher"][1], ("watcher",)))
         except ValidationError as error:
             raise SettingsError("; ".join(map(self._fault, error.errors()))) from None
 
@@ -185,7 +187,7 @@ class _File:
                 for key, value in node.value
             }
         if not isinstance(node, yaml.ScalarNode):
-            return []
+            return []  # wherever it is, a list is not valid
         if (node.tag == _INTEGER and not _PLAIN_INTEGER.fullmatch(node.value)) or (
             node.tag == _FLOAT and ":" in node.value
         ):
@@ -198,7 +200,7 @@ class _File:
             return self._from_environment(node, place, match[1])
         try:
             return self._loader.construct_object(node)
-        except ValueError:
+        except (ValueError, KeyError, AttributeError):  # the last two: of a tag that the value doesn't fit
             raise self._error(node, f"{'.'.join(place)} has a value that YAML can't read") from None
 
     def _from_environment(self, node: yaml.Node, place: Place, name: str) -> Any:
@@ -254,7 +256,15 @@ def _each_key_once(node: yaml.Node, error: Any, *, inside: list[yaml.Node], seen
         _each_key_once(part, error, inside=[*inside, node], seen=seen)
 
 
+def _is_null(node: yaml.Node) -> bool:
+    """Return whether the value is left out, or is a null that is written out."""
+    return isinstance(node, yaml.ScalarNode) and node.tag == _NULL and node.value in _NULLS
+
+
 def _shown(value: object) -> str:
+    for kind, name in _KINDS.items():
+        if isinstance(value, kind):
+            return f", got {name}"
     return f", got {value!r}" if _SAFE_TO_SHOW.fullmatch(str(value)) else ", got something else"
 
 

@@ -226,6 +226,13 @@ def test_the_settings_of_the_go_iam_watcher(capsys, tmp_path: Path) -> None:
     assert "hunter22" not in report
 
 
+@pytest.mark.parametrize("block", ["[]", "false", "''", "0"])
+def test_a_block_of_the_go_iam_watcher_that_is_no_mapping(capsys, tmp_path: Path, block: str) -> None:
+    dags, report = imported(capsys, tmp_path, "iam-watcher", f"watcher: {{clean: {block}, task: }}")
+    assert list(dags) == ["disable_inactive_users"]
+    assert "watcher.clean: not translated: expected a mapping" in report
+
+
 @pytest.mark.parametrize(
     ("source", "text"),
     [
@@ -233,6 +240,8 @@ def test_the_settings_of_the_go_iam_watcher(capsys, tmp_path: Path) -> None:
         ("dkron", "[1]"),
         ("kubernetes", "a: [hunter22"),
         ("iam-watcher", "a: 1"),
+        ("iam-watcher", "watcher: {clean: !!bool hunter22}"),
+        ("kubernetes", "a: !!timestamp hunter22"),
     ],
 )
 def test_a_file_that_is_something_else(capsys, tmp_path: Path, source: str, text: str) -> None:

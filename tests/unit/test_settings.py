@@ -32,7 +32,9 @@ def test_the_file_of_this_repo_has_the_originals_shipped_values() -> None:
     assert (loaded.task.max_inactive_days, loaded.clean.max_reserve_days) == (180, 180)
 
 
-@pytest.mark.parametrize("text", ["", "watcher:\n", "watcher: {}\n", "watcher: {task: {}}\n"])
+@pytest.mark.parametrize(
+    "text", ["", "null", "watcher:\n", "watcher: ~", "watcher: {}\n", "watcher: {task: {}}\n"]
+)
 def test_what_is_not_set_is_off(tmp_path: Path, text: str) -> None:
     loaded = settings.load(write(tmp_path, text))
     assert (loaded.task.max_inactive_days, loaded.clean.max_reserve_days) == (0, 0)
@@ -82,6 +84,34 @@ def test_the_blocks_that_airflow_replaces_are_accepted_and_said_once(
         ("watcher: 5", ["watcher: expected a mapping"]),
         ("watcher: {task: 5}", ["watcher.task: expected a mapping"]),
         ("- watcher", ["expected a mapping", "list"]),
+        ("!!null {watcher: {task: 5}}", ["watcher.task: expected a mapping"]),
+        (
+            "watcher:\n  - cleansecret:\n      dry-run: true",
+            ["line 2: watcher: expected a mapping, got a list"],
+        ),
+        *(
+            (f"watcher:\n  {value}", ["line 2: watcher: expected a mapping"])
+            for value in (
+                "[]",
+                "false",
+                "''",
+                "0",
+                "!!omap []",
+                "!!null []",
+                "!!null cleansecret",
+                "${IAM_EMPTY}",
+            )
+        ),
+        *(
+            (f"watcher:\n  {block}: {value}", [f"line 2: watcher.{block}: expected a mapping"])
+            for block in ("task", "clean", "cleansecret")
+            for value in ("[]", "false", "''", "0", "!!omap []", "!!null []", "${IAM_EMPTY}")
+        ),
+        ("watcher:\n  cleansecret:", ["line 2: watcher.cleansecret: expected a mapping, got no value"]),
+        ("watcher: {cleansecret: {dry-run: [true]}}", ["dry-run: expected true or false, got a list"]),
+        ("watcher: {cleansecret: {dry-run: {a: true}}}", ["dry-run: expected true or false, got a mapping"]),
+        ("watcher: {cleansecret: {dry-run: !!bool x}}", ["cleansecret.dry-run", "can't read"]),
+        ("watcher: {cleansecret: {dry-run: !!timestamp x}}", ["cleansecret.dry-run", "can't read"]),
         (
             "watcher: {task: {max-inactive-days: '${IAM_NOT_SET}'}}",
             ["watcher.task.max-inactive-days", "no IAM_NOT_SET"],
@@ -108,7 +138,10 @@ def test_the_blocks_that_airflow_replaces_are_accepted_and_said_once(
         ("watcher: " + "[" * 5000, ["inside each other"]),
     ],
 )
-def test_a_file_that_is_wrong(tmp_path: Path, text: str, expected: list[str]) -> None:
+def test_a_file_that_is_wrong(
+    tmp_path: Path, text: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IAM_EMPTY", "")
     path = write(tmp_path, text)
     with pytest.raises(SettingsError) as caught:
         settings.load(path)

@@ -56,7 +56,7 @@ def read(text: str, source: str) -> Found:
     for name, block in data["watcher"].items():
         place = f"watcher.{name}"
         try:
-            found.entries.append(_job(name, block or {}, place, source))
+            found.entries.append(_job(name, {} if block is None else block, place, source))
         except NotTranslated as reason:
             found.entries.append(Refused(place, str(reason)))
     return found

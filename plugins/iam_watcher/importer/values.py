@@ -34,7 +34,7 @@ def documents(text: str) -> list[Any]:
         raise NotTranslated(
             f"{where}not YAML or JSON: {getattr(error, 'problem', None) or 'unreadable'}"
         ) from None
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError, KeyError, AttributeError) as error:  # the last two: of a wrong tag
         raise NotTranslated(f"not YAML or JSON: {type(error).__name__}") from None
 
 
