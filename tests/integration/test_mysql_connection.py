@@ -128,8 +128,27 @@ def test_a_password_that_cuts_its_uri_in_two(connection, monkeypatch, password):
     assert password[-2:] not in str(caught.value).partition("percent-encoded")[0]
 
 
-def test_an_extra_that_is_no_json(connection):
-    where = connection(tail="/iam?ssl=yes")
-    with pytest.raises(ConnectionRefused, match="an extra is not valid") as caught:
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        ("ssl=yes", "has the extra ssl with a value that is not valid"),
+        ("ssl_mod=VERIFY_IDENTITY", "has the extra 'ssl_mod', which is not known; write ssl_mode instead"),
+        ("ssl-mode=REQUIRED", "has the extra 'ssl-mode', which is not known; write ssl_mode instead"),
+        ("ssl_ca=/ca.pem", "has the extra 'ssl_ca', which is not known; write ssl="),
+        ("use_ssl=true", "has the extra 'use_ssl', which is not known; write ssl instead"),
+        (
+            "ssl_mode=verify_identity",
+            "has the extra ssl_mode='verify_identity'; expected one of DISABLED, .*VERIFY_IDENTITY",
+        ),
+        (
+            "ssl={%22ssl_mode%22:%22VERIFY_IDENTITY%22}",
+            "has the key 'ssl_mode' in the extra ssl; write ssl_mode beside ssl, not in it",
+        ),
+        ("__extra__=[1]", "has extras that are not a JSON object"),
+    ],
+)
+def test_extras_that_would_mean_no_tls_are_refused_before_anything_is_sent(connection, tail, message):
+    """There is no server at that port, and the error is not that of a server that is away."""
+    connection(place=f"127.0.0.1:{free_port()}", tail=f"/iam?{tail}")
+    with pytest.raises(ConnectionRefused, match=f"connection 'other' {message}.*Nothing was sent"):
         connect("other")
-    assert where.removesuffix(": ") in str(caught.value)

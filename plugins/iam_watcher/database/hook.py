@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.mysql.hooks.mysql import MySqlHook  # noqa: TID253  only run-time code imports this module
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from iam_watcher.database import tls_extras
 from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import REFUSED, UNREACHABLE, code_of
 from iam_watcher.database.session import set_up
@@ -84,6 +85,9 @@ class JobMySqlHook(MySqlHook):
         if self._resolved is None:
             self.resolve()
         self.connection = conn = self._resolved
+        # First of all: the extras are read as a JSON object below.
+        if fault := tls_extras.fault(conn.extra):
+            raise ConnectionRefused(f"connection {conn_id!r} {fault}. Nothing was sent to the server")
         if not conn.login:
             raise ConnectionRefused(f"connection {conn_id!r} names no login; {IN_A_URI}")
         client = conn.extra_dejson.get("client", CLIENT)
