@@ -146,6 +146,10 @@ class RowNotReady(IamWatcherError):  # noqa: N818  an outcome, which a function 
         super().__init__("" if after is None else f"try again after {after}")
 
 
+class WrongResult(IamWatcherError, TypeError):  # noqa: N818  counted by its name, beside what functions raise
+    """The function returned a result that can't be written to its row."""
+
+
 class AnnouncementError(JobError):
     """A message could not be published; the next run publishes it."""
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from iam_watcher.errors import JobArgumentError
+from iam_watcher.errors import JobArgumentError, WrongResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,8 +94,7 @@ def _batches(function: Callable[..., Any], rows: Sequence[ClaimedRow], watch: Wa
         call = partial(_run, function, values, watch) if is_async else partial(function, values)
         called, result = _call(call, begun, watch) if begun else (False, None)
         if called:
-            for row, one in zip(begun, _split(result, len(begun)), strict=True):
-                watch.note(row, one)
+            _note_each(result, begun, watch)
 
 
 def _call(call: Callable[[], Any], rows: Sequence[ClaimedRow], watch: Watch) -> tuple[bool, Any]:
@@ -104,25 +103,29 @@ def _call(call: Callable[[], Any], rows: Sequence[ClaimedRow], watch: Watch) -> 
         with watch.interruptible():
             return True, call()
     except BaseException as error:
-        for row in rows:
-            watch.note(row, error, shared=row is not rows[0])
+        _note_for_all(error, rows, watch)
         if isinstance(error, Exception):
             return False, None
         raise
 
 
-def _split(result: Any, rows: int) -> Sequence[object]:
-    """Return the result of each row: None for all, or a list with one for each."""
+def _note_each(result: Any, rows: Sequence[ClaimedRow], watch: Watch) -> None:
+    """Note the result of each row: None for all, or a list with one for each."""
     if result is None:
-        return [None] * rows
-    if isinstance(result, (list, tuple)) and len(result) == rows:
-        return result
-    what = f"a list of {len(result)}" if isinstance(result, (list, tuple)) else repr(type(result).__name__)
-    wrong = TypeError(
-        f"the function of a batch returned {what}; expected None, or a list with one result for each of "
-        f"{rows} rows"
-    )
-    return [wrong] * rows
+        result = [None] * len(rows)
+    if isinstance(result, (list, tuple)) and len(result) == len(rows):
+        for row, one in zip(rows, result, strict=True):
+            watch.note(row, one)
+        return
+    what = f"a list of {len(result)}" if isinstance(result, (list, tuple)) else type(result).__name__
+    expected = f"expected None, or a list with one result for each of {len(rows)} rows"
+    _note_for_all(WrongResult(f"it is {what}; {expected}"), rows, watch)
+
+
+def _note_for_all(error: BaseException, rows: Sequence[ClaimedRow], watch: Watch) -> None:
+    """Note the exception of a call for each of its rows."""
+    for row in rows:
+        watch.note(row, error, shared=row is not rows[0])
 
 
 async def _all_at_once(function: Callable[..., Any], rows: Sequence[ClaimedRow], watch: Watch) -> None:

@@ -15,7 +15,7 @@ from iam_watcher.walk.claim.claims import Claims
 from iam_watcher.walk.claim.finish import Finish
 from iam_watcher.walk.claim.idle_time import IdleTime
 from iam_watcher.walk.claim.outcome import Kind, Outcome, Processed
-from iam_watcher.walk.claim.results import outcome_of
+from iam_watcher.walk.claim.results import checked, outcome_of
 from iam_watcher.walk.pace import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ class Processing:
 
     def note(self, row: ClaimedRow, result: object, *, shared: bool = False) -> None:
         """Keep what the function returned for the row, or the exception that it raised."""
+        result = checked(result, self._states)
         outcome = outcome_of(result, row, self._states)
         self._outcomes[row.key] = outcome
         if isinstance(result, BaseException) and not isinstance(result, (RowFailed, RowNotReady)):
@@ -209,7 +210,7 @@ class Processing:
         if self._stop_after is not None and rows >= self._stop_after:
             raise RowsFailing(
                 f"{rows} rows of {self._states.name} in a row ended with {name}: {self._last_error}. Rows "
-                "that were claimed and not begun are pending again. Check the service that the function uses"
+                "that were claimed and not begun are pending again. Check the function and what it calls"
             ) from self._last_error
 
     def _count(self, key: KeyValues, error: BaseException, *, shared: bool = False) -> None:

@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from iam_watcher.errors import RowFailed, RowNotReady
+from iam_watcher.errors import RowFailed, RowNotReady, WrongResult
 from iam_watcher.walk.claim.outcome import Kind, Outcome
 
 if TYPE_CHECKING:
@@ -17,10 +17,22 @@ if TYPE_CHECKING:
 VALUES = (bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, type(None))
 
 
-def outcome_of(result: object, row: ClaimedRow, states: RowStates) -> Outcome:
-    """Return what is to be written for what the function returned, or for the exception that it raised."""
-    if result is None:
-        return Outcome(Kind.DONE)
+def checked(result: object, states: RowStates) -> Mapping[str, object] | BaseException | None:
+    """Return what the function returned or raised; `WrongResult` in place of a result that can't be written.
+
+    So a wrong result is counted as if the function had raised it.
+    """
+    if isinstance(result, BaseException):
+        return result
+    if wrong := _unfit(result, states):
+        return WrongResult(wrong)
+    return None if result is None else dict(result)  # type: ignore[call-overload]  # `_unfit` has looked
+
+
+def outcome_of(
+    result: Mapping[str, object] | BaseException | None, row: ClaimedRow, states: RowStates
+) -> Outcome:
+    """Return what is to be written for a result that is `checked`."""
     if isinstance(result, RowFailed):
         return Outcome(Kind.FAILED, reason=result.facts or type(result).__name__)
     if isinstance(result, RowNotReady):
@@ -28,9 +40,7 @@ def outcome_of(result: object, row: ClaimedRow, states: RowStates) -> Outcome:
         return Outcome(Kind.NOT_READY, delay=delay)
     if isinstance(result, BaseException):
         return _failed(result, row, states)
-    if wrong := _unfit(result, states):
-        return _failed(TypeError(wrong), row, states)
-    return Outcome(Kind.DONE, values=dict(result))  # type: ignore[call-overload]  # `_unfit` has looked
+    return Outcome(Kind.DONE, values=result or {})
 
 
 def _failed(error: BaseException, row: ClaimedRow, states: RowStates) -> Outcome:
@@ -44,17 +54,19 @@ def _failed(error: BaseException, row: ClaimedRow, states: RowStates) -> Outcome
 
 def _unfit(result: object, states: RowStates) -> str | None:
     """Return why a result can't be written, or None if it can."""
+    if result is None:
+        return None
     if not isinstance(result, Mapping):
         return (
-            f"the function returned {type(result).__name__}; expected None, or a mapping of column → value "
-            "that is written to the row"
+            f"it is {type(result).__name__}; expected None, or a mapping of column → value that is written "
+            "to the row"
         )
     for name, value in result.items():
         if name not in states.writable:
             return (
-                f"the function returned a value for {name!r}, which can't be written; the columns of "
-                f"{states.name} that can: {', '.join(states.writable)}"
+                f"it has a value for {name!r}; expected columns of {states.name} that a function can write: "
+                f"{', '.join(states.writable)}"
             )
         if not isinstance(value, VALUES):
-            return f"the function returned {type(value).__name__} for {name!r}; expected a value of SQL"
+            return f"it has {type(value).__name__} for {name!r}; expected a value of SQL"
     return None
