@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 MOST_DAYS = 36_500
 LONGEST_IDENTIFIER = 64
+CONNECTION_ID = (
+    "the id of an Airflow connection, not a URL and not a template: up to 250 letters, digits, and any of "
+    ". _ - # ! ( ) \\"
+)
+# Airflow allows ":" and "/", too. But then a URL without its scheme would be an id.
+_CONNECTION_ID = re.compile(r"[\w#!()\-.\\]{1,250}")
 _TEMPLATE = re.compile(r"\{[{%#]")
 _CREDENTIALS = re.compile(r"(?:[a-z][a-z0-9+.-]*:/{1,2})?[^/:@]*:[^/@]*@")
 _ON_DISK = re.compile(r"(?:file|local):")
@@ -108,15 +114,31 @@ def identifier(name: str, value: object) -> str:
     )
 
 
-def connection_id(name: str, value: object) -> str:
+def is_connection_id(value: object) -> bool:
+    """Return whether a value can be the id of an Airflow connection."""
+    return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None
+
+
+def connection_id(name: str, value: object, *, raises: type[Exception] = JobArgumentError) -> str:
     """Return the id of an Airflow connection.
 
     Raises:
-        JobArgumentError: the value is not a text, is empty, or is a template.
+        JobArgumentError: no connection can have this id. `raises` is raised instead, if it is given. The
+            error doesn't show the value: it may be a URL with a password or a token.
     """
-    if isinstance(value, str) and value.strip() and not is_template(value):
+    if isinstance(value, str) and is_connection_id(value):
         return value
-    raise JobArgumentError(f"{name} is {value!r}; expected the id of an Airflow connection, not a template")
+    raise raises(
+        f"{name} is {unless_secret(value)}; expected {CONNECTION_ID}. Store a URL in an Airflow connection, "
+        "and give the id of the connection"
+    )
+
+
+def unless_secret(value: object) -> str:
+    """Return how an error shows a value that may be a URL with a password or a token in it."""
+    if value is None or value == "" or isinstance(value, (int, float)):
+        return repr(value)
+    return f"a {type(value).__name__} that is not valid (it is not shown, as it may have a secret in it)"
 
 
 def boolean(name: str, value: object) -> bool:

@@ -185,7 +185,7 @@ def shown_at_the_call(kind: Kind) -> Kind:
     def checked(self: object, *arguments: Any, **keywords: Any) -> None:
         try:
             init(self, *arguments, **keywords)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IamWatcherError) as error:
             raise error.with_traceback(None)  # noqa: B904  it is the error itself
 
     type.__setattr__(kind, "__init__", checked)

@@ -398,7 +398,7 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
         (lambda: Notify(on="keyword:a\nb", to=print), "expected one of .*, keyword:TEXT"),
         (lambda: Notify(on=("failure", 5), to=print), "on=5; expected one of"),
         (lambda: Notify(on=(), to=print), r"on=\(\); expected at least one of"),
-        (lambda: Notify(to="ops@example.com"), "to='ops@example.com'; expected a notifier"),
+        (lambda: Notify(to="ops@example.com"), "to is a str that .*; expected a notifier"),
         (lambda: Watcher("w", schedule=None, notify=print), "expected a Notify"),
         (
             lambda: Watcher("w", schedule=None, expected=timedelta(1)),
@@ -411,7 +411,20 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
         (lambda: Watcher("w", schedule=None, expected=5, notify=Notify(to=print)), "timedelta above zero"),
         (lambda: Watcher("w", schedule=None, stale_after=timedelta(1)), "on='stale'"),
         (lambda: Watcher("w", schedule=None, stale_after=timedelta(0)), "timedelta above zero"),
-        (lambda: Watcher("w", schedule=None, ping="https://hc/hunter22"), "the id of an Airflow connection"),
+        (
+            lambda: Notify(to="https://hooks/hunter22"),
+            "to is a str that is not valid .*; expected a notifier",
+        ),
+        (lambda: Notify(to=[print, "https://hooks/hunter22"]), "to is a list that .*; expected a notifier"),
+        (lambda: Notify(to=[]), "to is a list that .*; expected a notifier"),
+        (
+            lambda: Watcher("w", schedule=None, notify="https://hooks/hunter22"),
+            "notify is a str .*; expected a Notify",
+        ),
+        (
+            lambda: Watcher("w", schedule=None, notify=["https://hooks/hunter22"]),
+            "notify is a list .*; expected",
+        ),
     ],
 )
 def test_wrong_arguments(make: Callable[[], object], text: str) -> None:
@@ -420,9 +433,20 @@ def test_wrong_arguments(make: Callable[[], object], text: str) -> None:
     assert "hunter22" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["https://x/hunter22", "mailto:nobody"])
-def test_a_wrong_configuration(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__NOTIFY", value)
-    with pytest.raises(WatcherError, match="expected mailto:address or the id of a connection") as caught:
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("NOTIFY", "https://x/hunter22", "expected mailto:address or the id of an Airflow connection"),
+        ("NOTIFY", "ops, user:hunter22@host", "expected mailto:address or the id of an Airflow connection"),
+        ("NOTIFY", "mailto:nobody", "expected mailto:address or the id of an Airflow connection"),
+        ("PING", "https://hc-ping.com/hunter22", r"\[iam_watcher\] ping is a str that is not valid"),
+        ("PING", "hc-ping.com/hunter22", r"\[iam_watcher\] ping is a str that is not valid"),
+    ],
+)
+def test_a_wrong_configuration(
+    option: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW__IAM_WATCHER__{option}", value)
+    with pytest.raises(WatcherError, match=expected) as caught:
         Watcher("w", schedule=None)
     assert "hunter22" not in str(caught.value)

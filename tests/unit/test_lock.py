@@ -31,12 +31,6 @@ def test_what_cannot_work_is_refused_at_once(arguments: dict, message: str) -> N
         Lock(**arguments)
 
 
-def test_a_url_in_place_of_a_connection_is_refused_without_its_password() -> None:
-    with pytest.raises(ValueError, match="is a URL: expected the id of an Airflow connection") as refused:
-        Lock("clean", redis_conn_id="redis://user:hunter22@host/0")
-    assert "hunter22" not in str(refused.value)
-
-
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Lock("clean").key = "task"  # type: ignore[misc]

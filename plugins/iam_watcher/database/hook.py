@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.mysql.hooks.mysql import MySqlHook  # noqa: TID253  only run-time code imports this module
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from iam_watcher import arguments
 from iam_watcher.database import tls_extras
 from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import REFUSED, UNREACHABLE, code_of
@@ -42,9 +43,13 @@ class JobMySqlHook(MySqlHook):
         mysql_conn_id: the Airflow connection.
         answer_within: seconds to wait for a connection and for each answer; default: CONNECT_TIMEOUT and
             READ_TIMEOUT.
+
+    Raises:
+        ConnectionRefused: no connection can have this id.
     """
 
     def __init__(self, mysql_conn_id: str, *, answer_within: int | None = None) -> None:
+        arguments.connection_id("mysql_conn_id", mysql_conn_id, raises=ConnectionRefused)
         super().__init__(mysql_conn_id=mysql_conn_id)
         self._answer_within = answer_within
         self._wants_tls = False

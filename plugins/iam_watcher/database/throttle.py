@@ -56,7 +56,8 @@ class Throttle:
             )
         if not isinstance(self.replica_conn_ids, (list, tuple)):
             raise JobArgumentError(
-                f"replica_conn_ids is {self.replica_conn_ids!r}; expected a tuple of connection ids"
+                f"replica_conn_ids is {arguments.unless_secret(self.replica_conn_ids)}; "
+                "expected a tuple of connection ids"
             )
         for conn_id in self.replica_conn_ids:
             arguments.connection_id("replica_conn_ids", conn_id)

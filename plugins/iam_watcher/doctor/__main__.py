@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from iam_watcher.arguments import connection_id
 from iam_watcher.log_lines import one_line
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redis-conn-id",
         action="append",
+        type=partial(connection_id, "the value", raises=argparse.ArgumentTypeError),
         help="Airflow connection of a Redis to check, instead of the connections of the watchers' locks; "
         "give it several times for several servers",
     )

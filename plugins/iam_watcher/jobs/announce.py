@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from iam_watcher import arguments
 from iam_watcher.errors import AnnouncementError, JobArgumentError, shown_at_the_call
 from iam_watcher.log_lines import get_logger
 
@@ -52,7 +53,8 @@ class Announcement:
     redis_conn_id: str = "iam_redis"
 
     def __post_init__(self) -> None:
-        for name in ("command", "channel", "redis_conn_id"):
+        arguments.connection_id("redis_conn_id of an Announcement", self.redis_conn_id)
+        for name in ("command", "channel"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise JobArgumentError(f"{name} of an Announcement is {value!r}; expected a text")

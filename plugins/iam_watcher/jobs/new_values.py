@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError, shown_at_the_call
 
 
@@ -38,7 +39,7 @@ class Hashed:
     key_conn_id: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("column", "key_conn_id"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value):
-                raise JobArgumentError(f"{name} of a Hashed is {value!r}; expected a text, or None")
+        if self.column is not None and (not isinstance(self.column, str) or not self.column):
+            raise JobArgumentError(f"column of a Hashed is {self.column!r}; expected a text, or None")
+        if self.key_conn_id is not None:
+            arguments.connection_id("key_conn_id of a Hashed", self.key_conn_id)

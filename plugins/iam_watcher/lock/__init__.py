@@ -34,6 +34,7 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
+from iam_watcher import arguments
 from iam_watcher.errors import shown_at_the_call
 from iam_watcher.lock.key import check_key
 
@@ -98,13 +99,13 @@ class Lock:
             check_key(self.key)
 
     def _check_conn_ids(self, conn_ids: tuple[str, ...]) -> None:
-        if not all(isinstance(name, str) and name for name in conn_ids) or len(conn_ids) % 2 == 0:
+        for name in conn_ids:
+            arguments.connection_id("Lock redis_conn_id", name, raises=ValueError)
+        if len(conn_ids) % 2 == 0:
             raise ValueError(
                 f"Lock redis_conn_id={self.redis_conn_id!r}: expected the id of an Airflow connection, or "
                 "an odd number of them"
             )
-        if any("://" in name for name in conn_ids):  # Not repeated: it may hold a password.
-            raise ValueError("Lock redis_conn_id is a URL: expected the id of an Airflow connection")
         if len(set(conn_ids)) < len(conn_ids):
             raise ValueError(f"Lock redis_conn_id={self.redis_conn_id!r}: expected each connection once")
 

@@ -6,8 +6,10 @@ import argparse
 import getpass
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.arguments import connection_id
 from iam_watcher.errors import IamWatcherError
 from iam_watcher.log_lines import one_line
 
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the commands `list`, `show` and `release`, with their arguments."""
     connections: dict[str, Any] = {
         "action": "append",
+        "type": partial(connection_id, "the value", raises=argparse.ArgumentTypeError),
         "help": "Airflow connection of the locks' Redis; give it several times if a lock has several servers "
         "(default: iam_redis)",
     }

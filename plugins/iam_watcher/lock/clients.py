@@ -9,6 +9,8 @@ from airflow.sdk import BaseHook
 from redis.backoff import NoBackoff  # noqa: TID253  only run-time code imports this
 from redis.exceptions import ConnectionError, RedisClusterException, RedisError  # noqa: A004, TID253  the same
 
+from iam_watcher.arguments import connection_id
+from iam_watcher.errors import LockError
 from iam_watcher.lock.answers import unavailable
 from iam_watcher.lock.connection import RedisServer, read_connection
 
@@ -62,13 +64,13 @@ def redis_client(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT) -> Red
         LockError: the connection has a value that is not valid.
         LockUnavailable: the cluster does not answer.
     """
-    server = read_connection(BaseHook.get_connection(conn_id))
+    server = read_connection(BaseHook.get_connection(_valid(conn_id)))
     return _client(server, answer_within)
 
 
 async def redis_client_for_threads(conn_id: str, *, answer_within: float) -> Redis:
     """Return a client as `redis_client` does, for a triggerer, where only coroutines can read connections."""
-    server = read_connection(await BaseHook.aget_connection(conn_id))
+    server = read_connection(await BaseHook.aget_connection(_valid(conn_id)))
     return await asyncio.to_thread(_client, server, answer_within)
 
 
@@ -85,7 +87,7 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
     from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.retry import Retry
 
-    server = read_connection(await BaseHook.aget_connection(conn_id))
+    server = read_connection(await BaseHook.aget_connection(_valid(conn_id)))
     again = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
     arguments = _arguments(server, answer_within) | {"retry": again}
     if server.cluster:
@@ -104,6 +106,10 @@ async def async_redis_client(conn_id: str, *, answer_within: float) -> AsyncRedi
             for each in sentinel.sentinels:
                 await each.aclose()
     return redis.Redis(host=host, port=port, **arguments)
+
+
+def _valid(conn_id: str) -> str:
+    return connection_id("redis_conn_id", conn_id, raises=LockError)
 
 
 def _client(server: RedisServer, answer_within: float) -> Redis:

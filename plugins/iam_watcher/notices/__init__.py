@@ -15,6 +15,7 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any
 
+from iam_watcher import arguments
 from iam_watcher.errors import WatcherError, shown_at_the_call
 from iam_watcher.notices.receivers import Mail, Webhook
 
@@ -66,7 +67,8 @@ class Notify:
         receivers = tuple(self.to) if isinstance(self.to, list | tuple) else (self.to,)
         if not receivers or not all(callable(one) for one in receivers):
             raise WatcherError(
-                f"Notify to={self.to!r}; expected a notifier, a Webhook or a Mail, or a list of them"
+                f"Notify to is {arguments.unless_secret(self.to)}; expected a notifier, a Webhook or a Mail, "
+                "or a list of them"
             )
         object.__setattr__(self, "on", events)
         object.__setattr__(self, "to", receivers)
@@ -100,7 +102,10 @@ def as_tuple(notify: object) -> tuple[Notify, ...]:
         return ()
     found = tuple(notify) if isinstance(notify, list | tuple) else (notify,)
     if not all(isinstance(one, Notify) for one in found):
-        raise WatcherError(f"notify={notify!r}; expected a Notify(on=..., to=...), or a list of them")
+        raise WatcherError(
+            f"notify is {arguments.unless_secret(notify)}; expected a Notify(on=..., to=...), or a list of "
+            "them"
+        )
     return found
 
 
@@ -129,18 +134,24 @@ def configured() -> tuple[Notify, ...]:
         scheme, _, address = entry.partition(":")
         if scheme == "mailto" and "@" in address:
             receivers.append(Mail(address))
-        elif ":" in entry or "/" in entry:
-            # Not repeated: a URL can hold a secret.
-            raise WatcherError(
-                "[iam_watcher] notify has a URL; expected mailto:address or the id of a connection"
-            )
-        else:
+        elif arguments.is_connection_id(entry):
             receivers.append(Webhook(entry))
+        else:
+            # Not repeated: a URL can have a secret in it.
+            raise WatcherError(
+                "[iam_watcher] notify has an entry that is not valid; expected mailto:address or "
+                f"{arguments.CONNECTION_ID}"
+            )
     return (Notify(to=receivers),) if receivers else ()
 
 
 def configured_ping() -> str | None:
-    """Return the id of the connection that `[iam_watcher] ping` names, or None."""
+    """Return the id of the connection that `[iam_watcher] ping` names, or None.
+
+    Raises:
+        WatcherError: it can't be the id of a connection.
+    """
     from airflow.configuration import conf
 
-    return conf.get("iam_watcher", "ping", fallback="") or None
+    value = conf.get("iam_watcher", "ping", fallback="") or None
+    return value and arguments.connection_id("[iam_watcher] ping", value, raises=WatcherError)

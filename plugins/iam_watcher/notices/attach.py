@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from iam_watcher.airflow_internals import tasks
 from iam_watcher.airflow_internals.dag_files import add_callback, add_dag_callback, wrap_pre_execute
+from iam_watcher.arguments import connection_id
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, current
 from iam_watcher.notices import (
@@ -63,11 +64,8 @@ class Notices:
         Raises:
             WatcherError: names the argument, its value and what was expected.
         """
-        if ping is not None and (not isinstance(ping, str) or not ping or "/" in ping):
-            # Not repeated: a URL can hold a secret.
-            raise WatcherError("ping=...; expected the id of an Airflow connection, which has the URL")
+        found = Ping(connection_id("ping", ping, raises=WatcherError)) if ping is not None else None
         subscriptions = (*as_tuple(notify), *configured())
-        found = Ping(ping) if isinstance(ping, str) else None
         if found is None and (everyones := configured_ping()):
             found = Ping(everyones, names_watcher=True)
         if stale_after is None:

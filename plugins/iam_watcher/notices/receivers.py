@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher import arguments
+from iam_watcher.errors import WatcherError, shown_at_the_call
 from iam_watcher.log_lines import get_logger, one_line
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ PAUSES = (1.0, 2.0)  # seconds before the second and the third try
 _FILLED = {"SmtpNotifier": {"subject": "{{ notice.subject }}", "html_content": "{{ notice.html }}"}}
 
 
+@shown_at_the_call
 @dataclass(frozen=True)
 class Webhook:
     """Sends a notice as JSON, by POST, to the URL of an Airflow connection.
@@ -31,9 +34,16 @@ class Webhook:
 
     Args:
         conn_id: id of the connection.
+
+    Raises:
+        WatcherError: the id can't be that of a connection, such as a URL.
     """
 
     conn_id: str
+
+    def __post_init__(self) -> None:
+        """Refuse a URL, when the DAG file is parsed."""
+        arguments.connection_id("conn_id of a Webhook", self.conn_id, raises=WatcherError)
 
     def __call__(self, context: Any) -> None:
         """Send it.
@@ -54,6 +64,7 @@ class Webhook:
         http.post(http.url_of(connection, notice.watcher) + http.query_of(connection), body, headers)
 
 
+@shown_at_the_call
 @dataclass(frozen=True)
 class Mail:
     """Sends a notice as a mail, through the Airflow connection of an SMTP server.
@@ -61,10 +72,17 @@ class Mail:
     Args:
         to: a mail address.
         conn_id: id of the connection.
+
+    Raises:
+        WatcherError: the id can't be that of a connection, such as a URL.
     """
 
     to: str
     conn_id: str = "smtp_default"
+
+    def __post_init__(self) -> None:
+        """Refuse a URL, when the DAG file is parsed."""
+        arguments.connection_id("conn_id of a Mail", self.conn_id, raises=WatcherError)
 
     def notifier(self) -> Any:
         """Return Airflow's notifier that sends it."""
