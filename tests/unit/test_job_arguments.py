@@ -404,6 +404,8 @@ def test_the_result_of_another_task_waits_until_it_is_there():
         ({"table": "order_lines", "key": ""}, "key is ''"),
         ({"table": "order_lines", "key": []}, "key is \\[\\]; expected the name of a column"),
         ({"table": "order_lines", "key": ["order_id", 1]}, "key is"),
+        ({"table": "order_lines", "key": {"tenant_id", "order_id"}}, "in the order of the columns of the"),
+        ({"table": "order_lines", "key": ["order_id", "order_id"]}, "a list that names each column once"),
         (
             {"table": "order_lines", "key": "order_id", "children": "auto"},
             "children is 'auto'; expected a list",

@@ -26,7 +26,8 @@ TABLE = (
 COLUMNS = (
     "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES', COALESCE(GENERATION_EXPRESSION, '') <> '',"
     " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%', CHARACTER_SET_NAME,"
-    " COLUMN_TYPE, COLLATION_NAME, EXTRA LIKE '%%auto_increment%%'"
+    " COLUMN_TYPE, COLLATION_NAME, EXTRA LIKE '%%auto_increment%%', COALESCE(COLUMN_DEFAULT, '') REGEXP"
+    " '(^|[(, ])(uuid(_short|_v[47])?|sys_guid|nextval)[(]'"
     " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
     " ORDER BY ORDINAL_POSITION"
 )
@@ -158,11 +159,21 @@ def _read(db: Transactions, name: str) -> tuple[int, dict[str, Column]]:
             charset,
             whole_type,
             collation,
-            bool(numbered),
+            bool(auto_increment),
+            bool(default_id),
         )
-        for column, kind, null, generated, default, charset, whole_type, collation, numbered in db.read(
-            COLUMNS, {"table": name}
-        )
+        for (
+            column,
+            kind,
+            null,
+            generated,
+            default,
+            charset,
+            whole_type,
+            collation,
+            auto_increment,
+            default_id,
+        ) in db.read(COLUMNS, {"table": name})
     }
     return int(rows or 0), columns
 

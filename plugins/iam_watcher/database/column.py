@@ -37,6 +37,7 @@ class Column:
         column_type: its whole type, such as "int(10) unsigned" or "enum('a','b')".
         collation: its collation, if it has one.
         auto_increment: whether the server numbers new rows in it.
+        default_id: whether its default is a function that makes a new value for each row, such as UUID().
     """
 
     name: str
@@ -48,6 +49,12 @@ class Column:
     column_type: str = ""
     collation: str | None = None
     auto_increment: bool = False
+    default_id: bool = False
+
+    @property
+    def own_id(self) -> bool:
+        """Whether the server makes a new value for each row."""
+        return self.auto_increment or self.default_id
 
     @property
     def quoted(self) -> str:

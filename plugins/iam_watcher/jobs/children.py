@@ -23,7 +23,8 @@ class Child:
         table: name of the table.
         key: name of the column that says to which row of the parent table a row belongs; a list of names for
             several columns. If these columns have a foreign key, they refer to the columns that it names.
-            Otherwise they refer to the primary key of the parent table. An index must begin with them.
+            Otherwise they refer to the primary key of the parent table, in the order of its columns. An index
+            must begin with them.
         children: the tables whose rows belong to the rows of this table.
     """
 
@@ -35,6 +36,11 @@ class Child:
         arguments.identifier("table", self.table)
         if not isinstance(self.key, str):
             arguments.listed_names("key", self.key)
+            if not isinstance(self.key, (list, tuple)) or len(set(self.key)) < len(self.key):
+                raise JobArgumentError(
+                    f"key is {self.key!r}; expected a list that names each column once, in the order of the "
+                    "columns of the parent's key"
+                )
         if not self.columns:
             raise JobArgumentError(f"key is {self.key!r}; expected the name of a column, or a list of names")
         for name in self.columns:

@@ -22,6 +22,7 @@ from iam_watcher.database.key import Key
 from iam_watcher.database.key_column import KeyColumn, why_not
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.children import AUTO
+from iam_watcher.jobs.table_job.reference import why_no_reference
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.child_rows import ChildTable, Family, Reference
 from iam_watcher.walk.row_change import RowChange
@@ -194,6 +195,12 @@ class ChildTree:
                 f"the key {', '.join(branch.columns)} has {len(columns)} columns, and "
                 f"{', '.join(referenced)}, the primary key of {above.name}, has {len(referenced)}"
             )
+        if branch.referenced is None and (
+            why := why_no_reference(
+                table, branch.columns, parents, referenced, self._references_to(above.name)
+            )
+        ):
+            return why
         for column, name in zip(columns, referenced, strict=True):
             if why := _why_not_compared(column, parents.column(name), above.name):
                 return why

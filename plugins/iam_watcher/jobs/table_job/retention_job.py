@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.row_archive import row_archive
+from iam_watcher.jobs.conditions import ParentColumn
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
 from iam_watcher.jobs.table_job.age_sample import check_form
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan, label
+from iam_watcher.jobs.table_job.reference import check_reference
 from iam_watcher.jobs.table_job.where_bounds import check_bounds
 from iam_watcher.walk.index_order import AgeIndex
 from iam_watcher.walk.row_change import RowChange
@@ -137,7 +139,11 @@ class RetentionJob(TableJob):
         )
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
-        """Check the conditions, and a sample of the age column, against the server."""
+        """Check the columns that refer to parents, the conditions, and a sample of the age column."""
+        if self.orphans:
+            check_reference(db, "orphans_of", plan.table, self.orphans.key, self._parents)
+        if isinstance(self.periods.column, ParentColumn) and self._kinds:
+            check_reference(db, "older_than", plan.table, self.periods.column.key, self._kinds)
         conditions.rehearse(db, plan, "where")
         age = self._age(plan.table)
         check_bounds(db, plan.table, self.where, age.zone)

@@ -1,0 +1,117 @@
+"""Whether columns can say to which row of another table a row belongs, by what the catalogue says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iam_watcher.database.foreign_keys import references_to
+from iam_watcher.errors import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.foreign_keys import ForeignKey
+    from iam_watcher.database.transactions import Transactions
+
+MOST_SHOWN = 10  # columns, in a message
+
+
+def check_reference(db: Transactions, argument: str, table: Table, name: str, parents: Table) -> None:
+    """Check that a column can say to which row of another table a row belongs.
+
+    Args:
+        db: where.
+        argument: that names the parents.
+        table: of the rows.
+        name: of the column.
+        parents: the other table, which has a primary key of one column.
+
+    Raises:
+        TableError: it can't.
+    """
+    why = why_no_reference(
+        table, [name], parents, parents.key.names, references_to(db, parents.name), only_key=True
+    )
+    if why is not None:
+        raise TableError(f"{argument} names the parents {parents.name}, with key={name!r}. {why}")
+
+
+def why_no_reference(
+    table: Table,
+    columns: Sequence[str],
+    parents: Table,
+    referenced: Sequence[str],
+    foreign_keys: Sequence[ForeignKey],
+    *,
+    only_key: bool = False,
+) -> str | None:
+    """Return why columns don't refer to columns of another table, or None if they may.
+
+    A wrong column has values, too, and would find the rows of other parents.
+
+    Args:
+        table: of the rows.
+        columns: names of its columns.
+        parents: the other table.
+        referenced: names of the columns of `parents`, as many as `columns`.
+        foreign_keys: that refer to `parents`.
+        only_key: the argument takes no columns that refer to others than `referenced`.
+    """
+    declared = [key for key in foreign_keys if key.is_here and key.table == table.name]
+    pairs = set(zip(columns, referenced, strict=True))
+    if any(pairs <= set(zip(key.columns, key.referenced, strict=True)) for key in declared):
+        return None
+    wrong = ", ".join(columns)
+    refers = f"If ({wrong}) of {table.name} does refer to {parents.name}, declare a foreign key on ({wrong})"
+    if declared:
+        keys = " and ".join(
+            f"({', '.join(key.columns)}) to ({', '.join(key.referenced)})" for key in declared
+        )
+        fitting = [_columns_for(key, referenced) if only_key else key.columns for key in declared]
+        instead = " or ".join(f"key={_argument(one)}" for one in fitting if one)
+        return (
+            f"{table.name} has a foreign key to {parents.name}: {keys}; key says ({wrong}) to "
+            f"({', '.join(referenced)}). {f'Write {instead}. ' if instead else ''}{refers}"
+        )
+    for name, to in zip(columns, referenced, strict=True):
+        if table.column(name).own_id:
+            return (
+                f"{name} of {table.name} is its own id: the server makes a new value for each row, by "
+                f"AUTO_INCREMENT or a default. Write the column of {table.name} that has {to} of "
+                f"{parents.name}{_such_as(table, parents, to)}. {refers}"
+            )
+    ordered = _ordered(columns, referenced)
+    if ordered != list(columns):
+        return (
+            f"The key of {table.name} is ({wrong}), and that of {parents.name} is ({', '.join(referenced)}), "
+            f"which has a column of the same name at another position. Write key={_argument(ordered)}"
+        )
+    return None
+
+
+def _columns_for(key: ForeignKey, referenced: Sequence[str]) -> Sequence[str]:
+    """Return the columns of a foreign key that refer to these columns; none if it refers to others."""
+    by_referenced = dict(zip(key.referenced, key.columns, strict=True))
+    found = [by_referenced.get(name) for name in referenced]
+    return [name for name in found if name is not None] if None not in found else ()
+
+
+def _such_as(table: Table, parents: Table, to: str) -> str:
+    """Return the other columns of the type of a parent's column, for messages."""
+    kind = parents.column(to).data_type
+    found = [one.name for one in table.columns.values() if one.data_type == kind and not one.own_id]
+    shown = ", ".join(found[:MOST_SHOWN]) + (", …" if len(found) > MOST_SHOWN else "")
+    return f" (of the same type: {shown})" if found else ""
+
+
+def _ordered(columns: Sequence[str], referenced: Sequence[str]) -> list[str]:
+    """Return columns so that those with the name of a referenced column are at its position."""
+    by_name = {name.lower(): name for name in columns}
+    same = [by_name.get(name.lower()) for name in referenced]
+    rest = iter([name for name in columns if name not in same])
+    return [name if name is not None else next(rest) for name in same]
+
+
+def _argument(columns: Sequence[str]) -> str:
+    return repr(columns[0] if len(columns) == 1 else list(columns))
