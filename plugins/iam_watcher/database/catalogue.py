@@ -159,21 +159,11 @@ def _read(db: Transactions, name: str) -> tuple[int, dict[str, Column]]:
             charset,
             whole_type,
             collation,
-            bool(auto_increment),
-            bool(default_id),
+            *map(bool, own_id),
         )
-        for (
-            column,
-            kind,
-            null,
-            generated,
-            default,
-            charset,
-            whole_type,
-            collation,
-            auto_increment,
-            default_id,
-        ) in db.read(COLUMNS, {"table": name})
+        for column, kind, null, generated, default, charset, whole_type, collation, *own_id in db.read(
+            COLUMNS, {"table": name}
+        )
     }
     return int(rows or 0), columns
 
