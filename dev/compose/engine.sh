@@ -6,6 +6,8 @@ set -euo pipefail
 folder=$1
 shift
 
+# Without this, mount makes the machine's /run/mount if it is not there.
+mount() { command mount --no-mtab "$@"; }
 # Where it may be a link to a file in /run.
 cp /etc/resolv.conf "$folder/resolv.conf"
 for name in etc opt; do
