@@ -186,6 +186,31 @@ def test_which_index_finds_the_newest_rows(scratch, perform, index, per, needed)
 
 
 @pytest.mark.every_server
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("index", "unique"),
+    [
+        ("PRIMARY KEY (grp)", "PRIMARY"),
+        ("PRIMARY KEY (id), UNIQUE one (grp)", "one"),
+        ("PRIMARY KEY (id), UNIQUE one (grp), KEY (grp, at)", "one"),
+        ("PRIMARY KEY (id, grp), UNIQUE (grp, name(2)), UNIQUE (grp, at)", None),
+    ],
+)
+def test_groups_of_one_row_are_refused(scratch, perform, index, unique, dry_run):
+    scratch.run(
+        f"CREATE TABLE t (id int NOT NULL, at datetime NOT NULL, grp int NOT NULL, name varchar(9), {index})"
+    )
+    scratch.run("INSERT INTO t VALUES (1, '2020-01-01', 7, 'a'), (2, '2020-01-02', 8, 'b')")
+    job = purge(keep_last=1, per="grp", dry_run=dry_run)
+    if unique:
+        with pytest.raises(AirflowFailException) as refused:
+            perform(job)
+        assert f"the index {unique} of t makes grp unique, so each row is a group of" in str(refused.value)
+    else:
+        assert perform(job)["matched"] == 0
+
+
+@pytest.mark.every_server
 def test_ids_in_upper_and_lower_case_are_kept_by_their_time(scratch, perform):
     """A binary collation sorts all letters in upper case before those in lower case."""
     ids = [f"0190000{digit}-0000-7000-8000-000000000000" for digit in "89abcdef"]

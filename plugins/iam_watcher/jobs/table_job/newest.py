@@ -31,6 +31,13 @@ INDEXES = (
     " AND INDEX_TYPE = 'BTREE' GROUP BY INDEX_NAME"
 )
 
+# The unique index on this column alone, if it is unique as a whole.
+UNIQUE = (
+    "SELECT MIN(INDEX_NAME) FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND NON_UNIQUE = 0 GROUP BY INDEX_NAME"
+    " HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL AND MIN(COLUMN_NAME) = %(column)s"
+)
+
 
 @dataclass(frozen=True)
 class Newest:
@@ -85,11 +92,14 @@ class Newest:
         return f"({same} OR {table.quoted}.{column.quoted} IS NULL AND {none})"
 
     def check(self, db: Transactions, table: Table, age: AgeColumn) -> None:
-        """Check that an index makes the search for the newest rows quick.
+        """Check that `per` can group rows, and that an index makes the search for the newest rows quick.
 
         Raises:
-            TableError: there is none; each search would read all rows of a group, or the whole table.
+            TableError: each row would be a group of its own. Or there is no such index; each search would
+                read all rows of a group, or the whole table.
         """
+        if self.per is not None and not table.column(self.per).nullable:  # Rows with a NULL are a group.
+            self._check_groups(db, table, self.per)
         wanted = [name for name in (self.per, age.column.name) if name is not None]
         # InnoDB keeps the primary key behind the columns of each index.
         key = table.key.names if table.key.index == "PRIMARY" else ()
@@ -107,6 +117,19 @@ class Newest:
             raise TableError(
                 f"keep_last needs an index of {table.name} that begins with ({columns}); otherwise each "
                 "search for the newest rows reads all of them. Create one"
+            )
+
+    def _check_groups(self, db: Transactions, table: Table, per: str) -> None:
+        def ask() -> list[str]:
+            found = [index for (index,) in db.read(UNIQUE, {"table": table.name, "column": per})]
+            db.commit()
+            return found
+
+        if unique := db.run(ask, what=f"unique indexes of {table.name}"):
+            raise TableError(
+                f"per is {per!r}, but the index {unique[0]} of {table.name} makes {per} unique, so each row is "
+                f"a group of its own, and keep_last={self.rows} would keep all of them. Name a column that the "
+                "rows of a group have in common"
             )
 
 
