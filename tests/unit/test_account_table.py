@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from iam_watcher.errors import JobArgumentError
@@ -59,6 +61,39 @@ def test_what_is_wrong_is_an_error(change, message):
     with pytest.raises(JobArgumentError) as refused:
         AccountTable(**{**FIELDS, **change})
     assert message in str(refused.value)
+
+
+NOT_ACTIVE = (
+    *("blocked", "Locked", "is_disabled", "isSuspended", "INACTIVE", "account_deleted", "banned_flag"),
+    *("del_flag", "USERBlocked", "not_active_blocked"),
+)
+ACTIVE = (
+    *("is_active", "enabled", "account_non_locked", "accountNonLocked", "is_not_deleted", "unlocked"),
+    *("blockedness", "clock", "deleter", "status"),
+)
+
+
+@pytest.mark.parametrize("status", NOT_ACTIVE)
+def test_a_status_that_is_1_for_accounts_that_are_not_active_needs_both_values(status):
+    with pytest.raises(JobArgumentError) as refused:
+        AccountTable(**{**FIELDS, "status": status})
+    assert f"status is {status!r}, and by the word " in str(refused.value)
+    assert "Give active= and disabled= explicitly, such as active=0, disabled=1" in str(refused.value)
+    with pytest.raises(JobArgumentError, match="The defaults are active=1 and disabled=0"):
+        AccountTable(**{**FIELDS, "status": status, "active": 2})
+    with pytest.raises(JobArgumentError, match=f"status is '{status}'"):
+        replace(AccountTable(**FIELDS), status=status)
+    for active, disabled in ((0, 1), (1, 0), ("yes", "no")):
+        given = AccountTable(**{**FIELDS, "status": status, "active": active, "disabled": disabled})
+        assert replace(given, email="mail").active == active
+
+
+@pytest.mark.parametrize("status", ACTIVE)
+def test_any_other_status_has_its_default_values(status):
+    accounts = AccountTable(**{**FIELDS, "status": status})
+    assert (accounts.active, accounts.disabled) == (1, 0)
+    assert accounts == AccountTable(**{**FIELDS, "status": status, "active": 1, "disabled": 0})
+    assert [type(accounts.shape[name]) for name in ("active", "disabled")] == [int, int]
 
 
 @pytest.mark.parametrize(

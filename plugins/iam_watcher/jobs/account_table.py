@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 
 TimeUnit = Literal["unix_seconds", "unix_milliseconds", "unix_microseconds"]
 
+# Words of a name whose flag is 1 for accounts that are not active, and words that turn their meaning around.
+INACTIVE_WORDS = frozenset(
+    {
+        *("block", "blocked", "lock", "locked", "disable", "disabled", "suspend", "suspended", "inactive"),
+        *("del", "delete", "deleted", "ban", "banned", "deactivated"),
+    }
+)
+NEGATIONS = frozenset({"non", "not", "no", "never"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+class _Default(int):
+    """A number that nobody gave, as `dataclasses.replace` keeps it."""
+
+
+ONE, ZERO = _Default(1), _Default(0)
+
 
 @shown_at_the_call
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +48,8 @@ class AccountTable:
         status: column that says whether an account is active.
         active: value of `status` for an active account: a whole number, or a text, which is compared exactly.
         disabled: value of `status` for a disabled account. The job leaves accounts with any other value
-            alone.
+            alone. Give both values if the name of the column says that its accounts are not active, such as
+            `blocked`.
         last_login: column of the last login: a date, or a number in `time_unit`. NULL, or 0 in a column of
             numbers, means that the user never logged in.
         created: column of the account's creation. The inactivity of a user who never logged in counts from
@@ -49,8 +68,8 @@ class AccountTable:
     table: str
     name: str
     status: str
-    active: int | str = 1
-    disabled: int | str = 0
+    active: int | str = ONE
+    disabled: int | str = ZERO
     last_login: str
     created: str | None = None
     admin: str | Sequence[str] = ()
@@ -88,7 +107,8 @@ class AccountTable:
     def shape(self) -> dict[str, Any]:
         """What an undo record and the job that reads it must agree on, as JSON has it."""
         names = ("name", "status", "active", "disabled", "last_login", "updated", "time_unit", "time_zone")
-        return {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
+        return {name: int(value) if isinstance(value, _Default) else value for name, value in values.items()}
 
     def _check_admins(self) -> None:
         if not isinstance(self.admin, (str, list, tuple)):
@@ -126,6 +146,24 @@ class AccountTable:
             raise JobArgumentError(
                 f"active is {self.active!r} and disabled is {self.disabled!r}; expected two values that "
                 "differ by more than capitals and spaces"
+            )
+        if isinstance(self.active, _Default) or isinstance(self.disabled, _Default):
+            self._check_meaning()
+
+    def _check_meaning(self) -> None:
+        """Refuse the default values for a column such as `blocked`: they would unblock accounts."""
+        words = [word.lower() for word in _WORD.findall(self.status)]
+        found = [
+            word
+            for before, word in zip(["", *words], words, strict=False)
+            if word in INACTIVE_WORDS and before not in NEGATIONS
+        ]
+        if found:
+            raise JobArgumentError(
+                f"status is {self.status!r}, and by the word {found[0]!r} in this name, 1 is the value of an "
+                "account that is not active. The defaults are active=1 and disabled=0, with which the job "
+                "would enable such accounts. Give active= and disabled= explicitly, such as "
+                "active=0, disabled=1"
             )
 
 
