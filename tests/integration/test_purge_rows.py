@@ -127,6 +127,29 @@ def test_clocks_that_differ_a_little_are_normal(iam, perform):
         perform(purge_audit())
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_configured_archive_that_is_not_set_is_a_warning(
+    iam, perform, caplog, monkeypatch, tmp_path, dry_run
+):
+    warning = "no archive: [iam_watcher] archive is not set, and this job has archive='configured'"
+    job = {"archive": "configured", "dry_run": dry_run}
+
+    def warned():
+        lines = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+        caplog.clear()
+        return [line for line in lines if line.startswith(warning)]
+
+    monkeypatch.delenv("AIRFLOW__IAM_WATCHER__ARCHIVE", raising=False)
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIV", f"file://{tmp_path}")
+    perform(purge_audit(**job))
+    assert len(warned()) == 1
+    perform(purge_audit(dry_run=dry_run))  # Without archive=, no archive is what the file asks for.
+    assert warned() == []
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}")
+    perform(purge_audit(**job))
+    assert warned() == []
+
+
 def test_the_report_is_a_sentence_and_short_lines_of_facts(iam, perform, caplog):
     audit(iam, "old", f"{NOW} - INTERVAL 200 DAY")
     audit(iam, "zero", "'0000-00-00'")

@@ -74,6 +74,7 @@ def _checks(given: argparse.Namespace, faults: list[str]) -> Iterator[Check]:
 
     use_stored_connections()
     yield "deployment", configuration.check_deployment
+    yield "options", configuration.check_options
     yield "settings file", configuration.check_settings_file
     yield "plugin", plugin.check_plugin
     watchers = find_watchers()

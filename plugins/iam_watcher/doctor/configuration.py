@@ -1,7 +1,10 @@
-"""Airflow's options: the deployment's id, the settings file, and the visibility time-out of Celery."""
+"""Airflow's options: those of [iam_watcher], the settings file, and the visibility time-out of Celery."""
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 from typing import TYPE_CHECKING
 
 from airflow.sdk.configuration import conf
@@ -12,6 +15,7 @@ from iam_watcher.errors import DeploymentIdError, SettingsError
 from iam_watcher.lock.deployment import deployment_id, standby_delay
 from iam_watcher.lock.release import ReleaseLockOperator
 from iam_watcher.lock.sensor import RedisLockSensor
+from iam_watcher.provider_info import get_provider_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 TRANSPORT = "celery_broker_transport_options"
 VISIBILITY = f"[{TRANSPORT}] visibility_timeout"
 VISIBILITY_DEFAULT = 86400  # seconds; what Airflow's Celery provider takes if the option is missing
+SECTION = "iam_watcher"
+VARIABLE = f"AIRFLOW__{SECTION.upper()}__"
+_LIKE_OUR_SECTION = re.compile(r"iam[\W_]*watchers?", re.IGNORECASE)
+_LIKE_OUR_VARIABLE = re.compile(rf"AIRFLOW_*{_LIKE_OUR_SECTION.pattern}[\W_]*(.*)", re.IGNORECASE)
 IN_REDIS = ("redis://", "rediss://", "sentinel://")
 
 
@@ -31,6 +39,39 @@ def check_deployment() -> Iterator[Finding]:
             read()
         except DeploymentIdError as error:
             yield Finding(str(error))
+
+
+def check_options() -> Iterator[Finding]:
+    """Check that Airflow's environment and configuration file have no option of ours that nothing reads."""
+    known = sorted(get_provider_info()["config"][SECTION]["options"])
+    read = {VARIABLE + name.upper() for name in known}
+    for variable in sorted(os.environ.keys() - read):
+        if found := _LIKE_OUR_VARIABLE.fullmatch(variable):
+            right = [VARIABLE + name.upper() for name in _nearest(found[1], known)]
+            yield Finding(f"The variable {variable} is not known, and nothing reads it. {_instead(right)}")
+    for section in conf.sections():
+        if section == SECTION:
+            for name in sorted(set(conf.options(section)) - set(known)):
+                yield Finding(
+                    f"Airflow's configuration file has the option [{SECTION}] {name}, which is not known. "
+                    f"Nothing reads it. {_instead(_nearest(name, known))}"
+                )
+        elif _LIKE_OUR_SECTION.fullmatch(section):
+            yield Finding(
+                f"Airflow's configuration file has the section [{section}], which nothing reads. Write "
+                f"[{SECTION}] instead"
+            )
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """Return the one known name that is most like a name, or all known names if none is like it."""
+    return difflib.get_close_matches(name.lower(), known, n=1) or known
+
+
+def _instead(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"Write {names[0]} instead, or remove it"
+    return f"Remove it, or write one of {', '.join(names)} instead"
 
 
 def check_settings_file() -> Iterator[Finding]:

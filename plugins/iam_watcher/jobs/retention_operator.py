@@ -15,12 +15,15 @@ from iam_watcher.jobs.table_job.orphans import Orphans
 from iam_watcher.jobs.table_job.period import Period, period
 from iam_watcher.jobs.table_job.periods import Periods, periods
 from iam_watcher.jobs.table_job_operator import TableJobOperator
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.table_job.age_forms import AgeUnit
+
+logger = get_logger(__name__)
 
 CONFIGURED = "configured"
 MOST_KEPT = 1_000_000_000
@@ -69,7 +72,8 @@ class RetentionOperator(TableJobOperator):
         column can't hold the value, the job fails before the first write. See "Conditions" in docs/jobs.md.
     :param archive: URL of the location at which the job archives the rows before it changes them, such as
         "s3://connection@bucket/iam". The run report names the run's folder. "configured": the location in
-        `[iam_watcher] archive`, and no archive if that option is empty. None: no archive. (templated)
+        `[iam_watcher] archive`; if that option is empty, no archive, and a warning in the log. None: no
+        archive. (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -150,15 +154,9 @@ class RetentionOperator(TableJobOperator):
         Raises:
             JobArgumentError: a rendered value is not valid.
         """
-        from iam_watcher.archive.location import configured_location
-
         return {
             **self.shared_arguments(),
-            "location": (
-                configured_location()
-                if self.archive == CONFIGURED
-                else arguments.location("archive", self.archive)
-            ),
+            "location": self._location(),
             "age_column": self.age_column,
             "age_unit": self.age_unit,
             "age_format": self.age_format,
@@ -170,6 +168,21 @@ class RetentionOperator(TableJobOperator):
             "zone": time_zone("age_timezone", self.age_timezone),
             "where": self.where,
         }
+
+    def _location(self) -> str | None:
+        """Return where the job archives rows, or None for no archive."""
+        from iam_watcher.archive.location import configured_location
+
+        if self.archive != CONFIGURED:
+            return arguments.location("archive", self.archive)
+        location = configured_location()
+        if location is None:
+            # Before the first write: the option may be misspelt.
+            logger.warning(
+                "no archive: [iam_watcher] archive is not set, and this job has archive='configured'. Set "
+                "AIRFLOW__IAM_WATCHER__ARCHIVE, or check its spelling"
+            )
+        return location
 
     def _periods(self) -> dict[str, Any]:
         names = ("older_than", "older_than_days", "grace", "grace_days")

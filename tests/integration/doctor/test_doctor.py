@@ -29,7 +29,15 @@ def test_a_good_deployment(examine, dags, tmp_path):
     status, printed = examine()
     assert (status, "WRONG" in printed) == (0, False), printed
     assert printed.endswith("Nothing is wrong\n")
-    for name in ("deployment", "plugin", "watcher files", "Redis iam_redis", "database iam_mysql", "archive"):
+    for name in (
+        "deployment",
+        "options",
+        "plugin",
+        "watcher files",
+        "Redis iam_redis",
+        "database iam_mysql",
+        "archive",
+    ):
         assert f"{name}: good" in printed
     (mark,) = (tmp_path / "archive").iterdir()  # for the other machines
     assert (mark.name.startswith("doctor-"), mark.read_bytes()) == (True, b"")
@@ -43,6 +51,14 @@ def test_the_watchers_of_iam_in_a_process_of_its_own(examine, monkeypatch):
     command = [sys.executable, "-m", "iam_watcher.doctor"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "database iam_mysql: good" in done.stdout) == (0, True), done
+
+
+def test_a_misspelt_option(examine, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIV", f"s3://{SECRET}@bucket")
+    status, printed = examine()
+    assert status == 1
+    assert "options: WRONG: The variable AIRFLOW__IAM_WATCHER__ARCHIV is not known" in printed
+    assert "Write AIRFLOW__IAM_WATCHER__ARCHIVE instead" in printed
 
 
 def test_no_deployment_id(examine, monkeypatch):
