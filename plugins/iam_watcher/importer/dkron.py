@@ -117,9 +117,10 @@ class _Job:
         found: dict[str, Any] = {"schedule": vixie.checked(spec, "robfig", splay=True)}
         if starts := get(data, "starts_at", str, ""):
             try:
-                found["start_date"] = datetime.fromisoformat(starts)
+                datetime.fromisoformat(starts)
             except ValueError:
                 raise NotTranslated(f"starts_at is {starts!r}; expected an RFC 3339 time") from None
+            self._differences.append(f"starts_at {starts}: unpause the watcher after this time, not before")
         return found
 
     def _overlap(self) -> dict[str, Any]:
