@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from iam_watcher.database.foreign_keys import ForeignKey
     from iam_watcher.database.transactions import Transactions
 
-MOST_SHOWN = 10  # columns, in a message
-
 
 def check_reference(db: Transactions, argument: str, table: Table, name: str, parents: Table) -> None:
     """Check that a column can say to which row of another table a row belongs.
@@ -101,8 +99,7 @@ def _such_as(table: Table, parents: Table, to: str) -> str:
     """Return the other columns of the type of a parent's column, for messages."""
     kind = parents.column(to).data_type
     found = [one.name for one in table.columns.values() if one.data_type == kind and not one.own_id]
-    shown = ", ".join(found[:MOST_SHOWN]) + (", …" if len(found) > MOST_SHOWN else "")
-    return f" (of the same type: {shown})" if found else ""
+    return f" (of the same type: {', '.join(found)})" if found else ""
 
 
 def _ordered(columns: Sequence[str], referenced: Sequence[str]) -> list[str]:
