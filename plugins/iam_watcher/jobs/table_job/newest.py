@@ -128,8 +128,8 @@ class Newest:
         if unique := db.run(ask, what=f"unique indexes of {table.name}"):
             raise TableError(
                 f"per is {per!r}, but the index {unique[0]} of {table.name} makes {per} unique, so each row "
-                f"is a group of its own, and keep_last={self.rows} would keep all of them. Name a column that "
-                "the rows of a group have in common"
+                f"is a group of its own, and keep_last={self.rows} would keep all of them. Name a column "
+                "that the rows of a group have in common"
             )
 
 
