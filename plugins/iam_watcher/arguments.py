@@ -6,16 +6,19 @@ It has a short function for each kind of value, and there are many kinds: hence 
 from __future__ import annotations
 
 import ast
+import functools
+import inspect
 import re
 from contextlib import suppress
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import JobArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 MOST_DAYS = 36_500
 LONGEST_IDENTIFIER = 64
@@ -288,3 +291,42 @@ def check_literal(check: Callable[[str, object], Any], name: str, value: object)
     if hasattr(value, "iter_references") or is_template(value):
         return
     check(name, value)
+
+
+def names_of(operator_class: type) -> frozenset[str]:
+    """Return the names of an operator's arguments, those that its base classes declare included."""
+    return frozenset[str]().union(*map(declared_by, inspect.getmro(operator_class)))
+
+
+@functools.cache
+def declared_by(operator_class: type) -> frozenset[str]:
+    """Return the names of the arguments that an operator's own `__init__` declares."""
+    parameters = inspect.signature(operator_class.__dict__.get("__init__", object)).parameters.values()
+    return frozenset(
+        one.name
+        for one in parameters
+        if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD) and one.name != "self"
+    )
+
+
+def nearest(unknown: Collection[str], names: Collection[str], *, cutoff: float = 0.6) -> list[str]:
+    """Return the names that are like the unknown ones: what a person may have meant.
+
+    Args:
+        unknown: names.
+        names: the known ones.
+        cutoff: how much they must resemble each other, 0 to 1; see difflib.
+    """
+    by_letters = {letters(name): name for name in names}
+    return list(
+        dict.fromkeys(
+            by_letters[near]
+            for one in unknown
+            for near in get_close_matches(letters(one), by_letters, n=1, cutoff=cutoff)
+        )
+    )
+
+
+def letters(name: str) -> str:
+    """Return the letters and digits of a name, so that `dry-run`, `dryRun` and `dry_run` are equal."""
+    return re.sub(r"[\W_]", "", name).lower()

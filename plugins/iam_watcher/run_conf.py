@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.arguments import letters, nearest
 from iam_watcher.errors import RunConfError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DRY_RUN = "dry_run"
 NEAR = 0.85  # how much a misspelt argument resembles the right one; see difflib
-MEANS_DRY_RUN = re.compile("(is|as|only)?dryrun(mode|only)?")  # of letters as `_letters` returns them
+MEANS_DRY_RUN = re.compile("(is|as|only)?dryrun(mode|only)?")  # of letters, see arguments.letters
 
 # TriggerDagRunOperator adds this key where OpenLineage is in use.
 AIRFLOWS_KEYS = frozenset({"openlineage"})
@@ -70,24 +70,22 @@ def check_slips(
     Used for a job in any DAG: other tasks of the DAG may use keys that are not params. For arguments and
     errors see `check`.
     """
-    known = {_letters(name) for name in names}
-    slips = {key for key in conf or {} if _letters(key) in known}.union(named_dry_run(conf or {}))
+    known = {letters(name) for name in names}
+    slips = {key for key in conf or {} if letters(key) in known}.union(named_dry_run(conf or {}))
     others = set(conf or {}) - {*names} - slips
     check(conf, names=names, values=values, allowed={*allowed, *others})
 
 
 def named_dry_run(names: Collection[str]) -> list[str]:
     """Return the names by which a person can mean `dry_run`, such as `dryRun` and `is_dry_run`."""
-    return [name for name in names if MEANS_DRY_RUN.fullmatch(_letters(name))]
+    return [name for name in names if MEANS_DRY_RUN.fullmatch(letters(name))]
 
 
-def nearest(name: str, names: Collection[str]) -> str | None:
+def meant(name: str, names: Collection[str]) -> str | None:
     """Return the one of the names that a misspelt name means, or None if it resembles none of them."""
     if DRY_RUN in names and named_dry_run([name]):
         return DRY_RUN
-    by_letters = {_letters(one): one for one in names}
-    near = get_close_matches(_letters(name), by_letters, n=1, cutoff=NEAR)
-    return by_letters[near[0]] if near else None
+    return next(iter(nearest([name], names, cutoff=NEAR)), None)
 
 
 def _json(value: Any) -> str:
@@ -96,12 +94,7 @@ def _json(value: Any) -> str:
 
 
 def _suggestion(unknown: Collection[str], names: Collection[str]) -> str:
-    by_letters = {_letters(name): name for name in names}
-    found = dict.fromkeys(
-        by_letters[near]
-        for key in unknown
-        for near in get_close_matches(_letters(key), by_letters, n=1, cutoff=0.6)
-    )
+    found = nearest(unknown, names)
     return f"; did you mean {_listed(found)}?" if found else "."
 
 
@@ -115,11 +108,6 @@ def _advice(unknown: Collection[str], names: Collection[str]) -> str:
         )
     key = next(iter(unknown))
     return f". To let a Watcher allow a key that is not a param, add it in the DAG file: conf_keys=[{key!r}]"
-
-
-def _letters(name: str) -> str:
-    """Return the letters and digits of a name, so that `dry-run`, `dryRun` and `dry_run` are equal."""
-    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _expected(names: Collection[str]) -> str:

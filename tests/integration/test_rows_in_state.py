@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 from airflow.sdk import DAG, AssetOrTimeSchedule
@@ -166,7 +167,8 @@ def test_an_answer_is_an_event_if_it_is_of_this_table_and_due():
 
 
 def test_the_schedule_and_the_job_take_the_same_arguments():
-    schedule = rows_in_state(**ORDERS, working="work", attempts_column="attempts", batch=50)
+    job = {"attempts_column": "attempts", "batch": 50, "partitions": 2, "pace": "polite", "retries": 3}
+    schedule = rows_in_state(**ORDERS, working="work", done="normal", **job)
     assert isinstance(schedule, AssetOrTimeSchedule)
     with DAG("orders", schedule=schedule):
         pass
@@ -180,6 +182,26 @@ def test_the_schedule_and_the_job_take_the_same_arguments():
         ({"table": ""}, "table is ''"),
         ({"claim_timeout": 5}, "claim_timeout is 5"),
         ({"every": 0}, "every is 0"),
+        ({"claim_timeout": timedelta(milliseconds=1)}, "claim_timeout is 0:00:00.001000; expected at least"),
+        ({"claim": None}, "claim is None; expected a state, as a text or a number"),
+        ({"claim": True}, "claim is True; expected a state"),
+        ({"claim": ["pending"]}, r"claim is \['pending'\]; expected a state"),
+        ({"claim": "{{ params.claim }}"}, "claim is '{{ params.claim }}'; expected a state"),
+        ({"working": []}, r"working is \[\]; expected a state"),
+        ({"working": "pending"}, "working is 'pending', and so is claim; expected another state"),
+        ({"done": "pending"}, "done is 'pending', and so is claim; expected another state"),
+        ({"retry_at_column": "Status"}, "retry_at_column is 'Status', and so is state_column"),
+        ({"retry_at_column": "claimed_at", "working": "work"}, "retry_at_column is 'claimed_at', and so is"),
+        ({"error_column": "status"}, "error_column is 'status', and so is state_column"),
+        ({"claimed_at_column": "at"}, "claimed_at_column is 'at', but there is no `working` state"),
+        ({"mysql_con_id": "other"}, "has 'mysql_con_id', which .*; did you mean 'mysql_conn_id'[?] Correct"),
+        ({"evry": timedelta(1)}, "has 'evry', which is no argument .*; did you mean 'every'[?]"),
+        ({"max_row": 5}, "did you mean 'max_rows'[?]"),
+        (
+            {"retry_column": "r", "fail": "x"},
+            "has 'fail', 'retry_column', .* mean 'failed', 'retry_at_column'",
+        ),
+        ({"zzz": 1}, r"has 'zzz', which is no argument of rows_in_state or process_rows\. Correct the name"),
     ],
 )
 def test_a_wrong_argument_of_the_schedule_is_an_error(given, message):

@@ -7,6 +7,7 @@ DAG was paused, a run failed or the triggerer was restarted. A run every ten min
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,13 +15,26 @@ from urllib.parse import quote
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, DeltaTriggerTimetable
 
 from iam_watcher import arguments
-from iam_watcher.jobs.row_processing.arguments import CLAIMED_AT, RowProcessing
+from iam_watcher.errors import JobArgumentError
+from iam_watcher.jobs.process_rows import ProcessRowsOperator, process_rows
+from iam_watcher.jobs.row_processing.arguments import (
+    CLAIMED_AT,
+    OF_A_CLAIM,
+    RowProcessing,
+    check_claim_timeout,
+    check_columns,
+    check_holding,
+    check_states,
+)
 from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk.bases.timetable import BaseTimetable
 
 EVERY = timedelta(minutes=10)
+NO_NAMES = {"others", "operator_arguments"}
 
 
 def rows_in_state(
@@ -34,7 +48,7 @@ def rows_in_state(
     claim_timeout: timedelta = RowProcessing.claim_timeout,
     mysql_conn_id: str = "iam_mysql",
     every: timedelta = EVERY,
-    **others: Any,  # noqa: ARG001  of `process_rows`
+    **others: Any,
 ) -> BaseTimetable:
     """Return a schedule for a Watcher: a run starts within about 3 s after a row becomes due.
 
@@ -55,18 +69,22 @@ def rows_in_state(
             arguments.
 
     Raises:
-        JobArgumentError: an argument is not valid.
+        JobArgumentError: an argument is not valid, or neither `process_rows` nor this function has it.
     """
+    _check_names(others)
     arguments.identifier("table", table)
-    arguments.identifier("state_column", state_column)
     arguments.connection_id("mysql_conn_id", mysql_conn_id)
-    arguments.duration("claim_timeout", claim_timeout)
+    check_claim_timeout(claim_timeout)
     arguments.duration("every", every)
-    if working is not None:
-        claimed_at_column = claimed_at_column or CLAIMED_AT
-    for name, column in (("claimed_at_column", claimed_at_column), ("retry_at_column", retry_at_column)):
-        if column is not None:
-            arguments.identifier(name, column)
+    states = {"claim": claim, **({} if working is None else {"working": working})}
+    check_states(states | {name: others[name] for name in ("done", "failed") if name in others})
+    further = {name: others.get(name) for name in (*OF_A_CLAIM, "attempts_column", "error_column")}
+    further |= {"claimed_at_column": claimed_at_column, "retry_at_column": retry_at_column}
+    if working is None:
+        check_holding({name: further[name] for name in OF_A_CLAIM})
+    else:
+        claimed_at_column = further["claimed_at_column"] = claimed_at_column or CLAIMED_AT
+    check_columns(state_column, {name: column for name, column in further.items() if column is not None})
     trigger = RowsInStateTrigger(
         mysql_conn_id=mysql_conn_id,
         table=table,
@@ -83,3 +101,17 @@ def rows_in_state(
         name=name, uri=f"iam-watcher://{place}", watchers=[AssetWatcher(name=name, trigger=trigger)]
     )
     return AssetOrTimeSchedule(timetable=DeltaTriggerTimetable(every), assets=asset)
+
+
+def _check_names(others: Mapping[str, object]) -> None:
+    """Check that `process_rows` has each of these arguments: a misspelt one would be ignored."""
+    functions = (rows_in_state, process_rows)
+    known = {name for function in functions for name in inspect.signature(function).parameters} - NO_NAMES
+    known |= arguments.names_of(ProcessRowsOperator)
+    if unknown := sorted(others.keys() - known):
+        near = arguments.nearest(unknown, known)
+        meant = f"; did you mean {', '.join(map(repr, near))}?" if near else "."
+        raise JobArgumentError(
+            f"rows_in_state has {', '.join(map(repr, unknown))}, which is no argument of rows_in_state or "
+            f"process_rows{meant} Correct the name or remove it"
+        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from iam_watcher import run_conf
+from iam_watcher import arguments, run_conf
 from iam_watcher.airflow_internals import dag_files
 from iam_watcher.errors import RunConfError, WatcherError
 from iam_watcher.log_lines import get_logger
@@ -87,37 +87,21 @@ def check_default_args(dag: DAG) -> None:
             and resembles one of a job.
     """
     classes = {dag_files.class_of(task) for task in dag.tasks}
-    known = frozenset[str]().union(*map(_arguments, classes))
+    known = frozenset[str]().union(*map(arguments.names_of, classes))
     of_jobs = frozenset[str]().union(*map(_arguments_of_jobs, classes))
     for default_args in (dag.default_args, *(group.default_args for group in dag.task_group_dict.values())):
         for name in default_args:
-            if name not in known and (meant := run_conf.nearest(name, of_jobs)):
+            if name not in known and (meant := run_conf.meant(name, of_jobs)):
                 raise WatcherError(
                     f"default_args has {name!r}, which no task of {dag.dag_id!r} takes; did you mean "
                     f"{meant!r}? Correct or remove it"
                 )
 
 
-@functools.cache
-def _arguments(operator_class: type) -> frozenset[str]:
-    """Return the names of an operator's arguments, those of its base classes included."""
-    return frozenset[str]().union(*map(_own_arguments, inspect.getmro(operator_class)))
-
-
-@functools.cache
 def _arguments_of_jobs(operator_class: type) -> frozenset[str]:
-    """Return those of them that an operator of iam-watcher declares."""
+    """Return the names of the arguments that an operator of iam-watcher declares."""
     ours = [base for base in inspect.getmro(operator_class) if base.__module__.startswith("iam_watcher.")]
-    return frozenset[str]().union(*map(_own_arguments, ours))
-
-
-def _own_arguments(operator_class: type) -> frozenset[str]:
-    parameters = inspect.signature(operator_class.__dict__.get("__init__", object)).parameters.values()
-    return frozenset(
-        one.name
-        for one in parameters
-        if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD) and one.name != "self"
-    )
+    return frozenset[str]().union(*map(arguments.declared_by, ours))
 
 
 def _dry_run_argument(operator: Any) -> Any:

@@ -11,7 +11,7 @@ from iam_watcher.errors import JobArgumentError, shown_at_the_call
 from iam_watcher.walk.claim import function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MOST_ROWS = 5_000  # of a batch: a longer list of keys gains nothing
 SHORTEST_CLAIM = timedelta(seconds=1)
@@ -58,10 +58,9 @@ class RowProcessing:
         arguments.one_of("per", self.per, function.PER)
         function.check(self.python_callable, self.per)
         self._check_columns()
-        self._check_states()
-        arguments.duration("claim_timeout", self.claim_timeout)
-        if self.claim_timeout < SHORTEST_CLAIM:
-            raise JobArgumentError(f"claim_timeout is {self.claim_timeout}; expected at least 1 second")
+        working = {} if self.working is None else {"working": self.working}
+        check_states({"claim": self.claim, **working, "done": self.done, "failed": self.failed})
+        check_claim_timeout(self.claim_timeout)
         arguments.duration("backoff", self.backoff)
         if _number("batch", self.batch) > MOST_ROWS:
             raise JobArgumentError(f"batch is {self.batch}; expected at most {MOST_ROWS}")
@@ -98,37 +97,14 @@ class RowProcessing:
         return {argument: name for argument, name in names.items() if name is not None}
 
     def _check_columns(self) -> None:
-        for name in ("table", "state_column"):
-            arguments.identifier(name, getattr(self, name))
+        arguments.identifier("table", self.table)
         if self.age_column is not None:
             arguments.identifier("age_column", self.age_column)
         if self.columns is not None:
             arguments.listed_names("columns", self.columns)
-        taken = {self.state_column.lower(): "state_column"}
-        for argument, name in self.further_columns.items():
-            arguments.identifier(argument, name)
-            if (other := taken.setdefault(name.lower(), argument)) != argument:
-                raise JobArgumentError(f"{argument} is {name!r}, and so is {other}; expected another column")
-        for argument in OF_A_CLAIM:
-            if self.holds and getattr(self, argument) is not None:
-                raise JobArgumentError(
-                    f"{argument} is {getattr(self, argument)!r}, but there is no `working` state: the rows "
-                    "stay locked, and nothing is written when they are claimed. Give `working`, or remove it"
-                )
-
-    def _check_states(self) -> None:
-        seen: dict[str | int, str] = {}
-        for argument in ("claim", "working", "done", "failed"):
-            value = getattr(self, argument)
-            if argument == "working" and value is None:
-                continue
-            if not isinstance(value, (str, int)) or isinstance(value, bool) or arguments.is_template(value):
-                raise JobArgumentError(f"{argument} is {value!r}; expected a state, as a text or a number")
-            if value in seen:
-                raise JobArgumentError(
-                    f"{argument} is {value!r}, and so is {seen[value]}; expected another state"
-                )
-            seen[value] = argument
+        check_columns(self.state_column, self.further_columns)
+        if self.holds:
+            check_holding({argument: getattr(self, argument) for argument in OF_A_CLAIM})
 
     def _check_attempts(self) -> None:
         if self.max_attempts is None:
@@ -158,6 +134,65 @@ class RowProcessing:
                 "would try a row that fails again and again without a pause. Name the column, or remove "
                 "max_idle_time"
             )
+
+
+def check_states(states: Mapping[str, object]) -> None:
+    """Check the states, each by the argument that gives it.
+
+    Raises:
+        JobArgumentError: one is no text and no whole number, or two are equal.
+    """
+    seen: dict[object, str] = {}
+    for argument, value in states.items():
+        if not isinstance(value, (str, int)) or isinstance(value, bool) or arguments.is_template(value):
+            raise JobArgumentError(f"{argument} is {value!r}; expected a state, as a text or a number")
+        if value in seen:
+            raise JobArgumentError(
+                f"{argument} is {value!r}, and so is {seen[value]}; expected another state"
+            )
+        seen[value] = argument
+
+
+def check_columns(state_column: str, further: Mapping[str, str]) -> None:
+    """Check the names of the columns that row processing writes.
+
+    Args:
+        state_column: the column of the state.
+        further: the others, by the arguments that name them.
+
+    Raises:
+        JobArgumentError: no column can have a name, or two arguments name one column.
+    """
+    arguments.identifier("state_column", state_column)
+    taken = {state_column.lower(): "state_column"}
+    for argument, name in further.items():
+        arguments.identifier(argument, name)
+        if (other := taken.setdefault(name.lower(), argument)) != argument:
+            raise JobArgumentError(f"{argument} is {name!r}, and so is {other}; expected another column")
+
+
+def check_holding(of_a_claim: Mapping[str, object]) -> None:
+    """Check that no column of a claim is given where there is no `working` state.
+
+    Raises:
+        JobArgumentError: one is.
+    """
+    for argument, name in of_a_claim.items():
+        if name is not None:
+            raise JobArgumentError(
+                f"{argument} is {name!r}, but there is no `working` state: the rows stay locked, and nothing "
+                "is written when they are claimed. Give `working`, or remove it"
+            )
+
+
+def check_claim_timeout(value: timedelta) -> None:
+    """Check the time after which a claim that was not renewed is taken over.
+
+    Raises:
+        JobArgumentError: it is no duration, or too short.
+    """
+    if arguments.duration("claim_timeout", value) < SHORTEST_CLAIM:
+        raise JobArgumentError(f"claim_timeout is {value}; expected at least 1 second")
 
 
 def _number(name: str, value: object) -> int:
