@@ -13,6 +13,7 @@ RECORD_HAS_CHANGED = 1020  # since this transaction's snapshot: MariaDB's innodb
 QUERY_KILLED = 1317  # by KILL QUERY, which a person or a tool does to a statement that takes long
 REPLICATION_ROLLED_BACK = 3101  # Group Replication found a conflict at the commit
 STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL = 1969, 3024
+STATEMENT_TIMEOUTS = frozenset({STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
 
 RETRIED = frozenset(
     {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.accounts.disable_recorder import EXPIRE_REHEARSAL, DisableRecorder
 from iam_watcher.accounts.due_search import Search
 from iam_watcher.accounts.due_users import warn
+from iam_watcher.accounts.exempt_names import shown, warn_of_unmatched
 from iam_watcher.accounts.inactive_users import InactiveUsers
 from iam_watcher.accounts.undo_record import KIND
 from iam_watcher.archive.column_formats import AS_UTF8
@@ -69,6 +70,7 @@ class DisableUsersJob(TableJob):
     on_warning: Callable[[Context], Any] | None
     columns: AccountColumns = field(init=False)
     _recorder: DisableRecorder | None = field(default=None, init=False)
+    _unmatched: list[str] = field(default_factory=list, init=False)
 
     @property
     def words(self) -> Words:
@@ -117,10 +119,16 @@ class DisableUsersJob(TableJob):
         )
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
-        """Check a sample of the accounts, and that the server can compare users with the exempt names."""
+        """Check a sample of the accounts, and whether the server can compare users with the exempt names.
+
+        Exempt names that no account has are logged.
+        """
         warn_of_side_effects(db, plan.table, "UPDATE")
         check_accounts(db, plan, self.accounts, self.columns, now, pace=self.pace, throttler=throttler)
         conditions.rehearse(db, plan, "exempt_names")
+        if self.exempt_names:
+            throttler.wait()
+            self._unmatched = warn_of_unmatched(db, self.columns, self.exempt_names)
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce the secrets that are expired."""
@@ -164,7 +172,12 @@ class DisableUsersJob(TableJob):
     def finish(
         self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler
     ) -> None:
-        """Warn the users who are due, and report how many secrets were expired."""
+        """Warn the users who are due; report exempt names that no account has, and expired secrets."""
+        report.unmatched = self._unmatched
+        if self._unmatched and report.dry_run:
+            report.real_run.append(
+                f"leave nobody alone for {shown(self._unmatched)} of exempt_names: no account matches"
+            )
         if self._recorder is not None and self.expire_secrets:
             report.also["secrets_expired"] = sum(self._recorder.expired.values())
         if not self.warn_days:

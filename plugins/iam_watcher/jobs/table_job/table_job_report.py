@@ -80,6 +80,7 @@ class TableJobReport(RunReport):
         tree: `{"table", "key", "depth"}` of each child table, from top to bottom; empty without children.
         children: child table → rows that were deleted by this try (dry run: that would be). `changed` and
             the like count the rows of `table` alone.
+        unmatched: names and patterns of `exempt_names` that no account has.
         also: name → more that the job has counted.
     """
 
@@ -110,6 +111,7 @@ class TableJobReport(RunReport):
     archive_bytes: int | None = None
     tree: list[dict[str, Any]] = field(default_factory=list)
     children: dict[str, int] = field(default_factory=dict)
+    unmatched: list[str] = field(default_factory=list)
     also: dict[str, int] = field(default_factory=dict)
     words: Words = Words("rows", "changed", "archive", "the rows can't be restored")
 
