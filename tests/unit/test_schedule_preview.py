@@ -88,6 +88,34 @@ def test_a_bad_spec(capsys):
     assert "minute: '61'; expected a number of 0-59" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--after", "0001-01-01T00:00:00+05:00"], "expected a time in the years 2 to 9998"),
+        (["--after", "9999-12-31T23:59:59-12:00"], "expected a time in the years 2 to 9998"),
+        (["--after", "9999-12-30"], "expected a time in the years 2 to 9998"),  # the preview didn't end
+        (["--after", "soon"], "expected an ISO 8601 time"),
+        (["--count", "-3"], "argument --count: '-3'; expected a whole number, 1 or more"),
+        (["--count", "0"], "expected a whole number, 1 or more"),
+        (["--count", "few"], "expected a whole number, 1 or more"),
+    ],
+)
+def test_an_argument_that_cannot_be_meant(capsys, arguments, expected):
+    with pytest.raises(SystemExit) as ended:
+        main(["@daily", *arguments])
+    assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spec", ["@daily", "@every 1h", "@at 2027-01-01T00:00:00Z", "@after 1h", "0 0 29 2 *"]
+)
+@pytest.mark.parametrize("after", ["0002-01-01T00:00:00+14:00", "9998-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/New_York"])
+def test_the_first_and_the_last_time_after_which_it_prints(capsys, spec, after, zone):
+    assert len(lines(capsys, spec, "--timezone", zone, "--after", after)) > 1
+
+
 def test_a_value_that_the_dag_id_decides(capsys):
     arguments = ["@daily~", "--dag-id", "clean_policy_audit", "--count", "2", "--after", "2027-01-01"]
     assert lines(capsys, *arguments) == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files and print the report.
 
     Returns:
-        0 if every job has a file, 1 if one has none, 2 if the input can't be read.
+        0 if every job has a file, 1 if one has none, 2 if the input can't be read or the
+        folder can't be made.
     """
     parser = argparse.ArgumentParser(
         prog="python -m iam_watcher.importer",
@@ -42,7 +44,11 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, NotTranslated) as error:
         sys.stderr.write(f"{options.file}: {error}\n")
         return 2
-    outcome = write(found, Path(options.output), prefix=options.prefix)
+    try:
+        outcome = write(found, Path(options.output), prefix=options.prefix)
+    except OSError as error:
+        sys.stderr.write(f"--output {options.output}: {error}; expected a folder, or one that can be made\n")
+        return 2
     for line in outcome.lines:
         sys.stdout.write(f"{line}\n")
     return 0 if outcome.complete else 1
@@ -86,7 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         source.add_argument(
             "--output", default="dags", metavar="FOLDER", help="folder for the watcher files (default: dags)"
         )
-        source.add_argument("--prefix", default="", help="prefix of each watcher's name, such as web1_")
+        source.add_argument(
+            "--prefix", type=_prefix, default="", help="prefix of each watcher's name, such as web1_"
+        )
         if name != "iam-watcher":
             source.add_argument(
                 "--timezone",
@@ -104,6 +112,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             source.add_argument(
                 "--user", default="root", help="user who runs the commands (default: %(default)s)"
             )
+
+
+def _prefix(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_.-]{0,100}", text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}; expected up to 100 letters, digits, '_', '.' or '-'")
 
 
 def _is_system(path: Path) -> bool:

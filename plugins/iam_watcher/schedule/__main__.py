@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from iam_watcher.schedule.zone import Span, zone
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+# In every time zone, these years have a year before them and one after them that Python knows.
+_FIRST_YEAR, _LAST_YEAR = 2, 9_998
 _FORMAT = "%a %Y-%m-%d %H:%M:%S"
 
 
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="behaviour at clock changes, see docs/schedules.md (default: robfig)",
     )
     parser.add_argument("--dag-id", help="the DAG whose schedule it is; needed for a spec with ~")
-    parser.add_argument("--count", type=int, default=5, help="number of scheduled times (default: 5)")
+    parser.add_argument("--count", type=_count, default=5, help="number of scheduled times (default: 5)")
     parser.add_argument(
         "--after",
         type=_moment,
@@ -130,7 +133,19 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r}; expected an ISO 8601 time such as 2027-03-13T08:00:00+01:00"
         ) from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected a time in the years {_FIRST_YEAR} to {_LAST_YEAR}, such as "
+            "2027-03-13T08:00:00+01:00"
+        )
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _count(text: str) -> int:
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number, 1 or more")
 
 
 if __name__ == "__main__":
