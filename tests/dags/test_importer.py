@@ -284,3 +284,24 @@ def test_the_command_line_reads_the_standard_input(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("line 1: translated: dags/web1_true.py\n")
     assert "CRON_TZ=Europe/Berlin 0 3 * * *" in (tmp_path / "dags/web1_true.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("dkron", "{"),
+        ("dkron", "[1]"),
+        ("kubernetes", "a: [hunter22"),
+        ("iam-watcher", "a: 1"),
+        ("iam-watcher", "watcher: {clean: !!bool hunter22}"),
+        ("kubernetes", "a: !!timestamp hunter22"),
+    ],
+)
+def test_a_file_that_is_something_else(capsys, tmp_path: Path, source: str, text: str) -> None:
+    path = tmp_path / "input"
+    path.write_text(text)
+    assert main([source, str(path), "--output", str(tmp_path / "dags")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"{path}: ")
+    assert "hunter22" not in error
+    assert not (tmp_path / "dags").exists()

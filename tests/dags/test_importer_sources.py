@@ -232,24 +232,3 @@ def test_a_block_of_the_go_iam_watcher_that_is_no_mapping(capsys, tmp_path: Path
     dags, report = imported(capsys, tmp_path, "iam-watcher", f"watcher: {{clean: {block}, task: }}")
     assert list(dags) == ["disable_inactive_users"]
     assert "watcher.clean: not translated: expected a mapping" in report
-
-
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        ("dkron", "{"),
-        ("dkron", "[1]"),
-        ("kubernetes", "a: [hunter22"),
-        ("iam-watcher", "a: 1"),
-        ("iam-watcher", "watcher: {clean: !!bool hunter22}"),
-        ("kubernetes", "a: !!timestamp hunter22"),
-    ],
-)
-def test_a_file_that_is_something_else(capsys, tmp_path: Path, source: str, text: str) -> None:
-    path = tmp_path / "input"
-    path.write_text(text)
-    assert main([source, str(path), "--output", str(tmp_path / "dags")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"{path}: ")
-    assert "hunter22" not in error
-    assert not (tmp_path / "dags").exists()
