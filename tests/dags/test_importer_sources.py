@@ -225,10 +225,3 @@ def test_the_settings_of_the_go_iam_watcher(capsys, tmp_path: Path) -> None:
     assert "watcher.mine: not translated" in report
     assert "mysql: use the Airflow connection iam_mysql" in report
     assert "hunter22" not in report
-
-
-@pytest.mark.parametrize("block", ["[]", "false", "''", "0"])
-def test_a_block_of_the_go_iam_watcher_that_is_no_mapping(capsys, tmp_path: Path, block: str) -> None:
-    dags, report = imported(capsys, tmp_path, "iam-watcher", f"watcher: {{clean: {block}, task: }}")
-    assert list(dags) == ["disable_inactive_users"]
-    assert "watcher.clean: not translated: expected a mapping" in report

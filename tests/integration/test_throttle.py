@@ -44,7 +44,7 @@ def test_running_threads_hold_back(why):
 
 
 def test_a_text_is_no_list_of_replicas():
-    with pytest.raises(JobArgumentError, match="replica_conn_ids is 'replica'"):
+    with pytest.raises(JobArgumentError, match="replica_conn_ids is a str that is not valid"):
         Throttle(replica_conn_ids="replica")
 
 

@@ -1,4 +1,4 @@
-"""Arguments of the importer with which it can write no file: an error that says why, not a traceback."""
+"""What the importer can write no file for: an error that says why, not a traceback."""
 
 from __future__ import annotations
 
@@ -32,3 +32,11 @@ def test_a_prefix_that_no_watcher_can_have(capsys, tmp_path: Path, prefix: str) 
     assert ended.value.code == 2
     assert "argument --prefix" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["input"]
+
+
+@pytest.mark.parametrize("block", ["[]", "false", "''", "0"])
+def test_a_block_of_the_go_iam_watcher_that_is_no_mapping(capsys, tmp_path: Path, block: str) -> None:
+    (tmp_path / "input").write_text(f"watcher: {{clean: {block}, task: }}")
+    assert main(["iam-watcher", str(tmp_path / "input"), "--output", str(tmp_path / "dags")]) == 1
+    assert "watcher.clean: not translated: expected a mapping" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "dags").iterdir()] == ["disable_inactive_users.py"]
