@@ -110,16 +110,24 @@ def _kill_supervisor(place: Place, rng: random.Random) -> str:
 
 
 def _kill(place: Place, name: str, pause: float = _RESTART_SECONDS) -> str:
-    """Kill a component as a machine's failure does, and start it again."""
-    members = session_members(place.cluster.processes[name].pid)
-    place.cluster.processes[name].kill()
-    if name in WORKERS:
-        for pid in members:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    """Kill a component, and start it again."""
+    _kill_with_children(place, name)
     time.sleep(pause)
     place.cluster.start_one(name)
     return name
+
+
+def _kill_with_children(place: Place, name: str) -> None:
+    """Kill a component with its children, as the failure of a machine or the end of a container does.
+
+    If only a scheduler's main process is killed, the child that answers its health checks keeps the sessions
+    of the database open, with their locks. So a task could stay queued as long as the child lives.
+    """
+    members = session_members(place.cluster.processes[name].pid)
+    place.cluster.processes[name].kill()
+    for pid in members:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _kill_worker(place: Place, rng: random.Random) -> str:
@@ -245,7 +253,7 @@ def _kill_one_api_server(place: Place, rng: random.Random) -> str:
 
 def _kill_all_api_servers(place: Place, _: random.Random) -> str:
     for name in API_SERVERS:
-        place.cluster.processes[name].kill()
+        _kill_with_children(place, name)
     time.sleep(10)
     for name in API_SERVERS:
         place.cluster.start_one(name)
