@@ -108,11 +108,9 @@ def test_a_dry_run_that_the_task_of_a_plain_dag_does_not_ask_for(
     assert said in caplog.text + capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("value", "said"), [("true", "the param dry_run is set"), (1, "dry_run is 1; expected")]
-)
+@pytest.mark.parametrize("value", ["true", 1, "Yes"])
 def test_a_dry_run_of_one_task_that_it_does_not_ask_for(
-    run_dag, rows, redis_client, caplog, capsys, value, said
+    run_dag, rows, redis_client, caplog, capsys, value
 ) -> None:
     with Watcher("task_unasked", schedule=None, lock=BRIEF) as dag:
         PurgeRowsOperator(
@@ -123,7 +121,20 @@ def test_a_dry_run_of_one_task_that_it_does_not_ask_for(
             params={"dry_run": value},
         )
     assert (states(run_dag(dag))["run"], rows()) == ("failed", OLD)
-    assert said in caplog.text + capsys.readouterr().out
+    assert "the param dry_run is set" in caplog.text + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("value", "template"), [("no", "== 'yes'"), (0, "== 1"), ("", "== 'yes'")])
+def test_a_param_of_a_dry_run_may_have_other_values(run_dag, rows, redis_client, value, template) -> None:
+    with Watcher("dry_run_by_another_value", schedule=None, lock=BRIEF, params={"dry_run": value}) as dag:
+        PurgeRowsOperator(
+            task_id="purge",
+            table="policy_audit",
+            age_column="deletedAt",
+            older_than_days=30,
+            dry_run=f"{{{{ params.dry_run {template} }}}}",
+        )
+    assert (states(run_dag(dag))["run"], rows()) == ("success", 0)
 
 
 def test_what_is_right_works(run_dag, rows) -> None:

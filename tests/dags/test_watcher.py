@@ -94,16 +94,11 @@ def test_a_native_timetable_passes_through() -> None:
         ({"tags": "abc"}, r"tags='abc' is one text; expected a list of texts: tags=\['abc'\]"),
         ({"tags": [1]}, r"tags=\[1\]; expected a list of texts"),
         ({"conf_keys": "ticket"}, r"conf_keys='ticket' is one text.*conf_keys=\['ticket'\]"),
-        (
-            {"conf_keys": ["dry_run"]},
-            r'conf_keys has \'dry_run\'.*params=\{"dry_run": False\}, and give each job',
-        ),
-        ({"conf_keys": ["ticket", "dry-run"]}, "conf_keys has 'dry-run'"),
-        ({"conf_keys": ["is_dry_run"]}, "conf_keys has 'is_dry_run'"),
         ({"params": ["dry_run"]}, r"params=\['dry_run'\]; expected a dict"),
         ({"start_date": datetime(2090, 1, 1, tzinfo=UTC)}, "start_date=2090.* is in the future"),
         ({"start_date": datetime(2090, 1, 1)}, "start_date=2090.* is in the future"),  # noqa: DTZ001
         ({"start_date": "2020-01-01"}, "start_date='2020-01-01'; expected a datetime"),
+        ({"default_args": {"start_date": "2090-01-01"}}, "start_date=2090.* in the future"),
         (
             {"default_args": {"start_date": datetime(2090, 1, 1, tzinfo=UTC)}},
             "start_date=2090.* in the future",
@@ -151,14 +146,31 @@ def test_a_misspelt_argument_of_a_job_in_default_args(name: str, meant: str, pla
         build()
 
 
+@pytest.mark.parametrize("name", ["dry_run", "dry-run", "is_dry_run"])
+def test_a_dry_run_in_conf_keys_that_no_job_would_read(name: str) -> None:
+    """Without a job, a task may read it itself."""
+
+    def build(*tasks: Any) -> None:
+        with Watcher("keys", schedule=None, conf_keys=["ticket", name]):
+            EmptyOperator(task_id="look")
+            for one in tasks:
+                one(task_id="purge", table="t", age_column="a", older_than="90d")
+
+    build()
+    said = rf"conf_keys has '{name}'.*because task 'purge' does not read it.*params=.*dry_run"
+    with pytest.raises(WatcherError, match=said):
+        build(PurgeRowsOperator)
+
+
+def test_times_of_default_args_that_airflow_takes() -> None:
+    given = {"start_date": "2024-01-01", "retry_delay": None}
+    with Watcher("dated", schedule=None, default_args=given) as dag:
+        EmptyOperator(task_id="work")
+    assert dag.start_date == datetime(2024, 1, 1, tzinfo=UTC)
+
+
 def test_default_args_may_have_arguments_of_other_dags() -> None:
-    given = {
-        "dry_run": True,
-        "max_rows": 5,
-        "exponential_backoff": True,
-        "bucket": "b",
-        "retry_exponential": 1,
-    }
+    given = {"dry_run": True, "max_rows": 5, "max_row": 5, "mssql_conn_id": "erp", "tables": ["t"]}
     with Watcher("shared", schedule=None, default_args=given) as dag:
         purge = PurgeRowsOperator(task_id="purge", table="t", age_column="a", older_than="90d")
     assert (purge.is_dry_run, purge.max_rows, dag.task_ids) == (True, 5, ["purge", "acquire", "release"])

@@ -30,6 +30,9 @@ def test_all_known_options(file: ConfigParser, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(f"AIRFLOW__IAM_WATCHER__{name.upper()}", "x")
     for other in ("AIRFLOW_CONN_IAM_MYSQL", "AIRFLOW_VAR_IAM_WATCHER_FINGERPRINT", "IAM_WATCHER_DATABASE"):
         monkeypatch.setenv(other, "x")
+    # As Kubernetes names them for a service.
+    for other in ("AIRFLOW_IAM_WATCHER_IMAGE", "AIRFLOW_IAM_WATCHER_API_SERVER_SERVICE_HOST"):
+        monkeypatch.setenv(other, "x")
     assert findings() == []
     file.remove_section("iam_watcher")
     assert findings() == []

@@ -46,7 +46,9 @@ def check_options() -> Iterator[Finding]:
     known = sorted(get_provider_info()["config"][SECTION]["options"])
     read = {VARIABLE + name.upper() for name in known}
     for variable in sorted(os.environ.keys() - read):
-        if found := _LIKE_OUR_VARIABLE.fullmatch(variable):
+        found = _LIKE_OUR_VARIABLE.fullmatch(variable)
+        # With single underscores it may be a variable of another program, such as of a service of Kubernetes.
+        if found and (variable.startswith("AIRFLOW__") or len(_nearest(found[1], known)) == 1):
             right = [VARIABLE + name.upper() for name in _nearest(found[1], known)]
             yield Finding(f"The variable {variable} is not known, and nothing reads it. {_instead(right)}")
     for section in conf.sections():

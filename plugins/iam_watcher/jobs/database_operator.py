@@ -63,6 +63,7 @@ PERMANENT = (
 After `HalfDone` a retry would skip the row and be green.
 """
 
+YES = {"true", "yes", "on", "1"}  # what a param says that asks for a dry run
 REPLICA_ANSWERS_WITHIN = 1  # seconds
 NO_THROTTLE = Throttle()
 
@@ -165,8 +166,8 @@ class DatabaseOperator(BaseOperator):
         run_conf.check_slips(run.conf, names=names, values=params, allowed=allowed)
         is_dry_run = arguments.flag(run_conf.DRY_RUN, self.is_dry_run)
         for name in run_conf.named_dry_run(names):
-            # A param without a type may also have the text "true", or a value that is neither true nor false.
-            if params[name] is not None and arguments.flag(name, params[name]) and not is_dry_run:
+            # A param without a type may also have the text "true".
+            if str(params[name]).strip().lower() in YES and not is_dry_run:
                 raise RunConfError(
                     f"the param {name} is set, but the task {self.task_id!r} does not ask for it; give the "
                     f'task {run_conf.DRY_RUN}="{{{{ params.{name} }}}}"'

@@ -108,6 +108,7 @@ class Watcher(DAG):
                 given["deadline"] = notices.deadlines(expected, dag_arguments.get("deadline"))
             given["tags"] = {TAG, *(dag_arguments.get("tags") or ())}
             super().__init__(dag_id, schedule=schedule, **{**given, "catchup": False})
+            watcher_arguments.check_start(self.start_date)
         except (IamWatcherError, TypeError, ValueError) as error:
             # From here, so that the line of the DAG file is among the two that Airflow shows.
             raise named(error, dag_id).with_traceback(None)  # noqa: B904  it is the error itself
@@ -165,7 +166,7 @@ class Watcher(DAG):
             raise WatcherError(f"{self.dag_id!r} has no task; put at least one inside its `with`")
         work, first, last = list(self.tasks), list(self.roots), list(self.leaves)
         for inner in work:
-            task_guard.check(self, inner)
+            task_guard.check(self, inner, self.conf_keys)
             task_guard.guard(inner, locked=self.lock is not None, conf_keys=self.conf_keys)
         task_guard.check_default_args(self)
         if self.lock is None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import Lock
 from iam_watcher.lock.key import MAX_KEY_LENGTH, key_of
-from iam_watcher.run_conf import DRY_RUN, named_dry_run
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 REFUSED = {
     "dagrun_timeout": (
@@ -50,11 +46,11 @@ def check(
             raise WatcherError(f"{name}={value!r} {reason}")
     for name, value in (("tags", dag_arguments.get("tags")), ("conf_keys", conf_keys)):
         _texts(name, value)
-    _conf_keys(conf_keys)
     _params(dag_arguments.get("params"))
     _default_args(dag_arguments.get("default_args"))
-    for given in (dag_arguments, dag_arguments.get("default_args") or {}):
-        _start_date(given.get("start_date"))
+    start_date = dag_arguments.get("start_date")
+    if start_date is not None and not isinstance(start_date, datetime):
+        raise WatcherError(f"start_date={start_date!r}; expected a datetime")
     _active_runs(overlap, dag_arguments.get("max_active_runs", 1))
     if lock is not None:
         _key(dag_id, Lock(lock) if isinstance(lock, str) else lock, per_tick=overlap == "allow")
@@ -71,26 +67,18 @@ def _texts(name: str, value: object) -> None:
         raise WatcherError(f"{name}={value!r}; expected a list of texts")
 
 
-def _conf_keys(conf_keys: object) -> None:
-    for name in named_dry_run(cast("Collection[str]", conf_keys or ())):
-        raise WatcherError(
-            f"conf_keys has {name!r}: a run with this key would change rows, because no job reads it. Remove "
-            f'it. For a dry run, add params={{"{DRY_RUN}": False}}, and give each job '
-            f'{DRY_RUN}="{{{{ params.{DRY_RUN} }}}}"'
-        )
-
-
 def _params(params: object) -> None:
     if params is not None and not isinstance(params, Mapping):
         raise WatcherError(f"params={params!r}; expected a dict of name -> default value or Param")
 
 
-def _start_date(start_date: object) -> None:
-    if start_date is None:
-        return
-    if not isinstance(start_date, datetime):
-        raise WatcherError(f"start_date={start_date!r}; expected a datetime")
-    if (start_date if start_date.tzinfo else start_date.replace(tzinfo=UTC)) > datetime.now(UTC):
+def check_start(start_date: datetime | None) -> None:
+    """Return if a DAG has begun. Airflow has read the date, and knows its time zone.
+
+    Raises:
+        WatcherError: it begins in the future.
+    """
+    if start_date is not None and start_date > datetime.now(UTC):
         raise WatcherError(
             f"start_date={start_date} is in the future: a run that is triggered before it would be green, "
             "because Airflow leaves all tasks out. Remove it, and unpause the watcher when it should begin"
@@ -105,8 +93,8 @@ def _default_args(default_args: object) -> None:
     retries = default_args.get("retries")
     if retries is not None and not str(retries).isdecimal():  # Airflow takes a number's text and None, too.
         raise WatcherError(f"default_args has retries={retries!r}; expected a whole number of 0 or more")
-    delay = default_args.get("retry_delay", 0)
-    if not isinstance(delay, timedelta | int | float):
+    delay = default_args.get("retry_delay")
+    if delay is not None and not isinstance(delay, timedelta | int | float):
         raise WatcherError(f"default_args has retry_delay={delay!r}; expected a timedelta, or seconds")
 
 

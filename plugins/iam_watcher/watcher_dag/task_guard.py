@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+# Arguments without which a job would change more rows, or could not undo it.
+LIMITING = frozenset(
+    {"dry_run", "max_rows", "max_users", "max_share", "time_budget", "archive", "undo_location"}
+)
+
 
 def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
     """Let a task begin only if the run's conf is valid and, if `locked`, only under the run's lock.
@@ -50,7 +55,7 @@ def guard(operator: Any, *, locked: bool, conf_keys: Collection[str]) -> None:
     dag_files.wrap_pre_execute(operator, before)
 
 
-def check(dag: DAG, operator: Any) -> None:
+def check(dag: DAG, operator: Any, conf_keys: Collection[str]) -> None:
     """Return if the Watcher keeps its promises with this task.
 
     Raises:
@@ -70,6 +75,12 @@ def check(dag: DAG, operator: Any) -> None:
             )
     if "is_dry_run" not in operator.template_fields:
         return
+    for name in run_conf.named_dry_run(conf_keys):
+        raise WatcherError(
+            f"conf_keys has {name!r}: a run with this key would change rows, because task "
+            f"{operator.task_id!r} does not read it. Remove it. For a dry run, add "
+            f'params={{"{DRY_RUN}": False}}, and give the task {DRY_RUN}="{{{{ params.{DRY_RUN} }}}}"'
+        )
     if _dry_run_argument(operator) is not False:
         return
     for name in run_conf.named_dry_run(dag.params):
@@ -91,7 +102,8 @@ def check_default_args(dag: DAG) -> None:
     of_jobs = frozenset[str]().union(*map(_arguments_of_jobs, classes))
     for default_args in (dag.default_args, *(group.default_args for group in dag.task_group_dict.values())):
         for name in default_args:
-            if name not in known and (meant := run_conf.meant(name, of_jobs)):
+            meant = None if name in known else run_conf.meant(name, of_jobs & LIMITING - set(default_args))
+            if meant is not None:
                 raise WatcherError(
                     f"default_args has {name!r}, which no task of {dag.dag_id!r} takes; did you mean "
                     f"{meant!r}? Correct or remove it"

@@ -97,12 +97,15 @@ def _parsed(name: str, text: str) -> Period:
 
 
 def _may_mean_months(text: str) -> bool:
-    """Return whether a duration has minutes alone, beside days or weeks, or before hours."""
+    """Return whether a duration has minutes that don't follow hours, alone or with larger units."""
     units = _UNITS.findall(text)
     if "m" not in units:
         return False
-    before_hours = "h" in units[units.index("m") :]
-    return set(units) == {"m"} or not {"d", "w"}.isdisjoint(units) or before_hours
+    at = units.index("m")
+    after_hours = at > 0 and units[at - 1] == "h"
+    larger_behind = not {"h", "d", "w"}.isdisjoint(units[at:])
+    alone = set(units) == {"m"}
+    return larger_behind or alone or (not after_hours and not {"d", "w"}.isdisjoint(units))
 
 
 def _two_spellings(text: str, elapsed: timedelta) -> str:

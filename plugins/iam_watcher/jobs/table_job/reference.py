@@ -62,7 +62,7 @@ def why_no_reference(
         return None
     wrong = ", ".join(columns)
     refers = f"If ({wrong}) of {table.name} does refer to {parents.name}, declare a foreign key on ({wrong})"
-    if declared:
+    if declared and set(columns) <= set(table.key.names):
         keys = " and ".join(
             f"({', '.join(key.columns)}) to ({', '.join(key.referenced)})" for key in declared
         )
