@@ -91,11 +91,11 @@ def check(dag: DAG, operator: Any, conf_keys: Collection[str]) -> None:
 
 
 def check_default_args(dag: DAG) -> None:
-    """Return if no key of `default_args` is a misspelt argument of a job: Airflow would ignore it.
+    """Return if no key of `default_args` is a misspelt one of LIMITING: Airflow would ignore it.
 
     Raises:
         WatcherError: a key of the Watcher's or of a task group's `default_args` is no argument of any task,
-            and resembles one of a job.
+            and resembles one of LIMITING that a job has.
     """
     classes = {dag_files.class_of(task) for task in dag.tasks}
     known = frozenset[str]().union(*map(arguments.names_of, classes))
