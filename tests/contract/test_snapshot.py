@@ -61,6 +61,7 @@ def test_free_held_and_waited_for_in_one_answer(three):
     held = found["held"]
     assert (held.holder.owner, held.waiters, held.known, held.errors) == ("prod/a/1", 2, True, ())
     assert [waiter.owner for waiter in held.waiting] == ["prod/b/1", "prod/c/1"]
+    assert all(abs(waiter.until.timestamp() - FOREVER) < 1 for waiter in held.waiting)
     # Of the holder alone, and only what can be read.
     assert [task.task for task in held.tasks] == ["work/0"]
     assert (found["free"].holder, found["free"].waiters, found["free"].known) == (None, 0, True)

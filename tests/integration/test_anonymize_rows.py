@@ -180,6 +180,12 @@ def test_a_hash_of_another_column_is_of_its_old_value(customers, perform):
     assert customers.value("SELECT COUNT(DISTINCT name) FROM t WHERE id <= 300") == 300
 
 
+def test_a_hash_takes_as_many_digits_as_the_column_has(customers, perform):
+    customers.run("ALTER TABLE t ADD code char(16) NOT NULL DEFAULT 'x'")
+    perform(anonymize(set={"code": Hashed("email"), "anonymized_at": NOW}))
+    assert customers.value("SELECT COUNT(DISTINCT code) FROM t WHERE LENGTH(code) = 16 AND id <= 300") == 300
+
+
 def test_redacted_columns_stay_out_of_the_archive(customers, perform, location):
     report = perform(anonymize(archive=location, redact=["email"]))
     (written,) = find(report["archive"], kind="changed_rows")

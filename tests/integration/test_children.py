@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -69,7 +70,7 @@ def content(database):
 
 @pytest.mark.parametrize("archived", [False, True])
 @pytest.mark.parametrize("children", [TREE, "auto"], ids=["named", "auto"])
-def test_children_go_with_their_parents_and_come_back(orders, perform, tmp_path, archived, children):
+def test_children_go_with_their_parents_and_come_back(orders, perform, tmp_path, caplog, archived, children):
     before = content(orders)
     archive = f"file://{tmp_path}" if archived else None
     dry = perform(purge(children=children, archive=archive, dry_run=True))
@@ -82,8 +83,11 @@ def test_children_go_with_their_parents_and_come_back(orders, perform, tmp_path,
         table: [row for row in rows if row[0] not in gone[table]] for table, rows in before.items()
     }
     assert report["changed"] == dry["matched"] == 50
+    assert "more than these rows" not in caplog.text, "rows that the server cascades to are counted as well"
     assert report["children"] == dry["children"] == {"order_lines": len(lines), "line_events": len(events)}
     if archived:
+        parts = Path(report["archive"].removeprefix("file://")).rglob("part-*")
+        assert report["archive_bytes"] == sum(part.stat().st_size for part in parts)
         restored = perform(
             RestoreRowsOperator(
                 task_id="restore",

@@ -218,6 +218,13 @@ def test_a_locked_row_does_not_keep_other_outcomes_back(scratch, mariadb, worker
     assert first.done.outcomes[Kind.DONE] == 4
 
 
+def test_rows_that_are_tried_again_count_in_the_batch(scratch, worker):
+    create(scratch)
+    fill(scratch, 10)
+    scratch.run("UPDATE orders SET retry_at = NOW(6) - INTERVAL 1 HOUR WHERE id IN (8, 9)")
+    assert keys(worker().claims.claim(5)) == [1, 2, 3, 8, 9]
+
+
 @pytest.mark.parametrize("index", ["KEY by_status (status)", "KEY due (status, retry_at)"])
 def test_a_claim_locks_its_batch_and_sorts_nothing(scratch, worker, index):
     create(scratch, index=index)

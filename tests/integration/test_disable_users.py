@@ -169,6 +169,17 @@ def test_the_safety_limit_holds_above_the_share_of_the_eligible(iam, perform):
     assert report["error"].startswith("SafetyLimitError: ")
 
 
+def test_half_of_the_eligible_is_the_limit_unless_another_is_set(iam, perform):
+    half_of_ten(iam)
+    user(iam, "one-more")
+    job = DisableInactiveUsersOperator(
+        task_id="disable", max_inactive_days=180, exempt_names=["svc-*"], undo_location="none"
+    )
+    with pytest.raises(AirflowFailException, match=r"6 of 11 .* max_share=0\.5\."):
+        perform(job)
+    assert "inactive-0" in enabled(iam)
+
+
 def test_the_safety_limit_lets_exactly_its_share_pass(iam, perform):
     half_of_ten(iam)
     assert perform(disable(max_share=0.5, exempt_names=["svc-*"]))["changed"] == 5

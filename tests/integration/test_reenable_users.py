@@ -30,8 +30,9 @@ from tests.integration.test_account_lifecycle import (
 )
 from tests.integration.test_announce import heard
 from tests.integration.test_disable_users import LONG_AGO, enabled, user
+from tests.integration.test_mysql_connection import account, connection
 
-__all__ = ["heard", "location", "with_secrets"]
+__all__ = ["account", "connection", "heard", "location", "with_secrets"]
 
 
 pytestmark = pytest.mark.every_server
@@ -51,6 +52,17 @@ def test_re_enabling_is_exact(with_secrets, perform, location, heard):
         "SELECT loginedAt > UTC_TIMESTAMP() - INTERVAL 60 SECOND FROM user WHERE name = 'inactive'"
     )
     assert perform(disable(location))["changed"] == 0, "the clock of inactivity began anew"
+
+
+def test_an_account_without_the_right_to_change_is_refused_at_the_start(
+    iam, perform, location, connection, account
+):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    account("GRANT SELECT ON iam.user TO spoilt")
+    connection(account="spoilt:secret-word")
+    with pytest.raises(AirflowFailException, match="UPDATE on user, without rows"):
+        perform(enable(location, report["undo_record"], mysql_conn_id="other"))
 
 
 def test_re_enabling_twice_changes_nothing(with_secrets, perform, location, redis_client):

@@ -78,6 +78,13 @@ REFUSED = [
         r"c=Hashed\(\), but the index two",
     ),
     (
+        "unique of one character",
+        "c varchar(64), m datetime",
+        ", UNIQUE two (c(1))",
+        {"c": Hashed(), "m": NOW},
+        r"c=Hashed\(\), but the index two",
+    ),
+    (
         "foreign key",
         "c int",
         ", CONSTRAINT to_p FOREIGN KEY (c) REFERENCES p (id)",

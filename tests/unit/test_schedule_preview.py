@@ -39,6 +39,13 @@ def test_a_skipped_time_as_vixie_cron(capsys):
     ]
 
 
+def test_all_skipped_times_of_a_gap(capsys):
+    arguments = ["* * 2 * * *", *NEW_YORK, "--count", "1"]
+    assert lines(capsys, *arguments, "--after", "2027-03-14T06:59:59Z")[1].startswith(
+        "Sun 2027-03-14 02:00:00 to 02:59:59  skipped"
+    )
+
+
 def test_a_doubled_time(capsys):
     assert lines(capsys, "0 30 1 * * *", *NEW_YORK, "--count", "3", "--after", "2027-11-07T00:00:00Z")[
         1:

@@ -48,10 +48,10 @@ class ChildTable:
     table: Table
     change: RowChange
     parent: Reference
-    children: tuple[ChildTable, ...] = ()
-    protected_by: tuple[Reference, ...] = ()
-    in_key_order: bool = False
-    refers_to_itself: bool = False
+    children: tuple[ChildTable, ...]
+    protected_by: tuple[Reference, ...]
+    in_key_order: bool
+    refers_to_itself: bool
 
     def all(self) -> Iterator[ChildTable]:
         """Yield this table and those below it."""

@@ -86,12 +86,12 @@ class LockState:
     """
 
     key: str
-    holder: Holder | None = None
-    waiters: int = 0
-    waiting: tuple[Waiter, ...] = ()
-    tasks: tuple[TaskProgress, ...] = ()
-    known: bool = True
-    errors: tuple[str, ...] = ()
+    holder: Holder | None
+    waiters: int
+    waiting: tuple[Waiter, ...]
+    tasks: tuple[TaskProgress, ...]
+    known: bool
+    errors: tuple[str, ...]
 
 
 def snapshot(
