@@ -41,6 +41,7 @@ SUBJECTS = (
     "page",
     "guard",
     "at_once",
+    "killed_guard",
     "many",
 )
 RESULTS = Path(__file__).with_name("results.json")

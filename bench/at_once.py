@@ -14,20 +14,19 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.guard import DAGS, cpu_seconds
+from bench.guard import DAGS, ENDED, cpu_seconds, guarded, start_airflow, until
 from bench.harness import Result, interleaved, ratio
-from dev.airflow import ROOT, Airflow
 from dev.servers import Redis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from dev.airflow import Airflow
 
 MANY = 100
 ROUNDS = 2
 WITHIN = 900.0  # seconds for MANY runs
 ALONE_WITHIN = 60.0  # seconds for one run without a triggerer
-ENDED = {"success", "failed"}
 
 FILE = '''"""An Airflow DAG of bench/at_once.py."""
 from bench.guarded_dags import {kind}
@@ -45,11 +44,17 @@ def measure(folder: Path) -> list[Result]:
             (files / f"{dag_id}.py").write_text(FILE.format(kind=kind, dag_id=dag_id))
     starts = folder / "starts"
     starts.mkdir()
-    with Redis(folder / "redis") as redis, _airflow(folder / "airflow", redis, files, starts) as airflow:
-        airflow.run("db", "migrate")
-        airflow.start()
-        airflow.wait_healthy()
-        _until(lambda: airflow.api("/dags?limit=1")["total_entries"] == MANY * len(DAGS), WITHIN)
+    options = {
+        "AIRFLOW__CORE__PARALLELISM": "8",  # SQLite refuses more at once
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        # Each file is read once: reading them again and again would be part of the time.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
+    }
+    with (
+        Redis(folder / "redis") as redis,
+        guarded(folder / "airflow", redis, files, starts, **options) as airflow,
+    ):
+        start_airflow(airflow, MANY * len(DAGS), WITHIN)
         costs = interleaved({kind: partial(_drain, airflow, kind) for kind in DAGS}, ROUNDS)
         airflow.processes.pop("triggerer").stop()
         ended = {kind: _ends(airflow, f"{kind}-0") for kind in DAGS}
@@ -80,23 +85,6 @@ def measure(folder: Path) -> list[Result]:
     ]
 
 
-def _airflow(home: Path, redis: Redis, files: Path, starts: Path) -> Airflow:
-    return Airflow(
-        home,
-        deployment_id="bench",
-        connections={"iam_redis": redis.airflow_uri},
-        dags_folders=[files],
-        options={
-            "BENCH_STARTS": str(starts),
-            "PYTHONPATH": str(ROOT),
-            "AIRFLOW__CORE__PARALLELISM": "8",  # SQLite refuses more at once
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-            # Each file is read once: reading them again and again would be part of the time.
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "36000",
-        },
-    )
-
-
 def _drain(airflow: Airflow, kind: str) -> tuple[float, float]:
     """Return the seconds until the last run of a kind has ended, and the CPU seconds of Airflow meanwhile."""
     runs = {
@@ -106,7 +94,7 @@ def _drain(airflow: Airflow, kind: str) -> tuple[float, float]:
     began, used = time.monotonic(), cpu_seconds(airflow)
     _pause(airflow, kind, paused=False)
     active = f"/dags/~/dagRuns?state=queued&state=running&dag_id_pattern={kind}-&limit=1"
-    _until(lambda: not airflow.api(active)["total_entries"], WITHIN)
+    until(lambda: not airflow.api(active)["total_entries"], WITHIN)
     took, used = time.monotonic() - began, cpu_seconds(airflow) - used
     _pause(airflow, kind, paused=True)
     for dag_id, run_id in runs.items():
@@ -132,11 +120,3 @@ def _pause(airflow: Airflow, kind: str, *, paused: bool) -> None:
     changed = airflow.api(f"/dags?dag_id_pattern={kind}-&limit={MANY}", {"is_paused": paused}, method="PATCH")
     if len(changed["dags"]) != MANY:
         raise AssertionError(f"{kind}: {len(changed['dags'])} DAGs were changed; expected {MANY}")
-
-
-def _until(true: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"nothing happened within {seconds:g} s")
-        time.sleep(0.5)

@@ -28,6 +28,7 @@ ROUNDS = 5
 WINDOW = 14.0  # seconds of a measurement: longer than a run, the same for all, so that idle time cancels out
 WITHIN = 120.0  # seconds for anything to happen
 DAGS = ("bare", "watcher", "triggered")
+ENDED = {"success", "failed"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ def measure(folder: Path) -> list[Result]:
     """Return processor time and delays of a Watcher."""
     starts = folder / "starts"
     starts.mkdir(parents=True)
-    with Redis(folder / "redis") as redis, _airflow(folder / "airflow", redis, starts) as airflow:
-        airflow.run("db", "migrate")
-        airflow.start()
-        airflow.wait_healthy()
-        _until(lambda: airflow.api("/dags")["total_entries"] == len(DAGS))
+    with (
+        Redis(folder / "redis") as redis,
+        guarded(folder / "airflow", redis, ROOT / "bench" / "dags", starts) as airflow,
+    ):
+        start_airflow(airflow, len(DAGS), WITHIN)
         runs = {name: partial(_run, airflow, starts, name) for name in DAGS}
         for run in runs.values():
             run()  # the first run of each imports and compiles
@@ -78,14 +79,23 @@ def measure(folder: Path) -> list[Result]:
     ]
 
 
-def _airflow(home: Path, redis: Redis, starts: Path) -> Airflow:
+def guarded(home: Path, redis: Redis, dags: Path, starts: Path, **options: str) -> Airflow:
+    """Return an Airflow for DAGs of bench/guarded_dags.py, whose runs write a file each in `starts`."""
     return Airflow(
         home,
         deployment_id="bench",
         connections={"iam_redis": redis.airflow_uri},
-        dags_folders=[ROOT / "bench" / "dags"],
-        options={"BENCH_STARTS": str(starts), "PYTHONPATH": str(ROOT)},
+        dags_folders=[dags],
+        options={"BENCH_STARTS": str(starts), "PYTHONPATH": str(ROOT), **options},
     )
+
+
+def start_airflow(airflow: Airflow, dags: int, seconds: float) -> None:
+    """Start an Airflow and wait until it knows so many DAGs."""
+    airflow.run("db", "migrate")
+    airflow.start()
+    airflow.wait_healthy()
+    until(lambda: airflow.api("/dags?limit=1")["total_entries"] == dags, seconds)
 
 
 def _run(airflow: Airflow, starts: Path, dag_id: str) -> Cost:
@@ -94,7 +104,7 @@ def _run(airflow: Airflow, starts: Path, dag_id: str) -> Cost:
     time.sleep(max(0.0, asked + WINDOW - time.time()))
     used = cpu_seconds(airflow) - used
     path = f"/dags/{dag_id}/dagRuns/{run_id}"
-    _until(lambda: airflow.api(path)["state"] in {"success", "failed"})
+    until(lambda: airflow.api(path)["state"] in ENDED, WITHIN)
     run = airflow.api(path)
     if run["state"] != "success":
         raise AssertionError(f"{dag_id}: the run is {run['state']}")
@@ -121,9 +131,14 @@ def cpu_seconds(airflow: Airflow) -> float:
     return seconds
 
 
-def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN
+def until(true: Callable[[], object], seconds: float, *, every: float = 0.5) -> None:
+    """Wait until something is true.
+
+    Raises:
+        AssertionError: It is not true in time.
+    """
+    deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise AssertionError(f"nothing happened within {WITHIN:g} s")
-        time.sleep(0.5)
+            raise AssertionError(f"nothing happened within {seconds:g} s")
+        time.sleep(every)
