@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.database.transactions import Transactions
 from tests.integration.account_shapes import DJANGO, disable, location, replace_shape
+from tests.integration.conftest import TaskInstance
 from tests.integration.test_disable_users import disable as disable_iam
 from tests.integration.test_disable_users import enabled, user
 
@@ -44,6 +46,14 @@ def test_names_that_accounts_have_are_not_logged(iam, perform, caplog, names):
     report = perform(disable_iam(exempt_names=names, dry_run=True))
     assert (report["unmatched"], warnings(caplog)) == ([], [])
     assert len(report["real_run"]) == 1
+
+
+def test_a_run_that_the_safety_limit_ends_reports_them_too(iam, perform):
+    user(iam, "svc-a")
+    ti = TaskInstance("run")
+    with pytest.raises(AirflowFailException, match=r"1 of 1 eligible rows of user .* max_share=0\.5\."):
+        perform(disable_iam(exempt_names=["svc-%"], max_share=0.5), ti)
+    assert ti.xcom["return_value"]["unmatched"] == ["svc-%"]
 
 
 def test_no_account_at_all_has_none_of_the_names(iam, perform, caplog):

@@ -169,15 +169,18 @@ class DisableUsersJob(TableJob):
         )
         return self._recorder
 
-    def finish(
-        self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler
-    ) -> None:
-        """Warn the users who are due; report exempt names that no account has, and expired secrets."""
+    def fill(self, report: TableJobReport) -> None:
+        """Report exempt names that no account has."""
         report.unmatched = self._unmatched
         if self._unmatched and report.dry_run:
             report.real_run.append(
                 f"leave nobody alone for {shown(self._unmatched)} of exempt_names: no account matches"
             )
+
+    def finish(
+        self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler
+    ) -> None:
+        """Warn the users who are due; report expired secrets."""
         if self._recorder is not None and self.expire_secrets:
             report.also["secrets_expired"] = sum(self._recorder.expired.values())
         if not self.warn_days:

@@ -104,6 +104,7 @@ class TableRun:
                         self._write(db, plan)
                     job.finish(db, plan, report, self._context, self._throttler)
             finally:
+                job.fill(report)
                 report.retries = db.retries
 
     @contextmanager
