@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import PING, Transactions
 from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants, large_family
@@ -69,6 +70,19 @@ def test_the_session_that_locks_the_parent_is_kept_alive(orders, perform, monkey
     monkeypatch.setattr(Transactions, "read", note)
     assert perform(purge(where=[("id", "=", 1)]))["changed"] == 1
     assert len({id(db) for db in alive}) == sessions
+
+
+def test_the_throttle_is_asked_between_the_transactions_of_a_large_family(orders, perform, monkeypatch):
+    monkeypatch.setattr(large_family, "ChunkSize", lambda target: ChunkSize(target, rows=2))
+    wait, kept_alive = Throttler.wait, []
+
+    def note(throttler, **how):
+        kept_alive.extend(how)
+        wait(throttler, **how)
+
+    monkeypatch.setattr(Throttler, "wait", note)
+    report = perform(purge(where=[("id", "=", 5)]))
+    assert kept_alive.count("meanwhile") == report["chunks"] - 1 > 1
 
 
 def test_transactions_grow_on_a_server_that_is_fast(scratch, perform, monkeypatch):

@@ -19,9 +19,10 @@ _OF_THE_MACHINE = frozenset({"localtime", "posixrules"})
 _LINKED_FOLDERS = ("posix/", "right/")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_ORDINAL = _EPOCH.toordinal()  # days, as `date.toordinal` counts them
-# The ends of Python's calendar, less two days for the offset.
-FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + 2 * DAY
-LAST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) - 2 * DAY
+_MARGIN = 2 * DAY  # for the offset
+# The ends of Python's calendar.
+FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()) + _MARGIN
+LAST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) - _MARGIN
 
 
 class Span(NamedTuple):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from iam_watcher.walk.claim.outcome import KeyValues
     from iam_watcher.walk.claim.row_states import RowStates
 
+PERIODS = 3  # in a claim time-out: claims are renewed in each, and are late after all but one
 AGAIN = 1.0  # seconds after a renewal that failed
 
 
@@ -88,10 +89,10 @@ class Renewal:
 
     @property
     def _late_after(self) -> float:
-        return self._states.claim_timeout * 2 / 3
+        return self._states.claim_timeout * (PERIODS - 1) / PERIODS
 
     def _run(self) -> None:
-        period = self._states.claim_timeout / 3
+        period = self._states.claim_timeout / PERIODS
         db: Transactions | None = None
         wait = period
         while not self._ended.wait(wait):
@@ -106,14 +107,18 @@ class Renewal:
                     self.late += began - before > self._late_after
                     self.error = None
                     self.confirm(began)
-                elif db is not None:
-                    db.close()  # The server would end a session that is silent while the run waits for rows.
+                else:
+                    # The server would end a session that is silent while the run waits for rows.
+                    _close(db)
                     db = None
             except Exception as error:  # noqa: BLE001  whatever it is, the claims are not renewed
                 self.error, wait = error, min(period, AGAIN)
-                if db is not None:
-                    with suppress(Exception):
-                        db.close()
+                _close(db)
                 db = None
-        if db is not None:
+        _close(db)
+
+
+def _close(db: Transactions | None) -> None:
+    if db is not None:
+        with suppress(Exception):
             db.close()
