@@ -12,6 +12,7 @@ from iam_watcher.walk import descendants, large_family
 from iam_watcher.walk.pace import ChunkSize
 from tests.integration.conftest import numbers
 from tests.integration.test_children import orders, purge
+from tests.integration.test_keys import Store, Variables, run_with
 
 __all__ = ["orders"]
 
@@ -83,6 +84,22 @@ def test_the_throttle_is_asked_between_the_transactions_of_a_large_family(orders
     monkeypatch.setattr(Throttler, "wait", note)
     report = perform(purge(where=[("id", "=", 5)]))
     assert kept_alive.count("meanwhile") == report["chunks"] - 1 > 1
+
+
+def test_the_row_limit_counts_a_large_family_before_it_is_deleted(orders, perform, monkeypatch):
+    """So a try that is killed in the middle leaves the next one no more than the rest."""
+    monkeypatch.setattr(Variables, "kept", {})
+    monkeypatch.setattr("iam_watcher.jobs.table_job.saved_position.Variable", Variables)
+    monkeypatch.setattr(descendants, "FIRST_TOGETHER", 5)
+    delete, store, saved = large_family.LargeFamilies.delete, Store(), []
+
+    def note(families, key, **how):
+        saved.append(store.get("position")["changed"])
+        return delete(families, key, **how)
+
+    monkeypatch.setattr(large_family.LargeFamilies, "delete", note)
+    run_with(purge(where=[("id", "in", [5, 7])], max_rows=2), store, "run")
+    assert saved == [1, 2]
 
 
 def test_transactions_grow_on_a_server_that_is_fast(scratch, perform, monkeypatch):

@@ -219,7 +219,7 @@ def test_a_cluster_that_goes_away_is_an_error_of_the_lock(
         client = redis_client("iam_redis")
         claim([client])
         server.stop()
-        with pytest.raises(LockUnavailable):
+        with pytest.raises(LockUnavailable, match="the Redis Cluster did not answer for"):
             claim([client])
         with pytest.raises(LockUnavailable):
             holders([client])
