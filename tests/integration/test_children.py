@@ -108,6 +108,27 @@ def protect(database, table="order_lines", row=21, name="holds"):
     database.run(f"INSERT INTO {name} VALUES ({row})")
 
 
+@pytest.mark.parametrize("most", [20_000, 5])
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_parent_that_a_trigger_makes_young_again_keeps_its_children(
+    orders, perform, tmp_path, monkeypatch, most, archived
+):
+    monkeypatch.setattr(descendants, "FIRST_TOGETHER", most)
+    orders.run(
+        "CREATE TRIGGER touch AFTER DELETE ON order_lines FOR EACH ROW"
+        " UPDATE orders SET at = NOW() WHERE id = OLD.order_id AND id < 31"
+    )
+    before = content(orders)
+    report = perform(purge(archive=f"file://{tmp_path}" if archived else None))
+    assert (report["changed"], report["skipped"]) == (35, {"changed_meanwhile": 15})
+    assert report["children"] == {"order_lines": 175, "line_events": 524}
+    after = content(orders)
+    lines = {key for key, order, _ in before["order_lines"] if order < 31}
+    assert [row for row in after["orders"] if row[0] < 31] == before["orders"][:30]
+    assert lines <= {key for key, *_ in after["order_lines"]}
+    assert {row for row in before["line_events"] if row[1] in lines} <= set(after["line_events"])
+
+
 @pytest.mark.parametrize(("table", "row"), [("orders", 5), ("order_lines", 21), ("line_events", 70)])
 @pytest.mark.parametrize("most", [20_000, 5])
 @pytest.mark.parametrize("archived", [False, True])

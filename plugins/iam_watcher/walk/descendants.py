@@ -38,6 +38,9 @@ DELETE = "DELETE {table} FROM {table} FORCE INDEX ({index}) WHERE {rows}"
 # The form for one table is the only one with an order; it takes no index.
 DELETE_NEWEST_FIRST = "DELETE FROM {table} WHERE {rows} ORDER BY {order}"
 
+# A row that the delete left where it is.
+STAYS = "SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT 1"
+
 # What other columns of rows have that are not NULL, under the locks that the transaction has on them.
 REFERRED = "SELECT DISTINCT {selected} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {present}"
 
@@ -47,7 +50,7 @@ class TooManyRowsError(Exception):
 
 
 class RowsRefusedError(Exception):
-    """A descendant can't be recorded, so nothing of it may be deleted. Its text is the reason."""
+    """A row can't be deleted, or a descendant can't be recorded: all of them stay. Its text is the reason."""
 
 
 class Descendants:
@@ -122,6 +125,8 @@ class Descendants:
             for child in self._children:
                 self._delete(child, self._referred(self._table, self._key, keys, child))
             changed = write()
+            if changed is not None and changed < len(keys) and self._stays(keys):
+                raise RowsRefusedError("changed_meanwhile")
         except TooManyRowsError:
             self._each = max(self._each, limit / len(keys))
             self._take_back(mark, before)
@@ -144,6 +149,19 @@ class Descendants:
     def store(self) -> None:
         """Make the record of the descendants durable."""
         self._records.store()
+
+    def _stays(self, keys: Sequence[KeyValue]) -> bool:
+        """Return whether one of the rows is still there: it matched when it was locked, and no more.
+
+        A trigger on a table of children changed it, or its condition reads a table whose rows are not locked.
+        The number of deleted rows alone does not tell: others may be gone by ON DELETE CASCADE.
+        """
+        return any(
+            self._db.read(
+                STAYS.format(table=self._table, index=self._key.index, rows=condition(self._key, some))
+            )
+            for some in self._key.in_lists(keys)
+        )
 
     def _take_back(self, mark: Sequence[int], before: Counter[str]) -> None:
         self._db.change(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
