@@ -187,13 +187,22 @@ def instance(name: str, value: object, kind: type, example: str) -> None:
         raise JobArgumentError(f"{name} is {value!r}; expected {example}")
 
 
+def is_callback(value: object) -> bool:
+    """Return whether a call of a value does its work: it is no class, no async function and no generator."""
+    if not callable(value) or inspect.isclass(value):
+        return False
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return not any(kind(code) for kind in kinds for code in (value, type(value).__call__))
+
+
 def location(name: str, value: object) -> str | None:
     """Return the URL of a location for archives, or None. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: the URL has no scheme, has a `..` or a password, or is a relative path on a disk.
+        JobArgumentError: a template was rendered to None; or the URL has no scheme, has a `..` or a
+            password, or is a relative path on a disk.
     """
-    if value is None or value == "None":
+    if value is None:
         return None
     _refuse_credentials(name, value)
     if isinstance(value, str) and _LOCATION.fullmatch(value) and ".." not in value.split("/"):

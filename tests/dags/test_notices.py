@@ -416,6 +416,11 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
             "to is a str that is not valid .*; expected a notifier",
         ),
         (lambda: Notify(to=[print, "https://hooks/hunter22"]), "to is a list that .*; expected a notifier"),
+        (
+            lambda: Notify(to=asyncio.sleep),
+            "to is a function that .*; expected .* a function that is not async",
+        ),
+        (lambda: Notify(to=SmtpNotifier), "to is a .*; expected a notifier"),
         (lambda: Notify(to=[]), "to is a list that .*; expected a notifier"),
         (
             lambda: Watcher("w", schedule=None, notify="https://hooks/hunter22"),

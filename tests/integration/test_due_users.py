@@ -144,6 +144,17 @@ def test_a_dry_run_lists_and_tells_nobody(users, run_dag):
         assert dry["also"] == {"due_in_3_days": 2, "due_in_14_days": 1}
 
 
+def test_a_warning_that_nobody_runs_fails_and_is_made_up_for(users, run_dag):
+    async def soon(context):
+        raise AssertionError
+
+    calls = []
+    run = run_dag(warn(lambda context: calls.append(soon(context)) or calls[-1]))
+    assert [ti.state for ti in run.get_task_instances()] == ["failed"]
+    calls[0].close()
+    assert report(run_dag(warn(lambda _: None)))["also"] == {"due_in_3_days": 2, "due_in_14_days": 1}
+
+
 def test_a_warning_that_fails_is_made_up_for(users, run_dag):
     calls = []
 

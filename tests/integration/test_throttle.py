@@ -48,6 +48,11 @@ def test_a_text_is_no_list_of_replicas():
         Throttle(replica_conn_ids="replica")
 
 
+def test_a_lag_without_replicas_is_no_throttle():
+    with pytest.raises(JobArgumentError, match=r"max_replica_lag is .*, but replica_conn_ids is empty"):
+        Throttle(max_replica_lag=timedelta(seconds=5))
+
+
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory):
     """A replica of a second server; both private."""

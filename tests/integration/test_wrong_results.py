@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, time
+from zoneinfo import ZoneInfo
 
+import pendulum
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import WrongResult
+from iam_watcher.walk.claim.outcome import Kind
 from tests.integration.claims import create
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_process_rows_operator import CLAIM, HOLD, fill, operator, states
@@ -29,6 +33,8 @@ WRONG_RESULTS = {
     "empty text": ("", "it is str; expected None, or a mapping"),
     "flag": (False, "it is bool; expected None, or a mapping"),
     "list": ([{"note": "x"}], "it is list; expected None, or a mapping"),
+    "Enum": ({"note": Kind.DONE}, "it has Kind for 'note'; expected the Enum's value 'done'"),
+    "time with a zone": ({"note": time(12, tzinfo=UTC)}, "expected a time without a zone"),
     "no value": ({"note": ["x"]}, "it has list for 'note'; expected a value of SQL"),
 }
 
@@ -54,6 +60,23 @@ def test_a_wrong_result_is_an_exception_in_the_report_and_in_the_log(scratch, pe
         (2, 2, "pending"),
         (3, 3, "pending"),
     ]
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(2026, 1, 31, 4, 0, 0, 5),  # noqa: DTZ001  without a zone it is UTC
+        datetime(2026, 1, 31, 4, 0, 0, 5, tzinfo=UTC),
+        datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=ZoneInfo("Asia/Shanghai")),
+        pendulum.datetime(2026, 1, 31, 5, 0, 0, 5, tz="Europe/Berlin"),
+    ],
+)
+def test_a_time_with_a_zone_is_written_in_utc(scratch, perform, mode, at):
+    create(scratch, key="id INT PRIMARY KEY, at DATETIME(6)")
+    scratch.run("INSERT INTO orders (id) VALUES (1)")
+    assert perform(operator(lambda row: {"at": at}, **mode))["done"] == 1
+    assert scratch.value("SELECT at FROM orders") == datetime(2026, 1, 31, 4, 0, 0, 5)  # noqa: DTZ001  in UTC
 
 
 @pytest.mark.every_server

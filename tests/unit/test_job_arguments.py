@@ -8,9 +8,11 @@ from __future__ import annotations
 from datetime import UTC, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
+from functools import partial
 from pathlib import Path
 
 import pytest
+from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.sdk import DAG, task
 
 from iam_watcher import arguments
@@ -25,6 +27,20 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.walk.pace import Pace
+
+
+async def soon(context):
+    raise AssertionError
+
+
+def piece_by_piece(context):
+    yield
+
+
+class Soon:
+    async def __call__(self, context):
+        raise AssertionError
+
 
 NAME = Column("name", "varchar", nullable=False)
 
@@ -304,7 +320,16 @@ def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
         ({"warn_days": [True]}, "warn_days is [True]"),
         ({"warn_days": [-1]}, "warn_days is -1"),
         ({"warn_days": [3, 0]}, "warn_days has 0; expected days before a user is disabled"),
-        ({"warn_days": [3], "on_warning": "mail"}, "on_warning is 'mail'; expected a notifier or a function"),
+        (
+            {"warn_days": [3], "on_warning": "mail"},
+            "on_warning is 'mail'; expected a notifier, or a function",
+        ),
+        # A call of one of these does nothing yet.
+        ({"warn_days": [3], "on_warning": soon}, "on_warning is <function soon"),
+        ({"warn_days": [3], "on_warning": partial(soon)}, "on_warning is functools.partial(<function soon"),
+        ({"warn_days": [3], "on_warning": piece_by_piece}, "on_warning is <function piece_by_piece"),
+        ({"warn_days": [3], "on_warning": Soon()}, "on_warning is <tests.unit.test_job_arguments.Soon"),
+        ({"warn_days": [3], "on_warning": SmtpNotifier}, "on_warning is <class"),
         ({"on_warning": print}, "on_warning is given, but warn_days is empty"),
         ({"table": "{{ params.table }}"}, "table is '{{ params.table }}'"),
         ({"time_budget": 3600}, "time_budget is 3600"),
@@ -425,6 +450,22 @@ def test_a_name_may_have_any_characters_but_quotes(name):
 def test_templates_wait_until_they_are_rendered():
     PurgeRowsOperator(**{**PURGE, "older_than_days": "{{ params.days }}", "dry_run": "{{ params.dry_run }}"})
     DisableInactiveUsersOperator(task_id="t", max_inactive_days="{{ var.value.d }}", max_share="{{ 1 }}")
+
+
+@pytest.mark.parametrize("rendered", ["None", None])
+@pytest.mark.parametrize(
+    ("name", "template"), [("archive", "{{ params.a }}"), ("max_share", "{{ params.m }}")]
+)
+def test_a_template_that_is_rendered_to_none_lifts_no_guard(name, template, rendered):
+    operator = PurgeRowsOperator(**PURGE, **{name: template})
+    setattr(operator, name, rendered)
+    with pytest.raises(JobArgumentError, match=f"{name} is '?None'?; expected a"):
+        operator.job()
+
+
+def test_a_guard_that_the_file_leaves_out_is_no_error():
+    job = PurgeRowsOperator(**PURGE, archive=None, max_share=None).job()
+    assert (job.location, job.max_share) == (None, None)
 
 
 def test_no_name_and_no_connection_is_a_template():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pendulum
 import pytest
 
 from iam_watcher.errors import JobArgumentError
@@ -38,6 +39,13 @@ def test_the_moment_before_a_period(value, now, then):
     found = period("older_than", value).before(datetime.fromisoformat(now).astimezone(UTC), BERLIN)
     assert found == datetime.fromisoformat(then)
     assert found.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("unit", ["months", "years"])
+def test_a_duration_whose_months_have_30_days_is_refused(unit):
+    with pytest.raises(JobArgumentError, match=r"older_than is Duration\(.*; expected a text such as '6mo'"):
+        period("older_than", pendulum.duration(**{unit: 1}))
+    assert period("older_than", pendulum.duration(days=30)) == period("older_than", "30d")
 
 
 def test_nothing_is_no_period():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 from functools import partial
 
 import pytest
@@ -39,6 +40,10 @@ def decorator(function=of_a_row, partitions=1, **given):
     return process_rows("orders", partitions=partitions, **STATES | given)(function)()
 
 
+class Status(str, Enum):  # noqa: UP042  the driver writes its name, not its value
+    DONE = "done"
+
+
 FORMS = {"operator": operator, "decorator": decorator, "partitions": partial(decorator, partitions=2)}
 
 WRONG = {
@@ -49,6 +54,7 @@ WRONG = {
     "per": ({"per": "table"}, "per is 'table'; expected 'row' or 'batch'"),
     "state": ({"done": None}, "done is None; expected a state"),
     "template": ({"done": "{{ params.done }}"}, "done is '{{ params.done }}'; expected a state"),
+    "Enum": ({"done": Status.DONE}, "done is <Status.DONE: 'done'>; expected the Enum's value 'done'"),
     "same state": ({"done": "pending"}, "done is 'pending', and so is claim"),
     "same column": ({"error_column": "status"}, "error_column is 'status', and so is state_column"),
     "same column in capitals": (

@@ -7,12 +7,14 @@ nobody is left out because a run was; who logs in is listed anew when the time c
 
 from __future__ import annotations
 
+import inspect
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
 from iam_watcher.accounts.due_search import Band
+from iam_watcher.errors import JobArgumentError
 from iam_watcher.log_lines import fact, get_logger
 from iam_watcher.task_variable import task_variable
 
@@ -83,6 +85,9 @@ def warn(
         dry_run: warn nobody.
         counts: of the run report; gets the users of each warning, or that the list is incomplete.
         context: of the task.
+
+    Raises:
+        JobArgumentError: `on_warning` is async or a generator, so that its call warned nobody.
     """
     warned = Warned(context)
     asked = bands(cut_off, warn_days, warned.read())
@@ -102,5 +107,10 @@ def warn(
     if dry_run:
         return
     if found and on_warning is not None:
-        on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
+        answer = on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
+        if inspect.isawaitable(answer) or inspect.isgenerator(answer):
+            raise JobArgumentError(
+                f"on_warning returned {answer!r}, which nobody runs, so nobody was warned; expected a "
+                "function that has sent the warning when it returns"
+            )
     warned.save(asked)

@@ -62,6 +62,11 @@ class Throttle:
         for conn_id in self.replica_conn_ids:
             arguments.connection_id("replica_conn_ids", conn_id)
         arguments.instance("max_replica_lag", self.max_replica_lag, timedelta, "a timedelta")
+        if self.max_replica_lag != Throttle.max_replica_lag and not self.replica_conn_ids:
+            raise JobArgumentError(
+                f"max_replica_lag is {self.max_replica_lag!r}, but replica_conn_ids is empty; expected the "
+                "ids of the replicas' connections"
+            )
         arguments.duration("patience", self.patience)
 
 

@@ -150,7 +150,10 @@ def _check_warnings(warn_days: object, on_warning: object) -> None:
     for number in warn_days:
         if arguments.days("warn_days", number) == 0:
             raise JobArgumentError("warn_days has 0; expected days before a user is disabled, from 1 on")
-    if on_warning is not None and not callable(on_warning):
-        raise JobArgumentError(f"on_warning is {on_warning!r}; expected a notifier or a function")
+    if on_warning is not None and not arguments.is_callback(on_warning):
+        raise JobArgumentError(
+            f"on_warning is {on_warning!r}; expected a notifier, or a function that is not async "
+            "and no generator"
+        )
     if on_warning is not None and not warn_days:
         raise JobArgumentError("on_warning is given, but warn_days is empty, so that nothing would call it")

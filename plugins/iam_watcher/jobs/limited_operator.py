@@ -17,7 +17,7 @@ class LimitedOperator(TableOperator):
 
     It also takes the arguments of `TableOperator` and `DatabaseOperator`.
 
-    :param max_rows: row limit: work on at most this number of rows in a run. (templated)
+    :param max_rows: row limit: work on at most this number of rows. (templated)
     :param time_budget: time limit of one try: after this time, begin no new transaction.
     """
 

@@ -45,7 +45,8 @@ class ProcessRowsOperator(LimitedOperator):
     `retry_at_column`: on both columns).
 
     It also takes the arguments of `LimitedOperator`: `max_rows`, `time_budget`; of `TableOperator`: `table`;
-    and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
+    and of `DatabaseOperator`: `mysql_conn_id`, `pace`, `throttle`, `dry_run`. `max_rows` is the limit of one
+    try; with `partitions`, of one task.
 
     :param python_callable: the function for one row or, with per="batch", for a list of rows. A function for
         a list returns None, or a list with the result of each row: None, a mapping or an exception.

@@ -120,6 +120,7 @@ class RetentionOperator(TableJobOperator):
         self.age_timezone = age_timezone
         self.where = where
         self.archive = archive
+        self._is_archived = archive is not None
         arguments.identifier("age_column", age_column)
         given = {name: value for name, value in self._periods().items() if value is not None}
         if len(given) > 1 or (not given and keep_last is None):
@@ -174,7 +175,9 @@ class RetentionOperator(TableJobOperator):
         from iam_watcher.archive.location import configured_location
 
         if self.archive != CONFIGURED:
-            return arguments.location("archive", self.archive)
+            # A template may be rendered to None. Then the job must not delete rows without an archive.
+            given = "None" if self._is_archived and self.archive is None else self.archive
+            return arguments.location("archive", given)
         location = configured_location()
         if location is None:
             # Before the first write: the option may be misspelt.

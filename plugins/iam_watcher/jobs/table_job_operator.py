@@ -42,6 +42,7 @@ class TableJobOperator(LimitedOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.max_share = max_share
+        self._is_limited = max_share is not None
         if max_share is not None:
             arguments.check_literal(arguments.share, "max_share", max_share)
 
@@ -59,11 +60,10 @@ class TableJobOperator(LimitedOperator):
         Raises:
             JobArgumentError: a rendered value is not valid.
         """
-        no_share = self.max_share in {None, "None"}
         return {
             "table": self.table,
             "max_rows": arguments.row_count("max_rows", self.max_rows),
-            "max_share": None if no_share else arguments.share("max_share", self.max_share),
+            "max_share": arguments.share("max_share", self.max_share) if self._is_limited else None,
             "time_budget": self.time_budget,
             "pace": self.paced,
         }

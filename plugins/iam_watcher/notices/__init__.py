@@ -65,10 +65,10 @@ class Notify:
         if not events:
             raise WatcherError(f"Notify on={self.on!r}; expected at least one of {known}")
         receivers = tuple(self.to) if isinstance(self.to, list | tuple) else (self.to,)
-        if not receivers or not all(callable(one) for one in receivers):
+        if not receivers or not all(map(arguments.is_callback, receivers)):
             raise WatcherError(
-                f"Notify to is {arguments.unless_secret(self.to)}; expected a notifier, a Webhook or a Mail, "
-                "or a list of them"
+                f"Notify to is {arguments.unless_secret(self.to)}; expected a notifier, a Webhook, a Mail, "
+                "or a function that is not async, or a list of them"
             )
         object.__setattr__(self, "on", events)
         object.__setattr__(self, "to", receivers)

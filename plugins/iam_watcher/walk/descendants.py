@@ -124,9 +124,7 @@ class Descendants:
         try:
             for child in self._children:
                 self._delete(child, self._referred(self._table, self._key, keys, child))
-            changed = write()
-            if changed is not None and changed < len(keys) and self._stays(keys):
-                raise RowsRefusedError("changed_meanwhile")
+            changed = self._write_all(keys, write)
         except TooManyRowsError:
             self._each = max(self._each, limit / len(keys))
             self._take_back(mark, before)
@@ -149,6 +147,12 @@ class Descendants:
     def store(self) -> None:
         """Make the record of the descendants durable."""
         self._records.store()
+
+    def _write_all(self, keys: Sequence[KeyValue], write: Callable[[], int | None]) -> int | None:
+        changed = write()
+        if changed is not None and changed < len(keys) and self._stays(keys):
+            raise RowsRefusedError("changed_meanwhile")
+        return changed
 
     def _stays(self, keys: Sequence[KeyValue]) -> bool:
         """Return whether one of the rows is still there: it matched when it was locked, and no more.

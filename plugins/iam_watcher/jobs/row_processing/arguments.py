@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
@@ -146,6 +147,8 @@ def check_states(states: Mapping[str, object]) -> None:
     for argument, value in states.items():
         if not isinstance(value, (str, int)) or isinstance(value, bool) or arguments.is_template(value):
             raise JobArgumentError(f"{argument} is {value!r}; expected a state, as a text or a number")
+        if isinstance(value, Enum):
+            raise JobArgumentError(f"{argument} is {value!r}; expected the Enum's value {value.value!r}")
         if value in seen:
             raise JobArgumentError(
                 f"{argument} is {value!r}, and so is {seen[value]}; expected another state"

@@ -65,6 +65,12 @@ def period(name: str, value: object) -> Period:
         JobArgumentError: it is none, is negative, is over 100 years, or has minutes that could be months.
     """
     if isinstance(value, timedelta):
+        if getattr(value, "months", 0) or getattr(value, "years", 0):
+            # A pendulum.Duration, whose months have 30 days and whose years have 365.
+            raise JobArgumentError(
+                f"{name} is {value!r}; expected a text such as '6mo' or '2y', which is counted on the "
+                "calendar"
+            )
         found = Period(elapsed=value)
     elif isinstance(value, str):
         found = _parsed(name, value.strip())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import RowFailed, RowNotReady, WrongResult
@@ -26,7 +27,17 @@ def checked(result: object, states: RowStates) -> Mapping[str, object] | BaseExc
         return result
     if wrong := _unfit(result, states):
         return WrongResult(wrong)
-    return None if result is None else dict(result)  # type: ignore[call-overload]  # `_unfit` has looked
+    if not isinstance(result, Mapping):
+        return None
+    return {name: _in_utc(value) for name, value in result.items()}
+
+
+def _in_utc(value: object) -> object:
+    """Return a time with a zone as the same time in UTC; the driver would write it without its offset."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        return value
+    utc = value.astimezone(UTC)
+    return datetime.combine(utc.date(), utc.time())
 
 
 def outcome_of(
@@ -67,6 +78,15 @@ def _unfit(result: object, states: RowStates) -> str | None:
                 f"it has a value for {name!r}; expected columns of {states.name} that a function can write: "
                 f"{', '.join(states.writable)}"
             )
-        if not isinstance(value, VALUES):
-            return f"it has {type(value).__name__} for {name!r}; expected a value of SQL"
+        if expected := _expected(value):
+            return f"it has {type(value).__name__} for {name!r}; expected {expected}"
     return None
+
+
+def _expected(value: object) -> str | None:
+    """Return what was expected instead of a value, or None if it can be written."""
+    if isinstance(value, Enum):
+        return f"the Enum's value {value.value!r}"
+    if isinstance(value, time) and value.tzinfo is not None:
+        return "a time without a zone"
+    return None if isinstance(value, VALUES) else "a value of SQL"
