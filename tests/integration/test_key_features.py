@@ -528,8 +528,9 @@ def test_no_statement_lists_too_many_keys(table, key, perform, tmp_path, monkeyp
 
 @pytest.mark.every_server
 @pytest.mark.parametrize("archived", [True, False])
+@pytest.mark.parametrize("target", [0.1, 1e-9], ids=["together", "one by one"])
 def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
-    scratch, perform, tmp_path, monkeypatch, archived
+    scratch, perform, tmp_path, monkeypatch, archived, target
 ):
     """A few keys are far longer than the others, and each row is protected until the next one is deleted."""
     monkeypatch.setattr(key_module, "MOST_LIST_BYTES", 1500)
@@ -539,7 +540,7 @@ def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
     )
     keys = [f"{number:04}" + ("x" * 190 if number % 9 == 7 else "") for number in range(200)]
     scratch.run_many("INSERT INTO t (k, age) VALUES (%s, '2001-01-01')", [(one,) for one in keys])
-    scratch.run_many("UPDATE t SET parent = %s WHERE k = %s", zip(keys[1:], keys, strict=False))
+    scratch.run_many("UPDATE t SET parent = %s WHERE k = %s", zip(keys, keys[1:], strict=False))
     lists = []
 
     def noted(method):
@@ -551,6 +552,7 @@ def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
 
     for name in ("read", "change"):
         monkeypatch.setattr(Transactions, name, noted(getattr(Transactions, name)))
-    report = perform(purge(archive=f"file://{tmp_path}" if archived else None))
+    pace = Pace(target=target, duty=1)
+    report = perform(purge(archive=f"file://{tmp_path}" if archived else None, pace=pace))
     assert (report["changed"], scratch.value("SELECT COUNT(*) FROM t")) == (200, 0)
     assert 750 < max(lists) <= 1500

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from dev.sessions import wait_until
 from iam_watcher.errors import JobError, LockLost
 from iam_watcher.lock import current
+from tests.integration.claims import create
 from tests.integration.conftest import Database, TaskInstance
 from tests.integration.test_process_rows_operator import CLAIM, HOLD, fill, operator, states
 
@@ -78,6 +79,14 @@ def test_rows_that_come_while_a_run_waits_are_processed_by_it(scratch, other, pe
     assert 5 < report["idle_seconds"] <= report["duration_seconds"]
     assert caplog.text.count(WAITS) == 1
     assert f"of which it waited {report['idle_seconds']:.1f} s for rows" in caplog.text
+
+
+def test_a_run_waits_for_its_first_row_too(scratch, other, perform, mode, caplog):
+    create(scratch)
+    insert = "INSERT INTO orders (id) VALUES (1)"
+    with caplog.at_level(logging.INFO), meanwhile(lambda: waiting(caplog), lambda: other.run(insert)):
+        report = perform(operator(lambda row: None, **idle(5), **mode))
+    assert (report["done"], states(scratch)) == (1, {"normal": 1})
 
 
 def test_a_run_without_an_idle_time_ends_at_once(scratch, perform, mode, caplog):

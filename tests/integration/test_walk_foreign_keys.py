@@ -212,7 +212,7 @@ def test_rows_that_stay_protected_are_not_tried_for_ever(table, session, childre
     numbers = statements(db, monkeypatch)
     done = Walk(db, OLD, pace=Pace(target=1e-9, duty=1)).write()
     first_pass = 2 * 90
-    assert sum(numbers) < first_pass + 2 * 30
+    assert sum(numbers) < first_pass + 30
     assert (done.changed, done.skipped) == (10, {"foreign_key": 90})
 
 

@@ -303,6 +303,13 @@ def test_a_value_that_the_column_cannot_hold_is_refused(refusing, column, sign, 
     assert f"column 'c_{column}' of t is " in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("char", "abcde"), ("varchar", "x" * 20), ("varbinary", b"a" * 16)]
+)
+def test_the_longest_value_of_a_column_fits(refusing, column, value):
+    refusing((f"c_{column}", "=", value))
+
+
 @pytest.fixture(scope="module")
 def refusing(mariadb):
     """A function that turns conditions into SQL for a table with a column of each type."""
