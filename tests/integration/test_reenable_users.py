@@ -313,6 +313,16 @@ def test_a_missing_right_to_enable_is_an_error(iam, mariadb, perform, location):
     assert enabled(iam) == set()
 
 
+def test_a_missing_right_to_restore_secrets_is_found_before_the_first_write(
+    with_secrets, mariadb, perform, location, redis_client
+):
+    report = perform(disable(location, on_disable="expire_secrets"))
+    with_secrets.run(f"REVOKE UPDATE (expires) ON iam.secret FROM '{mariadb.user}'")
+    with pytest.raises(AirflowFailException, match=r"without rows.*UPDATE command denied.*secret"):
+        perform(enable(location, report["undo_record"]))
+    assert "inactive" not in enabled(with_secrets)
+
+
 # Load
 
 
