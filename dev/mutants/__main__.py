@@ -124,7 +124,9 @@ def _is_noticed(copy: Path, mutation: Mutation, selection: Selection, tests: lis
             if failed != NO_TEST and _first_failure(copy, selection, [failed]) is not None:
                 return True
         if failed == NO_TEST:
-            return _first_failure(copy, selection, tests) is None
+            failed = _first_failure(copy, selection, tests)
+            if failed in {None, NO_TEST}:
+                return failed is None
         tests = [test for test in tests if test != failed]
     return False
 

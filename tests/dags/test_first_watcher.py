@@ -74,7 +74,17 @@ def test_the_compose_file_is_valid_and_its_paths_exist() -> None:
     check = Path(sys.executable).with_name("check-jsonschema")
     subprocess.run([check, "--builtin-schema", "vendor.compose-spec", PROJECT / "compose.yaml"], check=True)
     mounts = [mount for service in COMPOSE["services"].values() for mount in service.get("volumes", ())]
-    assert [mount for mount in mounts if not (PROJECT / mount.partition(":")[0]).is_dir()] == []
+    sources = {mount.partition(":")[0] for mount in mounts}
+    assert {source for source in sources if source.startswith("./") and (PROJECT / source).is_dir()} | set(
+        COMPOSE["volumes"]
+    ) == sources
+
+
+def test_the_archive_outlives_its_container() -> None:
+    airflow = COMPOSE["services"]["airflow"]
+    folder = airflow["environment"]["AIRFLOW__IAM_WATCHER__ARCHIVE"].removeprefix("file://")
+    assert f"archive:{folder}" in airflow["volumes"]
+    assert f"\nRUN mkdir --mode=0700 {folder}\n" in (PROJECT / "Dockerfile").read_text()
 
 
 def test_its_images_are_those_of_the_cluster() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.clock import clock_ahead
 from iam_watcher.lock.admin.force_release import force_release
 from tests.e2e.deployments import until
 
@@ -309,7 +310,7 @@ def test_clocks_30_seconds_apart(pair):
     dag_id = "any_clocks"
     pair.record.tell(dag_id, "end")
     pair.b.stop()
-    pair.b.env |= {"CLOCK_AHEAD": "30", "PYTHONPATH": str(Path(__file__).parent / "clock")}
+    pair.b.env |= clock_ahead(30)
     pair.b.start(["api-server", "scheduler", "dag-processor"])
     pair.b.wait_healthy()
     pair.unpause(dag_id)

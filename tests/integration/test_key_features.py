@@ -540,7 +540,7 @@ def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
     )
     keys = [f"{number:04}" + ("x" * 190 if number % 9 == 7 else "") for number in range(200)]
     scratch.run_many("INSERT INTO t (k, age) VALUES (%s, '2001-01-01')", [(one,) for one in keys])
-    scratch.run_many("UPDATE t SET parent = %s WHERE k = %s", zip(keys, keys[1:], strict=False))
+    scratch.run_many("UPDATE t SET parent = %s WHERE k = %s", itertools.pairwise(keys))
     lists = []
 
     def noted(method):

@@ -129,15 +129,16 @@ ROWS: dict[str, tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[int]]]] =
         {
             "auth_user": [
                 *[
-                    ("old", ago(days=200), ago(days=900), 1, 0),
-                    ("recent", ago(days=100), ago(days=900), 1, 0),
+                    ("old", ago(days=200), ago(days=900), 1, 0, 0),
+                    ("recent", ago(days=100), ago(days=900), 1, 0, 0),
                 ],
                 *[
-                    ("root", ago(days=200), ago(days=900), 1, 1),
-                    ("svc-a", ago(days=200), ago(days=900), 1, 0),
+                    ("root", ago(days=200), ago(days=900), 1, 1, 0),
+                    ("svc-a", ago(days=200), ago(days=900), 1, 0, 0),
                 ],
-                *[("never", None, ago(days=200), 1, 0), ("new", None, ago(days=100), 1, 0)],
-                ("off", ago(days=200), ago(days=900), 0, 0),
+                *[("never", None, ago(days=200), 1, 0, 0), ("new", None, ago(days=100), 1, 0, 0)],
+                ("off", ago(days=200), ago(days=900), 0, 0, 0),
+                ("staff", ago(days=200), ago(days=900), 1, 0, 1),
             ]
         },
         {"auth_user WHERE is_active = 0": [1, 5, 7]},
@@ -145,8 +146,13 @@ ROWS: dict[str, tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[int]]]] =
     "Accounts of Keycloak": (
         {
             "USER_ENTITY": [
-                *[("old", 1, 0, unix(ago(days=40), 1000)), ("confirmed", 1, 1, unix(ago(days=40), 1000))],
-                *[("new", 1, 0, unix(ago(days=20), 1000)), ("imported", 1, 0, None)],
+                ("old", "shop", 1, 0, None, unix(ago(days=40), 1000)),
+                ("confirmed", "shop", 1, 1, None, unix(ago(days=40), 1000)),
+                ("new", "shop", 1, 0, None, unix(ago(days=20), 1000)),
+                ("imported", "shop", 1, 0, None, None),
+                ("old", "other", 1, 0, None, unix(ago(days=40), 1000)),
+                ("service-account-app", "shop", 1, 0, "app", unix(ago(days=40), 1000)),
+                ("admin", "shop", 1, 0, None, unix(ago(days=40), 1000)),
             ]
         },
         {"USER_ENTITY WHERE ENABLED = 0": [1]},
