@@ -24,6 +24,7 @@ from airflow.sdk import BaseNotifier, task
 from airflow.serialization.serialized_objects import DagSerialization
 
 from iam_watcher import Lock, Mail, Notify, Watcher, Webhook
+from iam_watcher.airflow_internals import tasks
 from iam_watcher.errors import LockLost, NoticeError, WatcherError
 from iam_watcher.jobs.command import CommandOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
@@ -90,7 +91,7 @@ def test_a_failed_run_sends_one_notice_with_its_error(run_dag, redis_client: Cli
         fail() >> work()
     run = run_dag(dag)
     assert states(run)["run"] == "failed"
-    assert web.paths == ["/ping-hunter22/start", "/ping-hunter22/fail", "/services/T0/hunter22"]
+    assert web.paths == ["/ping-hunter22/start", "/services/T0/hunter22", "/ping-hunter22/fail"]
     told = bodies_of_webhook(web)
     assert [(one["event"], one["watcher"], one["run"]) for one in told] == [("failure", "told", run.run_id)]
     assert told[0]["what"] == "task fail failed: the disk\nis full"
@@ -100,7 +101,33 @@ def test_a_failed_run_sends_one_notice_with_its_error(run_dag, redis_client: Cli
         told[0]["url"],
     ]
     assert "/dags/told/runs/" in told[0]["url"]
-    assert web.requests[1][2] == told[0]["text"]
+    assert web.requests[2][2] == told[0]["text"]
+
+
+def test_a_dead_receiver_costs_the_others_no_notice_and_gets_it_later(
+    run_dag, redis_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first receiver gets it from the DAG processor, and the others get it once."""
+    monkeypatch.setattr(receivers, "PAUSES", (0.0, 0.0))
+    tried: list[str] = []
+
+    def dead(context: Any) -> None:
+        tried.append("dead")
+        if tried.count("dead") < 4:
+            raise OSError("no route to the host")
+
+    def alive(context: Any) -> None:
+        tried.append("alive")
+
+    receivers_of_all = [Notify(to=[dead, alive]), Notify(on="failure", to=alive)]
+    with Watcher("one_is_dead", schedule=None, lock=None, notify=receivers_of_all, default_args=ONCE) as dag:
+        fail()
+    run = run_dag(dag)
+    assert tried == ["dead", "alive", "dead", "dead"]
+    (ti,) = run.get_task_instances()
+    monkeypatch.setattr(tasks, "has_supervisor", lambda: True)  # as in the DAG processor
+    dag.notices._run_failed({"dag": dag, "ti": ti, "dag_run": run, "run_id": run.run_id})
+    assert tried[4:] == ["dead"]
 
 
 def bodies_of_webhook(received: Received) -> list[dict[str, Any]]:
@@ -117,14 +144,14 @@ def test_a_run_that_worked_sends_a_notice_with_its_report(
             task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=1, dry_run=True
         )
     run_dag(dag)
-    assert web.paths == ["/ping-hunter22/start", "/ping-hunter22", "/services/T0/hunter22"]
+    assert web.paths == ["/ping-hunter22/start", "/services/T0/hunter22", "/ping-hunter22"]
     (told,) = bodies_of_webhook(web)
     assert told["what"] == "the run worked (dry run)"
     assert told["reports"]["purge"]["examined"] == 0
     assert "event=purge connection=iam_mysql table=policy_audit dry_run=true" in told["text"]
-    assert web.requests[1][2] == told["text"]
+    assert web.requests[2][2] == told["text"]
     # The service puts begin and end together by it.
-    runs = {path.partition("?rid=")[2] for path, _, _ in web.requests[:2]}
+    runs = {path.partition("?rid=")[2] for path, _, _ in web.requests[::2]}
     assert len(runs) == 1
     assert runs != {""}
 
@@ -143,8 +170,7 @@ def test_a_skipped_run_sends_a_notice_with_the_holder_and_is_no_success(
     assert told["what"].startswith("the run was skipped: ")
     assert ":busy is held by prod/busy/manual__1" in told["what"]
     assert told["holder"]["owner"] == "prod/busy/manual__1"
-    assert web.paths[0] == "/ping-hunter22/log"
-    assert len(web.paths) == 2
+    assert web.paths == ["/services/T0/hunter22", "/ping-hunter22/log"]
 
 
 def test_mails(run_dag, redis_client: Client, mail: Received) -> None:
@@ -204,7 +230,7 @@ def test_what_goes_wrong_changes_nothing_and_shows_no_secret(
     with caplog.at_level(logging.DEBUG):
         run = run_dag(dag)
     assert set(states(run).values()) == {"success"}
-    assert web.paths == ["/ping-hunter22/start"] * 3 + ["/ping-hunter22", "/services/T0/hunter22"]
+    assert web.paths == ["/ping-hunter22/start"] * 3 + ["/services/T0/hunter22", "/ping-hunter22"]
     warnings = [record.getMessage() for record in caplog.records if "was not sent" in record.getMessage()]
     assert (
         "the ping '/start' was not sent: The notice was not sent: the answer was HTTP status 500"
@@ -225,7 +251,7 @@ def test_those_of_the_configuration(
         fail()
     run_dag(dag)
     named = "/ping-hunter22/each.of-them"
-    assert web.paths == [f"{named}/start", f"{named}/fail", "/services/T0/hunter22"]
+    assert web.paths == [f"{named}/start", "/services/T0/hunter22", f"{named}/fail"]
     assert len(mail.mails) == 1
 
 
@@ -234,7 +260,7 @@ def test_a_service_with_states_in_the_query(web: Received, monkeypatch: pytest.M
         "AIRFLOW_CONN_CRONITOR", f"http://127.0.0.1:{web.port}/p/key/{{watcher}}?state={{state}}"
     )
     for signal in (ping.START, ping.SUCCESS, ping.FAIL, ping.LOG, "/3"):
-        ping.Ping("cronitor", names_watcher=True).send(signal, "mine", "run")
+        receivers.send_all([ping.Ping("cronitor", names_watcher=True).sending(signal, "mine", "run")])
     assert [path for path, _, _ in web.requests] == [
         f"/p/key/mine?state={state}" for state in ("run", "complete", "fail", "fail")
     ]
@@ -421,6 +447,18 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
             "to is a function that .*; expected .* a function that is not async",
         ),
         (lambda: Notify(to=SmtpNotifier), "to is a .*; expected a notifier"),
+        *(
+            (lambda address=address: Mail(address), "to of a Mail is .*; expected a mail address")  # type: ignore[misc]
+            for address in (
+                "",
+                "ops_chat",
+                None,
+                5,
+                ["a@x.org"],
+                "a@x.org, b@x.org",
+                "https://hooks/hunter22",
+            )
+        ),
         (lambda: Notify(to=[]), "to is a list that .*; expected a notifier"),
         (
             lambda: Watcher("w", schedule=None, notify="https://hooks/hunter22"),

@@ -11,14 +11,18 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import BaseOperator
 from sqlalchemy import select
 
 from iam_watcher import Lock, Watcher
 from iam_watcher.archive.storage import Folder
 from iam_watcher.archive.writer import Archive, Packed
+from iam_watcher.jobs.command import CommandOperator
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.dry_run_watcher import DryRunWatcherOperator
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.schedule import describe, parse
 from tests.dags.page import NOW, OURS, PREFIX, PerDagAuthManager, add_run, body, report
@@ -347,6 +351,85 @@ def test_no_secret_gets_to_the_page_or_into_the_stored_dag(call, watchers, monke
     assert not state.known
     assert "s3cret" not in str(state)
     assert "WRONGPASS" in state.errors[0]
+
+
+class Request(BaseOperator):
+    """Not iam-watcher's, with a template field that has the name of one of iam-watcher's settings."""
+
+    template_fields = ("path", "headers")
+
+    def __init__(self, *, path, headers, **arguments):
+        super().__init__(**arguments)
+        self.path, self.headers = path, headers
+
+
+class OwnPurge(PurgeRowsOperator):
+    """An operator of a user, with a template field that is not one of iam-watcher's."""
+
+    template_fields = (*PurgeRowsOperator.template_fields, "headers")
+
+    def __init__(self, *, headers, **arguments):
+        super().__init__(**arguments)
+        self.headers = headers
+
+
+class OwnCommand(CommandOperator):
+    template_fields = ("command", "env", "stdin")
+
+
+def test_the_settings_have_no_field_that_may_hold_a_secret(call, store_dag, redis_client):
+    secret = "hunter2s3cret"  # noqa: S105  not one
+    params = {"days": 30, "place": f"s3://me:{secret}@bucket", "token": secret, "who": [secret]}
+    purge = {"table": "session", "age_column": "at", "max_share": 0.5}
+    with Watcher("page_settings", schedule=None, params=params) as dag:
+        BashOperator(task_id="bash", bash_command=f"x {secret}", env={"DB_PASSWORD": secret, "X": secret})
+        Request(task_id="request", path=secret, headers={"Authorization": f"Bearer {secret}"})
+        OwnCommand(task_id="command", command=f"x {secret}", env={"PASSWORD": secret}, stdin=secret)
+        OwnPurge(
+            task_id="own",
+            headers={"Authorization": f"Bearer {secret}"},
+            older_than_days="{{ params.days }}",
+            archive="s3://connection@bucket/{{ params.days }}",
+            **purge,
+        )
+        PurgeRowsOperator(task_id="purge", older_than_days=7, archive="{{ params.place }}", **purge)
+        ReenableUsersOperator(
+            task_id="enable",
+            undo_record=f"s3://bucket/{{{{ ds }}}}?X-Amz-Signature={secret}",
+            names="{{ params.who }}",
+        )
+        DryRunWatcherOperator(task_id="dry", watcher="w", watcher_params={"token": secret})
+    store_dag(dag)
+    found = call("blind", "GET", "/watchers/page_settings")
+    assert secret not in found.text
+    shown = {one["task"]: one["values"] for one in body(found)["settings"]}
+    assert {task for task, values in shown.items() if values} == {"own", "purge", "enable"}
+    share = {"max_share": 0.5}
+    assert shown["own"] == {
+        "older_than_days": 30,
+        "archive": "s3://connection@bucket/{{ params.days }}",
+        **share,
+    }
+    assert shown["purge"] == {"older_than_days": 7, "archive": "***", **share}
+    assert shown["enable"] == {"undo_record": "***"}
+
+
+def test_a_connection_that_cannot_be_used_is_not_shown(call, store_dag, monkeypatch, redis_client):
+    from iam_watcher.ui import app as page
+
+    # The password has a slash in it, so Airflow takes a part of it for the name of the database.
+    monkeypatch.setenv("AIRFLOW_CONN_LEAKY", "redis://someone/else:hunter2s3cret@host")
+    monkeypatch.setattr(page, "servers", page.Servers())
+    store_dag(watcher("page_leaky", lock=Lock("leaky", redis_conn_id="leaky")))
+    found = call("blind", "GET", "/watchers/page_leaky")
+    assert "hunter2s3cret" not in found.text
+    (error,) = body(found)["lock"]["errors"]
+    assert "'leaky'" in error
+    assert "doctor" in error
+    sent = {"json": {"reason": "its worker is gone", "owner": "x"}, "headers": OURS}
+    refused = call("user", "POST", RELEASE.format("page_leaky"), **sent)
+    assert (refused.status_code, "'leaky'" in refused.text) == (409, True)
+    assert "hunter2s3cret" not in refused.text
 
 
 def test_the_lock_is_known_before_the_first_run(call, store_dag, redis_server, redis_client):

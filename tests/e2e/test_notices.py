@@ -71,7 +71,7 @@ def test_a_whole_airflow_tells(tmp_path: Path) -> None:
         for name in ("fails", "killed"):
             assert sent[name][0]["event"] == "failure"
             assert f"/dags/{name}/runs/" in sent[name][0]["url"]
-        assert "the process of a task was killed" in sent["killed"][0]["what"]
+        assert "the process of the task was killed" in sent["killed"][0]["what"]
         assert "exit code 3" in sent["fails"][0]["what"]
         assert sent["slow"][0]["event"] == "overrun"
         assert sent["slow"][0]["run"] == runs["slow"].id

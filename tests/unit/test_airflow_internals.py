@@ -210,18 +210,6 @@ def test_a_task_in_the_process_of_a_test(monkeypatch):
     assert '"AIRFLOW_TEST_MODE": "True"' in source("airflow.cli.commands.task_command")
 
 
-@pytest.mark.parametrize("method", [None, "execute_complete"])
-def test_a_task_that_was_deferred(method):
-    from airflow.sdk.api.datamodels._generated import TIRunContext
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    ti = RuntimeTaskInstance.model_construct(_ti_context_from_server=None)
-    assert not tasks.is_resumed(ti)
-    assert "next_method" in TIRunContext.model_fields
-    ti._ti_context_from_server = TIRunContext.model_construct(next_method=method)
-    assert tasks.is_resumed(ti) == bool(method)
-
-
 def test_callbacks_are_lists_that_airflow_reads_at_the_end():
     def own(context):
         pass

@@ -46,15 +46,6 @@ def is_tasks_test() -> bool:
     return os.environ.get("AIRFLOW_TEST_MODE") == "True" and is_in_process()
 
 
-def is_resumed(ti: Any) -> bool:
-    """Return whether this process goes on with a task that was deferred.
-
-    `RuntimeTaskInstance._ti_context_from_server.next_method`. The task's try number stays the same.
-    """
-    from_server = ti._ti_context_from_server  # noqa: SLF001  see above
-    return bool(from_server and from_server.next_method)
-
-
 def call_at_the_end(task: Any, end: Callable[[Context], None]) -> None:
     """Call `end` before the task's own callbacks, however the task ends, in the process of the task.
 

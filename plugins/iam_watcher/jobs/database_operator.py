@@ -19,7 +19,6 @@ from iam_watcher.errors import (
     ArchiveDamaged,
     ClockError,
     ConnectionRefused,
-    DatabaseLockTaken,
     HalfDone,
     JobArgumentError,
     JobError,
@@ -103,7 +102,6 @@ class DatabaseOperator(BaseOperator):
         arguments.instance("throttle", throttle, Throttle, "a Throttle(...)")
         arguments.check_literal(arguments.flag, "dry_run", dry_run)
         self._stopping = False
-        self._has_begun = False
         self._timeout = ExecutionTimeout()
 
     @classmethod
@@ -131,19 +129,10 @@ class DatabaseOperator(BaseOperator):
         return report
 
     def _performed(self, context: Context) -> dict[str, Any]:
-        from iam_watcher.lock import current
-
         try:
             self._check_conf(context)
             with self._timeout.deferrable():
                 return self.perform(context)
-        except DatabaseLockTaken as error:
-            if self._has_begun or context["ti"].try_number > 1:
-                raise  # If it were skipped, the rest of the work would be lost in a green run.
-            grant = current.grant()
-            if grant is not None and grant.on_busy == "skip":
-                raise AirflowSkipException(str(error)) from error
-            raise AirflowFailException(str(error)) from error
         except LockUnavailable:
             raise  # Redis may be back at the next try.
         except PERMANENT as error:
@@ -235,7 +224,6 @@ class DatabaseOperator(BaseOperator):
 
     def _reconnect(self, database_lock: DatabaseLock | None) -> Connection:
         """Connect again after the session was lost: another run may have the lock by now."""
-        self._has_begun = True
         self._verify()
         return connect(self.mysql_conn_id, database_lock)
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from iam_watcher import arguments
 from iam_watcher.errors import shown_at_the_call
@@ -47,6 +47,15 @@ RELEASE_TASK_ID = "release"
 OnBusy = Literal["skip", "fail"]
 
 SHORTEST_LEASE = timedelta(seconds=10)  # a process renews every 2 s, and a few renewals may fail
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "key": (str | None, "a text"),
+    "lease": (timedelta, "a timedelta"),
+    "wait": (timedelta, "a timedelta"),
+    "once_per_tick": (bool, "True or False"),
+    "max_hold": (timedelta | None, "a timedelta"),
+    "database_lock": (bool, "True or False"),
+}
 
 
 @shown_at_the_call
@@ -82,10 +91,9 @@ class Lock:
 
     def __post_init__(self) -> None:
         """Refuse values that can't work, when the DAG file is parsed."""
-        for name in ("lease", "wait", "max_hold"):
-            value = getattr(self, name)
-            if not isinstance(value, timedelta) and not (name == "max_hold" and value is None):
-                raise ValueError(f"Lock {name}={value!r}: expected a timedelta")
+        for name, (kind, expected) in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"Lock {name}={getattr(self, name)!r}: expected {expected}")  # noqa: TRY004  as all others
         if self.lease < SHORTEST_LEASE:
             raise ValueError(f"Lock lease={self.lease!s}: expected {SHORTEST_LEASE!s} or more")
         if self.wait < timedelta(0):

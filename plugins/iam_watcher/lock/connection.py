@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.arguments import unless_secret
 from iam_watcher.errors import LockError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class _Reader:
         for entry in str(listed).split(","):
             host, _, own = entry.strip().rpartition(":") if ":" in entry else (entry.strip(), "", "")
             if not host or not (own or "1").isdecimal():
-                raise self._error(f"has {name}={listed!r}", "host:port,host:port")
+                raise self._error(f"has {name}={unless_secret(listed)}", "host:port,host:port")
             nodes.append((host, int(own or port)))
         return tuple(nodes)
 
@@ -136,13 +137,13 @@ class _Reader:
         path, extra = self._conn.schema or None, self._extras.get("db")
         if path is not None and extra is not None and str(path) != str(extra):
             raise self._error(
-                f"names database {path!r} in its path and {extra!r} in its extra",
+                "names one database in its path, and another one in its extra `db`",
                 "one of them, or both the same",
             )
         named = path if extra is None else extra
         value = "0" if named is None else str(named)
         if not value.isdecimal():
-            raise self._error(f"names database {value!r}", "a number, as 0")
+            raise self._error(f"has as its database {unless_secret(value)}", "a number, as 0")
         if cluster and int(value):
             raise self._error(f"names database {value!r}", "0: a Redis Cluster has only 0")
         return int(value)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from iam_watcher.airflow_internals.tasks import call_at_the_end, is_in_process, is_resumed, is_tasks_test
+from iam_watcher.airflow_internals.tasks import call_at_the_end, is_in_process, is_tasks_test
 from iam_watcher.errors import LockBusy
 from iam_watcher.lock import ACQUIRE_TASK_ID, current, renewal, trial_run
 from iam_watcher.lock.deployment import claim
@@ -40,12 +40,12 @@ def begin(context: Context) -> None:
     acquires the lock itself, as another owner than its run, and releases it when it ends.
 
     Raises:
-        AirflowSkipException: another run has the lock now, and `on_busy` is "skip"; or `acquire` was skipped,
+        AirflowSkipException: another deployment did this scheduled time meanwhile; or `acquire` was skipped,
             and this is a teardown, which Airflow runs all the same.
-        AirflowFailException: `acquire` was granted no lock (a skip would make the run green), or another run
-            has the lock now and `on_busy` is "fail".
-        LockBusy: another run has the lock now, and the task has worked before: a skip would make unfinished
-            work look like a success. The same in `airflow tasks test`.
+        AirflowFailException: `acquire` was granted no lock (a skip would make the run green), or the lock was
+            released by force, or held for `max_hold`.
+        LockBusy: another run has the lock now, whatever `on_busy` is: after `acquire`, a skip would make work
+            that is not done look like a success.
         AirflowException: an earlier process of this task is still alive; a retry comes later.
         LockError: another version of iam-watcher wrote the grant, and this one can't read it.
         LockUnavailable: Redis does not answer, or refuses the request.
@@ -66,8 +66,7 @@ def begin(context: Context) -> None:
     task, ti = context["task"], context["ti"]
     member, nonce = f"{ti.task_id}/{ti.map_index}", str(ti.id)
     lease = grant.lease(pause=_pause(task))
-    again = ti.try_number > 1 or is_resumed(ti) or is_tasks_test()
-    _acquire(lease, grant, member, nonce, again=again)
+    _acquire(lease, grant, member, nonce)
     renewer = LeaseRenewer(lease, member, nonce, has_safe_points=getattr(task, "has_safe_points", False))
     current.start(renewer, grant)
     _renew_while_deferred(task, renewer, grant)
@@ -94,7 +93,7 @@ def _grant_now(context: Context) -> Grant:
     return grant
 
 
-def _acquire(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool = False) -> None:
+def _acquire(lease: Lease, grant: Grant, member: str, nonce: str) -> None:
     """Acquire the lock as the owner that `acquire` acquired it for, and start the heartbeat of this process.
 
     Args:
@@ -102,22 +101,21 @@ def _acquire(lease: Lease, grant: Grant, member: str, nonce: str, *, again: bool
         grant: of the run.
         member: the task, as `task_id/map_index`.
         nonce: of this process.
-        again: the task has worked before; see LockBusy in `begin`.
     """
     # First the lock: tasks of another owner have heartbeats of the same names. A run that has begun acquires
     # a free lock ahead of the waiting queue, or it would be refused a lock that nobody holds.
     if not lease.acquire(ahead=True):
-        _refuse(lease, grant, again=again)
+        _refuse(lease, grant)
     _enter(lease, member, nonce)
     # Nobody renewed the lease while this process waited for its predecessor.
     if not lease.acquire(ahead=True):
         lease.leave(member, nonce)
-        _refuse(lease, grant, again=again)
+        _refuse(lease, grant)
 
 
-def _refuse(lease: Lease, grant: Grant, *, again: bool) -> None:
+def _refuse(lease: Lease, grant: Grant) -> None:
     holder = lease.holder()
-    if again and lease.verdict in MAY_COME:
+    if lease.verdict in MAY_COME:
         raise LockBusy(holder, grant.key)
     refuse(lease, holder, grant)
 

@@ -27,7 +27,7 @@ from iam_watcher.notices import (
     positive,
 )
 from iam_watcher.notices.ping import FAIL, LOG, START, SUCCESS, Ping
-from iam_watcher.notices.receivers import tell
+from iam_watcher.notices.receivers import Sending, send_all, sending
 from iam_watcher.notices.stale import skipped_since
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import DAG
 
-    from iam_watcher.notices import Notify
+    from iam_watcher.notices import Notify, Receiver
     from iam_watcher.notices.notice import Notice
 
 _FAILED = {"failed", "upstream_failed"}
-_FAILURE_SENT = "failure_sent"  # XCom of a task that sent a notice of its failure
+_FAILURE_SENT = "failure_sent"  # XCom of a task that failed: the receivers that got its notice
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,22 @@ class Notices:
 
     def tell(self, context: Any, found: Notice, *events: str) -> None:
         """Send a notice to the receivers of one of these events, to each of them once."""
-        receivers = [
-            receiver
-            for one in self.notify
-            if {found.event, *events} & {*one.on}
-            for receiver in one.receivers
-        ]
-        for receiver in dict.fromkeys(receivers):
-            tell(receiver, context, found)
+        send_all(self._sendings(context, found, *events))
+
+    def _sendings(
+        self, context: Any, found: Notice, *events: str, signal: str | None = None
+    ) -> list[Sending]:
+        """Return the sendings of a notice: to people first, then the ping, if there is a signal for it."""
+        everyone: list[Receiver] = []
+        asked: set[int] = set()
+        for one in self.notify:
+            everyone += [receiver for receiver in one.receivers if receiver not in everyone]
+            if {found.event, *events} & {*one.on}:
+                asked.update(map(everyone.index, one.receivers))
+        sendings = [sending(str(number), everyone[number], context, found) for number in sorted(asked)]
+        if self.ping is not None and signal is not None:
+            sendings.append(self.ping.sending_of(signal, found))
+        return sendings
 
     def _acquired(self, context: Any) -> None:
         metrics.acquired(context["ti"])
@@ -136,7 +144,7 @@ class Notices:
 
     def _started(self, context: Any) -> None:
         if self.ping is not None:
-            self.ping.send(START, context["ti"].dag_id, context["ti"].run_id)
+            send_all([self.ping.sending(START, context["ti"].dag_id, context["ti"].run_id)])
 
     def _ended(self, context: Any) -> None:
         metrics.renewed(context["ti"], current.failed_renewals())
@@ -144,9 +152,13 @@ class Notices:
     def _failed(self, context: Any) -> None:
         if notice.lost_lock(context.get("exception")):
             metrics.lost(context["ti"])
-        if self.notify or self.ping is not None:
-            context["ti"].xcom_push(key=_FAILURE_SENT, value=True)
-            self._tell_failure(context, notice.of_failure(context))
+        told: list[str] = []
+
+        def sent(name: str) -> None:
+            told.append(name)
+            context["ti"].xcom_push(key=_FAILURE_SENT, value=told)
+
+        send_all(self._failure(context, notice.of_failure(context)), sent)
 
     def _watch_log(self, context: Any) -> None:  # noqa: ARG002  the signature of `pre_execute`
         from iam_watcher.notices import keywords
@@ -165,20 +177,18 @@ class Notices:
             return
         ti = context.get("ti")
         names = [task.task_id for task in context["dag"].tasks]
-        if ti is None or not any(ti.xcom_pull(task_ids=names, key=_FAILURE_SENT)):
-            self._tell_failure(context, notice.of_failed_run(context))
+        stored = () if ti is None else ti.xcom_pull(task_ids=names, key=_FAILURE_SENT)
+        told = {name for one in stored if isinstance(one, list) for name in one}
+        found = self._failure(context, notice.of_failed_run(context))
+        send_all([one for one in found if one.name not in told])
 
-    def _tell_failure(self, context: Any, found: Notice) -> None:
-        if self.ping is not None:
-            self.ping.send_notice(FAIL, found)
-        self.tell(context, found, "failure")
+    def _failure(self, context: Any, found: Notice) -> list[Sending]:
+        return self._sendings(context, found, "failure", signal=FAIL)
 
     def _skipped(self, context: Any) -> None:
         found = notice.of_skip(context)
         metrics.skipped(context["ti"], done=bool(found.holder and found.holder.get("done")))
-        if self.ping is not None:
-            self.ping.send_notice(LOG, found)
-        self.tell(context, found)
+        send_all(self._sendings(context, found, signal=LOG))
         if self.stale_after is None:
             return
         since = skipped_since(context)
@@ -199,6 +209,4 @@ class Notices:
         if self.ping is None and not any("success" in one.on for one in self.notify):
             return
         found = notice.of_success(context)
-        if self.ping is not None:
-            self.ping.send_notice(SUCCESS, found)
-        self.tell(context, found)
+        send_all(self._sendings(context, found, signal=SUCCESS))

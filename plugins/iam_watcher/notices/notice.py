@@ -112,9 +112,12 @@ def of_failure(context: Any) -> Notice:
 
 
 def of_failed_run(context: Any) -> Notice:
-    """Return the notice of a failed run whose tasks sent none."""
+    """Return the notice of a failed run, for receivers that got none from its tasks."""
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
-    what = "the run failed: the process of a task was killed, or a person ended the run or a task"
+    what = (
+        "the run failed. You got no notice from its task: the process of the task was killed, a person ended "
+        "the run or the task, or the notice did not arrive"
+    )
     return Notice("failure", dag_id, run_id, what, _page(dag_id, run_id))
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from iam_watcher.notices import http
-from iam_watcher.notices.receivers import attempt
+from iam_watcher.notices.receivers import Sending
 
 if TYPE_CHECKING:
     from iam_watcher.notices.notice import Notice
 
+PING = "ping"  # its name among the receivers of a notice
 START, SUCCESS, FAIL, LOG = "/start", "", "/fail", "/log"
 _STATE = "{state}"
 _STATES = {START: "run", SUCCESS: "complete", FAIL: "fail"}  # Cronitor's; it has none for a skip
@@ -38,15 +39,19 @@ class Ping:
     conn_id: str
     names_watcher: bool = False
 
-    def send(self, signal: str, dag_id: str, run_id: str, text: str = "") -> None:
-        """Send a signal of a run. It never raises: see `attempt`."""
-        attempt(lambda: self._send(signal, dag_id, run_id, text), f"the ping {signal or 'success'!r}")
+    def sending(self, signal: str, dag_id: str, run_id: str, text: str = "") -> Sending:
+        """Return the sending of a signal of a run."""
+        what = f"the ping {signal or 'success'!r}"
+        return Sending(PING, what, lambda: self._send(signal, dag_id, run_id, text))
 
-    def send_notice(self, signal: str, notice: Notice) -> None:
-        """Send a signal with a notice as its body; that of a command that failed has its exit status."""
+    def sending_of(self, signal: str, notice: Notice) -> Sending:
+        """Return the sending of a signal with a notice as its body.
+
+        That of a command that failed has its exit status.
+        """
         if signal == FAIL and notice.exit_status is not None:
             signal = f"/{notice.exit_status}"
-        self.send(signal, notice.watcher, notice.run, notice.text)
+        return self.sending(signal, notice.watcher, notice.run, notice.text)
 
     def _send(self, signal: str, dag_id: str, run_id: str, text: str) -> None:
         from airflow.sdk import Connection

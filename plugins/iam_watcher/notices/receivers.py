@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from iam_watcher.errors import WatcherError, shown_at_the_call
 from iam_watcher.log_lines import get_logger, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from iam_watcher.notices.notice import Notice
 
 logger = get_logger(__name__)
 
+_ADDRESS = re.compile(r"[^@,;\n]*[^@,;\s]@[^@,;\s]+")
 PAUSES = (1.0, 2.0)  # seconds before the second and the third try
 # What our text becomes in notifiers that would send one of their own, where the DAG file gives none.
 _FILLED = {"SmtpNotifier": {"subject": "{{ notice.subject }}", "html_content": "{{ notice.html }}"}}
@@ -74,14 +76,19 @@ class Mail:
         conn_id: id of the connection.
 
     Raises:
-        WatcherError: the id can't be that of a connection, such as a URL.
+        WatcherError: there is no address, or the id can't be that of a connection, such as a URL.
     """
 
     to: str
     conn_id: str = "smtp_default"
 
     def __post_init__(self) -> None:
-        """Refuse a URL, when the DAG file is parsed."""
+        """Refuse what is no address, and a URL, when the DAG file is parsed."""
+        if not isinstance(self.to, str) or not _ADDRESS.fullmatch(self.to):
+            raise WatcherError(
+                f"to of a Mail is {arguments.unless_secret(self.to)}; expected a mail address such as "
+                "'ops@example.com'. For several addresses, give a list of Mails"
+            )
         arguments.connection_id("conn_id of a Mail", self.conn_id, raises=WatcherError)
 
     def notifier(self) -> Any:
@@ -104,24 +111,57 @@ def filled(receiver: Any) -> Any:
     return found
 
 
-def tell(receiver: Callable[[Any], Any], context: Any, notice: Notice) -> None:
-    """Send a notice, three times if need be. It never raises: a run's result is not the notice's business."""
-    attempt(
-        lambda: filled(receiver)({**context, "notice": notice}),
+@dataclass(frozen=True)
+class Sending:
+    """A notice or ping on its way to one receiver.
+
+    Args:
+        name: of the receiver among those of the notice.
+        what: for the log.
+        send: sends it.
+    """
+
+    name: str
+    what: str
+    send: Callable[[], Any]
+
+
+def sending(name: str, receiver: Callable[[Any], Any], context: Any, notice: Notice) -> Sending:
+    """Return the sending of a notice to a receiver."""
+    return Sending(
+        name,
         f"the notice {notice.event!r} to {type(receiver).__name__}",
+        lambda: filled(receiver)({**context, "notice": notice}),
     )
 
 
-def attempt(send: Callable[[], Any], what: str) -> None:
-    """Call `send`, again after a pause if it fails, and say in the log what went wrong. It never raises."""
+def send_all(sendings: Sequence[Sending], sent: Callable[[str], Any] = lambda _: None) -> None:
+    """Send to each receiver, three times if need be, and say in the log what went wrong.
+
+    All receivers get a first try before one gets a second: Airflow gives the callbacks of a task 20 s in all.
+    It never raises: a run's result is not the notice's business.
+
+    Args:
+        sendings: in the order of the tries.
+        sent: called with the name of each receiver that got it.
+    """
+    left = list(sendings)
     for pause in (*PAUSES, None):
-        try:
-            send()
-        except Exception as error:  # noqa: BLE001  whatever a notifier raises
-            again = "" if pause is None else f"; another try follows after {pause:g} s"
-            logger.warning("%s was not sent: %s%s", what, one_line(str(error) or type(error).__name__), again)
-            if pause is None:
-                return
-            time.sleep(pause)
-        else:
+        left = [one for one in left if not _is_sent(one, pause, sent)]
+        if not left or pause is None:
             return
+        time.sleep(pause)
+
+
+def _is_sent(one: Sending, pause: float | None, sent: Callable[[str], Any]) -> bool:
+    try:
+        one.send()
+    except Exception as error:  # noqa: BLE001  whatever a notifier raises
+        again = "" if pause is None else f"; another try follows after {pause:g} s"
+        logger.warning("%s was not sent: %s%s", one.what, one_line(str(error) or type(error).__name__), again)
+        return False
+    try:
+        sent(one.name)
+    except Exception as error:  # noqa: BLE001  such as an API server that is away
+        logger.warning("that %s was sent is not stored: %s", one.what, one_line(str(error)))
+    return True

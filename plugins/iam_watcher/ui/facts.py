@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,20 @@ LONGEST_SETTING = 300  # characters that the page shows
 # What is true of each DatabaseOperator, which the page must not import.
 MYSQL_CONN_ID = "iam_mysql"
 DATABASE_FIELD = "is_dry_run"
+# The template fields that the page shows, of database operators only. Any other template field, also one of
+# an operator that a user derived from ours, may have a secret: `env`, `headers`, a command. `names` is not
+# here, because a person needs the right to read XComs to see names of users.
+SETTINGS = frozenset(
+    {
+        *("max_inactive_days", "min_age_days", "undo_location", "max_share", "max_rows"),
+        *("older_than", "older_than_days", "grace", "grace_days", "archive"),
+        *("undo_record", "path", "location"),
+    }
+)
+HIDDEN = "***"
+# A password or a signature in a URL. The jobs refuse both, but they know the value of a template only when
+# they run.
+_CREDENTIALS = re.compile(r":/{1,2}[^@]*:[^@]*@|\?")
 # The class of the trigger of `rows_in_state`, which the page must not import either.
 ROWS_IN_STATE = "iam_watcher.jobs.rows_in_state_trigger.RowsInStateTrigger"
 
@@ -33,7 +48,8 @@ class Job:
     Args:
         task_id: its name.
         kind: the operator's class.
-        settings: name -> value, as the DAG file gives it; params are filled in.
+        settings: name -> value of the template fields in SETTINGS, as the DAG file gives it; params are
+            filled in. Empty for a task that is not a database operator.
         params: name of a setting -> the param that it is.
         mysql_conn_ids: the Airflow connections of its database: several, if its mapped parts have their own.
     """
@@ -168,8 +184,15 @@ def _params_of(task: Mapping[str, Any], params: Iterable[str]) -> Iterable[tuple
 
 
 def _settings(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    fields = task.get("template_fields", ())
+    if DATABASE_FIELD not in fields:
+        return
     given = dict(_params_of(task, params))
-    for name in task.get("template_fields", ()):
+    for name in fields:
         value = params[given[name]] if name in given else task.get(name)
-        if value is not None and name != "is_dry_run":
-            yield name, value if isinstance(value, bool | int | float) else str(value)[:LONGEST_SETTING]
+        if value is not None and name in SETTINGS:
+            yield name, value if isinstance(value, bool | int | float) else _shown(str(value))
+
+
+def _shown(text: str) -> str:
+    return HIDDEN if _CREDENTIALS.search(text) else text[:LONGEST_SETTING]

@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowNotFoundException
+
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock.admin.snapshot import LockState, snapshot
 from iam_watcher.lock.clients import BRIEF_TIMEOUT, redis_client
@@ -46,7 +48,7 @@ class Servers:
                 raise error
             client, made = self._clients.get(conn_id, (None, 0.0))
         if client is None or now > made + KEPT:
-            client = redis_client(conn_id, answer_within=BRIEF_TIMEOUT)
+            client = new_client(conn_id)
             with self._guard:
                 self._clients[conn_id] = client, now
         return client
@@ -69,13 +71,27 @@ def all_servers(lock: LockFacts) -> list[Redis]:
     Raises:
         LockUnavailable: one of the connections can't be used.
     """
-    names = lock.redis_conn_ids
+    return [new_client(name) for name in lock.redis_conn_ids]
+
+
+def new_client(conn_id: str) -> Redis:
+    """Return a client for an Airflow connection.
+
+    Raises:
+        LockUnavailable: the connection can't be used. The message has no value of the connection: a value
+            that is not valid may be a part of a password.
+    """
     try:
-        return [redis_client(name, answer_within=BRIEF_TIMEOUT) for name in names]
-    except LockUnavailable:
+        return redis_client(conn_id, answer_within=BRIEF_TIMEOUT)
+    except LockUnavailable:  # a cluster that does not answer
         raise
+    except AirflowNotFoundException:
+        raise LockUnavailable(f"the Airflow connection {conn_id!r} is not defined; create it") from None
     except Exception as error:
-        raise LockUnavailable(f"{type(error).__name__}: {error}") from error
+        raise LockUnavailable(
+            f"the Airflow connection {conn_id!r} can't be used ({type(error).__name__}). Run the doctor on "
+            "the machine of the API server to see the reason"
+        ) from error
 
 
 def lock_json(state: LockState) -> dict[str, Any] | None:

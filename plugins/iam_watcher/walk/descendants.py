@@ -2,7 +2,8 @@
 
 All of it is done between a savepoint and the delete of the rows themselves. If the server refuses one of the
 deletes, or there are too many rows for one transaction, everything since the savepoint is taken back: a row
-that stays keeps all of its children.
+that stays keeps all of its children. The steps share what the transaction may still delete, so they are one
+class: hence the length.
 """
 
 from __future__ import annotations
