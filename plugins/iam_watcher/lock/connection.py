@@ -128,7 +128,7 @@ class _Reader:
         nodes = []
         for entry in str(listed).split(","):
             host, _, own = entry.strip().rpartition(":") if ":" in entry else (entry.strip(), "", "")
-            if not host or not (own or "1").isdecimal():
+            if not host or "@" in host or not (own or "1").isdecimal():
                 raise self._error(f"has {name}={unless_secret(listed)}", "host:port,host:port")
             nodes.append((host, int(own or port)))
         return tuple(nodes)
