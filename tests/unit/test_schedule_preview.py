@@ -39,6 +39,15 @@ def test_a_skipped_time_as_vixie_cron(capsys):
     ]
 
 
+def test_the_end_of_a_gap_is_shown_by_the_clock(capsys):
+    found = lines(capsys, "0 0/30 2-3 * * *", *NEW_YORK, "--count", "4", "--after", "2027-03-14T00:00:00-05:00")
+    assert [line.partition("  ")[0] for line in found[1:4]] == [
+        "Sun 2027-03-14 02:00:00 to 02:30:00",
+        "Sun 2027-03-14 03:00:00 -04:00 EDT",
+        "Sun 2027-03-14 03:30:00 -04:00 EDT",
+    ]
+
+
 def test_all_skipped_times_of_a_gap(capsys):
     arguments = ["* * 2 * * *", *NEW_YORK, "--count", "1"]
     assert lines(capsys, *arguments, "--after", "2027-03-14T06:59:59Z")[1].startswith(

@@ -198,7 +198,6 @@ class DetachedTable:
             if self._read_comment() is not None:  # else a try whose answer was lost has dropped it
                 self._check_token()
                 self._db.change(DROP.format(**self._names))
-                self._db.commit()
 
         self._run(drop, f"DROP TABLE {self.name}", any_token=True)
         self._token = None
