@@ -5,6 +5,7 @@ Every test goes through the same table and the same steps: hence the length.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from contextlib import closing
@@ -112,12 +113,15 @@ def insert(database, number, day):
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["archive", "no-archive"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_old_partitions_are_dropped_and_the_rest_is_walked(scratch, perform, tmp_path, kind, keeps):
+def test_old_partitions_are_dropped_and_the_rest_is_walked(scratch, perform, tmp_path, kind, keeps, caplog):
     column, by, bounds, value, options = KINDS[kind]
     last = {"later": "MAXVALUE"}
     create(scratch, column, by, {**{name: str(bound) for name, bound in bounds.items()}, **last})
     fill(scratch, VALUES.get(value, value))
-    report = perform(purge(archive=f"file://{tmp_path}" if keeps else None, **options))
+    with caplog.at_level(logging.INFO):
+        report = perform(purge(archive=f"file://{tmp_path}" if keeps else None, **options))
+    for gone in DROPPED:
+        assert f"The partition {gone['partition']} of t was dropped with {gone['rows']} rows" in caplog.text
     assert ids(scratch) == YOUNGER
     assert partitions(scratch) == ["later"]
     assert report["partitions"] == DROPPED
