@@ -257,6 +257,13 @@ def test_triggers_are_named_in_a_warning(customers, perform, caplog):
     assert "trigger watch" in caplog.text
 
 
+def test_several_texts_are_set(customers, perform):
+    assert perform(anonymize(set={"email": "nobody", "name": "no name", "plan": "gone"}))["changed"] == 300
+    assert customers.rows("SELECT DISTINCT email, name, plan FROM t WHERE id <= 300") == [
+        ("nobody", "no name", "gone")
+    ]
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize(
     ("new_values", "message"),
