@@ -152,6 +152,8 @@ class Notices:
     def _failed(self, context: Any) -> None:
         if notice.lost_lock(context.get("exception")):
             metrics.lost(context["ti"])
+        if not self.notify and self.ping is None:
+            return
         told: list[str] = []
 
         def sent(name: str) -> None:
