@@ -102,7 +102,7 @@ def test_each_line_keeps_what_it_says(capsys, tmp_path: Path) -> None:
     assert task.stdin == "Good evening,\n\nthe report is done.\n"
     assert task.env["TZ"] == "America/Lima"
     assert "CRON_TZ" not in task.env
-    assert by_name["in_kolkata_this_belongs_to_the_command"].get_task("run").command.endswith("the command")
+    assert by_name["in_kolkata"].get_task("run").command.endswith("the command")
     assert "0 not translated" in report
     assert "CRON_TZ is read as cronie reads it" in report
 

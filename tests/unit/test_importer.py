@@ -12,7 +12,7 @@ from iam_watcher.importer.job import Refused
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        ("/usr/local/bin/backup.sh --all >/dev/null 2>&1", "backup_sh_all"),
+        ("/usr/local/bin/backup.sh --all >/dev/null 2>&1", "backup_sh"),
         ("cd /srv/app && ./manage.py clearsessions", "manage_py_clearsessions"),
         ("[ -x /bin/a ] && /bin/a", "a"),
         ("flock -n /tmp/lock nice -n 10 /opt/run-it", "run_it"),

@@ -40,7 +40,8 @@ def test_a_skipped_time_as_vixie_cron(capsys):
 
 
 def test_the_end_of_a_gap_is_shown_by_the_clock(capsys):
-    found = lines(capsys, "0 0/30 2-3 * * *", *NEW_YORK, "--count", "4", "--after", "2027-03-14T00:00:00-05:00")
+    after = ["--count", "4", "--after", "2027-03-14T00:00:00-05:00"]
+    found = lines(capsys, "0 0/30 2-3 * * *", *NEW_YORK, *after)
     assert [line.partition("  ")[0] for line in found[1:4]] == [
         "Sun 2027-03-14 02:00:00 to 02:30:00",
         "Sun 2027-03-14 03:00:00 -04:00 EDT",

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.importer import vixie
+from iam_watcher.importer import names, vixie
 from iam_watcher.importer.crontab import FOR_CRON, mail_to, variable, word
-from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, secrets_in
+from iam_watcher.importer.job import (
+    Call,
+    Found,
+    Job,
+    NotTranslated,
+    Refused,
+    secrets_in,
+    secrets_in_command,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +78,7 @@ class Anacrontab:
         env = {key: value for key, value in variables.items() if key not in (*FOR_CRON, *_FIXED, "LOGNAME")}
         if wait := variables.get("RANDOM_DELAY"):
             differences.append(f"RANDOM_DELAY={wait} is not kept: runs start on the minute")
-        differences += [*about_mail, *secrets_in(env)]
+        differences += [*about_mail, *secrets_in(env), *secrets_in_command(command)]
         differences.append(f"the worker runs it by sudo as {self.user}: allow that on each worker")
         arguments: dict[str, Any] = {
             "task_id": "run",
@@ -82,7 +90,7 @@ class Anacrontab:
         return Job(
             place=place,
             source=f"{name} of {self.name}",
-            suggestion=name,
+            suggestion=names.of_text(name),
             watcher={
                 "schedule": vixie.checked(spec),
                 "missed_grace": timedelta(days=days),

@@ -6,8 +6,18 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iam_watcher.importer import vixie
-from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails, secrets_in
+from iam_watcher.importer import names, vixie
+from iam_watcher.importer.job import (
+    Call,
+    Found,
+    Job,
+    NotTranslated,
+    Refused,
+    mails,
+    secrets_in,
+    secrets_in_command,
+    secrets_in_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +118,8 @@ class _Line:
         # cron sets it itself.
         variables.pop("LOGNAME", None)
         self.differences += secrets_in(variables)
+        self.differences += secrets_in_command(command)
+        self.differences += secrets_in_text("the standard input", stdin)
         if delay := self.variables.get("RANDOM_DELAY"):
             self.differences.append(f"RANDOM_DELAY={delay} is not kept: runs start on the minute")
         if user:
@@ -128,7 +140,7 @@ class _Line:
         return Job(
             place=self.place,
             source=f"{self.place} of {self.crontab.name}",
-            suggestion=command,
+            suggestion=names.of_command(command),
             watcher={"schedule": schedule, "dst": "vixie", "default_args": {"retries": 0}, **self._mail()},
             task=task,
             differences=tuple(self.differences),
@@ -168,9 +180,9 @@ class _Line:
 
 def mail_to(mailto: str) -> tuple[dict[str, Call], list[str]]:
     """Return the argument of a Watcher for a value of MAILTO, and what is different."""
-    names = [name for name in re.split(r"[,\s]+", mailto) if name]
-    local = [name for name in names if "@" not in name]
-    addresses = [name for name in names if "@" in name]
+    given = [name for name in re.split(r"[,\s]+", mailto) if name]
+    local = [name for name in given if "@" not in name]
+    addresses = [name for name in given if "@" in name]
     text = f"MAILTO has {', '.join(local)}, a mailbox of that machine: only addresses get the mail"
     return mails(addresses) if addresses else {}, [text] if local else []
 

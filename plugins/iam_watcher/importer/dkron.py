@@ -8,14 +8,37 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.importer import names, vixie
-from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails, secrets_in
-from iam_watcher.importer.values import ALLOW, AT_ONCE, documents, duration, get
+from iam_watcher.importer.job import (
+    Call,
+    Found,
+    Job,
+    NotTranslated,
+    Refused,
+    mails,
+    secrets_in,
+    secrets_in_command,
+    secrets_in_text,
+)
+from iam_watcher.importer.values import (
+    ALLOW,
+    AT_ONCE,
+    documents,
+    duration,
+    get,
+    number,
+    retries,
+    shown_name,
+    text_or_empty,
+    texts,
+    texts_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ASSET = "dkron-job-{}"
 _ZONED = re.compile(r"(CRON_)?TZ=")
+_ADDRESS = re.compile(r"[^@,;\s]+@[^@,;\s]+")
 _NOT_KEPT = {
     "ephemeral": "ephemeral (dkron deletes the job after it worked once)",
     "expires_at": "expires_at: pause the watcher when its time is over",
@@ -37,17 +60,20 @@ def read(text: str, source: str, timezone: str) -> Found:
     data = next(iter(documents(text)), None)
     given = data if isinstance(data, list) else [data]
     jobs = [job for job in given if isinstance(job, dict)]
-    if len(jobs) < len(given):
+    if given and not jobs:
         raise NotTranslated("expected the JSON of /v1/jobs: a list of jobs")
     found = Found(notes=["a command gets the variables in env= only, and none of the worker's"])
-    parents = {job.get("parent_job") for job in jobs} - {None, ""}
-    parents |= {job.get("name") for job in jobs if job.get("dependent_jobs")}
-    for number, job in enumerate(jobs, 1):
-        place = f"job {number} ({job.get('name')!r})"
+    parents = {text_or_empty(job, "parent_job") for job in jobs} - {""}
+    parents |= {text_or_empty(job, "name") for job in jobs if job.get("dependent_jobs")}
+    for position, job in enumerate(given, 1):
+        name = shown_name(job, "name")
+        place = f"job {position} ({name})" if name else f"job {position}"
+        if not isinstance(job, dict):
+            found.entries.append(Refused(place, "it is no mapping, as the jobs of /v1/jobs are"))
+            continue
         try:
-            found.entries.append(
-                _Job(job, place, source, timezone, is_parent=job.get("name") in parents).read()
-            )
+            is_parent = text_or_empty(job, "name") in parents
+            found.entries.append(_Job(job, place, source, timezone, is_parent=is_parent).read())
         except NotTranslated as reason:
             found.entries.append(Refused(place, str(reason)))
     return found
@@ -73,9 +99,9 @@ class _Job:
             self._differences.append("dkron has it disabled: leave the watcher paused")
         self._differences += [f"not kept: {text}" for key, text in _NOT_KEPT.items() if data.get(key)]
         watcher = {**self._schedule(), **self._overlap(), **self._people()}
-        watcher["default_args"] = {"retries": get(data, "retries", int, 0)}
+        watcher["default_args"] = {"retries": retries(data, "retries", 0)}
         executor = get(data, "executor", str, "")
-        config = get(data, "executor_config", dict, {})
+        config = texts(data, "executor_config")
         task, function = None, None
         if executor == "shell":
             task = self._shell(config)
@@ -143,7 +169,10 @@ class _Job:
                 "not kept: tags (which servers run it): use queue= for a group of workers"
             )
         if email := get(self._data, "owner_email", str, ""):
-            found |= mails([email])
+            if _ADDRESS.fullmatch(email):
+                found |= mails([email])
+            else:
+                self._differences.append("not kept: owner_email, which is not one mail address")
         return found
 
     def _task(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +194,7 @@ class _Job:
         pairs = [pair.partition("=") for pair in get(config, "env", str, "").split(",") if pair]
         env = {name.strip(): value for name, _, value in pairs}
         self._differences += secrets_in(env)
+        self._differences += secrets_in_command(command)
         if config.get("mem_limit"):
             self._differences.append("not kept: mem_limit")
         user = get(config, "su", str, "")
@@ -187,20 +217,20 @@ class _Job:
         if not url:
             raise NotTranslated("its url is empty")
         self._differences += [f"not kept: {key}" for key in config if key.lower().startswith("tls")]
-        headers = get(config, "headers", str, "[]")
-        pairs = [text.partition(":") for text in _texts(headers)]
+        pairs = [text.partition(":") for text in texts_in(config, "headers")]
         values: dict[str, Any] = {
             "method": get(config, "method", str, "GET").upper(),
             "url": url,
             "headers": {name.strip(): value.strip() for name, _, value in pairs},
             "body": get(config, "body", str, "") or None,
-            "timeout": float(get(config, "timeout", str, "") or 30),
+            "timeout": number(config, "timeout", 30),
             "codes": [
                 code.strip() for code in get(config, "expectCode", str, "200").split(",") if code.strip()
             ],
         }
-        if secrets := secrets_in(values["headers"]):
-            self._differences += secrets
+        self._differences += secrets_in(values["headers"])
+        self._differences += secrets_in_text("the url", url)
+        self._differences += secrets_in_text("the body", values["body"] or "")
         if "authorization" in {name.lower() for name in values["headers"]}:
             self._differences.append("the header Authorization is in the DAG file: move it to a connection")
         pattern = get(config, "expectBody", str, "")
@@ -208,15 +238,8 @@ class _Job:
             return "request", values
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise NotTranslated(
                 f"expectBody {pattern!r} is no regular expression of Python: {error}"
             ) from None
         return "request_with_body", {**values, "pattern": pattern}
-
-
-def _texts(text: str) -> list[str]:
-    found = next(iter(documents(text)), None)
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise NotTranslated(f"headers is {text!r}; expected a list of texts as JSON")
-    return found

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from iam_watcher.arguments import MOST_DAYS
 from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused
-from iam_watcher.importer.values import documents, get
+from iam_watcher.importer.values import days, documents
 from iam_watcher.settings import REPLACED
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _DRY_RUN = (
     "dry_run=True: it counts and lists what it would change; remove that when the run report is as you expect"
@@ -68,8 +64,7 @@ def _job(name: Any, block: Any, place: str, source: str) -> Job:
     key, watcher_name, task, differences = _JOBS[name]
     if not isinstance(block, dict):
         raise NotTranslated("expected a mapping")
-    days = _days(block, key)
-    arguments = {**task.arguments, _DAYS[name]: days, "dry_run": True}
+    arguments = {**task.arguments, _DAYS[name]: days(block, key), "dry_run": True}
     return Job(
         place=place,
         source=f"the job {name} of {source}",
@@ -78,10 +73,3 @@ def _job(name: Any, block: Any, place: str, source: str) -> Job:
         task=Call(task.module, task.name, arguments),
         differences=(*differences, _DRY_RUN),
     )
-
-
-def _days(block: Mapping[str, Any], key: str) -> int:
-    days = get(block, key, int, 0)
-    if not 0 <= days <= MOST_DAYS:
-        raise NotTranslated(f"{key} is {days}; expected 0 (off) to {MOST_DAYS}")
-    return days

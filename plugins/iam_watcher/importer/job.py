@@ -1,14 +1,41 @@
-"""A job of another system as the importer reads it, on its way to a watcher file."""
+"""A job of another system as the importer reads it, on its way to a watcher file, and the secrets in it."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from iam_watcher.importer import names
 
-SECRET = ("pass", "pwd", "secret", "token", "apikey", "api_key", "credential", "private")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# In the name of a variable, a header or an option whose value is a secret.
+_SECRET = re.compile(
+    r"pass(?!iv)|pwd|secret|token|credential|private|authorization|(access|api|auth|encryption|ssh)[-_.]?key"
+    r"|(?<![a-z])(keys?|pw)(?![a-z])"
+)
+_FILE = re.compile(r"(file|path|dir|cmd|command)$|^-*no-")
+_REFERENCE = r"(?!\$|file:|env:|fd:|@)"
+# A name with a value: in an assignment, an option, a header, a query or JSON.
+_PAIR = re.compile(rf"""(?<![\w.-])([\w.-]+)["']?\s*[:=]\s*["']?{_REFERENCE}[^\s"'`=&,}})\0]""")
+_IN_URL = re.compile(r"(?<!mailto):[^\s@/:$\0][^\s@/:]*@(?!sha256:)|https?://[^\s/@$\0][^\s/@]*@")
+_USER = r"-[uU]|--user|--proxy-user"
+_LOGIN = re.compile(rf"(?:{_USER})=?(?!\d+:\d+\Z)\w[^\s:%]*[:%](?!\$)[^\s\0].*", re.DOTALL)
+_LONG = re.compile(r"--[A-Za-z][\w-]*|-(key|store)?pass(word|wd|in|out)?")
+# A program, its option for a password, and whether the password can be the next word.
+_OPTIONS = tuple(
+    (re.compile(program), option, separate)
+    for program, option, separate in (
+        (r"(mysql|mariadb|mariabackup|xtrabackup|innobackupex|mycli|7z).*", "-p", False),
+        (r"sshpass|mongo.*", "-p", True),
+        (r"(redis|valkey)-cli", "-a", True),
+        (r"ldap\w+", "-w", True),
+        (r"zip|unzip|mosquitto_\w+", "-P", True),
+    )
+)
+_READER = "which people who may see the DAG can read"
 
 
 class NotTranslated(Exception):  # noqa: N818  an outcome, not a fault
@@ -31,7 +58,7 @@ class Job:
     Attributes:
         place: its place, for the report: `line 7`, or the job's name.
         source: its place, for the file: `line 7 of crontab`.
-        suggestion: a text of which the watcher's name is made.
+        suggestion: a name for the watcher, see `names`.
         watcher: arguments of `Watcher`.
         task: the call that makes its task.
         differences: what is another than it was there.
@@ -74,10 +101,73 @@ def mails(addresses: list[str]) -> dict[str, Call]:
     return {"notify": Call("iam_watcher", "Notify", {"to": to})}
 
 
-def secrets_in(names: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a difference for variables whose names say that their values are secrets."""
-    found = [name for name in names if any(word in name.lower() for word in SECRET)]
+def secrets_in(variables: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a difference for variables that hold secrets, by their names, or by a password in a URL."""
+    found = [name for name, value in variables.items() if _is_secret(name) or _IN_URL.search(str(value))]
     if not found:
         return ()
-    reader = "which people who may see the DAG can read: keep the value in an Airflow connection"
-    return (f"{', '.join(found)} is in the DAG file now, {reader}",)
+    return (f"{', '.join(found)} is in the DAG file now, {_READER}: keep the value in an Airflow connection",)
+
+
+def secrets_in_command(command: str) -> tuple[str, ...]:
+    """Return a difference for a shell command with words that look like a secret. It doesn't show them."""
+    return _difference("the command", _of_command(command))
+
+
+def secrets_in_text(what: str, text: str) -> tuple[str, ...]:
+    """Return a difference for a text with something in it that looks like a secret.
+
+    Args:
+        what: what the text is: `the url`.
+        text: the text, which is not shown.
+    """
+    return _difference(what, _of_text(text))
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name.lower()) is not None
+
+
+def _difference(what: str, found: Iterator[str]) -> tuple[str, ...]:
+    if not (shown := ", ".join(dict.fromkeys(found))):
+        return ()
+    where = "in an Airflow connection, or in a file that only the user of the job can read"
+    return (f"{what} has what looks like a secret ({shown}), {_READER}: keep it {where}",)
+
+
+def _of_text(text: str) -> Iterator[str]:
+    for match in _PAIR.finditer(text):
+        if _is_secret(match[1]) and not _FILE.search(match[1].lower()):
+            yield match[1]
+    if _IN_URL.search(text):
+        yield "user:…@"
+
+
+def _of_command(command: str) -> Iterator[str]:
+    texts = [command]
+    for text in texts:  # which grows meanwhile
+        commands, inner = names.split(text)
+        for words in commands:
+            program = names.program(words)[:1]
+            options = [(one, separate) for name, one, separate in _OPTIONS if name.fullmatch(_base(program))]
+            for word, after in zip(words, [*words[1:], ""], strict=True):
+                yield from _of_text(word)
+                yield from _of_option(word, after, options)
+        # A text in quotes can be a command: sh -c "…".
+        texts += [*inner, *(word for words in commands for word in words if re.search(r"\s", word))]
+
+
+def _base(program: list[str]) -> str:
+    return program[0].rpartition("/")[2] if program else ""
+
+
+def _of_option(word: str, after: str, options: list[tuple[str, bool]]) -> Iterator[str]:
+    """Yield an option that has a secret behind it, in the same word or in the next one."""
+    follows = re.match(rf"{_REFERENCE}[^-\0]", after) is not None
+    if follows and _LONG.fullmatch(word) and _is_secret(word) and not _FILE.search(word.lower()):
+        yield word
+    if _LOGIN.fullmatch(f"{word}{after}" if re.fullmatch(_USER, word) else word):
+        yield "-u user:…"
+    for option, separate in options:
+        if re.match(rf"{option}{_REFERENCE}[^\0]", word) or (separate and word == option and follows):
+            yield f"{option}…"

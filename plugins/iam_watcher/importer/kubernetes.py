@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.importer import names, vixie
-from iam_watcher.importer.job import Found, Job, NotTranslated, Refused
-from iam_watcher.importer.values import ALLOW, AT_ONCE, documents, get
+from iam_watcher.importer.job import Found, Job, NotTranslated, Refused, secrets_in_command
+from iam_watcher.importer.values import ALLOW, AT_ONCE, documents, each, get, kind_name, retries, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,16 +40,25 @@ def read(text: str, source: str, timezone: str) -> Found:
 
 def _objects(found: list[Any]) -> Iterator[Any]:
     for data in found:
-        if isinstance(data, dict) and str(data.get("kind", "")).endswith("List"):
-            yield from data.get("items") or []
+        items = (data.get("items") or []) if _is_list(data) else None
+        if isinstance(items, list):
+            yield from items
         elif data is not None:
             yield data
 
 
+def _is_list(data: Any) -> bool:
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return isinstance(kind, str) and kind.endswith("List")
+
+
 def _name(data: Any) -> str:
-    if not isinstance(data, dict) or data.get("kind") != "CronJob":
-        kind = data.get("kind") if isinstance(data, dict) else type(data).__name__
-        raise NotTranslated(f"it is a {kind}, not a CronJob")
+    if not isinstance(data, dict):
+        raise NotTranslated(f"it is {kind_name(type(data))}, not a CronJob")
+    if _is_list(data):
+        get(data, "items", list, [])
+    if (kind := get(data, "kind", str, "")) != "CronJob":
+        raise NotTranslated(f"it is a {kind}, not a CronJob" if kind else "it has no kind")
     if not (name := get(get(data, "metadata", dict, {}), "name", str, "")):
         raise NotTranslated("it has no name")
     return name
@@ -71,15 +80,15 @@ def _job(data: Mapping[str, Any], name: str, place: str, source: str, timezone: 
         differences.append(f"concurrencyPolicy Allow: at most {AT_ONCE} runs at a time")
     elif policy != "Forbid":
         raise NotTranslated(f"concurrencyPolicy {policy}: no watcher ends a run that is going for a new one")
-    if grace := get(spec, "startingDeadlineSeconds", int, 0):
-        watcher["missed_grace"] = timedelta(seconds=grace)
+    if grace := seconds(spec, "startingDeadlineSeconds"):
+        watcher["missed_grace"] = grace
     if get(spec, "suspend", bool, default=False):
         differences.append("it is suspended: leave the watcher paused")
-    task_arguments: dict[str, Any] = {"retries": get(job, "backoffLimit", int, _RETRIES)}
-    if limit := get(job, "activeDeadlineSeconds", int, 0):
-        task_arguments["execution_timeout"] = timedelta(seconds=limit)
+    task_arguments: dict[str, Any] = {"retries": retries(job, "backoffLimit", _RETRIES)}
+    if limit := seconds(job, "activeDeadlineSeconds"):
+        task_arguments["execution_timeout"] = limit
     watcher["default_args"] = task_arguments
-    containers = [text for one in get(pod, "containers", list, []) for text in _container(one)]
+    containers = [text for one in each(pod, "containers", dict) for text in _container(one)]
     differences += [
         "the task only fails, until you put into it what the container does",
         *containers,
@@ -94,12 +103,15 @@ def _job(data: Mapping[str, Any], name: str, place: str, source: str, timezone: 
     )
 
 
-def _container(data: Any) -> Iterator[str]:
+def _container(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a container is made of. Of its variables the names alone: a value may be a secret."""
-    if not isinstance(data, dict):
-        raise NotTranslated("its containers are not mappings")
-    for key in ("image", "command", "args"):
-        if value := data.get(key):
-            yield f"the container's {key}: {value}"
-    if variables := [str(one.get("name")) for one in data.get("env") or [] if isinstance(one, dict)]:
+    if image := get(data, "image", str, ""):
+        yield f"the container's image: {image}"
+    given = {key: each(data, key, str) for key in ("command", "args")}
+    has_secret = bool(secrets_in_command(shlex.join([*given["command"], *given["args"]])))
+    for key, words in given.items():
+        if words:
+            shown = "not listed, because it looks as if there is a secret in it" if has_secret else words
+            yield f"the container's {key}: {shown}"
+    if variables := [get(one, "name", str, "") for one in each(data, "env", dict)]:
         yield f"the container's env: {', '.join(variables)}"

@@ -133,7 +133,7 @@ def _range(kind: FieldKind, item: str) -> tuple[int, int, int]:
     end = _number(kind, last, high) if joint else high if first == "*" or step else start
     if start > end:
         raise BadField(item, _FORWARDS)
-    if step is not None and (not step.isdecimal() or not int(step)):
+    if step is not None and not (_is_number(step) and int(step)):
         raise BadField(item, "a step of 1 or more after the slash")
     return start, end, int(step or 1)
 
@@ -146,7 +146,12 @@ def _has_seven(kind: FieldKind) -> bool:
 def _number(kind: FieldKind, text: str, high: int) -> int:
     if text.lower() in kind.names:
         return kind.low + kind.names.index(text.lower())
-    if not text.isdecimal() or not kind.low <= int(text) <= high:
+    if not _is_number(text) or not kind.low <= int(text) <= high:
         names = f" or {kind.names[0]}-{kind.names[-1]}" if kind.names else ""
         raise BadField(text, f"a number of {kind.low}-{high}{names}")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is a whole number, and not one of a thousand digits."""
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None

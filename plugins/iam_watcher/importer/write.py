@@ -58,8 +58,7 @@ def _one(entry: Job | Refused, folder: Path, prefix: str, taken: set[str], outco
     if not isinstance(entry, Job):
         outcome.add(f"{entry.place}: not translated: {entry.reason}")
         return "not translated"
-    suggestion = names.of_command(entry.suggestion) if entry.task else names.of_text(entry.suggestion)
-    name = names.unique(prefix + suggestion, taken)
+    name = names.unique(prefix + entry.suggestion, taken)
     path = folder / f"{name}.py"
     try:
         text = render(entry, name)
