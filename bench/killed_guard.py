@@ -80,6 +80,7 @@ def measure(folder: Path) -> list[Result]:
             "watcher": begun("watcher", lambda: _kill_acquire(airflow)),
             "triggered": begun("triggered", lambda: _kill_triggerer(airflow)),
         }
+        _check_tried_again(airflow)
     return _results("the process of a guard is killed", quiet, killed)
 
 
@@ -110,6 +111,14 @@ def _kill_acquire(airflow: Airflow) -> None:
         return False
 
     until(killed, WITHIN, every=0.05)
+
+
+def _check_tried_again(airflow: Airflow) -> None:
+    """Raise AssertionError if the signal came too late: no task `acquire` had to be tried again."""
+    paths = (f"/dags/watcher-{number}/dagRuns/~/taskInstances" for number in range(RUNS))
+    tasks = [task for path in paths for task in airflow.api(path)["task_instances"]]
+    if not any(task["task_id"] == "acquire" and task["try_number"] > 1 for task in tasks):
+        raise AssertionError("the process that was killed had already done its work")
 
 
 def _kill_triggerer(airflow: Airflow) -> None:

@@ -79,4 +79,4 @@ def test_a_whole_airflow_tells(tmp_path: Path) -> None:
         assert notices(web, "slow")[1]["event"] == "success"
         assert {name: len(notices(web, name)) for name in NAMES} == {**dict.fromkeys(NAMES, 1), "slow": 2}
         pings = [path.partition("?")[0] for path, _, _ in web.requests if path.startswith("/ping")]
-        assert sorted(pings) == ["/ping/fails/fail", "/ping/fails/start", "/ping/works", "/ping/works/start"]
+        assert sorted(pings) == ["/ping/fails/3", "/ping/fails/start", "/ping/works", "/ping/works/start"]
