@@ -28,6 +28,7 @@ CONNECTION_ID = (
 )
 # Airflow allows ":" and "/", too. But then a URL without its scheme would be an id.
 _CONNECTION_ID = re.compile(r"[\w#!()\-.\\]{1,250}")
+_MAIL_ADDRESS = re.compile(r"[^@,;\n]*[^@,;\s]@[^@,;\s]+")
 _TEMPLATE = re.compile(r"\{[{%#]")
 _CREDENTIALS = re.compile(r"(?:[a-z][a-z0-9+.-]*:/{1,2})?[^/:@]*:[^/@]*@")
 _ON_DISK = re.compile(r"(?:file|local):")
@@ -58,9 +59,9 @@ def row_count(name: str, value: object) -> int | None:
     """Return a number of rows, or None for no limit. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: the value is not a whole number over 0.
+        JobArgumentError: the value is not a whole number over 0, such as a rendered 'None'.
     """
-    if value is None or value == "None":
+    if value is None:
         return None
     text = str(value).strip()
     is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
@@ -187,6 +188,11 @@ def instance(name: str, value: object, kind: type, example: str) -> None:
         raise JobArgumentError(f"{name} is {value!r}; expected {example}")
 
 
+def is_mail_address(value: object) -> bool:
+    """Return whether a value is one mail address, with or without a name before it."""
+    return isinstance(value, str) and _MAIL_ADDRESS.fullmatch(value) is not None
+
+
 def is_callback(value: object) -> bool:
     """Return whether a call of a value does its work: it is no class, no async function and no generator."""
     if not callable(value) or inspect.isclass(value):
@@ -199,7 +205,7 @@ def location(name: str, value: object) -> str | None:
     """Return the URL of a location for archives, or None. The value may be the text of a rendered template.
 
     Raises:
-        JobArgumentError: a template was rendered to None; or the URL has no scheme, has a `..` or a
+        JobArgumentError: a template was rendered to the text None; or the URL has no scheme, has a `..` or a
             password, or is a relative path on a disk.
     """
     if value is None:

@@ -119,15 +119,26 @@ def test_a_dead_receiver_costs_the_others_no_notice_and_gets_it_later(
     def alive(context: Any) -> None:
         tried.append("alive")
 
-    receivers_of_all = [Notify(to=[dead, alive]), Notify(on="failure", to=alive)]
+    async def soon(context: Any) -> None:
+        raise AssertionError
+
+    def nobody_waits(context: Any) -> Any:
+        tried.append("soon")
+        made.append(soon(context))
+        return made[-1]
+
+    made: list[Any] = []
+    receivers_of_all = [Notify(to=[dead, alive]), Notify(on="failure", to=[alive, nobody_waits])]
     with Watcher("one_is_dead", schedule=None, lock=None, notify=receivers_of_all, default_args=ONCE) as dag:
         fail()
     run = run_dag(dag)
-    assert tried == ["dead", "alive", "dead", "dead"]
+    assert tried == ["dead", "alive", "soon", *["dead", "soon"] * 2]
     (ti,) = run.get_task_instances()
     monkeypatch.setattr(tasks, "has_supervisor", lambda: True)  # as in the DAG processor
     dag.notices._run_failed({"dag": dag, "ti": ti, "dag_run": run, "run_id": run.run_id})
-    assert tried[4:] == ["dead"]
+    assert tried[7:] == ["dead", *["soon"] * 3]
+    for coroutine in made:
+        coroutine.close()
 
 
 def bodies_of_webhook(received: Received) -> list[dict[str, Any]]:
@@ -481,6 +492,7 @@ def test_wrong_arguments(make: Callable[[], object], text: str) -> None:
     [
         ("NOTIFY", "https://x/hunter22", "expected mailto:address or the id of an Airflow connection"),
         ("NOTIFY", "ops, user:hunter22@host", "expected mailto:address or the id of an Airflow connection"),
+        ("NOTIFY", "mailto:a@x.org;b@x.org", "expected mailto:address or the id of an Airflow connection"),
         ("NOTIFY", "mailto:nobody", "expected mailto:address or the id of an Airflow connection"),
         ("PING", "https://hc-ping.com/hunter22", r"\[iam_watcher\] ping is a str that is not valid"),
         ("PING", "hc-ping.com/hunter22", r"\[iam_watcher\] ping is a str that is not valid"),

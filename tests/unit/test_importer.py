@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from iam_watcher.importer import names
-from iam_watcher.importer.crontab import Crontab, split_input
-from iam_watcher.importer.job import Refused
+from iam_watcher.importer.crontab import Crontab, mail_to, split_input
+from iam_watcher.importer.job import Refused, mails
 
 
 @pytest.mark.parametrize(
@@ -147,3 +147,21 @@ def test_the_user_of_a_line() -> None:
 def test_variables(text: str, variables: dict[str, str]) -> None:
     job = Crontab("crontab", "UTC").read(f"{text}\n0 0 * * * x\nA=later").entries[0]
     assert job.task.arguments.get("env", {}) == variables
+
+
+@pytest.mark.parametrize(
+    ("mailto", "addresses", "local"),
+    [
+        ("ops@example.com", ["ops@example.com"], ""),
+        ("a@x.org;b@x.org, c@x.org d@x.org", ["a@x.org", "b@x.org", "c@x.org", "d@x.org"], ""),
+        ("root", [], "root"),
+        ("@x.org a@ a@b@c a@x.org", ["a@x.org"], "@x.org, a@, a@b@c"),
+        ("", [], ""),
+    ],
+)
+def test_only_addresses_get_the_mail(mailto: str, addresses: list[str], local: str) -> None:
+    found, differences = mail_to(mailto)
+    assert found == mails(addresses) if addresses else found == {}
+    assert [difference.partition(", a mailbox")[0] for difference in differences] == (
+        [f"MAILTO has {local}"] if local else []
+    )

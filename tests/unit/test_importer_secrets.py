@@ -58,6 +58,7 @@ PLAIN = [
     ("lynx mailto:ops@example.com", "lynx"),
     ("rsync /srv backup@host:/srv", "rsync_srv"),
     ("php artisan queue:work", "php_artisan_queue_work"),
+    ("rsync -u backup:/data /x", "rsync"),
     ("redis-cli AUTH hunter2", "redis_cli"),
     ("echo hunter2 | passwd --stdin bob", "passwd"),
     ("echo hunter2", "echo"),

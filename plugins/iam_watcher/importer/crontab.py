@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from iam_watcher.arguments import is_mail_address
 from iam_watcher.importer import names, vixie
 from iam_watcher.importer.job import (
     Call,
@@ -180,9 +181,9 @@ class _Line:
 
 def mail_to(mailto: str) -> tuple[dict[str, Call], list[str]]:
     """Return the argument of a Watcher for a value of MAILTO, and what is different."""
-    given = [name for name in re.split(r"[,\s]+", mailto) if name]
-    local = [name for name in given if "@" not in name]
-    addresses = [name for name in given if "@" in name]
+    given = [name for name in re.split(r"[,;\s]+", mailto) if name]
+    addresses = [name for name in given if is_mail_address(name)]
+    local = [name for name in given if name not in addresses]
     text = f"MAILTO has {', '.join(local)}, a mailbox of that machine: only addresses get the mail"
     return mails(addresses) if addresses else {}, [text] if local else []
 

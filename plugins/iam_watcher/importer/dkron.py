@@ -7,6 +7,7 @@ import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.arguments import is_mail_address
 from iam_watcher.importer import names, vixie
 from iam_watcher.importer.job import (
     Call,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 _ASSET = "dkron-job-{}"
 _ZONED = re.compile(r"(CRON_)?TZ=")
-_ADDRESS = re.compile(r"[^@,;\s]+@[^@,;\s]+")
 _NOT_KEPT = {
     "ephemeral": "ephemeral (dkron deletes the job after it worked once)",
     "expires_at": "expires_at: pause the watcher when its time is over",
@@ -169,7 +169,7 @@ class _Job:
                 "not kept: tags (which servers run it): use queue= for a group of workers"
             )
         if email := get(self._data, "owner_email", str, ""):
-            if _ADDRESS.fullmatch(email):
+            if is_mail_address(email):
                 found |= mails([email])
             else:
                 self._differences.append("not kept: owner_email, which is not one mail address")

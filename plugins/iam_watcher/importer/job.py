@@ -22,7 +22,7 @@ _REFERENCE = r"(?!\$|file:|env:|fd:|@)"
 _PAIR = re.compile(rf"""(?<![\w.-])([\w.-]+)["']?\s*[:=]\s*["']?{_REFERENCE}[^\s"'`=&,}})\0]""")
 _IN_URL = re.compile(r"(?<!mailto):[^\s@/:$\0][^\s@/:]*@(?!sha256:)|https?://[^\s/@$\0][^\s/@]*@")
 _USER = r"-[uU]|--user|--proxy-user"
-_LOGIN = re.compile(rf"(?:{_USER})=?(?!\d+:\d+\Z)\w[^\s:%]*[:%](?!\$)[^\s\0].*", re.DOTALL)
+_LOGIN = re.compile(rf"(?:{_USER})=?(?!\d+:\d+\Z)\w[^\s:%]*[:%](?![$/])[^\s\0].*", re.DOTALL)
 _LONG = re.compile(r"--[A-Za-z][\w-]*|-(key|store)?pass(word|wd|in|out)?")
 # A program, its option for a password, and whether the password can be the next word.
 _OPTIONS = tuple(

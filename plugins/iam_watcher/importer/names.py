@@ -1,7 +1,8 @@
 """Names for watchers, made of commands and of the names that jobs have elsewhere.
 
-A name becomes a DAG id, which is in file names, URLs, metrics, notices and keys of Redis. So nothing of a
-command that can be a password becomes a part of a name.
+A name becomes a DAG id, which is in file names, URLs, metrics, notices and keys of Redis. So no option of a
+command, and nothing behind one, becomes a part of a name: it can be a password. A password that is a plain
+word of its own can't be told from other words.
 """
 
 from __future__ import annotations

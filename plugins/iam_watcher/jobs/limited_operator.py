@@ -32,7 +32,18 @@ class LimitedOperator(TableOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.max_rows = max_rows
+        self._has_row_limit = max_rows is not None
         self.time_budget = time_budget
         arguments.check_literal(arguments.row_count, "max_rows", max_rows)
         if time_budget is not None:
             arguments.duration("time_budget", time_budget)
+
+    @property
+    def row_limit(self) -> int | None:
+        """The row limit of this run.
+
+        Raises:
+            JobArgumentError: it is not valid, or its template was rendered to None.
+        """
+        given = "None" if self._has_row_limit and self.max_rows is None else self.max_rows
+        return arguments.row_count("max_rows", given)

@@ -149,7 +149,7 @@ class ProcessRowsOperator(LimitedOperator):
         from iam_watcher.jobs.row_processing.run import ProcessRowsRun
         from iam_watcher.walk.pace import Limits
 
-        max_rows = arguments.row_count("max_rows", self.max_rows)
+        max_rows = self.row_limit
         budget = None if self.time_budget is None else self.time_budget.total_seconds()
         return ProcessRowsRun(
             self,

@@ -62,7 +62,7 @@ class TableJobOperator(LimitedOperator):
         """
         return {
             "table": self.table,
-            "max_rows": arguments.row_count("max_rows", self.max_rows),
+            "max_rows": self.row_limit,
             "max_share": arguments.share("max_share", self.max_share) if self._is_limited else None,
             "time_budget": self.time_budget,
             "pace": self.paced,

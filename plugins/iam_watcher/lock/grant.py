@@ -34,7 +34,7 @@ class Grant:
         owner: `deployment/dag_id/run_id`.
         redis_conn_ids: the Airflow connections to Redis.
         ttl: the lease, in seconds.
-        on_busy: how a task ends that begins while another run has the lock.
+        on_busy: how `acquire` ends if another run keeps the lock.
         max_hold: how long it may be held in total, in seconds.
         database_lock: whether table jobs take a lock in the database too.
         tick: the name of the tick, if the run has one that is to be done once.

@@ -132,7 +132,7 @@ def configured() -> tuple[Notify, ...]:
     receivers: list[Receiver] = []
     for entry in filter(None, (entry.strip() for entry in text.split(","))):
         scheme, _, address = entry.partition(":")
-        if scheme == "mailto" and "@" in address:
+        if scheme == "mailto" and arguments.is_mail_address(address):
             receivers.append(Mail(address))
         elif arguments.is_connection_id(entry):
             receivers.append(Webhook(entry))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.errors import WatcherError
 from iam_watcher.log_lines import get_logger, one_line
 from iam_watcher.notices import notice
-from iam_watcher.notices.receivers import PAUSES, Mail, Webhook, filled
+from iam_watcher.notices.receivers import PAUSES, Mail, Webhook, filled, smtp_notifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ async def _tell(spec: list[str], found: Notice) -> None:
 async def _send(spec: list[str], found: Notice) -> None:
     kind, conn_id, *address = spec
     if kind == "mail":
-        notifier = filled(Mail(address[0], conn_id).notifier())
+        notifier = filled(smtp_notifier(address[0], conn_id))
         notifier.context = {"notice": found}
         await notifier
         return

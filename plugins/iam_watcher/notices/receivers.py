@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
-import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
-from iam_watcher.errors import WatcherError, shown_at_the_call
+from iam_watcher.errors import NoticeError, WatcherError, shown_at_the_call
 from iam_watcher.log_lines import get_logger, one_line
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-_ADDRESS = re.compile(r"[^@,;\n]*[^@,;\s]@[^@,;\s]+")
 PAUSES = (1.0, 2.0)  # seconds before the second and the third try
 # What our text becomes in notifiers that would send one of their own, where the DAG file gives none.
 _FILLED = {"SmtpNotifier": {"subject": "{{ notice.subject }}", "html_content": "{{ notice.html }}"}}
@@ -72,7 +71,7 @@ class Mail:
     """Sends a notice as a mail, through the Airflow connection of an SMTP server.
 
     Args:
-        to: a mail address.
+        to: a mail address, or a template of one.
         conn_id: id of the connection.
 
     Raises:
@@ -84,7 +83,7 @@ class Mail:
 
     def __post_init__(self) -> None:
         """Refuse what is no address, and a URL, when the DAG file is parsed."""
-        if not isinstance(self.to, str) or not _ADDRESS.fullmatch(self.to):
+        if not arguments.is_mail_address(self.to) and not arguments.is_template(self.to):
             raise WatcherError(
                 f"to of a Mail is {arguments.unless_secret(self.to)}; expected a mail address such as "
                 "'ops@example.com'. For several addresses, give a list of Mails"
@@ -93,13 +92,18 @@ class Mail:
 
     def notifier(self) -> Any:
         """Return Airflow's notifier that sends it."""
-        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
-
-        return SmtpNotifier(to=self.to, smtp_conn_id=self.conn_id)
+        return smtp_notifier(self.to, self.conn_id)
 
     def __call__(self, context: Any) -> None:
         """Send it."""
         filled(self.notifier())(context)
+
+
+def smtp_notifier(to: str, conn_id: str) -> Any:
+    """Return Airflow's notifier that sends a mail."""
+    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+    return SmtpNotifier(to=to, smtp_conn_id=conn_id)
 
 
 def filled(receiver: Any) -> Any:
@@ -155,7 +159,9 @@ def send_all(sendings: Sequence[Sending], sent: Callable[[str], Any] = lambda _:
 
 def _is_sent(one: Sending, pause: float | None, sent: Callable[[str], Any]) -> bool:
     try:
-        one.send()
+        answer = one.send()
+        if inspect.isawaitable(answer) or inspect.isgenerator(answer):
+            raise NoticeError(f"the receiver returned a {type(answer).__name__}, which nobody runs")  # noqa: TRY301
     except Exception as error:  # noqa: BLE001  whatever a notifier raises
         again = "" if pause is None else f"; another try follows after {pause:g} s"
         logger.warning("%s was not sent: %s%s", one.what, one_line(str(error) or type(error).__name__), again)
