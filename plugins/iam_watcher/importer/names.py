@@ -1,8 +1,8 @@
 """Names for watchers, made of commands and of the names that jobs have elsewhere.
 
 A name becomes a DAG id, which is in file names, URLs, metrics, notices and keys of Redis. So no option of a
-command, and nothing behind one, becomes a part of a name: it can be a password. A password that is a plain
-word of its own can't be told from other words.
+command, and nothing behind one, becomes a part of a name: it can be a password. A password that is a
+word without an option stays in the name: it looks like any other word.
 """
 
 from __future__ import annotations
