@@ -147,7 +147,7 @@ def test_a_retry_that_waited_longer_than_its_lease_must_have_the_lock_still(
     monkeypatch.setattr(guard, "_enter", wait_for_the_predecessor)
     grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
     with pytest.raises(LockBusy):
-        guard._acquire(retry, grant, "work/-1", "try-2", again=True)
+        guard._acquire(retry, grant, "work/-1", "try-2")
     assert other.holder().busy == ()
 
 

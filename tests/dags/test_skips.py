@@ -10,13 +10,10 @@ from airflow.sdk import Param, task
 
 from iam_watcher import Watcher
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.lock.sensor import RedisLockSensor
 from tests.dags.runs import BRIEF, look, states
 
 if TYPE_CHECKING:
     from redis import Redis as Client
-
-    from dev.servers import Redis
 
 
 STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -63,23 +60,6 @@ def test_the_lock_is_busy(run_dag, redis_client: Client, run_log) -> None:
         look()
     assert states(run_dag(dag))["run"] == "success"
     only_warning(run_log(), "This run is skipped", "'clean' is held by", "b/purge/run7")
-
-
-def test_the_lock_was_taken_before_the_work_began(
-    run_dag, redis_client: Client, redis_server: Redis, run_log
-) -> None:
-    class Slow(RedisLockSensor):
-        def execute(self, context):
-            granted = super().execute(context)
-            with redis_server.client() as client:
-                client.set("clean", "b/purge/run7", px=600_000)
-            return granted
-
-    with Watcher("skip_taken", schedule=None, lock=BRIEF) as dag:
-        look()
-    dag.task_dict["acquire"].__class__ = Slow
-    assert states(run_dag(dag))["look"] == "skipped"
-    only_warning(run_log(), "Task look is skipped", "'clean' is held by", "b/purge/run7")
 
 
 def test_a_teardown_of_ones_own_is_skipped_with_its_run(run_dag, redis_client: Client) -> None:
