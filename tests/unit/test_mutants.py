@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from dev.mutants import __main__ as main
 from dev.mutants import selection
 from dev.mutants.mutations import Mutation, mutations
 from dev.mutants.selection import Selection
@@ -149,3 +150,29 @@ def test_the_quickest_tests_come_first_and_no_test_of_the_contract_is_left_out(c
 def test_only_for_a_script_all_tests_of_the_contract_run(chosen, monkeypatch):
     monkeypatch.setattr(selection, "LUA", "no script")
     assert "contract/test_model.py::test_slowest" not in chosen(6, "script")
+
+
+@pytest.mark.parametrize(
+    ("answers", "noticed", "last"),
+    [
+        # With the change no test can run. Without it, one fails by chance, and then none.
+        ([main.NO_TEST, "quick", main.NO_TEST, None], True, ["slow"]),
+        ([main.NO_TEST, None], True, ["quick", "slow"]),
+        # They can't run, or one hangs, without the change as well.
+        ([main.NO_TEST, main.NO_TEST], False, ["quick", "slow"]),
+        ([None], False, ["quick", "slow"]),
+        (["quick", "quick"], True, ["quick"]),
+        (["quick", None, None], False, ["slow"]),
+    ],
+)
+def test_a_test_that_fails_by_chance_hides_no_change(tmp_path, monkeypatch, answers, noticed, last):
+    (tmp_path / "a.py").write_text("1 < 2")
+    ran, said = [], iter(answers)
+    monkeypatch.setattr(
+        main, "_first_failure", lambda _copy, _tests_of, tests: ran.append(tests) or next(said)
+    )
+    change = Mutation("a.py", 1, "", 2, 3, "<=", "<")
+    assert main._is_noticed(tmp_path, change, None, ["quick", "slow"]) is noticed
+    assert ran[-1] == last
+    assert next(said, "all were asked for") == "all were asked for"
+    assert (tmp_path / "a.py").read_text() == "1 < 2"
