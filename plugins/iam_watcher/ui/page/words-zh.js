@@ -15,7 +15,7 @@ export const chinese = {
   "error.redis": "无法访问 Redis，锁的状态未知：{error}",
   "error.try": "重试",
   "empty.title": "还没有 watcher",
-  "empty.text": "一个 watcher 是一个指定了调度和任务的 DAG 文件。请把它放入 DAG 目录：",
+  "empty.text": "一个 watcher 是一个指定了调度和作业的 DAG 文件。请把它放入 DAG 目录：",
   "empty.none": "没有匹配的 watcher。",
   "empty.clear": "清除筛选",
   search: "搜索名称、表、锁",
