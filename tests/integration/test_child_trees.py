@@ -179,3 +179,67 @@ def test_a_protected_row_is_found_on_any_page_of_a_large_family(orders, perform,
     protect(orders, "line_events", event)
     before = content(orders)
     stays_whole(orders, before, perform(purge()))
+
+
+@pytest.fixture
+def accounts(scratch):
+    """Old accounts 1 to 6, and 7, which is not old; 40 transfers from each of the first five to itself."""
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run(
+        "CREATE TABLE transfer (id int PRIMARY KEY, from_account int NULL, to_account int NULL,"
+        " KEY (from_account), KEY (to_account), FOREIGN KEY (from_account) REFERENCES orders (id),"
+        " FOREIGN KEY (to_account) REFERENCES orders (id))"
+    )
+    scratch.run_many(
+        "INSERT INTO orders VALUES (%s, %s)",
+        [(key, "2999-01-01" if key == 7 else "2020-01-01") for key in range(1, 8)],
+    )
+    scratch.run_many(
+        "INSERT INTO transfer VALUES (%s, %s, %s)",
+        [(100 * key + n, key, key) for key in range(1, 6) for n in range(40)],
+    )
+    return scratch
+
+
+def transfers(database):
+    """Return account → how many transfers from it are left."""
+    query = "SELECT from_account, COUNT(*) FROM transfer GROUP BY from_account"
+    return dict(database.rows(query))
+
+
+@pytest.mark.usefixtures("_in_one_or_many_transactions")
+def test_a_child_by_one_of_two_foreign_keys_protects_its_other_parent(accounts, perform):
+    """Account 1 has a transfer from 7, which stays, and 2 one from nobody; 4 has one from 3, which goes."""
+    accounts.run("INSERT INTO transfer VALUES (1, 7, 1), (2, NULL, 2), (3, 3, 4)")
+    report = perform(purge(children=[Child("transfer", key="from_account")]))
+    assert report["skipped"] == {"foreign_key": 2}
+    assert accounts.column("SELECT id FROM orders ORDER BY id") == [1, 2, 7]
+    assert transfers(accounts) == {1: 40, 2: 40, 7: 1, None: 1}
+    assert report["children"] == {"transfer": 121}
+
+
+@pytest.mark.parametrize("rule", ["CASCADE", "SET NULL", "RESTRICT"])
+def test_children_that_the_server_changes_by_another_foreign_key_are_named_in_a_warning(
+    accounts, perform, caplog, rule
+):
+    (name,) = accounts.column(
+        "SELECT CONSTRAINT_NAME FROM information_schema.KEY_COLUMN_USAGE"
+        " WHERE TABLE_SCHEMA = 'scratch' AND TABLE_NAME = 'transfer' AND COLUMN_NAME = 'to_account'"
+        " AND REFERENCED_TABLE_NAME IS NOT NULL"
+    )
+    accounts.run(f"ALTER TABLE transfer DROP FOREIGN KEY {name}")
+    accounts.run(f"ALTER TABLE transfer ADD FOREIGN KEY (to_account) REFERENCES orders (id) ON DELETE {rule}")
+    perform(purge(children=[Child("transfer", key="from_account")], dry_run=True))
+    warned = f"ON DELETE {rule} of scratch.transfer (to_account)" in caplog.text
+    assert warned is (rule != "RESTRICT")
+    assert "scratch.transfer (from_account)" not in caplog.text
+
+
+@pytest.mark.usefixtures("_in_one_or_many_transactions")
+def test_children_by_both_of_their_foreign_keys_go_with_either_parent(accounts, perform):
+    accounts.run("INSERT INTO transfer VALUES (1, 7, 1), (2, NULL, 2), (3, 3, 4)")
+    report = perform(purge(children="auto"))
+    assert (report["changed"], report["skipped"]) == (6, {})
+    assert accounts.column("SELECT id FROM orders") == [7]
+    assert transfers(accounts) == {}
+    assert report["children"] == {"transfer": 203}

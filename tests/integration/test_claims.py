@@ -338,6 +338,11 @@ WRONG = {
         {"columns": {**CLAIM_ONLY, "attempts_column": "number"}},
         "attempts_column is 'number', but this column of orders is AUTO_INCREMENT",
     ),
+    "attempts": (
+        {"key": f"{BY_ID}, tries TINYINT NOT NULL DEFAULT 0"},
+        {"columns": {**CLAIM_ONLY, "attempts_column": "tries"}, "max_attempts": 200},
+        r"'tries' of orders \(attempts_column\) is tinyint.* max_attempts is 200; expected at most 127",
+    ),
     "read": ({}, {"read": ["amount"]}, "no column 'amount'"),
     "table": ({}, {"table": "order"}, "no table 'order'"),
     "set_key": ({"key": "id SET('3', '2', '1') NOT NULL PRIMARY KEY"}, {}, "finds no range of id"),

@@ -1,4 +1,7 @@
-"""A row whose children are deleted in several transactions: what ends that, and what it keeps."""
+"""A row whose children are deleted in several transactions: what ends that, and what it keeps.
+
+All tests count on the same few rows in a transaction: hence the length.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants, large_family
 from iam_watcher.walk.pace import ChunkSize
 from tests.integration.conftest import numbers
+from tests.integration.test_child_records import rows_of_children
 from tests.integration.test_children import orders, purge
 from tests.integration.test_keys import Store, Variables, run_with
 
@@ -138,3 +142,116 @@ def test_the_server_sorts_no_children(scratch, perform, monkeypatch, index):
     report = perform(purge(children=[Child("order_lines", key="order_id")]))
     assert report["children"] == {"order_lines": 60}
     assert len(set(sorted_rows)) == 1
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_a_chunk_in_the_order_of_its_index_deletes_what_it_archives(scratch, perform, tmp_path, events):
+    """By its position, line 49 comes after the first chunk, whose last lines are 51 and 50."""
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run(
+        "CREATE TABLE order_lines (id int PRIMARY KEY, order_id int NOT NULL, position int NOT NULL,"
+        " INDEX (order_id, position))"
+    )
+    scratch.run("CREATE TABLE line_events (id int PRIMARY KEY, line_id int NOT NULL, INDEX (line_id))")
+    scratch.run("INSERT INTO orders VALUES (1, '2020-01-01')")
+    scratch.run(f"INSERT INTO order_lines SELECT seq, 1, seq FROM {numbers(55)}")
+    scratch.run("UPDATE order_lines SET position = 100 - id WHERE id BETWEEN 49 AND 51")
+    scratch.run("UPDATE order_lines SET position = id + 100 WHERE id > 51")
+    scratch.run(f"INSERT INTO line_events SELECT seq, 1 + seq DIV 2 FROM {numbers(109)}")
+    below = [Child("line_events", key="line_id")] if events else []
+    children = [Child("order_lines", key="order_id", children=below)]
+    report = perform(purge(children=children, archive=f"file://{tmp_path}"))
+    archived = rows_of_children(report)
+    lines = {row["id"]: row["position"] for row in archived["order_lines"]}
+    assert lines == {key: 100 - key if 49 <= key <= 51 else key + 100 * (key > 51) for key in range(1, 56)}
+    assert len(archived["order_lines"]) == report["children"]["order_lines"] == 55
+    assert scratch.value("SELECT COUNT(*) FROM order_lines") == 0
+    if events:
+        assert sorted(row["id"] for row in archived["line_events"]) == list(range(1, 110))
+    assert scratch.value("SELECT COUNT(*) FROM line_events") == (0 if events else 109)
+
+
+@pytest.fixture
+def few_on_a_page(monkeypatch):
+    """Pages of ten rows, and no more of them than one child table needs."""
+    monkeypatch.setattr(large_family, "ChunkSize", lambda target: ChunkSize(target, rows=10))
+    page, read = large_family.LargeFamilies._page, []
+
+    def count(self, child, *arguments):
+        read.append(child.table.name)
+        assert read.count("comment") < 40, "it reads pages without end"
+        return page(self, child, *arguments)
+
+    monkeypatch.setattr(large_family.LargeFamilies, "_page", count)
+
+
+def comments(database, key, index, on_delete, replies):
+    """Create 60 comments on an old order; return number → number of the comment that it replies to."""
+    database.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    database.run("INSERT INTO orders VALUES (1, '2020-01-01')")
+    database.run(
+        "CREATE TABLE comment (day int, n int, order_id int NOT NULL, place int NOT NULL, to_day int NULL,"
+        f" to_n int NULL, PRIMARY KEY ({key}), INDEX ({index}),"
+        f" FOREIGN KEY ({key.replace('day', 'to_day').replace('n', 'to_n')}) REFERENCES comment ({key})"
+        f" {on_delete})"
+    )
+    rows = [(n, replies(n) if 0 < replies(n) < n else None) for n in range(1, 61)]
+    database.run_many(
+        "INSERT INTO comment VALUES (%s, %s, 1, %s, %s, %s)",
+        [(n // 25, n, n * 37 % 61, to and to // 25, to) for n, to in rows],
+    )
+    return dict(rows)
+
+
+ON_DELETE = ["", "ON DELETE CASCADE", "ON DELETE SET NULL"]
+REPLIES = {"last": lambda n: n - 1, "half": lambda n: n // 2, "twentieth": lambda n: n // 20 * 20}
+
+
+@pytest.mark.usefixtures("few_on_a_page")
+@pytest.mark.parametrize("replies", REPLIES)
+@pytest.mark.parametrize("on_delete", ON_DELETE)
+@pytest.mark.parametrize("index", ["order_id", "order_id, place"])
+@pytest.mark.parametrize("key", ["n", "day, n"])
+def test_replies_in_a_large_family_are_deleted_before_what_they_refer_to(
+    scratch, perform, tmp_path, key, index, on_delete, replies
+):
+    before = comments(scratch, key, index, on_delete, REPLIES[replies])
+    report = perform(purge(children=[Child("comment", key="order_id")], archive=f"file://{tmp_path}"))
+    archived = rows_of_children(report)["comment"]
+    assert {row["n"]: row["to_n"] for row in archived} == before
+    assert len(archived) == report["children"]["comment"] == 60
+    assert scratch.value("SELECT COUNT(*) FROM comment") == 0
+
+
+@pytest.mark.usefixtures("few_on_a_page")
+@pytest.mark.parametrize("together", [5, 30])
+@pytest.mark.parametrize("on_delete", ON_DELETE)
+def test_a_reply_that_is_a_large_family_itself_goes_before_what_it_refers_to(
+    scratch, perform, tmp_path, monkeypatch, on_delete, together
+):
+    monkeypatch.setattr(descendants, "FIRST_TOGETHER", together)
+    before = comments(scratch, "n", "order_id", on_delete, REPLIES["last"])
+    scratch.run(
+        "CREATE TABLE likes (id int PRIMARY KEY, n int NOT NULL,"
+        " FOREIGN KEY (n) REFERENCES comment (n) ON DELETE CASCADE)"
+    )
+    scratch.run(f"INSERT INTO likes SELECT seq, 55 + seq % 2 * 2 FROM {numbers(200)}")
+    children = [Child("comment", key="order_id", children=[Child("likes", key="n")])]
+    report = perform(purge(children=children, archive=f"file://{tmp_path}"))
+    archived = rows_of_children(report)
+    assert {row["n"]: row["to_n"] for row in archived["comment"]} == before
+    assert sorted(row["id"] for row in archived["likes"]) == list(range(1, 201))
+    assert report["children"] == {"comment": 60, "likes": 200}
+
+
+@pytest.mark.parametrize("protected", [1, 24, 25, 60])
+@pytest.mark.parametrize("index", ["order_id", "order_id, place"])
+@pytest.mark.parametrize("key", ["n", "day, n"])
+def test_a_protected_reply_is_found_on_any_page(scratch, perform, monkeypatch, key, index, protected):
+    monkeypatch.setattr(large_family, "PAGE", 7)
+    before = comments(scratch, key, index, "", REPLIES["last"])
+    scratch.run(f"CREATE TABLE holds (day int, n int, FOREIGN KEY ({key}) REFERENCES comment ({key}))")
+    scratch.run("INSERT INTO holds VALUES (%s, %s)", [protected // 25, protected])
+    report = perform(purge(children=[Child("comment", key="order_id")]))
+    assert (report["changed"], report["skipped"]) == (0, {"foreign_key": 1})
+    assert dict(scratch.rows("SELECT n, to_n FROM comment")) == before

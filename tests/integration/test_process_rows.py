@@ -10,12 +10,14 @@ import threading
 from collections import Counter
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing, WalkError
 from iam_watcher.walk.claim.outcome import Kind
+from iam_watcher.walk.claim.processing import Processing
 from iam_watcher.walk.pace import Limits
-from tests.integration.claims import BY_STATE, CLAIM_ONLY, HOLD, create, run
+from tests.integration.claims import ALL, BY_STATE, CLAIM_ONLY, HOLD, create, run
 from tests.integration.conftest import numbers
 
 KEYS = {
@@ -111,6 +113,113 @@ def test_each_outcome_is_written(scratch, mariadb, mode):
     assert rows[3][4] == "sent"
     assert done.outcomes == {Kind.DONE: 2, Kind.FAILED: 1, Kind.NOT_READY: 1, Kind.RETRY: 2}
     assert done.exceptions["ValueError"] == 1
+
+
+ERRORS = {
+    "utf8mb4": "TEXT CHARACTER SET utf8mb4",
+    "latin1": "VARCHAR(60) CHARACTER SET latin1",
+    "short": "TINYTEXT CHARACTER SET utf8mb4",
+    "none": None,
+}
+REASONS = {
+    "exception": (ValueError("no 客"), "no 客"),
+    "number": (0, "0"),
+    "dict": ({"code": 7}, "{'code': 7}"),
+    "half a character": ("\ud83d x", "\\ud83d x"),
+    "exception of half a character": (ValueError("\ud83d"), "\\ud83d"),
+    "nothing": ("", "RowFailed"),
+}
+
+
+def with_errors(scratch, mode, column):
+    """Create the table with such an error column, or none; return the arguments that name the columns."""
+    create(scratch)
+    fill(scratch, 3)
+    columns = mode.get("columns", ALL)
+    if column is None:
+        scratch.run("ALTER TABLE orders DROP error")
+        return {**mode, "columns": {one: name for one, name in columns.items() if name != "error"}}
+    scratch.run(f"ALTER TABLE orders MODIFY error {column} NULL")
+    return {**mode, "columns": columns}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("reason", REASONS)
+@pytest.mark.parametrize("column", ERRORS)
+def test_a_row_fails_at_once_whatever_its_reason_is(scratch, mariadb, mode, column, reason):
+    arguments = with_errors(scratch, mode, ERRORS[column])
+    given, expected = REASONS[reason]
+
+    def work(row):
+        if row["id"] == 2:
+            raise RowFailed(given)
+
+    done = run(mariadb, work, **arguments)
+    assert done.outcomes == {Kind.DONE: 2, Kind.FAILED: 1}
+    assert scratch.column("SELECT status FROM orders ORDER BY id") == ["normal", "failed", "normal"]
+    if column != "none":
+        texts = [None, expected.replace("客", "\\u5ba2") if column == "latin1" else expected, None]
+        assert scratch.column("SELECT error FROM orders ORDER BY id") == texts
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("column", ERRORS)
+def test_half_a_character_in_a_message_keeps_no_outcome_and_no_report_back(scratch, mariadb, mode, column):
+    arguments = with_errors(scratch, mode, ERRORS[column])
+
+    def work(row):
+        if row["id"] == 1:
+            raise ValueError("an answer ends with \ud83d")
+        return {"note": "\ud83d"} if row["id"] == 2 else None
+
+    done = run(mariadb, work, **arguments)
+    assert done.outcomes == {Kind.DONE: 1, Kind.RETRY: 2}
+    assert scratch.column("SELECT status FROM orders ORDER BY id") == ["pending", "pending", "normal"]
+    if column != "none":
+        texts = scratch.column("SELECT error FROM orders ORDER BY id")
+        assert texts[0] == "ValueError: an answer ends with \\ud83d"
+        assert texts[1].startswith("UnicodeEncodeError: ")
+    assert done.examples["ValueError"] == ("1", "an answer ends with \\ud83d")
+    assert msgspec.json.encode(done.examples)
+
+
+@pytest.mark.every_server
+def test_a_row_with_very_many_attempts_is_tried_again_within_an_hour(scratch, mariadb, mode):
+    create(scratch)
+    fill(scratch, 2)
+    scratch.run("UPDATE orders SET attempts = 2000")
+
+    def work(row):
+        if row["id"] == 1:
+            raise ValueError
+
+    done = run(mariadb, work, max_attempts=None, **mode)
+    assert done.outcomes == {Kind.DONE: 1, Kind.RETRY: 1}
+    (tried_again, processed) = scratch.rows(
+        "SELECT status, attempts, TIMESTAMPDIFF(SECOND, NOW(6), retry_at) FROM orders ORDER BY id"
+    )
+    assert tried_again[:2] == ("pending", 2001)
+    assert 1790 <= tried_again[2] <= 3600
+    assert processed == ("normal", 2001, None)
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(("definition", "most"), [("TINYINT", 127), ("TINYINT UNSIGNED", 255)])
+def test_the_number_of_attempts_stays_at_the_most_that_its_column_can_hold(
+    scratch, mariadb, mode, definition, most
+):
+    create(scratch)
+    fill(scratch, 2)
+    scratch.run(f"ALTER TABLE orders MODIFY attempts {definition} NOT NULL DEFAULT 0")
+    scratch.run(f"UPDATE orders SET attempts = {most}")
+
+    def work(row):
+        if row["id"] == 1:
+            raise ValueError
+
+    assert run(mariadb, work, max_attempts=None, **mode).outcomes == {Kind.DONE: 1, Kind.RETRY: 1}
+    rows = scratch.rows("SELECT id, status, attempts FROM orders ORDER BY id")
+    assert rows == [(1, "pending", most), (2, "normal", most)]
 
 
 def test_a_row_fails_after_its_last_attempt(scratch, mariadb, mode):
@@ -240,6 +349,36 @@ def test_the_time_limit_gives_back_what_was_not_begun(scratch, mariadb, mode):
     assert done.stopped == "time_budget"
     assert states(scratch) == {"normal": 1, "pending": 19}
     assert scratch.value("SELECT SUM(attempts) FROM orders") == 1
+
+
+@pytest.mark.parametrize(("seconds", "sizes"), [(1.0, [10, 20, 40]), (2.0, [10, 10, 10]), (4.0, [10, 5, 2])])
+def test_a_batch_becomes_as_large_as_two_seconds_allow(scratch, mariadb, monkeypatch, seconds, sizes):
+    create(scratch)
+    fill(scratch, 70)
+    resize, seen = Processing._resize, []
+    monkeypatch.setattr(Processing, "_resize", lambda processing, rows, _: resize(processing, rows, seconds))
+    run(mariadb, lambda rows: seen.append(len(rows)), per="batch", options={"limits": Limits(max_rows=70)})
+    assert seen[:3] == sizes
+
+
+def test_an_async_function_begins_no_row_after_the_time_limit(scratch, mariadb, mode, monkeypatch):
+    create(scratch)
+    fill(scratch, 20)
+    claim = Processing._next
+
+    def claim_slowly(processing, limit):
+        rows = claim(processing, limit)
+        threading.Event().wait(0.2)
+        return rows
+
+    monkeypatch.setattr(Processing, "_next", claim_slowly)
+
+    async def work(row):
+        raise AssertionError(row)
+
+    done = run(mariadb, work, options={"limits": Limits(seconds=0.1)}, **mode)
+    assert (done.outcomes[Kind.DONE], done.stopped) == (0, "time_budget")
+    assert states(scratch) == {"pending": 20}
 
 
 class Stop(BaseException):

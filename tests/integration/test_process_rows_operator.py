@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -49,6 +52,16 @@ def states(scratch):
     return dict(scratch.rows("SELECT status, COUNT(*) FROM orders GROUP BY status"))
 
 
+def test_a_polite_job_rests_as_long_as_the_database_worked(scratch, perform, mode, monkeypatch):
+    fill(scratch, 30)
+    rests, began = [], time.monotonic()
+    clock = SimpleNamespace(sleep=rests.append, monotonic=time.monotonic)
+    monkeypatch.setattr("iam_watcher.jobs.row_processing.run.time", clock)
+    perform(operator(lambda row: None, pace="polite", **mode))
+    assert rests
+    assert 0 < min(rests) <= sum(rests) < time.monotonic() - began
+
+
 def test_the_run_report_says_what_became_of_the_rows(scratch, perform, mode, caplog):
     fill(scratch, 30)
     scratch.run("ALTER TABLE orders ADD COLUMN created_at DATETIME NOT NULL DEFAULT '2026-01-01'")
@@ -80,6 +93,22 @@ def test_the_run_report_says_what_became_of_the_rows(scratch, perform, mode, cap
     line = next(r.message for r in caplog.records if r.message.startswith("17 rows of orders done"))
     assert "1 failed, 2 retried" in line
     assert "stopped at the row limit; 12 pending" in line
+
+
+def test_half_a_character_in_a_message_is_no_half_in_the_run_report(scratch, perform, mode):
+    """JSON can have such a text, as the answer of another system; the XCom can't."""
+    fill(scratch, 10)
+
+    def work(row):
+        raise ValueError("bad answer: \ud83d")
+
+    ti = TaskInstance("half")
+    with pytest.raises(AirflowFailException, match=r"ended with ValueError: bad answer: \\ud83d"):
+        perform(operator(work, **mode), ti)
+    report = json.loads(msgspec.json.encode(ti.xcom["return_value"]))
+    assert [one["message"] for one in report["exceptions"]] == ["bad answer: \\ud83d"]
+    assert "bad answer: \\ud83d" in report["error"]
+    assert set(scratch.column("SELECT error FROM orders")) == {"ValueError: bad answer: \\ud83d"}
 
 
 def test_a_dry_run_claims_nothing(scratch, perform, mode):

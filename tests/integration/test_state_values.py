@@ -49,6 +49,7 @@ RIGHT = {
         "ENUM('pending', 'Pending', 'work', 'failed') COLLATE utf8mb4_bin NOT NULL",
         {"done": "Pending"},
     ),
+    "longest text": ("VARCHAR(7) NOT NULL", {"done": "doneyet", "failed": "failing"}),
     "integer": ("INT NOT NULL", {"pending": 1, "working": 2, "done": -3, "failed": 0}),
     "large integer": (
         "BIGINT UNSIGNED NOT NULL",

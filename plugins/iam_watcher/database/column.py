@@ -57,6 +57,12 @@ class Column:
         return self.auto_increment or self.default_id
 
     @property
+    def integers(self) -> tuple[int, int]:
+        """The least and the largest value of an integer column."""
+        values = 1 << INTEGER_BITS[self.data_type]
+        return (0, values - 1) if self.unsigned else (-values // 2, values // 2 - 1)
+
+    @property
     def quoted(self) -> str:
         """Its name for an SQL text."""
         return quoted(self.name)

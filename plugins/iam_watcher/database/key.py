@@ -86,6 +86,10 @@ class Key:
         """Return the condition for rows behind a value, in the order of the index."""
         return self._compared(">", ">", value)
 
+    def before(self, value: KeyValue) -> str:
+        """Return the condition for rows before a value, in the order of the index."""
+        return self._compared("<", "<", value)
+
     def from_on(self, value: KeyValue) -> str:
         """Return the condition for rows from a value on."""
         return self._compared(">", ">=", value)

@@ -23,11 +23,13 @@ class Reference:
         by: these columns, with the index that finds rows by them; its name is empty if the job does not
             choose it.
         to: the columns that they refer to.
+        apart_from: other references of the table: rows that refer by one of them to the same row don't count.
     """
 
     table: str
     by: Key
     to: Key
+    apart_from: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True)

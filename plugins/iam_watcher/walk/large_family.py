@@ -165,14 +165,14 @@ class LargeFamilies:
     def _empty_table(self, child: ChildTable, value: KeyValue) -> None:
         """Delete the rows of a table that refer to a value, and all below them."""
         by = child.parent.by
-        rows = replace(child.change, predicate=by.among([value]))
+        rows = replace(child.change, predicate=by.among([value]), last_first=child.refers_to_itself)
         descendants = self._descendants(self._db, rows, child.children)
         recorder = self._records.recorder(self._db, child, rows) or RowLocks(self._db, rows)
         writer = Writer(self._db, rows, recorder, descendants)
         size = ChunkSize(self._target)
         after: KeyValue | None = None
         while keys := self._page(child, rows, after, size):
-            rest: Parts = [keys]
+            rest: Parts = [keys[::-1] if rows.last_first else keys]  # the writer begins at the end
             while rest:
                 self._pause()
                 rest, alone = self._write(child, writer, descendants, rest, size)
@@ -230,8 +230,13 @@ class LargeFamilies:
     ) -> bool:
         """Return whether other rows refer to one of these rows or of their descendants."""
         for reference in protected_by:
+            others = "".join(
+                f" AND ({one.by.among(values)}) IS NOT TRUE"
+                for one in reference.apart_from
+                if (values := referred(self._db, table, key, keys, one.to))
+            )
             for some in reference.by.in_lists(referred(self._db, table, key, keys, reference.to)):
-                query = REFERS.format(table=reference.table, rows=reference.by.among(some))
+                query = REFERS.format(table=reference.table, rows=reference.by.among(some) + others)
                 if self._db.read(query):
                     return True
         return any(
@@ -259,14 +264,17 @@ class LargeFamilies:
 
     def _page_query(self, child: ChildTable, condition: str, after: KeyValue | None, limit: int) -> str:
         rows = child.change
-        behind = "" if after is None else f" AND {rows.key.behind(after)}"
+        # Rows that refer to rows of their own table, such as replies, go before those.
+        last_first = child.refers_to_itself
+        beyond = "" if after is None else (rows.key.before if last_first else rows.key.behind)(after)
+        order = rows.key.reversed if last_first else rows.key.ordered
         return ROWS.format(
             selected=rows.key.selected,
             size=rows.size,
             table=rows.table,
             index=child.parent.by.index,
-            rows=f"{condition}{behind}",
-            order=f" ORDER BY {rows.key.ordered}" if child.in_key_order else "",
+            rows=f"{condition} AND {beyond}" if beyond else condition,
+            order=f" ORDER BY {order}" if child.in_key_order or last_first else "",
             limit=limit,
         )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from iam_watcher.walk.row_change import RowChange, RowRecorder
 
 # Writes a range of keys, or a list of keys that lie far apart.
-WRITE = "{write} WHERE {keys} AND ({predicate})"
+WRITE = "{write} WHERE {keys} AND ({predicate}){order}"
 
 Parts = list[list[Any]]
 
@@ -103,6 +103,8 @@ class Writer:
         done: list[KeyValue] = []
         began = False
         while written.rest and not (began and time.monotonic() >= until):
+            if written.alone and self._rows.last_first:
+                break  # What is left may be what that row refers to.
             began = True
             done += self._write_part(written, exact=exact, children_first=children_first)
         if recorder is not None and done:
@@ -114,9 +116,9 @@ class Writer:
     def _write_part(self, written: Written, *, exact: bool, children_first: bool) -> list[KeyValue]:
         """Write the next part of what is left, or halve it; return the keys that were written."""
         keys = written.rest.pop()
-        if self._descendants is not None and len(keys) > self._descendants.most_parents:
-            written.rest.append(keys[self._descendants.most_parents :])
-            keys = keys[: self._descendants.most_parents]
+        if self._descendants is not None and len(keys) > (most := self._descendants.most_parents):
+            rest, keys = (keys[:-most], keys[-most:]) if self._rows.last_first else (keys[most:], keys[:most])
+            written.rest.append(rest)
         try:
             changed = self._change_family(keys, exact=exact)
         except (TooManyRowsError, RowsRefusedError) as error:
@@ -146,15 +148,17 @@ class Writer:
     def _change_keys(self, keys: Sequence[KeyValue], *, exact: bool) -> int | None:
         key = self._rows.key
         if key.is_integer:
-            span = keys[-1] - keys[0] + 1
+            first, last = min(keys), max(keys)  # an index has them in another order
+            span = last - first + 1
             if len(keys) == span or (len(keys) * DENSE >= span and not exact):
-                return self._change(f"{key.from_on(keys[0])} AND {key.up_to(keys[-1])}")
+                return self._change(f"{key.from_on(first)} AND {key.up_to(last)}")
         return self._change(key.among(keys))
 
     def _change(self, keys: str) -> int | None:
         """Return how many rows a statement changed, or None if a foreign key protects one of them."""
         rows = self._rows
-        query = WRITE.format(write=rows.write, keys=keys, predicate=rows.write_predicate or rows.predicate)
+        predicate = rows.write_predicate or rows.predicate
+        query = WRITE.format(write=rows.write, keys=keys, predicate=predicate, order=rows.order)
         try:
             return self._db.change(query, rows.values)
         except self._db.error as error:

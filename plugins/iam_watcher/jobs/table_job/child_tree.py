@@ -100,7 +100,8 @@ class ChildTree:
         Raises:
             TableError: rows of one of them can't be deleted with those above them. It shows the tree.
         """
-        children = [self._child(self._top, branch) for branch in self._top.children]
+        found = [self._child(self._top, branch) for branch in self._top.children]
+        children = tuple(child for child in found if child is not None)
         problems = [f"{branch.name}: {branch.problem}" for branch in self._top.all() if branch.problem]
         if problems:
             raise TableError(
@@ -110,8 +111,8 @@ class ChildTree:
         self._warn_of_protection()
         tables = self._parents_first()
         return Family(
-            tuple(child for child in children if child is not None),
-            self._protected_by(self._top),
+            children,
+            self._protected_by(self._top, children),
             tuple(self._tables[name] for name in tables if name != self._top.name),
         )
 
@@ -245,13 +246,23 @@ class ChildTree:
         found = self._tables[table]
         return Key(tuple(KeyColumn(found.column(name)) for name in columns), index)
 
-    def _protected_by(self, branch: Branch) -> tuple[Reference, ...]:
-        """Return the foreign keys of tables outside the tree for which the server refuses to delete rows."""
+    def _protected_by(self, branch: Branch, children: Sequence[ChildTable] = ()) -> tuple[Reference, ...]:
+        """Return the foreign keys, apart from those of the tree, for which the server refuses to delete rows.
+
+        Args:
+            branch: of the rows.
+            children: of the job's table, if the branch is this table. A child can have two foreign keys, and
+                be in the tree by one of them.
+        """
         in_tree = {one.name for one in self._top.all()}
         found = []
         for key in self._references_to(branch.name):
+            apart_from = self._by_another_key(key, children)
             is_own = (
-                key.is_here and key.table in in_tree and (branch is not self._top or key.table != branch.name)
+                key.is_here
+                and key.table in in_tree
+                and (branch is not self._top or key.table != branch.name)
+                and not apart_from
             )
             if key.on_delete in REFUSES and not is_own:
                 table = self._tables[branch.name]
@@ -264,8 +275,17 @@ class ChildTree:
                     ),
                     "",
                 )
-                found.append(Reference(key.quoted_table, by, to))
+                found.append(Reference(key.quoted_table, by, to, apart_from))
         return tuple(found)
+
+    def _by_another_key(self, key: ForeignKey, children: Sequence[ChildTable]) -> tuple[Reference, ...]:
+        """Return how rows of a table belong to the job's rows, if it is not by this foreign key."""
+        ours = [one.parent for one in children if key.is_here and one.table.name == key.table]
+        if any(set(one.by.names) == set(key.columns) for one in ours):
+            return ()
+        # Rows that are also deleted further down in the tree are left to the server.
+        further_down = sum(one.name == key.table for one in self._top.all()) > len(ours)
+        return () if further_down else tuple(ours)
 
     def _warn_of_protection(self) -> None:
         in_tree = {one.name for one in self._top.all()}

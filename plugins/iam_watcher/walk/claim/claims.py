@@ -263,8 +263,7 @@ class Claims:
             return
         states = self._states
         condition = states.with_keys([row.key for row in rows])
-        attempts = states.attempts
-        count = f", {attempts.quoted} = COALESCE({attempts.quoted}, 0) + 1" if attempts else ""
+        count = f", {states.attempts.quoted} = {states.one_attempt_more}" if states.attempts else ""
         query = self._sql(CLAIM, keys=condition, claimable=claimable, attempts=count)
         self._db.change(query, states.values)
 

@@ -183,6 +183,12 @@ def _our_columns(table: Table, names: Names) -> dict[str, Column]:
                 f"{'' if column.nullable else ' NOT NULL'}; run ALTER TABLE {quoted(names.table)} "
                 f"MODIFY {column.quoted} {DEFINITIONS[argument]}"
             )
+    attempts = ours.get("attempts_column")
+    if attempts is not None and (names.max_attempts or 0) > attempts.integers[1]:
+        raise TableError(
+            f"column {attempts.name!r} of {names.table} (attempts_column) is {attempts.column_type}, and "
+            f"max_attempts is {names.max_attempts}; expected at most {attempts.integers[1]}"
+        )
     return ours
 
 

@@ -26,7 +26,7 @@ FINISHED = "SELECT COUNT(*) FROM {table} FORCE INDEX ({by_key}) WHERE {keys} AND
 # Half to all of the delay, so that rows that failed together don't come back together.
 RETRY_AT = (
     "NOW(6) + INTERVAL"
-    " LEAST(%(backoff)s * POW(2, {attempts_before}), %(longest)s) * (0.5 + RAND() / 2) SECOND"
+    " LEAST(%(backoff)s * POW(2, LEAST({attempts_before}, 30)), %(longest)s) * (0.5 + RAND() / 2) SECOND"
 )
 LONGEST_BACKOFF = 3600.0  # seconds
 LONGEST_REASON = 1_000  # characters
@@ -175,7 +175,7 @@ class Finish:
         if states.attempts is not None:
             used, attempts = kind not in (Kind.NOT_READY, Kind.GIVEN_BACK), states.attempts.quoted
             if used and states.holds:
-                sets[attempts] = f"COALESCE({attempts}, 0) + 1"
+                sets[attempts] = states.one_attempt_more
             elif not used and not states.holds:
                 # Someone may have set it to 0 meanwhile.
                 sets[attempts] = f"IF({attempts} > 0, {attempts} - 1, 0)"
@@ -208,8 +208,9 @@ def _same(outcome: Outcome) -> object:
 
 def fitting(reason: str, column: object) -> str:
     """Return a reason as the error column can hold it."""
-    if getattr(column, "charset", None) != "utf8mb4":
-        reason = reason.encode("ascii", "backslashreplace").decode()
+    # Half of a character, as JSON can have it, is in no character set.
+    charset = "utf-8" if getattr(column, "charset", None) == "utf8mb4" else "ascii"
+    reason = reason.encode(charset, "backslashreplace").decode(charset)
     longest = (getattr(column, "sizes", ()) or (LONGEST_REASON,))[0]
     if getattr(column, "data_type", "") == "tinytext":
         longest = 63  # characters of four bytes

@@ -216,7 +216,9 @@ class Processing:
     def _count(self, key: KeyValues, error: BaseException, *, shared: bool = False) -> None:
         name = type(error).__name__
         self.done.exceptions[name] += 1
-        self.done.examples.setdefault(name, (self._states.shown(key), str(error)))
+        # Half of a character, as JSON can have it, can't be in an XCom.
+        message = str(error).encode("utf-8", "backslashreplace").decode()
+        self.done.examples.setdefault(name, (self._states.shown(key), message))
         if not shared:
             last, rows = self._streak
             self._streak = (name, rows + 1 if name == last else 1)

@@ -45,7 +45,8 @@ def outcome_of(
 ) -> Outcome:
     """Return what is to be written for a result that is `checked`."""
     if isinstance(result, RowFailed):
-        return Outcome(Kind.FAILED, reason=result.facts or type(result).__name__)
+        # People also raise it with the exception that they caught.
+        return Outcome(Kind.FAILED, reason=str(result.facts) or type(result).__name__)
     if isinstance(result, RowNotReady):
         delay = states.backoff if result.after is None else result.after.total_seconds()
         return Outcome(Kind.NOT_READY, delay=delay)

@@ -102,6 +102,13 @@ class RowStates:
         return self.max_attempts is not None and attempts >= self.max_attempts
 
     @property
+    def one_attempt_more(self) -> str:
+        """SQL for the next number of attempts: the largest one that the column can hold stays."""
+        if self.attempts is None:
+            return ""
+        return f"LEAST(COALESCE({self.attempts.quoted}, 0) + 1, {self.attempts.integers[1]})"
+
+    @property
     def values(self) -> dict[str, object]:
         """The values of the placeholders that many statements have."""
         return {

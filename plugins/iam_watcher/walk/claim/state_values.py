@@ -76,8 +76,7 @@ def check(db: Transactions, table: Table, column: Column, states: Mapping[str, o
 def _check_type(table: str, column: Column, argument: str, value: object) -> None:
     """Check that a state is a value that its column can hold as it is."""
     if column.data_type in INTEGER_BITS:
-        bits = INTEGER_BITS[column.data_type]
-        least, most = (0, 2**bits - 1) if column.unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        least, most = column.integers
         fits = type(value) is int and least <= value <= most
         expected = f"a whole number from {least} to {most}"
     elif column.data_type == "enum":
