@@ -148,6 +148,16 @@ def scratch(mariadb: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @pytest.fixture
+def elsewhere(scratch: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of an empty database beside `scratch`, and of the connection that leads to it."""
+    scratch.run("CREATE DATABASE elsewhere")
+    uri = os.environ["AIRFLOW_CONN_SCRATCH"].removesuffix("/scratch")
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", f"{uri}/elsewhere")
+    yield "elsewhere"
+    scratch.run("DROP DATABASE elsewhere")
+
+
+@pytest.fixture
 def session(mariadb: DatabaseServer, scratch: Database) -> Iterator[Any]:
     """A connection to `scratch` as a job has it."""
     with closing(mariadb.connect("scratch")) as connection:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from iam_watcher.accounts.disable_recorder import DisableRecorder
 from iam_watcher.jobs.account_table import AccountTable
 from tests.integration.account_shapes import (
     DJANGO,
@@ -22,6 +23,7 @@ from tests.integration.account_shapes import (
     location,
     replace_shape,
 )
+from tests.integration.test_keys import Variables
 
 __all__ = ["location"]
 
@@ -80,6 +82,79 @@ def test_who_has_no_date_or_no_name_is_left_and_counted(
     assert (report["changed"], report["skipped"]) == (1, {reason: 1})
     query = f"SELECT COUNT(*) FROM `{shape.accounts.table}` WHERE `{shape.accounts.status}` = %s"
     assert scratch.value(query, [shape.active]) == 1
+
+
+@pytest.fixture(params=["date", "datetime", "datetime(6)"])
+def without_null(scratch, request):
+    """Django's table of accounts, with a last login that can't be NULL."""
+    scratch.run("SET sql_mode = ''")
+    scratch.run(DJANGO.create)
+    scratch.run(f"ALTER TABLE auth_user MODIFY last_login {request.param} NOT NULL DEFAULT '0000-00-00'")
+    return scratch
+
+
+@pytest.mark.parametrize("created", ["date_joined", None])
+def test_a_zero_date_in_a_column_without_null_does_not_mean_that_nobody_logged_in(
+    without_null, perform, location, monkeypatch, created
+):
+    """MariaDB takes IS NULL in WHERE for it, and the user would count from the creation."""
+    shape = replace_shape(DJANGO, created=created)
+    DJANGO.add(without_null, "zero", last_login="0000-00-00")
+    DJANGO.add(without_null, "zero-due", last_login="0000-00-00", date_joined=as_date(timedelta(days=178)))
+    DJANGO.add(without_null, "old")
+    monkeypatch.setattr(Variables, "kept", {})
+    monkeypatch.setattr("iam_watcher.accounts.due_users.Variable", Variables)
+    told = []
+    warning = {"warn_days": [3], "on_warning": lambda context: told.extend(context["due_users"])}
+    dry = perform(disable(shape, location, dry_run=True))
+    assert [one["name"] for one in dry["examples"]] == ["old"]
+    report = perform(disable(shape, location, **warning))
+    assert dry["matched"] == report["changed"] == 1
+    assert dry["skipped"] == report["skipped"] == {"zero_date": 2}
+    assert (shape.of(without_null, 1), told) == ({"zero", "zero-due"}, [])
+
+
+def test_a_user_whose_login_becomes_a_zero_date_meanwhile_stays(without_null, perform, location, monkeypatch):
+    DJANGO.add(without_null, "old")
+    lock = DisableRecorder.lock
+
+    def after_others(recorder, keys):
+        without_null.run("UPDATE auth_user SET last_login = '0000-00-00'")
+        return lock(recorder, keys)
+
+    monkeypatch.setattr(DisableRecorder, "lock", after_others)
+    report = perform(disable(DJANGO, location))
+    assert (report["changed"], report["skipped"]) == (0, {"changed_meanwhile": 1})
+    assert DJANGO.of(without_null, 1) == {"old"}
+
+
+def test_the_time_that_the_server_sets_in_each_disabled_account_is_said(scratch, perform, location, caplog):
+    scratch.run(DJANGO.create)
+    DJANGO.add(scratch, "new", last_login=as_date(NEW))
+    perform(disable(DJANGO, location))
+    scratch.run("ALTER TABLE auth_user ADD seen timestamp NULL ON UPDATE CURRENT_TIMESTAMP")
+    perform(disable(DJANGO, location))
+    assert "ON UPDATE" not in caplog.text
+    scratch.run("ALTER TABLE auth_user ADD changed datetime NULL ON UPDATE CURRENT_TIMESTAMP")
+    perform(disable(DJANGO, location, dry_run=True))
+    assert "sets changed of auth_user, a DATETIME, to the current time in UTC (ON UPDATE)" in caplog.text
+    assert "a restore sets the column" not in caplog.text
+
+
+def test_users_of_another_where_in_the_record_stay_disabled(scratch, perform, location):
+    scratch.run(KEYCLOAK.create)
+    KEYCLOAK.add(scratch, "old")
+    KEYCLOAK.add(scratch, "customer", REALM_ID="customers")
+    everyone = replace_shape(KEYCLOAK, where=[("SERVICE_ACCOUNT_CLIENT_LINK", "is null")])
+    report = perform(disable(everyone, location))
+    assert report["changed"] == 2
+    for dry_run in (True, False):
+        back = perform(enable(KEYCLOAK, location, report["undo_record"], dry_run=dry_run))
+        assert (back["listed"], back["enabled"], back["skipped"]) == (2, 1, {"gone": 1})
+        assert [(one["name"], one["why"]) for one in back["examples"]] == [("customer", "gone")]
+    assert KEYCLOAK.of(scratch, 1) == {"old"}
+    assert perform(enable(everyone, location, report["undo_record"]))["enabled"] == 1
+    assert KEYCLOAK.of(scratch, 1) == {"old", "customer"}
 
 
 def test_accounts_outside_of_where_are_none(scratch, perform, location):

@@ -5,9 +5,11 @@ All tests change and restore the same table of customers: hence the length.
 
 from __future__ import annotations
 
+import gzip
 import re
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -181,7 +183,7 @@ def test_a_hash_of_another_column_is_of_its_old_value(customers, perform):
 
 
 def test_a_hash_takes_as_many_digits_as_the_column_has(customers, perform):
-    customers.run("ALTER TABLE t ADD code char(16) NOT NULL DEFAULT 'x'")
+    customers.run("ALTER TABLE t ADD code char(16) NULL DEFAULT 'x'")
     perform(anonymize(set={"code": Hashed("email"), "anonymized_at": NOW}))
     assert customers.value("SELECT COUNT(DISTINCT code) FROM t WHERE LENGTH(code) = 16 AND id <= 300") == 300
 
@@ -198,11 +200,35 @@ def test_redacted_columns_stay_out_of_the_archive(customers, perform, location):
     assert customers.value("SELECT COUNT(*) FROM t WHERE email IS NULL AND name LIKE 'Zo%'") == 300
 
 
+@pytest.mark.parametrize(("redact", "kept"), [({}, False), ({"redact": ()}, True)])
+def test_a_password_is_in_the_archive_only_if_the_file_asks_for_it(
+    customers, perform, location, redact, kept
+):
+    customers.run(
+        "ALTER TABLE t ADD Password varchar(40) NOT NULL DEFAULT 'hunter2', ADD SecretKey blob NULL"
+    )
+    customers.run("UPDATE t SET SecretKey = 'key'")
+    new_values = {"Password": "", "SecretKey": None, "anonymized_at": NOW}
+    report = perform(anonymize(archive=location, set=new_values, **redact))
+    assert report["changed"] == 300
+    assert customers.value("SELECT COUNT(*) FROM t WHERE Password = '' AND SecretKey IS NULL") == 300
+    parts = list(Path(report["archive"].removeprefix("file://")).glob("*/part-*"))
+    lines = b"".join(gzip.decompress(part.read_bytes()) for part in parts)
+    assert lines.count(b"\n") == 300
+    assert (b"hunter2" in lines, b"Password" in lines, b"SecretKey" in lines) == (kept, kept, kept)
+    perform(restore(location, report))
+    assert customers.value("SELECT COUNT(*) FROM t WHERE anonymized_at IS NULL") == 400
+    assert customers.value("SELECT COUNT(*) FROM t WHERE Password = 'hunter2'") == (400 if kept else 100)
+
+
 def test_an_archive_without_any_old_value_is_refused():
-    with pytest.raises(JobArgumentError, match="redact names all columns of set: the archive would have no"):
+    refused = "and names all columns of set: the archive would have no old value"
+    with pytest.raises(JobArgumentError, match=refused):
         anonymize(
             archive="file:///archive", set={"name": None, "Email": None}, redact=["email", "NAME", "ip"]
         )
+    with pytest.raises(JobArgumentError, match=rf"redact is \('secretKey', 'password'\) {refused}"):
+        anonymize(archive="file:///archive", set={"Password": ""})
     anonymize(archive="file:///archive", set={"name": None, "email": None}, redact=["email"])
     anonymize(archive=None, set={"name": None}, redact=["name"])
 
@@ -257,6 +283,25 @@ def test_triggers_are_named_in_a_warning(customers, perform, caplog):
     assert "trigger watch" in caplog.text
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("rule", ["CASCADE", "SET NULL", "RESTRICT"])
+def test_rows_of_other_tables_that_change_with_a_column_are_named_in_a_warning(
+    customers, perform, caplog, rule
+):
+    customers.run("ALTER TABLE t ADD UNIQUE (email), ADD UNIQUE (name, id)")
+    customers.run(
+        "CREATE TABLE orders (id int PRIMARY KEY, customer varchar(50) NULL,"
+        f" CONSTRAINT bought_by FOREIGN KEY (customer) REFERENCES t (email) ON UPDATE {rule})"
+    )
+    customers.run("INSERT INTO orders VALUES (1, 'm301@example.invalid')")
+    perform(anonymize(set={"name": None, "anonymized_at": NOW}, dry_run=True))
+    assert "changes more than these rows" not in caplog.text
+    perform(anonymize(set={"email": None, "name": None}, dry_run=True))
+    warning = f"ON UPDATE {rule} of scratch.orders (customer)"
+    assert (warning in caplog.text) is (rule != "RESTRICT")
+    assert ("The UPDATE on t changes more than these rows" in caplog.text) is (rule != "RESTRICT")
+
+
 def test_several_texts_are_set(customers, perform):
     assert perform(anonymize(set={"email": "nobody", "name": "no name", "plan": "gone"}))["changed"] == 300
     assert customers.rows("SELECT DISTINCT email, name, plan FROM t WHERE id <= 300") == [
@@ -278,6 +323,10 @@ def test_several_texts_are_set(customers, perform):
         ({"email": NOW}, "'email' of t is varchar; expected date or datetime or timestamp"),
         ({"visits": Hashed(), "anonymized_at": NOW}, "'visits' of t is int; expected char or varchar"),
         ({"plan": Hashed(), "anonymized_at": NOW}, "expected 16 characters or more"),
+        (
+            {"ip": Hashed("email"), "anonymized_at": NOW},
+            "email of t can be NULL and ip can't: the hash of NULL",
+        ),
         ({"email": Hashed("name"), "name": Hashed(), "anonymized_at": NOW}, "hash each column by itself"),
         ({"doubled": 2}, "is computed from other columns"),
         ({"login": "nobody"}, "the index login of t takes each value once"),

@@ -192,7 +192,7 @@ def test_what_the_server_does_besides_is_said(scratch, perform, location, caplog
     scratch.run("CREATE TRIGGER besides AFTER DELETE ON t FOR EACH ROW SET @besides = OLD.id")
     scratch.run("CREATE TRIGGER another BEFORE INSERT ON t FOR EACH ROW SET @another = NEW.id")
     perform(purge(location, **options))
-    expected = "ON DELETE CASCADE in scratch.b, ON DELETE SET NULL in scratch.c, trigger besides"
+    expected = "ON DELETE CASCADE of scratch.b (t), ON DELETE SET NULL of scratch.c (t), trigger besides"
     assert f"The job neither counts nor archives it: {expected}\n" in caplog.text
 
 

@@ -62,6 +62,7 @@ def test_a_task_that_was_forced_out_is_not_tried_again(redis_client: Client) -> 
 def test_a_lease_for_a_pause_lasts_max_hold_at_most(redis_client: Client, max_hold, ttl: float) -> None:
     grant = replace(grant_of("a/dag/run", "skip"), max_hold=max_hold)
     assert grant.lease([redis_client], pause=300).ttl == ttl
+    assert grant.lease([redis_client]).ttl == grant.ttl
 
 
 def test_the_last_process_of_a_holder_that_was_forced_out(redis_client: Client) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.jobs.conditions import AnyOf
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import walk
 from iam_watcher.walk.pace import ChunkSize
@@ -75,3 +77,77 @@ def test_the_first_and_the_last_year_in_any_zone(odd_dates, perform, zone, days)
     )  # fmt: skip
     report = perform(operator)
     assert (report["matched"], report["skipped"]) == (1, {"zero_date": NO_DATES})
+
+
+ZEROS = {
+    "date": "0000-00-00",
+    "datetime": "0000-00-00 00:00:00",
+    "datetime(6)": "0000-00-00 00:00:00",
+}  # fmt: skip
+
+
+@pytest.fixture
+def seen(scratch):
+    """A function that creates old rows with values in a column `seen` of a type; returns the database."""
+
+    def create(column, *values):
+        scratch.run("SET sql_mode = ''")
+        scratch.run(f"CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, at date NOT NULL, seen {column})")
+        scratch.run_many("INSERT INTO t (at, seen) VALUES ('2019-01-01', %s)", [[value] for value in values])
+        return scratch
+
+    return create
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(("column", "zero"), ZEROS.items())
+def test_null_is_not_asked_of_a_column_in_which_it_would_mean_the_zero_date(
+    seen, perform, column, zero, dry_run
+):
+    scratch = seen(f"{column} NOT NULL", zero, "2019-01-01", zero)
+    # In WHERE the server takes it for the zero date. In the columns of a SELECT, where a dry run counts, it
+    # does not.
+    assert scratch.value("SELECT COUNT(*) FROM t WHERE seen IS NULL") == 2
+    assert scratch.value("SELECT COUNT((seen IS NULL) OR NULL) FROM t") == 0
+    expected = rf"'seen' of t can't be NULL\. For rows without a date, use \('seen', '=', '{zero}'\)"
+    for where in (
+        ("seen", "is null"),
+        ("seen", "is", None),
+        AnyOf([("id", "=", 9), ("seen", "is null")]),
+        AnyOf([("id", "=", 9), [("id", ">", 0), ("seen", "is null")]]),
+    ):
+        with pytest.raises(AirflowFailException, match=expected):
+            perform(purge(where=[where], dry_run=dry_run))
+    assert scratch.value("SELECT COUNT(*) FROM t") == 3
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    ("column", "values", "left"),
+    [
+        ("date NULL", [None, "0000-00-00", "2019-01-01"], {2, 3}),
+        ("datetime NULL", [None, "0000-00-00", "2019-01-01"], {2, 3}),
+        ("timestamp NULL", [None, "0000-00-00", "2019-01-01"], {2, 3}),
+        ("timestamp NOT NULL DEFAULT '2019-01-01'", ["0000-00-00", "2019-01-01"], {1, 2}),
+        ("int NOT NULL", [0, 1], {1, 2}),
+        ("varchar(9) NOT NULL", ["", "x"], {1, 2}),
+    ],
+)
+def test_null_is_asked_of_a_column_in_which_it_means_null_alone(seen, perform, column, values, left):
+    scratch = seen(column, *values)
+    where = [("seen", "is null")]
+    assert perform(purge(where=where, dry_run=True))["matched"] == len(values) - len(left)
+    assert perform(purge(where=where))["changed"] == len(values) - len(left)
+    assert set(scratch.column("SELECT id FROM t")) == left
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("null", ["NULL", "NOT NULL"])
+@pytest.mark.parametrize(("column", "zero"), ZEROS.items())
+def test_rows_without_a_date_are_found_by_the_zero_date(seen, perform, column, zero, null):
+    scratch = seen(f"{column} {null}", zero, "2019-01-01", "2019-00-00", zero)
+    for where in (("seen", "=", zero), AnyOf([("seen", "=", zero), ("id", "=", 9)])):
+        assert perform(purge(where=[where], dry_run=True))["matched"] == 2
+    assert perform(purge(where=[("seen", "=", zero)]))["changed"] == 2
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [2, 3]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from iam_watcher.database.transactions import Transactions
-from iam_watcher.walk import record
+from iam_watcher.walk import progress, record
 from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.progress import ProgressReporter
 from iam_watcher.walk.record import record_rows
 from iam_watcher.walk.row_change import RowChange
 from iam_watcher.walk.row_locks import RowLocks
@@ -24,3 +25,13 @@ def test_no_row_is_locked_between_two_chunks(scratch, session, monkeypatch):
     assert record_rows(db, OLD, RowLocks(db, OLD)) == 32
     assert len(found) > 1
     assert found == [{}] * len(found)
+
+
+def test_the_progress_of_a_record_counts_no_changed_row(scratch, session, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "FIRST", 0.0)
+    scratch.run("CREATE TABLE t (id bigint PRIMARY KEY, age int NOT NULL)")
+    scratch.run_many("INSERT INTO t VALUES (%s, 1)", [(key,) for key in range(40)])
+    db, seen = Transactions(session), []
+    record_rows(db, OLD, RowLocks(db, OLD), reporter=ProgressReporter("t", seen.append))
+    assert [(one.examined, one.changed) for one in seen][-1] == (40, 0)

@@ -304,6 +304,34 @@ def test_an_archive_of_rows_is_no_report(iam, perform, location):
         perform(enable(location, perform(purge(location))["archive"]))
 
 
+@pytest.mark.parametrize("options", [{}, {"from_database": "other"}, {"from_database": "elsewhere"}])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_record_of_another_database_enables_nobody(iam, elsewhere, perform, location, options, dry_run):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    iam.run(f"CREATE TABLE {elsewhere}.user LIKE user")
+    iam.run(f"INSERT INTO {elsewhere}.user SELECT * FROM user")
+    options = {"mysql_conn_id": elsewhere, "dry_run": dry_run, **options}
+    there = enable(location, report["undo_record"], **options)
+    expected = r"is of a run in the database 'iam'; expected .* set from_database='iam'"
+    with pytest.raises(AirflowFailException, match=expected):
+        perform(there)
+    assert iam.column(f"SELECT status FROM {elsewhere}.user") == [0]
+    named = enable(location, report["undo_record"], **{**options, "from_database": "iam"})
+    assert perform(named)["enabled"] == 1
+    assert iam.column(f"SELECT status FROM {elsewhere}.user") == [int(not dry_run)]
+    assert enabled(iam) == set()
+
+
+@pytest.mark.parametrize("rendered", ["", None, "None"])
+def test_a_database_that_a_template_leaves_empty_is_that_of_the_connection(iam, perform, location, rendered):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    operator = enable(location, report["undo_record"], from_database="{{ params.database }}")
+    operator.from_database = rendered
+    assert perform(operator)["enabled"] == 1
+
+
 def test_a_missing_right_to_enable_is_an_error(iam, mariadb, perform, location):
     user(iam, "inactive")
     report = perform(disable(location))

@@ -301,6 +301,69 @@ def test_without_a_location_nothing_is_restored(perform, monkeypatch, location, 
         perform(restore(None, "x"))
 
 
+# Another database
+
+
+OF_SCRATCH = r"is of a run in the database 'scratch'; expected .* set from_database='scratch'"
+
+
+@pytest.fixture
+def copied(scratch, elsewhere):
+    """A table with a row in `scratch`, and the same table without rows in `elsewhere`."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL)")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01')")
+    scratch.run(f"CREATE TABLE {elsewhere}.t LIKE t")
+    return scratch
+
+
+@pytest.mark.parametrize("options", [{}, {"from_database": "other"}, {"from_database": "elsewhere"}])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_archive_of_another_database_is_refused(copied, elsewhere, perform, location, options, dry_run):
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    options = {"mysql_conn_id": elsewhere, "dry_run": dry_run, **options}
+    with pytest.raises(AirflowFailException, match=OF_SCRATCH):
+        perform(restore(location, url, tables=["t"], **options))
+    assert copied.value(f"SELECT COUNT(*) FROM {elsewhere}.t") == 0
+
+
+def test_an_archive_of_a_database_that_is_named_comes_back(copied, elsewhere, perform, location):
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    options = {"mysql_conn_id": elsewhere, "from_database": "scratch"}
+    assert perform(restore(location, url, tables=["t"], **options))["restored"] == 1
+    assert copied.rows(f"SELECT id FROM {elsewhere}.t") == [(1,)]
+    # The name is that of the archive's database, not a second one that will do.
+    with pytest.raises(AirflowFailException, match="in the database 'scratch'; expected 'elsewhere'"):
+        perform(restore_scratch(location, url, from_database="elsewhere"))
+    assert copied.value("SELECT COUNT(*) FROM t") == 0
+
+
+@pytest.mark.parametrize("rendered", [None, "", "None"])
+def test_a_database_that_a_template_leaves_empty_is_not_given(copied, elsewhere, perform, location, rendered):
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["archive"]
+    for connection in (elsewhere, "scratch"):
+        operator = restore(
+            location, url, tables=["t"], mysql_conn_id=connection, from_database="{{ params.database }}"
+        )
+        assert "from_database" in operator.template_fields
+        operator.from_database = rendered
+        if connection == "scratch":
+            assert perform(operator)["restored"] == 1
+            continue
+        with pytest.raises(AirflowFailException, match=OF_SCRATCH):
+            perform(operator)
+
+
+def test_an_archive_that_does_not_name_its_database_comes_back(copied, elsewhere, perform, location):
+    facts = {"kind": "rows", "table": "t", "key": "id", "now": "2026-01-01T00:00:00+00:00"}
+    written = Archive(Folder(f"{location}/t/run"), {**facts, "columns": {"id": "int", "age": "date"}})
+    written.add(Packed.of(1, [b'{"id": 7, "age": "2001-01-01"}\n']))
+    written.close()
+    for options in ({}, {"from_database": "scratch"}):
+        copied.run(f"DELETE FROM {elsewhere}.t")
+        operator = restore(location, "t/run", tables=["t"], mysql_conn_id=elsewhere, **options)
+        assert perform(operator)["restored"] == 1
+
+
 # After a crash
 
 

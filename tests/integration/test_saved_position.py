@@ -100,6 +100,27 @@ def test_a_cap_is_for_all_tries_of_a_run_by_the_index(table, run_dag, monkeypatc
     assert table.value("SELECT COUNT(*) FROM t") == 19_550
 
 
+def test_a_retry_by_the_index_knows_what_the_first_try_changed(table, run_dag, monkeypatch):
+    table.run(f"INSERT INTO t SELECT seq + 1000, UTC_TIMESTAMP() FROM {numbers(19_000)}")
+    table.run("ALTER TABLE t ADD INDEX (age)")
+    table.run("ANALYZE TABLE t")
+    Fails(monkeypatch, chunk=4)
+    done = report(run_dag(purging(retries=1, retry_delay=timedelta(0))))
+    assert (done["order"], done["changed_before"], done["changed"]) == ("index", 300, 700)
+
+
+def test_a_retry_reads_no_row_again_that_stays(table, run_dag, monkeypatch):
+    table.run("UPDATE t SET age = UTC_TIMESTAMP() WHERE id <= 300")
+    monkeypatch.setattr(pace, "LEAST_SPAN", 100)
+    monkeypatch.setattr(
+        "iam_watcher.walk.walk.ChunkSize", lambda target: pace.ChunkSize(target, rows=100, span=100)
+    )
+    Fails(monkeypatch, chunk=1)
+    done = report(run_dag(purging(retries=1, retry_delay=timedelta(0))))
+    assert 0 < done["began_after"] <= 300
+    assert (done["changed_before"], done["changed"]) == (0, 700)
+
+
 @pytest.mark.parametrize("last_key", [400, None])
 def test_a_row_limit_holds_when_something_fails_after_the_last_row(table, run_dag, monkeypatch, last_key):
     """Such as a mail, the announcement or the archive's manifest; at the limit and at the table's end."""

@@ -116,6 +116,10 @@ def test_columns_that_the_server_sets_besides_are_said(scratch, perform, tmp_pat
     scratch.run("UPDATE t SET mark = NULL")
     perform(change(tmp_path, set={"mark": NOW}, dry_run=True))
     assert "The server sets c of t to the current time in each row that is changed" in caplog.text
+    assert "in UTC" not in caplog.text
+    scratch.run(f"ALTER TABLE t MODIFY c {rule.replace('timestamp', 'datetime', 1)}")
+    perform(change(tmp_path, set={"mark": NOW}, dry_run=True))
+    assert "the server sets c of t, a DATETIME, to the current time in UTC (ON UPDATE)" in caplog.text
 
 
 @pytest.mark.every_server
@@ -132,17 +136,72 @@ def test_a_text_in_other_characters_than_those_of_the_column_is_refused(scratch,
 def test_a_row_can_not_change_between_its_check_and_its_restore(scratch, perform, tmp_path, monkeypatch):
     before = fill(scratch, "varchar(9)", "old")
     report = perform(change(tmp_path, set={"c": "new"}))
-    update, refused = RowUpdater._update, []
+    write, refused = RowUpdater._try, []
 
-    def others_first(updater, batch, key):
+    def others_first(updater, batch, keys):
         if not refused:
             scratch.run("SET innodb_lock_wait_timeout = 1")
             with pytest.raises(OperationalError, match="Lock wait timeout") as error:
                 scratch.run("UPDATE t SET c = 'newer' WHERE id = 1")
             refused.append(error)
-        return update(updater, batch, key)
+        return write(updater, batch, keys)
 
-    monkeypatch.setattr(RowUpdater, "_update", others_first)
+    monkeypatch.setattr(RowUpdater, "_try", others_first)
     assert perform(restore(tmp_path, report))["restored"] == 3
     assert refused
     assert rows_of(scratch) == before
+
+
+@pytest.mark.every_server
+def test_old_values_that_are_longer_than_a_packet_come_back(scratch, perform, tmp_path):
+    """The driver writes two bytes for a zero, and a row may have several values of nearly a packet each."""
+    packet = 1024 * 1024
+    before = scratch.value("SELECT @@GLOBAL.max_allowed_packet")
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL, a longblob, b longtext, c json, mark datetime)"
+    )
+    old = {"a": b"\0'\\" * (packet // 3), "b": "é" * (packet // 2 - 1), "c": f'["{"x" * (packet - 100)}"]'}
+    scratch.run("INSERT INTO t (id, at, a) VALUES (1, '2020-01-01', ''), (2, '2020-01-01', 'short')")
+    scratch.run("INSERT INTO t (id, at) VALUES (3, '2020-01-01'), (4, '2020-01-01')")
+    for name, value in old.items():
+        scratch.run(f"UPDATE t SET {name} = %s WHERE id > 2", [value])
+    rows = "SELECT id, SHA2(a, 256), SHA2(b, 256), SHA2(c, 256), mark FROM t ORDER BY id"
+    stored = scratch.rows(rows)
+    try:
+        scratch.run("SET GLOBAL max_allowed_packet = %s", [packet])
+        report = perform(change(tmp_path, set={**dict.fromkeys(old), "mark": NOW}))
+        assert report["changed"] == 4
+        scratch.run("UPDATE t SET a = 'newer' WHERE id = 4")
+        changed = scratch.rows(rows)[3]
+        back = perform(restore(tmp_path, report))
+    finally:
+        scratch.run("SET GLOBAL max_allowed_packet = %s", [before])
+    assert (back["restored"], back["skipped"], back["altered"]) == (3, {"changed_since": 1}, {})
+    assert scratch.rows(rows) == [*stored[:3], changed]
+
+
+@pytest.mark.every_server
+def test_an_old_value_that_is_no_member_of_its_enum_comes_back(scratch, perform, tmp_path):
+    """A server without the strict mode stores the empty text in place of an unknown member."""
+    fill(scratch, "enum('a','b')", "a")
+    scratch.run("SET sql_mode = ''")
+    scratch.run("UPDATE t SET c = 'unknown' WHERE id = 1")
+    before = scratch.rows("SELECT id, c, c + 0, mark FROM t")
+    assert before[0] == (1, "", 0, None)
+    report = perform(change(tmp_path, set={"c": "b", "mark": NOW}))
+    assert report["changed"] == 3
+    back = perform(restore(tmp_path, report))
+    assert (back["restored"], back["skipped"], back["altered"]) == (3, {}, {})
+    assert scratch.rows("SELECT id, c, c + 0, mark FROM t") == before
+
+
+@pytest.mark.every_server
+def test_a_member_that_its_enum_lost_since_changes_nothing_of_its_row(scratch, perform, tmp_path):
+    fill(scratch, "enum('a','b')", "a")
+    scratch.run("UPDATE t SET c = 'b' WHERE id = 2")
+    report = perform(change(tmp_path, set={"c": None, "mark": NOW}))
+    scratch.run("ALTER TABLE t MODIFY c enum('a') NULL")
+    done = scratch.rows("SELECT id, c, mark FROM t")
+    back = perform(restore(tmp_path, report))
+    assert (back["restored"], back["skipped"], back["altered"]) == (2, {"does_not_fit": 1}, {})
+    assert scratch.rows("SELECT id, c, mark FROM t") == [(1, "a", None), done[1], (3, None, None)]

@@ -6,6 +6,7 @@ The table of column types and their values is used by every test: hence the leng
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from itertools import product
@@ -325,7 +326,7 @@ def refusing(mariadb):
             **table.columns,
             "c_json": type(table.columns["c_int"])("c_json", "json", nullable=True, column_type="json"),
         }
-        table = type(table)(table.name, table.key, json, table.indexes, table.rows)
+        table = replace(table, columns=json)
 
         def refusing(*where):
             conditions.check(where)

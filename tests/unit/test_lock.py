@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from iam_watcher.lock import Lock
+from iam_watcher.lock.observer import agreed_holder
 
 
 def test_defaults() -> None:
@@ -39,3 +40,12 @@ def test_what_cannot_work_is_refused_at_once(arguments: dict, message: str) -> N
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Lock("clean").key = "task"  # type: ignore[misc]
+
+
+def test_the_holder_of_a_majority_has_held_it_since_the_first_answer() -> None:
+    answers = [(b"a/dag/run", 2500, 1_700_000_001_000, b"task"), (b"a/dag/run", 4500, 1_700_000_000_000)]
+    holder = agreed_holder("clean", answers, servers=3)
+    assert holder is not None
+    assert holder.since == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert (holder.owner, holder.remaining, holder.busy) == ("a/dag/run", 4.5, ("task",))
+    assert agreed_holder("clean", answers[:1], servers=3) is None

@@ -9,7 +9,7 @@ import pytest
 from iam_watcher.jobs.reenable_report import ReenableReport
 from iam_watcher.jobs.restore_report import RestoreReport
 from iam_watcher.jobs.row_processing.report import ProcessRowsReport
-from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words
+from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words, partitions_named
 
 USERS = Words("users", "disabled", "undo record", "users can be re-enabled only by name")
 NO_RECORD = "no undo record: users can be re-enabled only by name"
@@ -101,3 +101,15 @@ def test_a_report_of_a_run_that_has_not_begun_counts_nothing(report):
     counts = {field.name: field.default for field in fields(report) if field.type in {"int", "float"}}
     assert len(counts) > 2
     assert not any(counts.values()), counts
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a"], "the partition a"),
+        (["a", "b", "c", "d", "e"], "5 partitions: a, b, c, d, e"),
+        (["a", "b", "c", "d", "e", "f"], "6 partitions: a, b, c, d, …, f"),
+    ],
+)
+def test_the_first_and_the_last_of_many_partitions_are_named(names, expected):
+    assert partitions_named(names) == expected

@@ -68,7 +68,8 @@ class TimeColumn:
     @property
     def never(self) -> str:
         """The condition for a value that says that there was no such time."""
-        is_null = f"{self.quoted} IS NULL"
+        # In WHERE, MariaDB takes IS NULL for a zero date if a DATETIME is NOT NULL; outside of OR, MySQL too.
+        is_null = f"{self.quoted} IS NULL" if self.form.column.nullable else "FALSE"
         return f"({is_null} OR {self.quoted} = 0)" if self.is_number else is_null
 
     @property

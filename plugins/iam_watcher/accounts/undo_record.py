@@ -79,10 +79,12 @@ class UndoRecord:
     Attributes:
         disabled: user → the lines about the user, the newest first.
         checksums_of: the columns that the checksums of each try are made of.
+        manifests: of each try.
     """
 
     disabled: dict[UserId, list[DisabledUser]]
     checksums_of: list[list[str]]
+    manifests: list[Mapping[str, Any]]
 
     def checksum_columns(self, table: Table) -> list[Column]:
         """Return the columns to make a checksum of, to be compared with those of the record.
@@ -117,11 +119,12 @@ def read_undo_record(
         ArchiveDamaged: the undo record is not what was written.
         ArchiveError: it can't be read.
     """
-    record = UndoRecord({}, [])
+    record = UndoRecord({}, [], [])
     for written in reader.find(url, kind=KIND, below=below):
         if written.manifest["table"] != table:
             raise JobArgumentError(f"{url} is about {written.manifest['table']}; expected {table}")
         _check_shape(url, written.manifest.get("accounts", default_shape), shape)
+        record.manifests.append(written.manifest)
         try:
             record.checksums_of.append(msgspec.convert(written.manifest.get("checksum_of", []), list[str]))
             for row in written.rows():

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
 
 # These users as they are now, under lock unless in a dry run.
-BY_KEY = "SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {keys}{lock}"
+BY_KEY = "SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {keys} AND {where}{lock}"
 # One name at a time: only the server knows which names its collation takes for equal.
 BY_NAME = "SELECT {columns} FROM {table} WHERE {name} = %(name)s AND {where}{lock}"
 
 # Their inactivity counts from now. Otherwise the next run would disable them again.
 SET = "{status} = %(active)s, {last_login} = %(login)s"
-ENABLE = "UPDATE {table} FORCE INDEX ({index}) SET {set} WHERE {keys} AND {is_disabled}"
+ENABLE = "UPDATE {table} FORCE INDEX ({index}) SET {set} WHERE {keys} AND {is_disabled} AND {where}"
 NOW = "SELECT NOW()"
 
 # The secrets that were expired with them.
@@ -134,6 +134,7 @@ class UserEnabler:
                 set=self._set,
                 keys=table.key.among(self._keys(todo.users)),
                 is_disabled=self._columns.is_disabled,
+                where=self._columns.where,
             )
             enabled = db.change(query, self._columns.values | self._login())
             if enabled != len(todo.users):

@@ -180,17 +180,17 @@ class RowInserter:
             half = len(keys) // 2
             self._insert(batch, keys[:half], put)
             self._insert(batch, keys[half:], put)
-        elif why == DOES_NOT_FIT and self._fits_after_all(batch, keys):
+        elif why == DOES_NOT_FIT and self._fits_after_all(batch, keys[0]):
             put.inserted.update(keys)
         else:
             put.refused.append((keys[0], why))
 
-    def _fits_after_all(self, batch: Batch, keys: list[RowKey]) -> bool:
-        """Insert a row that the strict mode refuses, if it becomes what it was."""
+    def _fits_after_all(self, batch: Batch, key: RowKey) -> bool:
+        """Write a row that the strict mode refuses, if it becomes what it was."""
         db = self._db
         db.change(f"SAVEPOINT {SAVEPOINT}")
         db.change(LENIENT)
-        fits = self._try(batch, keys) is None and not self._differing(batch, keys)
+        fits = self._try(batch, [key]) is None and not self._differing(batch, [key])
         db.change(STRICT)
         if not fits:
             db.change(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
@@ -198,21 +198,24 @@ class RowInserter:
 
     def _try(self, batch: Batch, keys: list[RowKey]) -> str | None:
         """Insert rows by one statement; return why the server refuses one of them, or None."""
-        texts, values = [], {}
+        texts, values = list[str](), dict[str, object]()
         for number, key in enumerate(keys):
-            inserts = []
-            for place, (template, value) in enumerate(batch.rows[key][1]):
-                name = f"v{number}_{place}"
-                if batch.is_long and isinstance(value, bytes) and len(value) > LONGEST_INLINE:
-                    inserts.append(template.format(value=self._in_pieces(place, value)))
-                    continue
-                values[name] = value
-                literal = f"_binary %({name})s" if isinstance(value, bytes) else f"%({name})s"
-                inserts.append(template.format(value=literal))
+            inserts = [
+                self._literal(batch, place, bound, values, f"v{number}_{place}")
+                for place, bound in enumerate(batch.rows[key][1])
+            ]
             texts.append(f"({', '.join(inserts)})")
         columns = ", ".join(column.quoted for column in batch.columns)
         query = INSERT.format(table=self._table.quoted, columns=columns, rows=", ".join(texts))
         return self._refused(query, values)
+
+    def _literal(self, batch: Batch, place: int, bound: Bound, values: dict[str, object], name: str) -> str:
+        """Return SQL for the value of a column; add the value to `values`, or send it in pieces."""
+        template, value = bound
+        if batch.is_long and isinstance(value, bytes) and len(value) > LONGEST_INLINE:
+            return template.format(value=self._in_pieces(place, value))
+        values[name] = value
+        return template.format(value=f"_binary %({name})s" if isinstance(value, bytes) else f"%({name})s")
 
     def _refused(self, query: str, values: Mapping[str, object]) -> str | None:
         """Run a statement that writes; return why the server refuses a row, or None."""

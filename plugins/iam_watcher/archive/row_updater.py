@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from iam_watcher.archive.row_inserter import STRICT, Batch, Put, RowInserter
+from iam_watcher.archive.row_inserter import DOES_NOT_FIT, STRICT, Batch, Put, RowInserter
 from iam_watcher.archive.row_keys import literals_of, row_key
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class RowUpdater(RowInserter):
             db.change(STRICT)
         for key in batch.rows:
             if states.get(key):
-                why = None if self._dry_run else self._update(batch, key)
+                why = None if self._dry_run else self._try(batch, [key])
+                if why == DOES_NOT_FIT and self._fits_after_all(batch, key):
+                    why = None
             elif key in self.unanswered and key in states:
                 put.unconfirmed.add(key)
                 continue
@@ -74,17 +76,14 @@ class RowUpdater(RowInserter):
         self.unanswered = set()
         return put
 
-    def _update(self, batch: Batch, key: RowKey) -> str | None:
-        """Write the old values of a row; return why the server refuses them, or None."""
-        table, assignments, values = self._table, [], dict[str, object](self._values)
-        for number, (column, (template, value)) in enumerate(
-            zip(batch.columns, batch.rows[key][1], strict=True)
-        ):
-            if column.name in table.key.names:
-                continue
-            literal = f"_binary %(v{number})s" if isinstance(value, bytes) else f"%(v{number})s"
-            assignments.append(f"{column.quoted} = {template.format(value=literal)}")
-            values[f"v{number}"] = value
+    def _try(self, batch: Batch, keys: list[RowKey]) -> str | None:
+        """Write the old values of one row; return why the server refuses them, or None."""
+        table, assignments, values = self._table, list[str](), dict[str, object](self._values)
+        (key,) = keys
+        for place, (column, bound) in enumerate(zip(batch.columns, batch.rows[key][1], strict=True)):
+            if column.name not in table.key.names:
+                literal = self._literal(batch, place, bound, values, f"v{place}")
+                assignments.append(f"{column.quoted} = {literal}")
         query = UPDATE.format(
             table=table.quoted,
             assignments=", ".join(assignments),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
 
 TABLE = (
-    "SELECT TABLE_ROWS, TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.TABLES"
+    "SELECT TABLE_ROWS, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_SCHEMA FROM information_schema.TABLES"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
 )
 
@@ -70,6 +70,7 @@ class Table:
         columns: by name.
         indexes: name of a column → quoted name of an index on it alone.
         rows: how many there are, as the catalogue estimates.
+        database: that it is in.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Table:
     columns: Mapping[str, Column]
     indexes: Mapping[str, str]
     rows: int
+    database: str
 
     @property
     def quoted(self) -> str:
@@ -131,21 +133,21 @@ def read_table(db: Transactions, name: str) -> Table:
     Raises:
         TableError: it is not there, is no InnoDB table, or has no key that a walk can go along.
     """
-    rows, columns = _read(db, name)
+    rows, database, columns = _read(db, name)
     key = _key(db, name, columns)
     indexes = {column: quoted(index) for column, index in db.read(INDEXES, {"table": name})}
     db.commit()
-    return Table(name, key, columns, indexes, rows)
+    return Table(name, key, columns, indexes, rows, database)
 
 
-def _read(db: Transactions, name: str) -> tuple[int, dict[str, Column]]:
-    """Return how many rows a table has, as the catalogue estimates, and its columns."""
+def _read(db: Transactions, name: str) -> tuple[int, str, dict[str, Column]]:
+    """Return how many rows a table has, as the catalogue estimates, its database and its columns."""
     found = [row for row in db.read(TABLE, {"table": name}) if row[1] == name]
     if not found:
         ((database,),) = db.read("SELECT DATABASE()")
         where = f"database {database!r}" if database else "a connection that names no database (schema)"
         raise TableError(f"there is no table {name!r} in {where}, or its account may not see it")
-    rows, _, table_type, engine = found[0]
+    rows, _, table_type, engine, database = found[0]
     if (table_type, engine) != ("BASE TABLE", "InnoDB"):
         instead = INSTEAD.get(table_type, f"ALTER TABLE {quoted(name)} ENGINE=InnoDB makes it one")
         raise TableError(f"{name} is a {table_type} of engine {engine}; expected an InnoDB table: {instead}")
@@ -165,7 +167,7 @@ def _read(db: Transactions, name: str) -> tuple[int, dict[str, Column]]:
             COLUMNS, {"table": name}
         )
     }
-    return int(rows or 0), columns
+    return int(rows or 0), database, columns
 
 
 def _key(db: Transactions, table: str, columns: Mapping[str, Column]) -> Key:

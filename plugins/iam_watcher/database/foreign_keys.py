@@ -16,7 +16,7 @@ REFUSES = frozenset({"RESTRICT", "NO ACTION"})
 
 REFERENCES = (
     "SELECT k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.TABLE_SCHEMA = DATABASE(), r.DELETE_RULE,"
-    " k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE AS k"
+    " r.UPDATE_RULE, k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE AS k"
     " JOIN information_schema.REFERENTIAL_CONSTRAINTS AS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA"
     " AND r.TABLE_NAME = k.TABLE_NAME AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME"
     " WHERE k.REFERENCED_TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_NAME = %(table)s"
@@ -47,6 +47,7 @@ class ForeignKey:
         columns: names of its columns.
         referenced: names of the columns that they refer to.
         on_delete: what the server does with its rows when the row that they refer to is deleted.
+        on_update: the same, when one of the columns that they refer to is changed.
     """
 
     table: str
@@ -55,6 +56,7 @@ class ForeignKey:
     columns: tuple[str, ...]
     referenced: tuple[str, ...]
     on_delete: str
+    on_update: str
 
     @property
     def shown(self) -> str:
@@ -78,9 +80,9 @@ def references_to(db: Transactions, table: str) -> list[ForeignKey]:
         rows = db.read(REFERENCES, {"table": table})
         db.commit()
         found = []
-        for (schema, name, _, here, on_delete), parts in groupby(rows, key=lambda row: row[:5]):
-            columns, referenced = zip(*(part[5:] for part in parts), strict=True)
-            found.append(ForeignKey(name, schema, bool(here), columns, referenced, on_delete))
+        for (schema, name, _, here, *rules), parts in groupby(rows, key=lambda row: row[:6]):
+            columns, referenced = zip(*(part[6:] for part in parts), strict=True)
+            found.append(ForeignKey(name, schema, bool(here), columns, referenced, *rules))
         return found
 
     return db.run(ask, what=f"foreign keys to {table}")

@@ -9,6 +9,7 @@ from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.new_values import NOW, Hashed, Now
 from iam_watcher.jobs.retention_operator import RetentionOperator
 from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job.side_effects import REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,14 +37,15 @@ class AnonymizeRowsOperator(RetentionOperator):
     :param set: column → new value: None, a value that the column can hold, `NOW` (for one column, a
         TIMESTAMP, DATETIME or DATE that can be NULL), or `Hashed(...)`, which needs a column that is set to
         `NOW`.
-    :param redact: names of columns whose old values the archive leaves out.
+    :param redact: names of columns whose old values the archive leaves out. By default `secretKey` and
+        `password`.
     """
 
     def __init__(
         self,
         *,
         set: Mapping[str, Any],  # noqa: A002  as in SQL
-        redact: Sequence[str] = (),
+        redact: Sequence[str] = REDACTED,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -66,8 +68,8 @@ class AnonymizeRowsOperator(RetentionOperator):
         arguments.listed_names("redact", redact)
         if self.archive is not None and {name.lower() for name in set} <= {name.lower() for name in redact}:
             raise JobArgumentError(
-                "redact names all columns of set: the archive would have no old value to restore. Remove "
-                "archive, or name fewer columns in redact"
+                f"redact is {redact!r} and names all columns of set: the archive would have no old value to "
+                "restore. Remove archive, or name fewer columns in redact"
             )
 
     def job(self) -> AnonymizeJob:

@@ -45,9 +45,9 @@ class ReenableUsersOperator(UndoOperator, TableOperator):
     UPDATE on the columns of the status and of the last login (IAM: `status` and `loginedAt`), and on
     `secret.expires` if secrets were expired.
 
-    It also takes the arguments of `UndoOperator`: `location`; of `TableOperator`: `table` (another name of
-    IAM's table, without `accounts`; default "user"); and of `DatabaseOperator`: `mysql_conn_id`, `pace`,
-    `throttle`, `dry_run`.
+    It also takes the arguments of `UndoOperator`: `location`, `from_database`; of `TableOperator`: `table`
+    (another name of IAM's table, without `accounts`; default "user"); and of `DatabaseOperator`:
+    `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param undo_record: URL of the folder of the undo record, as the run report names it, or the part of the
         URL that follows `location`. (templated)
@@ -107,7 +107,10 @@ class ReenableUsersOperator(UndoOperator, TableOperator):
             self.transactions(locked=not dry_run) as (_, db),
             announce as before_write,
         ):
-            columns = account_columns(self.accounts, read_table(db, self.table), undo=True)
+            table = read_table(db, self.table)
+            if record:
+                self.check_databases(str(done.undo_record), record.manifests, table.database)
+            columns = account_columns(self.accounts, table, undo=True)
             check_undo(columns)
             enabling = UserEnabler(
                 db,

@@ -50,8 +50,8 @@ class RestoreRowsOperator(UndoOperator):
     and compares it with the archive. Rows of child tables that were deleted with the rows are restored after
     them. The database account needs INSERT on each table, or UPDATE on the changed columns.
 
-    It also takes the arguments of `UndoOperator`: `location`; and of `DatabaseOperator`: `mysql_conn_id`,
-    `pace`, `throttle`, `dry_run`.
+    It also takes the arguments of `UndoOperator`: `location`, `from_database`; and of `DatabaseOperator`:
+    `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
 
     :param path: URL of the folder of the archive, as the run report of the purge names it, or the part of the
         URL that follows `location`. (templated)
@@ -117,6 +117,7 @@ class RestoreRowsOperator(UndoOperator):
     ) -> list[tuple[RowInserter, Tries]]:
         """Compare the archive with its table; return what restores the tries into it."""
         table, dry_run = read_table(db, restored.table), restored.dry_run
+        self.check_databases(restored.archive, [written.manifest for written in found], table.database)
         columns = []
         for written in found:
             to_write, restored.lost = columns_to_write(table, written.manifest)

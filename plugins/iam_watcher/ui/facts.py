@@ -30,7 +30,7 @@ SETTINGS = frozenset(
     {
         *("max_inactive_days", "min_age_days", "undo_location", "max_share", "max_rows"),
         *("older_than", "older_than_days", "grace", "grace_days", "archive"),
-        *("undo_record", "path", "location"),
+        *("undo_record", "path", "location", "from_database"),
     }
 )
 HIDDEN = "***"

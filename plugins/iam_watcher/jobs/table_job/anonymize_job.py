@@ -60,7 +60,7 @@ class AnonymizeJob(RetentionJob):
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Warn of triggers; check that the server takes the values, and the rest."""
-        warn_of_side_effects(db, plan.table, "UPDATE")
+        warn_of_side_effects(db, plan.table, self.new_values)
         warn_of_on_update(db, plan.table, self.new_values)
         if self.location is not None:
             warn_of_absent([plan.table], self.redact)
@@ -181,6 +181,11 @@ class AnonymizeJob(RetentionJob):
             raise TableError(
                 f"set has {column.name}={value!r}, but {source.name} is set to a Hashed as well; hash each "
                 "column by itself"
+            )
+        if source.nullable and not column.nullable:
+            raise TableError(
+                f"set has {column.name}={value!r}, but {source.name} of {table.name} can be NULL and "
+                f"{column.name} can't: the hash of NULL is NULL"
             )
         digits = min(MOST_DIGITS, *column.sizes[:1])
         if digits < LEAST_DIGITS:

@@ -129,6 +129,7 @@ def as_sql(
             names.append(f"{prefix}{len(values)}")
             values[names[-1]] = value
         if simple.operator in NULLS:
+            _check_null(column, simple, table)
             return f"{column.quoted} {operator} NULL"
         if simple.operator in BETWEEN:
             return f"{column.quoted} {operator} %({names[0]})s AND %({names[1]})s"
@@ -185,6 +186,24 @@ def rehearse(db: Transactions, plan: Plan, argument: str) -> None:
         db.commit()
 
     db.run(rehearsal, what=f"the conditions on {plan.table.name}")
+
+
+def _check_null(column: column_type.Column, condition: SimpleCondition, table: Table) -> None:
+    """Check that a comparison with NULL means the same in each part of a statement.
+
+    In WHERE alone, both servers take `IS NULL` for `= '0000-00-00'` if a DATE or DATETIME is NOT NULL (MySQL
+    only outside of OR). So the dry run would count none of the rows that the job then writes.
+    See https://dev.mysql.com/doc/refman/9.7/en/comparison-operators.html#operator_is-null.
+
+    Raises:
+        TableError: the column is such a one.
+    """
+    if condition.operator == "is" and not column.nullable and column.data_type in {"date", "datetime"}:
+        zero = "0000-00-00" if column.data_type == "date" else "0000-00-00 00:00:00"
+        raise TableError(
+            f"where has {condition.given!r}, but column {column.name!r} of {table.name} can't be NULL. For "
+            f"rows without a date, use ({column.name!r}, '=', {zero!r})"
+        )
 
 
 def _for_column(  # noqa: PLR0917  two of them are for the message

@@ -20,7 +20,7 @@ from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.accounts import account_columns, check_accounts, check_undo
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan
-from iam_watcher.jobs.table_job.side_effects import warn_of_side_effects
+from iam_watcher.jobs.table_job.side_effects import warn_of_on_update, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 from iam_watcher.walk.row_change import RowChange
 
@@ -123,7 +123,9 @@ class DisableUsersJob(TableJob):
 
         Exempt names that no account has are logged.
         """
-        warn_of_side_effects(db, plan.table, "UPDATE")
+        columns = [self.columns.status.name]
+        warn_of_side_effects(db, plan.table, columns)
+        warn_of_on_update(db, plan.table, columns, restorable=False)
         check_accounts(db, plan, self.accounts, self.columns, now, pace=self.pace, throttler=throttler)
         conditions.rehearse(db, plan, "exempt_names")
         if self.exempt_names:

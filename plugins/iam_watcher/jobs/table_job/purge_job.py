@@ -82,7 +82,7 @@ class PurgeJob(RetentionJob):
         """Warn of side effects, and check the rest."""
         tables = [plan.table, *(plan.family.tables if plan.family else ())]
         for table in tables:
-            warn_of_side_effects(db, table, "DELETE", apart_from=children_of(plan, table))
+            warn_of_side_effects(db, table, None, apart_from=children_of(plan, table))
             if self.location is not None:
                 warn_of_redaction(table, self.redact)
         if self.location is not None:
@@ -162,11 +162,11 @@ class PurgeJob(RetentionJob):
         return kept_columns(table, self.redact)
 
 
-def children_of(plan: Plan, table: Table) -> set[str]:
-    """Return the names of the tables whose rows are deleted with rows of a table."""
+def children_of(plan: Plan, table: Table) -> list[tuple[str, Sequence[str]]]:
+    """Return the tables whose rows are deleted with rows of a table, and the columns that refer to it."""
     if plan.family is None:
-        return set()
+        return []
+    above = [one.children for one in plan.family.all() if one.table.name == table.name]
     if table.name == plan.table.name:
-        return {child.table.name for child in plan.family.children}
-    of_it = [one for one in plan.family.all() if one.table.name == table.name]
-    return {child.table.name for one in of_it for child in one.children}
+        above.append(plan.family.children)
+    return [(child.table.name, child.parent.by.names) for children in above for child in children]

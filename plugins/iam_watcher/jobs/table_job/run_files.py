@@ -58,6 +58,7 @@ class RunFiles:
         """Return an archive below a location, with these facts in its manifest and those of every run."""
         ti = self._context["ti"]
         facts |= {
+            "database": plan.table.database,
             "table": plan.table.name,
             "key": plan.table.key.named,
             "now": self._report.now,

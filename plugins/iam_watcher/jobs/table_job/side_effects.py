@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.foreign_keys import REFUSES, references_to
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -15,53 +16,56 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 REDACTED = ("secretKey", "password")
-"""The columns that a purge leaves out of the archive by default, of whatever table."""
+"""The columns that an archive leaves out by default, of whatever table."""
 
-CASCADES = (
-    "SELECT DELETE_RULE, CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_SCHEMA = DATABASE()"
-    " FROM information_schema.REFERENTIAL_CONSTRAINTS"
-    " WHERE UNIQUE_CONSTRAINT_SCHEMA = DATABASE() AND REFERENCED_TABLE_NAME = %(table)s"
-    " AND DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY CONSTRAINT_SCHEMA, TABLE_NAME"
-)
 TRIGGERS = (
     "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS"
     " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = %(table)s"
     " AND EVENT_MANIPULATION = %(event)s ORDER BY TRIGGER_NAME"
 )
 MOVING = (
-    "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()"
+    "SELECT COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()"
     " AND TABLE_NAME = %(table)s AND EXTRA LIKE '%%on update%%' ORDER BY ORDINAL_POSITION"
 )
 
 
 def warn_of_side_effects(
-    db: Transactions, table: Table, event: str, apart_from: Collection[str] = ()
+    db: Transactions,
+    table: Table,
+    columns: Collection[str] | None,
+    apart_from: Collection[tuple[str, Sequence[str]]] = (),
 ) -> None:
     """Log what the server does to other rows when rows of the table are changed, as far as it tells.
 
     Args:
         db: where.
         table: of the rows.
-        event: "DELETE", or "UPDATE" of columns that no foreign key refers to.
-        apart_from: names of tables whose rows the job itself deletes before.
+        columns: names of the columns that the job sets; None if it deletes rows.
+        apart_from: tables whose rows the job itself deletes before, each with the columns that refer to the
+            table.
 
     An account sees the foreign keys of tables on which it has a privilege, and needs the privilege TRIGGER to
     see triggers.
     """
+    event = "DELETE" if columns is None else "UPDATE"
+    changed = {name.lower() for name in columns or ()}
+    ours = {(name, frozenset(own)) for name, own in apart_from}
+    found = []
+    for key in references_to(db, table.name):
+        if columns is None:
+            rule = None if key.is_here and (key.table, frozenset(key.columns)) in ours else key.on_delete
+        else:
+            rule = key.on_update if changed & {name.lower() for name in key.referenced} else None
+        if rule is not None and rule not in REFUSES:
+            found.append(f"ON {event} {rule} of {key.schema}.{key.table} ({', '.join(key.columns)})")
 
     def ask() -> list[str]:
-        values = {"table": table.name, "event": event}
-        cascades = db.read(CASCADES, values) if event == "DELETE" else ()
-        found = [
-            f"ON DELETE {rule} in {schema}.{name}"
-            for rule, schema, name, here in cascades
-            if not (here and name in apart_from)
-        ]
-        found += [f"trigger {name}" for (name,) in db.read(TRIGGERS, values)]
+        triggers = db.read(TRIGGERS, {"table": table.name, "event": event})
         db.commit()
-        return found
+        return [f"trigger {name}" for (name,) in triggers]
 
-    if found := db.run(ask, what=f"foreign keys and triggers of {table.name}"):
+    found += db.run(ask, what=f"triggers of {table.name}")
+    if found:
         logger.warning(
             "The %s on %s changes more than these rows. The job neither counts nor archives it: %s",
             event,
@@ -70,25 +74,37 @@ def warn_of_side_effects(
         )
 
 
-def warn_of_on_update(db: Transactions, table: Table, columns: Collection[str]) -> None:
+def warn_of_on_update(
+    db: Transactions, table: Table, columns: Collection[str], *, restorable: bool = True
+) -> None:
     """Log which columns the server sets to the current time whenever a row is changed.
 
     Args:
         db: where.
         table: of the rows.
         columns: names of the columns that the job sets: in them, the job's value counts.
+        restorable: whether rows of this job are restored. If not, only columns with the wrong time are named.
     """
 
-    def ask() -> list[str]:
-        found = [name for (name,) in db.read(MOVING, {"table": table.name}) if name not in columns]
+    def ask() -> dict[str, str]:
+        found = db.read(MOVING, {"table": table.name})
         db.commit()
-        return found
+        return {name: data_type for name, data_type in found if name not in columns}
 
-    if found := db.run(ask, what=f"columns of {table.name}"):
+    found = db.run(ask, what=f"columns of {table.name}")
+    if found and restorable:
         logger.warning(
             "The server sets %s of %s to the current time in each row that is changed (ON UPDATE). The "
             "archive does not have the old time, and a restore sets the column to its own time",
             ", ".join(found),
+            table.name,
+        )
+    if without_zone := [name for name, data_type in found.items() if data_type == "datetime"]:
+        logger.warning(
+            "In each row that is changed, the server sets %s of %s, a DATETIME, to the current time in UTC "
+            "(ON UPDATE). If your applications write the time of another zone into it, a search for rows "
+            "changed since a time can miss these rows",
+            ", ".join(without_zone),
             table.name,
         )
 
