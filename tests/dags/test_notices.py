@@ -21,6 +21,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import BaseNotifier, task
+from airflow.sdk.log import mask_secret
 from airflow.serialization.serialized_objects import DagSerialization
 
 from iam_watcher import Lock, Mail, Notify, Watcher, Webhook
@@ -143,6 +144,28 @@ def test_a_dead_receiver_costs_the_others_no_notice_and_gets_it_later(
 
 def bodies_of_webhook(received: Received) -> list[dict[str, Any]]:
     return [json.loads(body) for path, _, body in received.requests if path.startswith("/services")]
+
+
+def test_a_webhook_gets_numbers_of_a_run_report_but_no_name_and_no_secret() -> None:
+    mask_secret("hunter-9911-token")
+    report = {
+        "table": "user",
+        "changed": 3,
+        "share": 0.5,
+        "error": "DatabaseError: token hunter-9911-token",
+        "skipped": {"admin": 2},
+        "examples": ["ada@example.invalid"],
+        "exceptions": [{"exception": "ValueError", "key": "7", "message": "ada"}],
+        "position": "ada@example.invalid",
+    }
+    told = notice.Notice("success", "w", "r", "it worked", "http://x", reports={"p": report})
+    assert told.as_json()["reports"]["p"] == {
+        "table": "user",
+        "changed": 3,
+        "share": 0.5,
+        "error": "DatabaseError: token ***",
+        "skipped": {"admin": 2},
+    }
 
 
 def test_a_run_that_worked_sends_a_notice_with_its_report(

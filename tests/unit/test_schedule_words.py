@@ -9,6 +9,9 @@ from iam_watcher.schedule import describe, parse
     ("spec", "words"),
     [
         ("CRON_TZ=Asia/Shanghai 0 30 3 * * *", "every day at 03:30:00 Asia/Shanghai"),
+        ("CRON_TZ=Asia/Shanghai 0 5 * * * *", "at minute 5 of every hour"),
+        ("CRON_TZ=Asia/Kolkata 0 5 * * * *", "at minute 5 of every hour Asia/Kolkata"),
+        ("CRON_TZ=Australia/Lord_Howe 0 5 * * * *", "at minute 5 of every hour Australia/Lord_Howe"),
         ("@daily", "every day at 00:00:00 UTC"),
         ("@weekly", "on Sunday at 00:00:00 UTC"),
         ("@monthly", "on day 1 of the month at 00:00:00 UTC"),

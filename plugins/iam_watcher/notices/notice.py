@@ -84,7 +84,10 @@ class Notice:
         return f"<pre>{html.escape(self.text)}</pre>"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the notice for a webhook: `text` is what Slack, Mattermost and others show."""
+        """Return the notice for a webhook: `text` is what Slack, Mattermost and others show.
+
+        Of the run reports, it has the numbers and what `text` has, but no keys and no names of rows.
+        """
         return {
             "text": self.text,
             "event": self.event,
@@ -92,7 +95,7 @@ class Notice:
             "run": self.run,
             "what": self.what,
             "url": self.url,
-            "reports": {task_id: dict(report) for task_id, report in self.reports.items()},
+            "reports": {task_id: _without_rows(report) for task_id, report in self.reports.items()},
             "holder": dict(self.holder) if self.holder else None,
             "exit_status": self.exit_status,
         }
@@ -196,6 +199,22 @@ def _exit_status(error: object) -> int | None:
     status = int(found[1]) if found else 0
     status = 128 - status if status < 0 else status
     return status if 1 <= status <= 255 else None  # noqa: PLR2004  of POSIX
+
+
+def _without_rows(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is sent of a run report: numbers, the facts of the text, and the error."""
+
+    def number(value: object) -> bool:
+        return value is None or isinstance(value, (int, float))
+
+    kept: dict[str, Any] = {}
+    for name, value in report.items():
+        counts = isinstance(value, dict) and all(map(number, value.values()))
+        if name in _FACTS or number(value) or counts:
+            kept[name] = value
+        elif name == "error":
+            kept[name] = masked(_short(value))
+    return kept
 
 
 def _short(error: object) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from itertools import product
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from iam_watcher.schedule.cron import Cron
 from iam_watcher.schedule.day_rules import DayInMonth
@@ -64,10 +66,17 @@ def _cron(cron: Cron) -> str:
     months = (
         "" if _is_full(cron.fields.month, MONTH) else f"in {_and(_names(cron.fields.month, MONTH, _MONTHS))}"
     )
-    if frequent and not days and not months and _is_full(cron.fields.hour, HOUR):
+    every_hour = frequent and not days and not months and _is_full(cron.fields.hour, HOUR)
+    if every_hour and _has_whole_hours(cron.timezone):
         return times
     parts = [times, days, months] if frequent else [days or "every day", months, times]
     return f"{' '.join(part for part in parts if part)} {cron.timezone}"
+
+
+def _has_whole_hours(zone: str) -> bool:
+    """Return whether all hours of a time zone begin when those of UTC do."""
+    moments = (datetime(2026, month, 1, tzinfo=ZoneInfo(zone)) for month in (1, 7))
+    return all((moment.utcoffset() or timedelta()) % timedelta(hours=1) == timedelta() for moment in moments)
 
 
 def _times(cron: Cron) -> tuple[str, bool]:
