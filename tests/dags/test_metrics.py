@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, task
 from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
 from airflow.sdk._shared.observability.metrics.otel_logger import flush_otel_metrics
@@ -127,6 +128,17 @@ def test_the_metrics_of_runs(
     redis_client.set("iam-watcher:measured", "another")
     run_dag(dag)
     assert [(name, tags["outcome"]) for name, _, tags, _ in sent()] == [("iam_watcher.runs", "lock_busy")]
+
+
+def test_a_run_whose_lock_is_held_counts_as_failed_if_that_is_a_failure(
+    run_dag, redis_client: Client, sent: Callable
+) -> None:
+    with Watcher("busy", schedule=None, lock=Lock(on_busy="fail", wait=timedelta(0))) as dag:
+        EmptyOperator(task_id="work")
+    redis_client.set("iam-watcher:busy", "another")
+    run_dag(dag)
+    outcomes = [tags["outcome"] for name, _, tags, _ in sent() if name == metrics.RUNS]
+    assert outcomes == ["failed"]
 
 
 def extra_of(asset: str) -> dict:

@@ -289,10 +289,17 @@ def test_those_of_the_configuration(
     assert len(mail.mails) == 1
 
 
-def test_a_service_with_states_in_the_query(web: Received, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_CRONITOR", f"http://127.0.0.1:{web.port}/p/key/{{watcher}}?state={{state}}"
-    )
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "{url}/p/key/{{watcher}}?state={{state}}",
+        '{{"conn_type": "http", "host": "{url}/p/key?state={{state}}"}}',
+    ],
+)
+def test_a_service_with_states_in_the_query(
+    web: Received, monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_CRONITOR", connection.format(url=f"http://127.0.0.1:{web.port}"))
     for signal in (ping.START, ping.SUCCESS, ping.FAIL, ping.LOG, "/3"):
         receivers.send_all([ping.Ping("cronitor", names_watcher=True).sending(signal, "mine", "run")])
     assert [path for path, _, _ in web.requests] == [
@@ -406,6 +413,7 @@ def test_a_watcher_that_is_always_skipped_sends_a_notice(
 
 def test_an_overrun_is_noticed_by_what_the_triggerer_can_run(web: Received, mail: Received) -> None:
     own = Notify(to=[SmtpNotifier(to=["ops@example.com"]), Webhook("ops_webhook"), print])
+    own = (own, Notify(to=Webhook("ops_webhook")))  # twice, as by the settings
     with Watcher("slow", schedule=None, notify=own, expected=timedelta(minutes=5)) as dag:
         work()
     (alert,) = dag.deadline
@@ -438,6 +446,25 @@ def test_the_url_of_a_connection(uri: str, url: str, monkeypatch: pytest.MonkeyP
     assert http.url_of(connection, "my dag") == url
     if "watcher" not in uri:
         assert http.url_of(connection, "my dag", append=True) == f"{url}/my%20dag"
+
+
+def test_a_query_of_the_host_stays_behind_the_signal(web: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = f"http://127.0.0.1:{web.port}/push/hunter22?status=up&msg=&ping="
+    monkeypatch.setenv("AIRFLOW_CONN_KUMA", json.dumps({"conn_type": "http", "host": host}))
+    receivers.send_all([ping.Ping("kuma").sending(ping.FAIL, "mine", "run")])
+    (path,) = [path for path, _, _ in web.requests]
+    assert path.startswith("/push/hunter22/fail?status=up&msg=&ping=&rid=")
+
+
+@pytest.mark.parametrize("url", ["https://me:S3CRET@127.0.0.1/x", "http://127.0.0.1/services/S3 CRET"])
+def test_a_url_that_is_not_valid_is_not_shown(url: str) -> None:
+    with pytest.raises(NoticeError, match="there was no answer: InvalidURL"):
+        http.post(url, b"", {})
+
+
+def test_a_secret_at_the_cut_of_a_long_error_is_hidden() -> None:
+    mask_secret("hunter-9912-token")
+    assert notice._short("x" * (notice._LONGEST - 8) + "hunter-9912-token").endswith("xxx***")
 
 
 @pytest.mark.parametrize("uri", ["mysql://host/x", "file:///etc/passwd", '{"conn_type": "http"}'])

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 REDIS, DATABASE, DEPLOYMENT = "redis", "database", "deployment_id"
 ANSWER_WITHIN = 1  # seconds that a server has to connect, and for each answer
 MOST_AT_ONCE = 16  # connections
-# No watcher uses this key. To delete it changes nothing, but a server that takes no writes refuses it.
+# No watcher has this key, so to set it where it exists changes nothing. But a server that takes no writes, or
+# whose memory is full, refuses that.
 NO_KEY = "iam-watcher:health"
 
 
@@ -132,7 +133,7 @@ def _ask_redis(conn_id: str, *, has_id: bool) -> RedisAnswer:
         with examined(conn_id, answer_within=ANSWER_WITHIN) as client:
             for server in servers(client):
                 server.time()
-            client.delete(NO_KEY)
+            client.set(NO_KEY, "", xx=True)
             claimed = has_id and claimed_by_another(client)
 
     return RedisAnswer(_fault_of(ask, f"the Redis of {conn_id!r}"), claimed)

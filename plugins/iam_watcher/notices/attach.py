@@ -152,6 +152,9 @@ class Notices:
     def _failed(self, context: Any) -> None:
         if notice.lost_lock(context.get("exception")):
             metrics.lost(context["ti"])
+        if context["ti"].task_id in (ACQUIRE_TASK_ID, RELEASE_TASK_ID):
+            # `release` does not run after an `acquire` that failed; else its success tells how a run ended.
+            metrics.failed(context["ti"])
         if not self.notify and self.ping is None:
             return
         told: list[str] = []

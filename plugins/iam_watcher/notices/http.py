@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from iam_watcher.errors import NoticeError
 
@@ -17,12 +18,12 @@ TIMEOUT = 4.0  # seconds: Airflow gives a task's callbacks 20 in all
 
 
 def url_of(connection: Connection, watcher: str, *, append: bool = False) -> str:
-    """Return the URL of a connection, with the watcher's name in place of `{watcher}`.
+    """Return the URL of a connection without its query, with the watcher's name in place of `{watcher}`.
 
     With `append`, the name follows the URL if it stands nowhere in it.
 
     The host can be a whole URL. In a connection that is written as a URI (`https://host/path`), the path
-    follows the host. Extras become the query.
+    follows the host. For the query see `query_of`.
 
     Raises:
         NoticeError: it is none of http or https.
@@ -40,16 +41,23 @@ def url_of(connection: Connection, watcher: str, *, append: bool = False) -> str
             f"the connection {connection.conn_id!r} has no URL of http or https. Give it one, such as "
             "https://host/path as its URI, or as its host"
         )
-    url = url.rstrip("/")
+    url = url.partition("#")[0].partition("?")[0].rstrip("/")
     if append and "{watcher}" not in url:
         url += "/{watcher}"
     return url.replace("{watcher}", quote(watcher, safe=""))
 
 
-def query_of(connection: Connection, **more: str) -> str:
-    """Return the query that the extras of a connection make, with `?` before it."""
+def extras_of(connection: Connection) -> dict[str, str]:
+    """Return name → value of the query: what the host has, if it is a whole URL, and the extras."""
+    host = connection.host or ""
+    own = parse_qsl(urlsplit(host).query, keep_blank_values=True) if "://" in host else []
     extras = {name: str(value) for name, value in connection.extra_dejson.items() if name != "__extra__"}
-    query = urlencode({**extras, **more})
+    return {**dict(own), **extras}
+
+
+def query_of(connection: Connection, **more: str) -> str:
+    """Return the query of a connection's URL, with `?` before it."""
+    query = urlencode({**extras_of(connection), **more})
     return f"?{query}" if query else ""
 
 
@@ -76,7 +84,7 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         raise NoticeError(f"the answer was HTTP status {error.code}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise NoticeError(f"there was no answer: {type(reason).__name__}") from None
 

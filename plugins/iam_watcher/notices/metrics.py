@@ -58,6 +58,11 @@ def released(ti: Any, since: str | None, *, failed: bool) -> None:
         _emit("timing", LOCK_HELD, datetime.now(UTC) - datetime.fromisoformat(since), watcher=ti.dag_id)
 
 
+def failed(ti: Any) -> None:
+    """Emit that a run failed at its lock: its `acquire` or its `release` failed."""
+    _emit("incr", RUNS, 1, watcher=ti.dag_id, outcome="failed")
+
+
 def skipped(ti: Any, *, done: bool) -> None:
     """Emit that a run was skipped: another did its scheduled time (`done`), or held the lock."""
     _emit("incr", RUNS, 1, watcher=ti.dag_id, outcome="done_by_another" if done else "lock_busy")

@@ -34,7 +34,8 @@ def alert(notify: Sequence[Notify], expected: timedelta) -> Any:
     """
     sdk: Any = import_module("airflow.sdk")  # Its types lack the names of deadlines.
     wanted = [receiver for one in notify if "overrun" in one.on for receiver in one.receivers]
-    to = [spec for receiver in wanted for spec in _specs(receiver)]
+    specs = [tuple(spec) for receiver in wanted for spec in _specs(receiver)]
+    to = list(map(list, dict.fromkeys(specs)))  # each of them once
     if not to:
         raise WatcherError(
             f"expected={expected!r} needs a receiver to which the triggerer can send: notify=Notify(to=...) "

@@ -60,7 +60,7 @@ class Ping:
         # Tells the service which start and which end belong together.
         run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{dag_id}/{run_id}"))
         url = http.url_of(connection, dag_id, append=self.names_watcher)
-        if _STATE in connection.extra_dejson.values():
+        if _STATE in http.extras_of(connection).values():
             if signal == LOG:
                 return
             state = _STATES.get(signal, _STATES[FAIL])
