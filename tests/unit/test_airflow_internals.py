@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import airflow
 import pytest
-from airflow.sdk import DAG, BaseOperator, task
+from airflow.sdk import DAG, BaseOperator, task, task_group
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import BaseTrigger
 from sqlalchemy import create_engine
@@ -134,6 +134,47 @@ def test_a_mapped_operator():
     assert dag_files.class_of(mapped) is type(plain)
     assert dag_files.partial_argument(mapped, "table") == "users"
     assert dag_files.partial_argument(mapped, "rows", 7) == 7
+
+
+def test_the_parts_of_a_mapped_operator():
+    with DAG("parts", schedule=None, default_args={"owner": "iam"}) as dag:
+        by_expand = Job.partial(task_id="e", table="users").expand(rows=[1, 2], doc=["a", "b"])
+        by_kwargs = Job.partial(task_id="k", rows=3).expand_kwargs([{"table": "a"}, {}])
+        refused = Job.partial(task_id="refused").expand(doc=[5])
+    parts = dag_files.parts_of(by_expand)
+    assert [(one.table, one.rows, one.doc) for one in parts] == [
+        *(("users", 1, "a"), ("users", 1, "b")),
+        *(("users", 2, "a"), ("users", 2, "b")),
+    ]
+    assert {(one.task_id, one.dag_id, one.owner) for one in parts} == {("e", "parts", "iam")}
+    assert [(one.table, one.rows) for one in dag_files.parts_of(by_kwargs)] == [("a", 3), ("", 3)]
+    assert dag.task_dict["e"] is by_expand
+    with pytest.raises(TypeError, match="doc"):
+        dag_files.parts_of(refused)
+
+
+def test_a_mapped_operator_that_only_a_run_knows():
+    with DAG("half", schedule=None, default_args={"table": "t"}):
+        rows = Job(task_id="rows").output
+        by_expand = Job.partial(task_id="e").expand(rows=rows, doc=["a", "b"])
+        in_list = Job.partial(task_id="i", rows=1).expand(doc=[rows, "b"])
+        some = Job.partial(task_id="s").expand_kwargs([{"rows": 7}, rows, {}])
+        by_kwargs = Job.partial(task_id="k", rows=3).expand_kwargs(rows)
+
+        @task_group
+        def group(number):
+            Job(task_id="inside", rows=number)
+
+        inside = group.expand(number=[1, 2]).children["group.inside"]
+    values = dag_files.values_in_file
+    for one in (by_expand, in_list, some, by_kwargs):
+        assert dag_files.parts_of(one) is None
+        assert not dag_files.is_in_mapped_group(one)
+    assert dag_files.is_in_mapped_group(inside)
+    assert (values(by_expand, "doc"), values(by_expand, "rows")) == (["a", "b"], [])
+    assert (values(by_expand, "table"), values(by_expand, "other", 5)) == (["t"], [5])
+    assert values(some, "rows", 0) == [7, 0]
+    assert (values(by_kwargs, "rows"), values(by_kwargs, "table")) == ([3], [])
 
 
 def test_callbacks_that_are_added():

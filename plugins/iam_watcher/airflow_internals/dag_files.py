@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, XComArg, task
 from airflow.sdk.bases.decorator import _TaskDecorator
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.mappedoperator import MappedOperator
@@ -14,7 +17,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
 # Where the files of the Task SDK are. Airflow shows the last two lines of a traceback, and a line of its own
 # says nothing to the author of a DAG file.
@@ -73,6 +76,58 @@ def partial_argument(operator: MappedOperator, name: str, default: Any = None) -
     `MappedOperator.partial_kwargs`. A mapped operator has no attribute for an argument of its own class.
     """
     return operator.partial_kwargs.get(name, default)
+
+
+def is_in_mapped_group(operator: Any) -> bool:
+    """Return whether the operator is in a task group that was made by `expand`.
+
+    `get_closest_mapped_task_group`. Such an operator is itself not mapped, and yet runs several times.
+    """
+    return operator.get_closest_mapped_task_group() is not None
+
+
+def parts_of(operator: MappedOperator) -> list[BaseOperator] | None:
+    """Return the operators that run in place of a mapped one, or None if only a run knows them.
+
+    `MappedOperator.unmap`, and `resolve` of its expand input, which reads the map index of a task instance.
+
+    Raises:
+        Exception: what the constructor of the operator raises. Airflow calls it only in a run.
+    """
+    mapping: Any = _mapping_of(operator)
+    given = mapping.value
+    if is_in_mapped_group(operator) or any(True for _ in XComArg.iter_xcom_references(given)):
+        return None
+    count = math.prod(map(len, given.values())) if isinstance(given, Mapping) else len(given)
+    contexts = ({"ti": SimpleNamespace(map_index=number)} for number in range(count))
+    return [operator.unmap(mapping.resolve(context)[0]) for context in contexts]
+
+
+def values_in_file(operator: MappedOperator, name: str, default: Any = None) -> list[Any]:
+    """Return the values of an argument that the DAG file gives to a mapped operator, without those of a run.
+
+    `MappedOperator.partial_kwargs` and its expand input.
+
+    Args:
+        operator: the mapped operator.
+        name: of the argument.
+        default: the value if nobody gives the argument.
+    """
+    mapping: Any = _mapping_of(operator).value
+    owners = (one for one in (operator.dag, operator.task_group) if one is not None)
+    defaults = {name: value for one in owners for name, value in one.default_args.items()}
+    partial = partial_argument(operator, name, defaults.get(name, default))
+    if isinstance(mapping, Mapping):  # of `expand`
+        values = mapping.get(name, [partial])
+        return list(values) if isinstance(values, Sequence) else []
+    if isinstance(mapping, Sequence):  # of `expand_kwargs`
+        return [part.get(name, partial) for part in mapping if isinstance(part, Mapping)]
+    # Another task returns all arguments, but none that `partial` has.
+    return [partial] if name in operator.partial_kwargs else []
+
+
+def _mapping_of(operator: MappedOperator) -> Any:
+    return operator._get_specified_expand_input()  # noqa: SLF001  see above
 
 
 def wrap_pre_execute(operator: Any, before: Any) -> None:

@@ -56,7 +56,7 @@ def _report(checks: Iterator[Check], faults: list[str]) -> int:
     """Print what each check found. Add the names of those that found something wrong to `faults`."""
     wrong = unknown = 0
     for name, check in checks:
-        findings = list(check())
+        findings = list(dict.fromkeys(check()))  # The tasks of a mapped one may all have the same fault.
         if any(not one.unknown for one in findings):
             faults.append(name)
         wrong += sum(not one.unknown for one in findings)

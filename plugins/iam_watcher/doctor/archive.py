@@ -22,8 +22,8 @@ def locations(watchers: Watchers) -> list[str]:
     found: set[object] = set()
     with suppress(JobArgumentError):  # reported by `check_archives`
         found.add(configured_location())
-    for job in watchers.jobs:
-        found |= {getattr(job, name, None) for name in ("archive", "undo_location")}
+    for name in ("archive", "undo_location"):
+        found |= {getattr(job, name, None) for job in watchers.jobs} | watchers.half_known_values(name)
     return sorted(one for one in found if isinstance(one, str) and "://" in one and "{{" not in one)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 
-from iam_watcher.airflow_internals import deployment
+from iam_watcher.airflow_internals import dag_files, deployment
 from iam_watcher.airflow_internals.tasks import masked
 from iam_watcher.doctor.finding import Finding
 from iam_watcher.jobs.database_operator import DatabaseOperator
@@ -18,6 +19,7 @@ from iam_watcher.watcher_dag import Watcher
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DEFAULT_CONN_ID = inspect.signature(DatabaseOperator).parameters["mysql_conn_id"].default
 MAKES_A_WATCHER = re.compile(rb"^\s*(from|import)\s+iam_watcher\b", re.MULTILINE)
 
 
@@ -27,21 +29,20 @@ class Watchers:
 
     Attributes:
         dags: the watchers.
+        jobs: the tasks that work on a database; in place of a mapped one, the tasks that it becomes.
+        half_known: mapped jobs of which only a run knows all arguments.
         findings: faults of DAG folders and files.
     """
 
     dags: list[Watcher] = field(default_factory=list)
+    jobs: list[DatabaseOperator] = field(default_factory=list)
+    half_known: list[Any] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def tasks(self) -> list[Any]:
         """All tasks of the watchers, also acquire and release."""
         return [task for dag in self.dags for task in dag.tasks]
-
-    @property
-    def jobs(self) -> list[DatabaseOperator]:
-        """The tasks that work on a database."""
-        return [task for task in self.tasks if isinstance(task, DatabaseOperator)]
 
     @property
     def row_triggers(self) -> list[tuple[str, RowsInStateTrigger]]:
@@ -65,7 +66,13 @@ class Watchers:
         return sorted(
             {job.mysql_conn_id for job in self.jobs}
             | {trigger.mysql_conn_id for _, trigger in self.row_triggers}
+            | self.half_known_values("mysql_conn_id", DEFAULT_CONN_ID)
         )
+
+    def half_known_values(self, name: str, default: str | None = None) -> set[str]:
+        """Return the values of an argument that the DAG files themselves give to the half-known jobs."""
+        values = (one for job in self.half_known for one in dag_files.values_in_file(job, name, default))
+        return {one for one in values if isinstance(one, str)}
 
 
 def find_watchers() -> Watchers:
@@ -86,12 +93,43 @@ def find_watchers() -> Watchers:
                 Finding(f"{path} has an import error, so its watchers don't run: {last}. Correct the file")
             )
         found.findings += _skipped(deployment.dag_files(folder)[1])
+    found.findings += _add_jobs(found)
     if not found.dags:
         folders = ", ".join(map(str, deployment.dag_folders().values()))
         found.findings.append(
             Finding(f"No watcher was found in {folders}. Check [core] dags_folder and AIRFLOW_HOME")
         )
     return found
+
+
+def _add_jobs(found: Watchers) -> Iterator[Finding]:
+    """Add the jobs of the watchers. Report mapped ones that are wrong, or that can't be checked."""
+    for task in found.tasks:
+        if not issubclass(dag_files.class_of(task), DatabaseOperator):
+            continue
+        if not dag_files.is_mapped(task):
+            found.jobs.append(task)
+            continue
+        name = f"{task.dag_id}.{task.task_id}"
+        try:
+            parts: Any = dag_files.parts_of(task)
+        except Exception as error:  # noqa: BLE001  the class may be a user's, and raise anything
+            found.half_known.append(task)
+            yield Finding(
+                f"The mapped task {name} would fail, because Airflow can't make each of its tasks: "
+                f"{masked(str(error))}. Correct the DAG file"
+            )
+            continue
+        if parts is not None:
+            found.jobs += parts
+            continue
+        found.half_known.append(task)
+        yield Finding(
+            f"Only a run knows all arguments of the mapped task {name}, because another task returns them. "
+            "The rights on its tables were not checked. Its connections and archive locations were checked "
+            "only where the DAG file names them. Write all values into the DAG file to have them checked",
+            unknown=True,
+        )
 
 
 def _assets(condition: Any) -> Iterator[Asset]:

@@ -13,11 +13,12 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from iam_watcher import run_conf
+from iam_watcher.airflow_internals import dag_files
 from iam_watcher.errors import RunConfError
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import DAG, Context
 
@@ -27,7 +28,9 @@ logger = get_logger(__name__)
 class DryRunWatcherOperator(BaseOperator):
     """Does a dry run of the jobs of another watcher, and returns their run reports.
 
-    The dry run acquires no lock, because it changes no row.
+    The dry run acquires no lock, because it changes no row. A mapped job is counted task by task. If another
+    task returns what a job is mapped over, or if a job is in a mapped task group, the dry run fails before it
+    counts.
 
     :param watcher: DAG id of the other watcher. (templated)
     :param watcher_params: values for its params, as an object. The other params have their defaults.
@@ -42,11 +45,11 @@ class DryRunWatcherOperator(BaseOperator):
         self.watcher_params = watcher_params
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return task -> run report.
+        """Return task -> run report; `task/0`, `task/1` and so on for a mapped job.
 
         Raises:
-            AirflowFailException: there is no such watcher, it has no job with a dry run, or a value does
-                not fit a param.
+            AirflowFailException: there is no such watcher, it has no job with a dry run, a value does not
+                fit a param, or only a run knows what a mapped job works on.
         """
         dag_id = self.watcher.strip()
         # Not `self.watcher_params`: a template makes a text of it.
@@ -57,12 +60,12 @@ class DryRunWatcherOperator(BaseOperator):
         except (RunConfError, ValueError) as error:
             raise AirflowFailException(str(error)) from error
         reports = {}
-        for job in _jobs(dag):
-            logger.info("Dry run of the task %s of %s", job.task_id, dag_id)
+        for name, job in _jobs(dag).items():
+            logger.info("Dry run of the task %s of %s", name, dag_id)
             inner: Any = {**context, "dag": dag, "task": job, "params": values}
             job.render_template_fields(inner)
             job.is_dry_run = True
-            reports[job.task_id] = job.execute(inner)
+            reports[name] = job.execute(inner)
         if not reports:
             raise AirflowFailException(f"{dag_id!r} has no job that can do a dry run")
         return {"watcher": dag_id, "dry_run": True, "reports": reports}
@@ -92,7 +95,40 @@ def _values(dag: DAG, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _jobs(dag: DAG) -> Iterator[Any]:
+def _jobs(dag: DAG) -> dict[str, Any]:
+    """Return name -> job, with each task of a mapped job.
+
+    Raises:
+        AirflowFailException: only a run knows the tasks of a mapped job, or Airflow can't make one of them.
+    """
+    found: dict[str, Any] = {}
+    unknown = []
     for task in dag.tasks:
-        if "is_dry_run" in task.template_fields and isinstance(task, BaseOperator):
-            yield task
+        if "is_dry_run" not in task.template_fields:
+            continue
+        parts = _parts(task)
+        if parts is None:
+            unknown.append(repr(task.task_id))
+        else:
+            found |= parts
+    if unknown:
+        raise AirflowFailException(
+            f"{dag.dag_id!r} can't do a dry run here: only a run of it knows what its mapped tasks "
+            f"{', '.join(unknown)} work on. No row was counted. Write all values into `expand` of the "
+            "task itself; or unpause the watcher, and trigger a dry run of its own"
+        )
+    return found
+
+
+def _parts(task: Any) -> dict[str, Any] | None:
+    if dag_files.is_in_mapped_group(task):
+        return None
+    if not dag_files.is_mapped(task):
+        return {task.task_id: task}
+    try:
+        parts = dag_files.parts_of(task)
+    except Exception as error:
+        raise AirflowFailException(
+            f"Airflow can't make each task of the mapped task {task.task_id!r}: {error}. Correct the DAG file"
+        ) from error
+    return None if parts is None else {f"{task.task_id}/{n}": part for n, part in enumerate(parts)}

@@ -237,6 +237,81 @@ def test_the_database_of_a_schedule(examine, dags, iam, mariadb, monkeypatch):
     assert "Grant the right SELECT" in printed
 
 
+MAPPED = '''"""An Airflow DAG of a test."""
+from airflow.sdk import task
+from iam_watcher import Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+
+OLD = {{"age_column": "expires", "age_unit": "unix_seconds", "older_than_days": 1}}
+with Watcher("everywhere", schedule=None):
+    @task
+    def names():
+        return []
+
+    PurgeRowsOperator.partial(task_id="purge", **OLD).{mapping}
+'''
+
+
+@pytest.mark.every_server
+def test_a_mapped_job(examine, dags, iam, mariadb, monkeypatch, tmp_path):
+    location = f"file://{tmp_path}/elsewhere"
+    given = [
+        {"table": "secret"},
+        {"table": "policy_audit", "mysql_conn_id": "elsewhere", "archive": location},
+    ]
+    (dags / "clean.py").write_text(MAPPED.format(mapping=f"expand_kwargs({given})"))
+    assert "database elsewhere: WRONG: " in examine()[1]
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", mariadb.airflow_uri)
+    status, printed = examine()
+    assert (status, "NOT CHECKED" in printed) == (0, False), printed
+    assert "database iam_mysql: good" in printed
+    assert "database elsewhere: good" in printed
+    assert (tmp_path / "elsewhere").is_dir()
+    iam.run("REVOKE DELETE ON iam.policy_audit FROM iam_watcher")
+    status, printed = examine()
+    assert status == 1
+    assert "The task everywhere.purge can't use the table policy_audit" in printed
+
+
+def test_a_fault_of_all_tasks_of_a_mapped_job_is_said_once(examine, dags, iam):
+    mapping = 'expand(table=["absent"], where=[[("id", ">", 0)], [("id", "<", 0)]])'
+    (dags / "clean.py").write_text(MAPPED.format(mapping=mapping))
+    status, printed = examine()
+    assert (status, printed.count("DELETE on the table")) == (1, 1), printed
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        'expand(table=names(), mysql_conn_id=["iam_mysql", "elsewhere"], archive=["file:///proc/a"])',
+        'expand_kwargs([{"mysql_conn_id": "elsewhere", "archive": "file:///proc/a"}, {}, names()])',
+    ],
+)
+def test_a_mapped_job_that_only_a_run_knows(examine, dags, mapping):
+    (dags / "clean.py").write_text(MAPPED.format(mapping=mapping))
+    status, printed = examine()
+    assert "watcher files: NOT CHECKED: Only a run knows all arguments of the mapped task" in printed
+    assert "everywhere.purge" in printed
+    assert "database iam_mysql: good" in printed
+    assert "database elsewhere: WRONG" in printed
+    assert "archive: WRONG: The archive location file:///proc/a " in printed
+    assert (status, "1 not checked" in printed) == (1, True)
+
+
+def test_a_mapped_job_that_is_not_checked_is_not_wrong(examine, dags):
+    (dags / "clean.py").write_text(MAPPED.format(mapping="expand(table=names())"))
+    status, printed = examine()
+    assert (status, printed.endswith("0 wrong, 1 not checked\n")) == (0, True), printed
+
+
+def test_a_mapped_job_with_a_wrong_argument(examine, dags):
+    mapping = 'expand(table=["secret"], mysql_conn_id=["iam_mysql", ""])'
+    (dags / "clean.py").write_text(MAPPED.format(mapping=mapping))
+    status, printed = examine()
+    assert status == 1
+    assert "watcher files: WRONG: The mapped task everywhere.purge would fail" in printed
+
+
 @pytest.mark.every_server
 def test_a_table_is_missing(examine, iam):
     iam.run("DROP TABLE secret")
