@@ -107,6 +107,26 @@ def add_run(
     return run.run_id
 
 
+def parse_file(session: Any, dag_id: str, error: str | None) -> None:
+    """Store what Airflow's dag-processor found in the file of a watcher, as it stores that itself.
+
+    Args:
+        session: of Airflow's database.
+        dag_id: of a watcher that is stored.
+        error: why the file can't be loaded; None: it can.
+    """
+    from airflow.dag_processing.collection import _update_import_errors
+    from airflow.models.dag import DagModel
+
+    model = session.get(DagModel, dag_id, populate_existing=True)
+    model.relative_fileloc = f"{dag_id}.py"  # all watchers of a test are in one file
+    session.commit()
+    file = (model.bundle_name, model.relative_fileloc)
+    errors = {} if error is None else {file: error}
+    _update_import_errors({file}, model.bundle_name, errors, session)
+    session.commit()
+
+
 def body(answer: Any) -> Any:
     """Return the JSON of a good answer."""
     assert answer.status_code == 200, answer.text

@@ -31,6 +31,7 @@ from iam_watcher.jobs.rows_in_state import rows_in_state
 from iam_watcher.lock.deployment import CLAIM_KEY
 from iam_watcher.routes import app
 from tests.contract.conftest import documented_rule
+from tests.dags.page import parse_file
 
 HEALTHY = {"redis": "healthy", "database": "healthy", "deployment_id": "healthy"}
 SECRET = "hunter2-and-more"  # noqa: S105  what nobody may see
@@ -115,6 +116,16 @@ def bad(part):
 def test_all_is_good(purging, ask):
     assert ask() == (200, HEALTHY)
     assert ask("HEAD")[0] == 200
+
+
+def test_the_servers_of_a_watcher_are_asked_while_its_file_is_broken(purging, ask):
+    with create_session() as session:
+        parse_file(session, "health_clean", "SyntaxError")
+    try:
+        assert ask() == (200, HEALTHY)
+    finally:
+        with create_session() as session:
+            parse_file(session, "health_clean", None)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +216,15 @@ def test_a_replica_takes_no_locks(purging, ask, redis_client, caplog):
         assert ask() == bad("redis")
     finally:
         redis_client.replicaof("NO", "ONE")
+    assert ask() == (200, HEALTHY)
+
+
+def test_a_redis_whose_memory_is_full_takes_no_locks(purging, ask, redis_client):
+    redis_client.config_set("maxmemory", 1)
+    try:
+        assert ask() == bad("redis")
+    finally:
+        redis_client.config_set("maxmemory", 0)
     assert ask() == (200, HEALTHY)
 
 

@@ -36,7 +36,15 @@ def test_the_columns_that_the_page_reads():
     from iam_watcher.airflow_internals import page as airflow
 
     for model, columns in {
-        airflow.DagModel: {"is_paused", "is_stale", "next_dagrun_create_after", "timetable_description"},
+        airflow.DagModel: {
+            "is_paused",
+            "is_stale",
+            "bundle_name",
+            "relative_fileloc",
+            "next_dagrun_create_after",
+            "timetable_description",
+        },
+        airflow.ParseImportError: {"bundle_name", "filename"},
         airflow.DagRun: {"id", "run_after", "start_date", "end_date", "triggering_user_name", "run_type"},
         airflow.DagTag: {"dag_id", "name"},
         airflow.SerializedDagModel: {"id", "dag_id", "created_at"},

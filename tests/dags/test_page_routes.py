@@ -25,7 +25,7 @@ from iam_watcher.jobs.dry_run_watcher import DryRunWatcherOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 from iam_watcher.schedule import describe, parse
-from tests.dags.page import NOW, OURS, PREFIX, PerDagAuthManager, add_run, body, report
+from tests.dags.page import NOW, OURS, PREFIX, PerDagAuthManager, add_run, body, parse_file, report
 
 ROLES = {"viewer": "viewer", "user": "user", "admin": "admin", "only": "user", "blind": "user"}
 READ = ("/watchers", "/changes?after=0", "/watchers/page_other", "/watchers/page_other/runs")
@@ -286,6 +286,54 @@ def test_a_user_sees_the_watchers_that_airflow_lets_them_see(call, watchers):
     # An admin passes any authorisation: a DAG that is no watcher has to be looked for.
     assert call("admin", "GET", "/watchers/no_such_watcher/runs").status_code == 404
     assert body(call("admin", "GET", "/watchers/no_such_watcher")) == {"none": True}
+
+
+def test_a_watcher_whose_file_breaks_stays_in_the_list_until_the_file_is_gone(call, watchers, store_dag):
+    def seen():
+        listed = {
+            row["id"]: row.get("broken") for row in body(call("viewer", "GET", "/watchers"))["watchers"]
+        }
+        coming = {one[0]: one[3] for one in body(call("viewer", "GET", "/changes?after=0"))["next"]}
+        one = body(call("viewer", "GET", "/watchers/page_broken"))
+        return listed.get("page_broken", "hidden"), coming.get("page_broken", "hidden"), one.get("broken")
+
+    store_dag(watcher("page_broken"))
+    assert seen() == (None, 0, None)
+    parse_file(watchers, "page_broken", "SyntaxError")
+    assert seen() == (True, 1, True)
+    store_dag(watcher("page_broken"))
+    parse_file(watchers, "page_broken", None)
+    assert seen() == (None, 0, None)
+    # The file can be loaded again, and the watcher is not in it.
+    parse_file(watchers, "page_broken", "SyntaxError")
+    parse_file(watchers, "page_broken", None)
+    assert seen() == ("hidden", "hidden", None)
+    assert body(call("viewer", "GET", "/watchers/page_broken")) == {"none": True}
+
+
+def test_the_page_offers_no_run_of_a_watcher_whose_file_is_broken(call, watchers, store_dag):
+    from iam_watcher.airflow_internals.page import DagModel
+
+    with Watcher("page_broken_undo", schedule=None, lock="page-broken", params={"undo_record": ""}) as dag:
+        ReenableUsersOperator(task_id="enable", undo_record="{{ params.undo_record }}")
+    store_dag(dag)
+    with Watcher("page_broken_dry_run", schedule=None, lock=None) as dag:
+        DryRunWatcherOperator(task_id="dry_run", watcher="{{ params.w }}", watcher_params={})
+    store_dag(dag)
+    store_dag(watcher("page_of_broken", lock="page-broken"))
+    watchers.get(DagModel, "page_broken_dry_run").is_paused = False
+    watchers.commit()
+
+    def offered():
+        found = body(call("admin", "GET", "/watchers/page_of_broken"))["may"]
+        return found["undo"].get("undo", {}).get("dag"), found["dry"]
+
+    assert offered() == ("page_broken_undo", True)
+    for dag_id in ("page_broken_undo", "page_broken_dry_run"):
+        parse_file(watchers, dag_id, "SyntaxError")
+    dag_id, is_dry_run_possible = offered()
+    assert dag_id != "page_broken_undo"
+    assert not is_dry_run_possible
 
 
 def test_reports_need_the_right_to_xcoms(call, watchers):
@@ -555,6 +603,54 @@ def test_failed_and_skipped_runs_of_a_day_are_counted_beyond_the_bars(call, stor
     assert len(busy["bars"]["s"]) == 29
     # Of 48 runs the last 30 are bars, and the first three are older than a day.
     assert busy["earlier"] == {"failed": 7, "skipped": 4}
+
+
+def row_of(call, dag_id, who="viewer"):
+    """Return the row of a watcher in the list."""
+    return next(one for one in body(call(who, "GET", "/watchers"))["watchers"] if one["id"] == dag_id)
+
+
+def test_a_failure_is_sent_whole_after_dry_runs_and_skips(call, store_dag, watchers, redis_client):
+    limit = {"eligible": 2800, "max_share": 0.4, "changed": 0, "error": "SafetyLimitError: too many"}
+    stopped = {("disable", "return_value"): report(**limit)}
+    dry = {("disable", "return_value"): report(dry_run=True, changed=0)}
+    store_dag(watcher("page_failed"))
+    add_run(watchers, "page_failed", 90, xcoms={("disable", "return_value"): report()})
+    add_run(watchers, "page_failed", 80, "failed", xcoms=stopped)
+    for hours, facts in ((70, {"xcoms": dry}), (60, {"acquire": "skipped"}), (50, {"xcoms": dry})):
+        add_run(watchers, "page_failed", hours, **facts)
+        newest, failed = row_of(call, "page_failed")["runs"]
+        assert failed["state"] == "failed"
+        assert failed["failed"] == "disable"
+        assert failed["reports"]["disable"]["max_share"] == 0.4
+        assert newest["after"] == int((NOW - timedelta(hours=hours)).timestamp())
+    found = row_of(call, "page_failed")
+    assert found["bars"]["s"] == "sdk"
+    # A dry run that fails is sent, too, and the next dry run makes only that good.
+    add_run(watchers, "page_failed", 40, "failed", xcoms=dry)
+    add_run(watchers, "page_failed", 30, acquire="skipped")
+    states = [(run["state"], run.get("dry")) for run in row_of(call, "page_failed")["runs"]]
+    assert states == [("skipped", None), ("failed", True), ("failed", None)]
+    add_run(watchers, "page_failed", 20, xcoms=dry)
+    assert [run["after"] for run in row_of(call, "page_failed")["runs"]][1] == failed["after"]
+    add_run(watchers, "page_failed", 10)
+    found = row_of(call, "page_failed")
+    assert ([run["state"] for run in found["runs"]], found["bars"]["s"]) == (["success"], "sfdkdfkd")
+
+
+def test_a_skip_tells_that_another_deployment_did_the_scheduled_time(call, store_dag, watchers, redis_client):
+    holder = {"key": "clean", "owner": "prod/x/y", "deployment": "prod", "since": None}
+    store_dag(watcher("page_standby"))
+    for hours in range(9, 3, -1):
+        wrote = holder | ({"done": True} if hours % 2 else {})
+        add_run(watchers, "page_standby", hours, acquire="skipped", xcoms={("acquire", "holder"): wrote})
+    add_run(watchers, "page_standby", 3, xcoms={("acquire", "holder"): None})
+    found = row_of(call, "page_standby")
+    assert found["bars"]["s"] == "ekekek"
+    runs = body(call("viewer", "GET", "/watchers/page_standby/runs"))["runs"]
+    assert [run.get("elsewhere") for run in runs] == [None, None, True, None, True, None, True]
+    # It is among what a run wrote.
+    assert row_of(call, "page_standby", "blind")["bars"]["s"] == "k" * 6
 
 
 def test_the_last_runs_are_found_whatever_their_names(call, store_dag, redis_client):

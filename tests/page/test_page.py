@@ -322,6 +322,40 @@ def test_the_tab_shows_a_tilde_and_its_value(visit):
 
 
 @pytest.mark.e2e
+def test_older_runs_stay_when_new_ones_come_and_none_is_missing(visit, server):
+    write(
+        server,
+        """
+from airflow.models.dagrun import DagRun
+from dev.page.past import add_run
+runs = session.query(DagRun).filter_by(dag_id="collect_bounces").order_by(DagRun.run_after.desc())
+last = runs[19].run_after  # of the first page; the other run of its second is on the next one
+other = last.replace(microsecond=(last.microsecond + 500_000) % 1_000_000)
+add_run(session, "collect_bounces", at=other, state="success")
+""",
+    )
+    page = visit(TAB.format("collect_bounces"))
+    times = page.locator("article time")
+    expect(times).to_have_count(20)
+    last = times.nth(19).get_attribute("title")
+    page.locator(".iw").get_by_role("button", name="Older runs").click()
+    expect(page.locator(f'article time[title="{last}"]')).to_have_count(2)
+    expect(times).to_have_count(39)  # the run that was asked for twice is there once
+    older = [one.get_attribute("title") for one in times.all()]
+    for new in (1, 2):
+        write(
+            server,
+            """
+from datetime import UTC, datetime
+from dev.page.past import add_run
+add_run(session, "collect_bounces", at=datetime.now(UTC), state="success")
+""",
+        )
+        expect(times).to_have_count(39 + new)
+    assert [one.get_attribute("title") for one in times.all()][2:] == older
+
+
+@pytest.mark.e2e
 def test_chinese_and_narrow(visit):
     page = visit(LIST, language="zh-CN", width=420)
     expect(page.get_by_text("需要处理")).to_be_visible()

@@ -14,6 +14,7 @@ from airflow.api_fastapi.logging.decorators import action_logging
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
+from airflow.models.errors import ParseImportError
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
@@ -30,6 +31,7 @@ __all__ = [
     "DagTag",
     "DagVersion",
     "GetUserDep",
+    "ParseImportError",
     "SerializedDagModel",
     "SessionDep",
     "TaskInstance",

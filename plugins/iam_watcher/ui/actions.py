@@ -109,6 +109,6 @@ def _dry_run(dag_id: str, body: DryRun, user: Any, session: Any) -> Response:
 
 
 def dry_run_dag(user: Any, session: Any) -> Any:
-    """Return the DAG that does dry runs of others, or None."""
+    """Return the DAG that does dry runs of others, if Airflow can start a run of it; or None."""
     rows, facts = all_watchers(user, session)
-    return next((row for row in rows if does_dry_runs(facts[row.dag_id])), None)
+    return next((row for row in rows if does_dry_runs(facts[row.dag_id]) and not row.is_broken), None)

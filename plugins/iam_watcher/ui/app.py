@@ -252,7 +252,8 @@ def _undo(user: Any, session: Any, lock: LockFacts | None) -> dict[str, Any]:
         own = facts[row.dag_id].lock
         return lock is None or own is None or own.key != lock.key
 
-    for row in sorted(every, key=has_other_lock):
+    can_run = [row for row in every if not row.is_broken]
+    for row in sorted(can_run, key=has_other_lock):
         for job in facts[row.dag_id].jobs:
             if job.kind in UNDO:
                 kind, setting = UNDO[job.kind]

@@ -1,4 +1,4 @@
-"""Reads watchers, runs and reports from Airflow's database: one query for each question.
+"""Reads watchers, runs and reports from Airflow's database: one query for a question, or two.
 
 All queries share the columns of a run, so they are in one file: hence the length.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, func, null, or_, select, true, union, union_all
+from sqlalchemy import and_, case, exists, func, null, or_, select, true, union, union_all
 from sqlalchemy.orm import aliased, join
 
 from iam_watcher.airflow_internals.page import (
@@ -16,12 +16,13 @@ from iam_watcher.airflow_internals.page import (
     DagRunType,
     DagTag,
     DagVersion,
+    ParseImportError,
     SerializedDagModel,
     TaskInstance,
     XComModel,
 )
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.ui.runs import WRITTEN, Run
+from iam_watcher.ui.runs import UNFINISHED, WRITTEN, Run, shown_whole
 from iam_watcher.watcher_dag import TAG
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 BARS = 30  # runs of a watcher that the list shows
 WHOLE = 2  # runs of a watcher whose reports the list has, newest first
 MOST_CHANGES = 1_000  # new runs of one answer
-UNFINISHED = ("queued", "running")
 COUNTED = ("failed", "skipped")  # outcomes of runs
 RETURN_VALUE = "return_value"
 HOLDER = "holder"
@@ -55,6 +55,11 @@ def watchers(
         dag_id: only this one.
         since: also count the runs `failed` and `skipped` that were for a later moment.
     """
+    # Airflow calls the DAGs of a file that it can't load stale, as those of a file that is gone.
+    can_not_be_loaded = exists().where(
+        ParseImportError.bundle_name == DagModel.bundle_name,
+        ParseImportError.filename == DagModel.relative_fileloc,
+    )
     # By the versions, which have an index: `serialized_dag` would be read whole for each watcher.
     newest = (
         select(DagVersion.id)
@@ -69,7 +74,7 @@ def watchers(
             DagModel.dag_id,
             DagModel._dag_display_property_value.label("display_name"),  # noqa: SLF001  the column behind a hybrid
             DagModel.is_paused,
-            DagModel.has_import_errors,
+            or_(DagModel.is_stale, DagModel.has_import_errors.is_(True)).label("is_broken"),
             DagModel.timetable_description,
             DagModel.timetable_summary,
             DagModel.next_dagrun_create_after,
@@ -79,7 +84,7 @@ def watchers(
         )
         .join(DagTag, and_(DagTag.dag_id == DagModel.dag_id, DagTag.name == TAG))
         .outerjoin(SerializedDagModel, SerializedDagModel.dag_version_id == newest)
-        .where(~DagModel.is_stale)
+        .where(or_(~DagModel.is_stale, can_not_be_loaded))
         .order_by(DagModel.dag_id)
     )
     if dag_id is not None:
@@ -94,7 +99,7 @@ def watchers(
 
 
 def history(session: Session, dag_ids: Collection[str], *, reports: bool) -> dict[str, list[Run]]:
-    """Return dag_id -> its last runs, newest first; the last WHOLE of them with their reports.
+    """Return dag_id -> its last runs, newest first; with their reports those that the list shows whole.
 
     Args:
         session: of Airflow's database.
@@ -107,7 +112,15 @@ def history(session: Session, dag_ids: Collection[str], *, reports: bool) -> dic
     ranked = select(DagRun.id, order.label("n")).where(DagRun.id.in_(_newest(dag_ids))).subquery()
     # The limit changes nothing: it tells PostgreSQL that the rows are few, so that it joins them by indexes.
     last = select(ranked).where(ranked.c.n <= BARS).limit(BARS * len(dag_ids)).subquery()
-    return _by_dag(_rows(session, _select_runs(last, reports=reports)))
+    found = _by_dag(_rows(session, _select_runs(last, reports=reports)))
+    # A failure before the last WHOLE runs: later runs were skipped, or dry runs.
+    failed = [run for runs in found.values() for run in shown_whole(runs) if run not in runs[:WHOLE]]
+    numbers = [run.number for run in failed if run.state == "failed"]
+    if not numbers:
+        return found
+    again = _select_runs(None, reports=reports).where(DagRun.id.in_(numbers))
+    read = {run.number: run for runs in _by_dag(_rows(session, again)).values() for run in runs}
+    return {dag_id: [read.get(run.number, run) for run in runs] for dag_id, runs in found.items()}
 
 
 def changes(
@@ -262,7 +275,7 @@ def _select_runs(last: Any, *, reports: bool) -> Any:
 
     Args:
         last: a subquery of the runs, with their ranks `n`: of those after WHOLE, two facts of the reports are
-            read. None: all runs, and whole reports.
+            read, and whether another deployment did their scheduled time. None: all runs, and whole reports.
         reports: read what the runs returned.
     """
     failed = (
@@ -298,13 +311,13 @@ def _select_runs(last: Any, *, reports: bool) -> Any:
     of_work = and_(
         XComModel.key == RETURN_VALUE, XComModel.task_id.not_in((ACQUIRE_TASK_ID, RELEASE_TASK_ID))
     )
-    of_acquire = and_(whole, XComModel.key == HOLDER, XComModel.task_id == ACQUIRE_TASK_ID)
+    of_acquire = and_(XComModel.key == HOLDER, XComModel.task_id == ACQUIRE_TASK_ID)
     return found.add_columns(
         XComModel.task_id,
         XComModel.map_index,
         XComModel.key,
         XComModel.value if last is None else case((whole, XComModel.value), else_=null()),
-        # One value of several: each access reads the whole JSON text again.
+        # One value of several: each access reads the whole JSON text again. Of the holder, it is `done`.
         func.coalesce(*(XComModel.value[name].as_string() for name in WRITTEN)),
         XComModel.value["dry_run"].as_string(),
     ).outerjoin(XComModel, and_(XComModel.dag_run_id == DagRun.id, or_(of_work, of_acquire)))
@@ -329,7 +342,7 @@ def _by_dag(rows: Iterable[Any]) -> dict[str, list[Run]]:
             continue
         task_id, map_index, key, value, written, dry_run = report
         if key == HOLDER:
-            run.holder = value
+            run.take_holder(value, done=written)
         elif key == RETURN_VALUE:
             run.take(task_id, map_index, value, written=written, dry_run=dry_run)
     found: dict[str, list[Run]] = {}

@@ -71,6 +71,7 @@ class Facts:
         timetable: what the timetable was made of: spec, dst, overlap, missed_grace.
         jobs: the tasks that work.
         dry_run: a run can be a dry run.
+        max_share: a run can have a safety limit of its own.
         schedule_mysql_conn_ids: the Airflow connections that the triggers of a schedule `rows_in_state` ask.
     """
 
@@ -79,6 +80,7 @@ class Facts:
     timetable: Mapping[str, Any] = field(default_factory=dict)
     jobs: tuple[Job, ...] = ()
     dry_run: bool = False
+    max_share: bool = False
     schedule_mysql_conn_ids: tuple[str, ...] = ()
 
 
@@ -138,6 +140,7 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
             if task_id not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)
         ),
         dry_run=DRY_RUN in params,
+        max_share="max_share" in params,
         schedule_mysql_conn_ids=tuple(dict.fromkeys(_asked_by_triggers(timetable))),
     )
 

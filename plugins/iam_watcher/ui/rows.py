@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.ui import data
 from iam_watcher.ui.locks import lock_json
-from iam_watcher.ui.runs import bars, seconds, without_none
+from iam_watcher.ui.runs import UNFINISHED, bars, seconds, shown_whole, without_none
 from iam_watcher.watcher_dag import TAG
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ def watcher_json(row: Any, facts: Facts) -> dict[str, Any]:
             "id": row.dag_id,
             "name": row.display_name,
             "paused": bool(row.is_paused) or None,
-            "broken": bool(row.has_import_errors) or None,
+            "broken": bool(row.is_broken) or None,
             "words": row.timetable_description,
             "spec": row.timetable_summary,
             "next": seconds(row.next_dagrun_create_after),
             "tags": [tag for tag in facts.tags if tag != TAG] or None,
             "jobs": {job.task_id: job.kind for job in facts.jobs} or None,
             "drydefault": facts.dry_run or None,
+            "ownlimit": facts.max_share or None,
             "key": facts.lock.key if facts.lock else None,
         }
     )
@@ -46,15 +47,13 @@ def next_json(row: Any) -> list[Any]:
         row.dag_id,
         int(row.is_paused),
         seconds(row.next_dagrun_create_after),
-        int(bool(row.has_import_errors)),
+        int(bool(row.is_broken)),
     ]
 
 
 def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the last runs whole, as far as the row needs them, and all before as bars."""
-    whole = [run for number, run in enumerate(runs) if run.state in data.UNFINISHED or number == 0]
-    if whole and all(run.state in data.UNFINISHED for run in whole):
-        whole += [run for run in runs[: data.WHOLE] if run not in whole]
+    """Return the last runs whole, as far as the row needs them, and the others as bars."""
+    whole = shown_whole(runs)
     rest = [run for run in runs if run not in whole]
     return {"runs": [run.as_json() for run in whole], "bars": bars(reversed(rest))}
 
@@ -87,7 +86,7 @@ def wanted_locks(facts: Mapping[str, Facts], runs: Mapping[str, Iterable[Run]]) 
 def _keys(lock: LockFacts, runs: Iterable[Run]) -> list[str]:
     if not lock.per_tick:
         return [lock.key]
-    return [lock.key_at(run.run_after) for run in runs if run.state in data.UNFINISHED]
+    return [lock.key_at(run.run_after) for run in runs if run.state in UNFINISHED]
 
 
 def digest(rows: Iterable[Any]) -> int:

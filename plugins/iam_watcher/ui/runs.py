@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 # What the reports of the jobs call the rows that they wrote: each report has one of them.
@@ -23,6 +23,7 @@ NUMBERS = (
 )
 TEXTS = ("table", "cut_off", "now", "stopped", "error", "archive", "undo_record", "listed", "order")
 COUNTS = ("skipped", "also", "altered", "secrets_left")
+UNFINISHED = ("queued", "running")
 WAITS = ("scheduled", "queued", "running", "deferred", "up_for_retry")  # of `acquire`
 LONGEST_TEXT = 2_000  # characters
 MOST_REASONS = 30
@@ -47,6 +48,7 @@ class Run:
         user: who triggered it.
         failed_task: a task of it that failed.
         holder: who held the lock in the end, as `acquire` wrote it.
+        is_tick_done: another deployment did its scheduled time.
         reports: task -> run report.
         changed: rows that it wrote; None if its tasks don't say.
         dry_run: all of its reports are of a dry run.
@@ -64,6 +66,7 @@ class Run:
     user: str | None
     failed_task: str | None
     holder: Any = None
+    is_tick_done: bool = False
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     changed: int | None = None
     dry_run: bool = False
@@ -74,9 +77,18 @@ class Run:
         return "skipped" if self.state == "success" and self.acquire == "skipped" else self.state
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether it was skipped because another deployment did its scheduled time."""
+        return self.outcome == "skipped" and self.is_tick_done
+
+    @property
     def seconds(self) -> float | None:
         """How long it took."""
         return None if self.start is None or self.end is None else (self.end - self.start).total_seconds()
+
+    def take_holder(self, value: Any, *, done: Any) -> None:
+        """Take over what `acquire` wrote: who held the lock (None for an older run), the text of `done`."""
+        self.holder, self.is_tick_done = value, bool(_FLAGS.get(done))
 
     def take(self, task_id: str, map_index: int, value: Any, *, written: Any, dry_run: Any) -> None:
         """Take over what a task returned: its report, or of an older run only the two facts of a bar.
@@ -129,8 +141,21 @@ class Run:
                 "reports": self.reports or None,
                 "changed": self.changed,
                 "dry": self.dry_run or None,
+                "elsewhere": self.elsewhere or None,
             }
         )
+
+
+def shown_whole(runs: Sequence[Run]) -> list[Run]:
+    """Return those of the runs, newest first, that the list needs whole: see `verdict` of page/story.js.
+
+    They are the unfinished ones, the last that ended, and a failure that no later run has made good.
+    """
+    ended = [run for run in runs if run.state not in UNFINISHED]
+    tried = [run for run in ended if run.outcome != "skipped"]
+    real = [run for run in tried if not run.dry_run]
+    failed = [run for some in (tried, real) for run in some[:1] if run.outcome == "failed"]
+    return [run for run in runs if run.state in UNFINISHED or run in (*ended[:1], *failed)]
 
 
 def bars(runs: Iterable[Run]) -> dict[str, Any]:
@@ -139,14 +164,17 @@ def bars(runs: Iterable[Run]) -> dict[str, Any]:
     times = [seconds(run.run_after) or 0 for run in ordered]
     changed = [run.changed for run in ordered]
     return {
-        "s": "".join(
-            "d" if run.dry_run and run.outcome == "success" else _LETTERS.get(run.outcome, "?")
-            for run in ordered
-        ),
+        "s": "".join(map(_letter, ordered)),
         "r": changed if any(number is not None for number in changed) else None,
         "d": [None if took is None else round(took, 1) for took in (run.seconds for run in ordered)],
         "t": [later - earlier for earlier, later in zip([0, *times], times, strict=False)],
     }
+
+
+def _letter(run: Run) -> str:
+    if run.elsewhere:
+        return "e"
+    return "d" if run.dry_run and run.outcome == "success" else _LETTERS.get(run.outcome, "?")
 
 
 # A JSON value as SQLite, PostgreSQL and MySQL make it a text.

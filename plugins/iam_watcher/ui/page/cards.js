@@ -1,7 +1,7 @@
 // The left side of the tab: schedule, lock, settings.
-import { duration, exact, exactZone, number, relative, tick } from "./format.js";
+import { duration, exact, exactZone, number, period, relative, tick } from "./format.js";
 import { dotted, LinkButton, Notice } from "./parts.js";
-import { who } from "./story.js";
+import { who, whyNoNext } from "./story.js";
 import { schedule as inWords, say } from "./words.js";
 import { h } from "./react.js";
 
@@ -12,7 +12,7 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const graceOf = ({ kind, grace }) => {
   if (kind === "after") return "";
   if (grace === undefined) return say("grace.default");
-  return grace > 0 ? say("grace.some", { time: duration(grace) }) : say("grace.none");
+  return grace > 0 ? say("grace.some", { time: period(grace) }) : say("grace.none");
 };
 
 export const ScheduleCard = ({ watcher, now }) => {
@@ -31,7 +31,7 @@ export const ScheduleCard = ({ watcher, now }) => {
     ticks.length ? h("ol", { className: "ticks" }, ...ticks.map(([moment, isChange], n) =>
       h("li", { key: moment, className: isChange ? "change" : undefined, title: exactZone(moment) },
         h("span", null, tick(moment)), h("span", null, isChange ? say("tab.clock") : n < 3 ? relative(moment, now) : ""))))
-      : h("p", { className: "small" }, say("tab.noticks")),
+      : h("p", { className: "small" }, whyNoNext(watcher) === "next.after" ? capital(say("next.after")) : say("tab.noticks")),
     h("small", null, schedule.kind === "after" ? say("overlap.after") : say(`overlap.${schedule.overlap ?? "skip"}`), " ", graceOf(schedule)));
 };
 
@@ -55,9 +55,9 @@ export const LockCard = ({ watcher, home, now, onRelease }) => {
     h(Held, { watcher, home, now }),
     h("dl", null,
       Fact(say(facts.per_tick ? "lock.key.tick" : "lock.key"), h("code", null, facts.key), facts.per_tick && " + …"),
-      Fact(say("lock.lease"), duration(facts.lease)),
-      Fact(say("lock.wait"), say(`lock.busy.${facts.on_busy}`, { time: duration(facts.wait) })),
-      facts.max_hold && Fact(say("lock.maxhold"), duration(facts.max_hold)),
+      Fact(say("lock.lease"), period(facts.lease)),
+      Fact(say("lock.wait"), say(`lock.busy.${facts.on_busy}`, { time: period(facts.wait) })),
+      facts.max_hold && Fact(say("lock.maxhold"), period(facts.max_hold)),
       Fact(say("lock.servers"), facts.redis_conn_ids.length > 1 ? say("lock.servers.quorum", { names }) : names)),
     errors.length > 0 && !lock.unknown && h(Notice, { tone: "warn", text: say("lock.some", { n: errors.length, of: facts.redis_conn_ids.length }) }, h("small", null, errors.join(" "))),
     waiting.length > 0 && [

@@ -50,14 +50,16 @@ const Run = ({ watcher, dry: asked, values: given, onClose, onDone }) => {
     }, (failure) => setError(failure.message));
   }, [watcher.id]);
   const dry = values.dry_run === true;
+  const maySwitch = watcher.edit ?? watcher.may?.change ?? true;
   const { conf, problem } = params ? read(params, values) : {};
   const act = async () => {
     if (watcher.paused && dry && !switchOn) {
       await api.dryRun(watcher.id, conf);
       navigate(tabOf(watcher.id));
     } else {
-      await api.trigger(watcher.id, conf);
+      // The run comes last: if one of the two fails, a second try starts no second run.
       if (watcher.paused && switchOn) await api.pause(watcher.id, false);
+      await api.trigger(watcher.id, conf);
     }
     onDone();
   };
@@ -71,7 +73,7 @@ const Run = ({ watcher, dry: asked, values: given, onClose, onDone }) => {
     problem && h("div", { className: "error", role: "alert" }, problem),
     watcher.paused && h("div", null,
       h("p", null, say(dry && !switchOn ? "form.paused.dry" : "form.paused")),
-      (!dry || switchOn) && h(Check, { checked: switchOn, onChange: setSwitchOn, label: say("form.paused.on") })));
+      (!dry || switchOn) && maySwitch && h(Check, { checked: switchOn, onChange: setSwitchOn, label: say("form.paused.on") })));
 };
 
 const Release = ({ watcher, home, onClose, onDone }) => {

@@ -1,6 +1,6 @@
 // Search, filters and order of the list, all in the URL: a link shows the same rows.
 import { stateOf } from "./parts.js";
-import { idle, isDone } from "./story.js";
+import { idle, verdict } from "./story.js";
 import { say } from "./words.js";
 import { C, h, useEffect, useRef, useSearchParams, useState } from "./react.js";
 
@@ -8,13 +8,13 @@ const KINDS = {
   all: () => true,
   running: (watcher) => watcher.runs.some((run) => run.state === "running" && !run.waits),
   waiting: (watcher) => watcher.runs.some((run) => run.waits || run.state === "queued"),
-  failed: (watcher) => watcher.runs.find(isDone)?.state === "failed",
+  failed: (watcher) => verdict(watcher)?.state === "failed",
   idle: (watcher) => !watcher.paused && idle(watcher) > 0,
   paused: (watcher) => Boolean(watcher.paused),
   held: (watcher) => Boolean(watcher.lock?.owner),
 };
 const FAR = Number.MAX_SAFE_INTEGER;
-const STATE_ORDER = ["running", "queued", "failed", "skipped", "success", "dry", "none"];
+const STATE_ORDER = ["running", "queued", "failed", "skipped", "elsewhere", "success", "dry", "none"];
 const byName = (a, b) => (a.id < b.id ? -1 : 1);
 const ORDERS = {
   next: (a, b) => (a.paused ? FAR : a.next ?? FAR - 1) - (b.paused ? FAR : b.next ?? FAR - 1) || byName(a, b),

@@ -8,7 +8,18 @@ export const number = (value) =>
 export const percent = (share) =>
   new Intl.NumberFormat(numberLanguage(), { style: "percent", maximumFractionDigits: share < 0.1 ? 1 : 0 }).format(share);
 
-/** Return a number of seconds in one unit, or two where the second one matters. */
+/** Return a number of seconds exactly, in several units: a setting, such as "1 h 30 min". */
+export const period = (seconds) => {
+  let left = seconds;
+  const found = [["time.d", 86400], ["time.h", 3600], ["time.min", 60]].map(([unit, size]) => {
+    const n = Math.floor(left / size);
+    left -= n * size;
+    return n ? say(unit, { n: number(n) }) : "";
+  });
+  return [...found, left || !seconds ? say("time.s", { n: number(left) }) : ""].filter(Boolean).join(" ");
+};
+
+/** Return a number of seconds in one unit, rounded. */
 export const duration = (seconds) => {
   const s = Math.max(0, seconds);
   if (s < 0.995) return say("time.s", { n: number(Math.round(s * 100) / 100) });

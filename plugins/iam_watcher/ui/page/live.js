@@ -1,49 +1,44 @@
 // The watchers as the server tells of them: the history at first and each five minutes, and what changed each two seconds.
 import { changes, watchers } from "./api.js";
-import { COUNTED, DAY, isDone, STATES } from "./story.js";
+import { barsIn, COUNTED, countedAs, DAY, isDone, shownState, STATES, verdict } from "./story.js";
 import { useEffect, useRef, useState } from "./react.js";
 
 const EVERY = 2_000; // ms between two questions
 const AFTER_ERROR = 10_000;
 const AGAIN = 300_000; // ms after which everything is asked for again: a person may have changed an old run, and old ones leave the totals
 
+const LETTERS = Object.fromEntries(Object.entries(STATES).map(([letter, state]) => [state, letter]));
+
+/** Return bars, oldest first, as the server sends them. */
+const inColumns = (bars) => ({
+  s: bars.map((bar) => bar.letter).join(""),
+  r: bars.some((bar) => bar.rows !== null) ? bars.map((bar) => bar.rows) : null,
+  d: bars.map((bar) => bar.time),
+  t: bars.map((bar, n) => bar.at - (bars[n - 1]?.at ?? 0)),
+});
+
 /** Put runs that changed into a watcher: those that are over become bars when newer ones come. */
-const withRuns = (watcher, found, now) => {
+export const withRuns = (watcher, found, now) => {
   const known = new Map(watcher.runs.map((run) => [run.n, run]));
   for (const run of found) known.set(run.n, run);
   const runs = [...known.values()].sort((a, b) => b.after - a.after || b.n - a.n);
   const lastDone = runs.find(isDone);
-  const whole = runs.filter((run) => !isDone(run) || run === lastDone);
-  const over = runs.filter((run) => isDone(run) && run !== lastDone).reverse();
-  const { s, r, d, t } = watcher.bars;
-  const letters = { success: "s", skipped: "k", failed: "f" };
-  let last = t.reduce((sum, step) => sum + step, 0);
-  const bars = { s, r: r && [...r], d: [...d], t: [...t] };
-  for (const run of over) {
-    if (run.after < last) continue; // an old run that was cleared and ran again: its bar stands where it stood
-    bars.s += run.dry ? "d" : letters[run.state];
-    if (bars.r === null && run.changed !== undefined) bars.r = bars.d.map(() => null);
-    bars.r?.push(run.changed ?? null);
-    bars.d.push(run.took ?? null);
-    bars.t.push(run.after - last);
-    last = run.after;
+  const failed = [verdict({ runs }), verdict({ runs: runs.filter((run) => !run.dry) })].filter((run) => run?.state === "failed");
+  const isWhole = (run) => !isDone(run) || run === lastDone || failed.includes(run);
+  const bars = barsIn(watcher);
+  const last = bars.at(-1)?.at;
+  for (const run of runs.filter((one) => !isWhole(one)).reverse()) {
+    // An old run that was cleared and ran again: its bar stands where it stood.
+    if (run.after < last && bars.some((bar) => bar.at === run.after)) continue;
+    bars.push({ letter: LETTERS[shownState(run)], at: run.after, rows: run.changed ?? null, time: run.took ?? null });
   }
-  const cut = Math.max(0, bars.s.length - 29);
+  bars.sort((a, b) => a.at - b.at);
   const earlier = { ...watcher.earlier };
-  if (cut) {
-    let moment = 0;
-    for (let number = 0; number < cut; number += 1) {
-      moment += bars.t[number];
-      const state = STATES[bars.s[number]];
-      if (moment > now - DAY && COUNTED.includes(state)) earlier[state] = (earlier[state] ?? 0) + 1;
-    }
-    const first = bars.t.slice(0, cut + 1).reduce((sum, step) => sum + step, 0);
-    bars.s = bars.s.slice(cut);
-    bars.r = bars.r && bars.r.slice(cut);
-    bars.d = bars.d.slice(cut);
-    bars.t = [first, ...bars.t.slice(cut + 1)];
+  for (const bar of bars.splice(0, Math.max(0, bars.length - 29))) {
+    const state = countedAs(STATES[bar.letter]);
+    if (bar.at > now - DAY && COUNTED.includes(state)) earlier[state] = (earlier[state] ?? 0) + 1;
   }
-  return { ...watcher, runs: whole, bars, earlier };
+  return { ...watcher, runs: runs.filter(isWhole), bars: inColumns(bars), earlier };
 };
 
 const changed = (all, delta) => {

@@ -1,6 +1,6 @@
 // Small parts that the list and the tab share.
 import { duration, exactZone, number, percent } from "./format.js";
-import { isDone, jobOf, STATES } from "./story.js";
+import { barsIn, isDone, jobOf, shownState, STATES } from "./story.js";
 import { say, tell } from "./words.js";
 import { C, h } from "./react.js";
 
@@ -25,16 +25,14 @@ const HEIGHT = 28;
 
 /** Return the bars of a watcher, oldest first: state, height from 0 to 1, what hover tells. */
 const barsOf = (watcher) => {
-  const { s, r, d, t } = watcher.bars;
-  let moment = 0;
-  const before = [...s].map((letter, n) => ({ state: STATES[letter] ?? "none", at: (moment += t[n]), rows: r?.[n] ?? null, time: d[n] }));
-  const last = [...watcher.runs].reverse().map((run) => ({
-    state: run.dry && run.state === "success" ? "dry" : run.state,
+  const others = barsIn(watcher).map((bar) => ({ ...bar, state: STATES[bar.letter] ?? "none" }));
+  const whole = [...watcher.runs].reverse().map((run) => ({
+    state: shownState(run),
     at: run.after,
     rows: run.changed ?? null,
     time: run.took ?? null,
   }));
-  const all = [...before, ...last].slice(-30);
+  const all = [...others, ...whole].sort((a, b) => a.at - b.at).slice(-30);
   const byRows = all.some((bar) => bar.rows > 0);
   const values = all.map((bar) => (byRows ? bar.rows : bar.time) ?? 0);
   const most = Math.max(...values, 1e-9);
@@ -53,8 +51,8 @@ export const Bars = ({ watcher }) => {
   const bars = barsOf(watcher);
   if (!bars.length) return null;
   const count = (...states) => bars.filter((bar) => states.includes(bar.state)).length;
-  const label = say("bars.label", { n: bars.length, worked: count("success", "dry"), skipped: count("skipped"), failed: count("failed") });
-  const height = (bar) => (bar.state === "skipped" || bar.state === "queued" ? 3 : Math.max(3, Math.round(bar.height * HEIGHT)));
+  const label = say("bars.label", { n: bars.length, worked: count("success", "dry"), skipped: count("skipped", "elsewhere"), failed: count("failed") });
+  const height = (bar) => (["skipped", "elsewhere", "queued"].includes(bar.state) ? 3 : Math.max(3, Math.round(bar.height * HEIGHT)));
   return h("div", { className: "barrow", role: "img", "aria-label": label },
     ...bars.map((bar, n) => h("span", { key: n, title: about(bar) }, h("i", { className: bar.state, style: { height: `${height(bar)}px` } }))));
 };
@@ -83,7 +81,7 @@ export const Progress = ({ watcher, task }) => {
 /** The state that a watcher shows: of what works now, else of its last run. */
 export const stateOf = (watcher) => {
   const run = activeOf(watcher) ?? watcher.runs[0];
-  return run ? (run.dry && run.state === "success" ? "dry" : run.state) : "none";
+  return run ? shownState(run) : "none";
 };
 
 export const activeOf = (watcher) => watcher.runs.find((run) => run.state === "running") ?? watcher.runs.find((run) => !isDone(run));

@@ -1,7 +1,7 @@
 // A watcher in the list.
 import { duration, exactZone, relative, short } from "./format.js";
 import { activeOf, Bars, dotted, Dot, Progress, stateOf, tasksOf } from "./parts.js";
-import { facts, isDone, ownerOf, sentence, startedBy, who } from "./story.js";
+import { facts, hasSchedule, isDone, ownerOf, sentence, startedBy, who, whyNoNext } from "./story.js";
 import { schedule, say, tell } from "./words.js";
 import { C, h, Link, memo } from "./react.js";
 import { tabOf } from "./head.js";
@@ -17,12 +17,9 @@ const What = ({ watcher, home, now }) => {
   return [h("div", { key: "what", className: "clip" }, sentence(watcher, run, home, now)), small && h("small", { key: "facts", title: at }, small)];
 };
 
-// Airflow calls the schedule None so.
-const hasSchedule = (watcher) => Boolean(watcher.spec) && watcher.spec !== "None";
-
 const Next = ({ watcher, now }) => {
   if (watcher.paused) return ["—", h("small", { key: "when" }, say("paused"))];
-  if (!watcher.next) return [h("div", { key: "at" }, "—"), h("small", { key: "why" }, say(hasSchedule(watcher) ? "next.after" : "next.hand"))];
+  if (!watcher.next || watcher.broken) return [h("div", { key: "at" }, "—"), h("small", { key: "why" }, say(whyNoNext(watcher)))];
   return [h("div", { key: "at", title: exactZone(watcher.next) }, short(watcher.next, now)), h("small", { key: "in" }, watcher.next > now ? relative(watcher.next, now) : say("next.due"))];
 };
 
@@ -45,7 +42,7 @@ export const LockCell = ({ watcher, home, now }) => {
 const More = ({ watcher, may, onOpen }) => {
   const name = watcher.name ?? watcher.id;
   const items = [
-    may.run && watcher.drydefault && ["do.dry", () => onOpen({ what: "run", watcher, dry: true })],
+    may.run && !watcher.broken && watcher.drydefault && ["do.dry", () => onOpen({ what: "run", watcher, dry: true })],
     watcher.edit && watcher.lock?.owner && ["do.release", () => onOpen({ what: "release", watcher })],
   ].filter(Boolean);
   return h(C.Menu.Root, { lazyMount: true, unmountOnExit: true, positioning: { placement: "bottom-end" } },
@@ -58,7 +55,7 @@ const More = ({ watcher, may, onOpen }) => {
 const Do = ({ watcher, may, onOpen }) => {
   const name = watcher.name ?? watcher.id;
   return h("div", null,
-    may.run && h(C.IconButton, { size: "xs", variant: "outline", "aria-label": say("do.run", { name }), title: say("do.run", { name }), onClick: () => onOpen({ what: "run", watcher }) }, h(Play)),
+    may.run && !watcher.broken && h(C.IconButton, { size: "xs", variant: "outline", "aria-label": say("do.run", { name }), title: say("do.run", { name }), onClick: () => onOpen({ what: "run", watcher }) }, h(Play)),
     h(More, { watcher, may, onOpen }),
     h(C.Switch.Root, {
       size: "sm", colorPalette: "brand", checked: !watcher.paused, disabled: !watcher.edit,

@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import { duration, exactZone, number, short } from "./format.js";
 import { Button, dotted, Dot, LinkButton, Progress, tasksOf } from "./parts.js";
-import { counts, isDone, jobOf, plainError, reasonWords, sentence, startedBy } from "./story.js";
+import { counts, isDone, jobOf, plainError, reasonWords, sentence, shownState, startedBy } from "./story.js";
 import { say } from "./words.js";
 import { h, Link, useId, useState } from "./react.js";
 import { runOf } from "./head.js";
@@ -94,17 +94,16 @@ const Run = ({ watcher, run, home, now, isFirst, onOpen }) => {
   const by = dotted([startedBy(run), run.took !== undefined && run.state !== "skipped" ? duration(run.took) : run.start && !run.end ? duration(now - run.start) : ""]);
   return h("article", { className: "run" },
     h("button", { type: "button", className: "head", "aria-expanded": open, "aria-controls": open ? id : undefined, onClick: () => setOpen(!open) },
-      h("time", { title: exactZone(run.after) }, short(run.after, now)), h(Dot, { state: run.dry && run.state === "success" ? "dry" : run.state }),
+      h("time", { title: exactZone(run.after) }, short(run.after, now)), h(Dot, { state: shownState(run) }),
       h("span", { className: "clip" }, tasks.length ? null : sentence({ ...watcher, runs: [run] }, run, home, now), ...tasks.map((task) => h(Progress, { key: task.task, watcher, task }))),
       h("span", { className: "by" }, by)),
     open && h(Body, { watcher, run, id, onOpen }));
 };
 
-export const Runs = ({ watcher, runs, home, now, more, onOpen }) => {
-  const [isEnd, setEnd] = useState(false);
+export const Runs = ({ watcher, runs, isMore, home, now, more, onOpen }) => {
   if (!runs.length) return h("p", { className: "small" }, say("tab.noruns"));
   const firstReport = runs.find((run) => run.reports)?.id;
   return h("section", { "aria-label": say("tab.runs") },
     ...runs.map((run) => h(Run, { key: run.n, watcher, run, home, now, isFirst: run.id === firstReport, onOpen })),
-    !isEnd && runs.length >= 20 && h(Button, { onClick: () => more().then((isMore) => setEnd(!isMore)) }, say("tab.older")));
+    isMore && h(Button, { onClick: more }, say("tab.older")));
 };

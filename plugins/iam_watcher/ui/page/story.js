@@ -1,6 +1,6 @@
 // What a run did, in a sentence; and what a watcher needs a person for. Data in, texts out: no elements of its own.
 import { at, duration, number, percent, relative, short } from "./format.js";
-import { has, say, tell } from "./words.js";
+import { has, isByAssets, say, tell } from "./words.js";
 
 // What each job does with what; any other operator that returns a run report "changes rows".
 const JOBS = {
@@ -23,6 +23,19 @@ export const counts = (report, job) => {
 };
 
 export const isDone = (run) => run.state === "success" || run.state === "skipped" || run.state === "failed";
+
+/** Return the state of a run as its dot and its bar show it. */
+export const shownState = (run) => {
+  if (run.state === "skipped" && run.elsewhere) return "elsewhere";
+  return run.state === "success" && run.dry ? "dry" : run.state;
+};
+
+/** Return the run that tells whether a watcher fails: no skip and no dry run makes a failure good, but of a dry run. */
+export const verdict = (watcher) => {
+  const tried = watcher.runs.filter((run) => isDone(run) && run.state !== "skipped");
+  const isDry = (run) => Boolean(run.dry || run.dag); // `dag`: the DAG that does dry runs of others
+  return tried[0]?.state === "failed" ? tried[0] : tried.find((run) => !isDry(run));
+};
 
 /** Return what the safety limit said, or undefined. */
 export const stopped = (run) => {
@@ -108,7 +121,7 @@ export const facts = (watcher, run, now) => {
     if (run.state === "success") for (const [reason, n] of left.slice(0, 2)) found.push(`${number(n)} ${reasonWords(reason)}`);
   }
   const worked = lastWorked(watcher);
-  if (run.state !== "success" && worked) found.push(say("run.worked", { when: short(worked, now) }));
+  if (run.state !== "success" && !run.elsewhere && worked) found.push(say("run.worked", { when: short(worked, now) }));
   return found;
 };
 
@@ -116,30 +129,48 @@ export const reasonWords = (reason) => (has(`reason.${reason}`) ? say(`reason.${
 
 /** Return the finished runs, newest first, as far as the page knows them: state and time. */
 export const past = (watcher) => {
-  const found = watcher.runs.filter(isDone).map((run) => ({ state: run.dry ? "dry" : run.state, at: run.start ?? run.after }));
-  const { s, t } = watcher.bars;
+  const found = watcher.runs.filter(isDone).map((run) => ({ state: shownState(run), at: run.start ?? run.after, after: run.after }));
+  const others = barsIn(watcher).map(({ letter, at: after }) => ({ state: STATES[letter], at: after, after }));
+  return [...found, ...others.reverse()].sort((a, b) => b.after - a.after);
+};
+
+/** Return the runs that the page has as bars, oldest first. */
+export const barsIn = ({ bars: { s, r, d, t } }) => {
   let moment = 0;
-  const before = [...s].map((letter, number) => ({ state: STATES[letter], at: (moment += t[number]) }));
-  return [...found, ...before.reverse()];
+  return [...s].map((letter, n) => ({ letter, at: (moment += t[n]), rows: r?.[n] ?? null, time: d[n] }));
 };
 
 export const DAY = 86_400;
 export const COUNTED = ["failed", "skipped"]; // states of which the totals tell
 
+export const countedAs = (state) => (state === "elsewhere" ? "skipped" : state);
+
 /** Return how many runs ended in a state within 24 hours; the server counts those that are older than the bars. */
 export const inADay = (watcher, state, now) =>
-  (watcher.earlier?.[state] ?? 0) + past(watcher).filter((run) => run.state === state && run.at > now - DAY).length;
+  (watcher.earlier?.[state] ?? 0) + past(watcher).filter((run) => countedAs(run.state) === state && run.at > now - DAY).length;
 
-export const STATES = { s: "success", d: "dry", k: "skipped", f: "failed", r: "running", q: "queued" };
+export const STATES = { s: "success", d: "dry", k: "skipped", e: "elsewhere", f: "failed", r: "running", q: "queued" };
 
-export const lastWorked = (watcher) => past(watcher).find((run) => run.state === "success")?.at;
+// As the notices have it: a watcher whose scheduled time another deployment did has worked.
+export const lastWorked = (watcher) => past(watcher).find((run) => run.state === "success" || run.state === "elsewhere")?.at;
 
-/** Return how many of the last finished runs were skipped, if two or more. */
+/** Return how many of the last finished runs did not get the lock, if two or more. */
 export const idle = (watcher) => {
   const states = past(watcher).map((run) => run.state).filter((state) => state !== "dry");
   const others = states.findIndex((state) => state !== "skipped");
   const runs = others < 0 ? states.length : others;
   return runs >= 2 ? runs : 0;
+};
+
+// Airflow calls the schedule None so.
+export const hasSchedule = (watcher) => Boolean(watcher.spec) && watcher.spec !== "None";
+
+/** Return why Airflow knows no next time of a watcher: a key of the words. */
+export const whyNoNext = (watcher) => {
+  if (watcher.broken) return "next.broken";
+  if (!hasSchedule(watcher)) return "next.hand";
+  if (isByAssets(watcher.words)) return "next.change";
+  return watcher.spec.startsWith("@after ") && watcher.runs.some((run) => !isDone(run)) ? "next.after" : "next.end";
 };
 
 const LATE = 120; // seconds after its time until a run that did not start is worth a word
@@ -149,7 +180,8 @@ export const need = (watcher, home, now) => {
   const name = watcher.name ?? watcher.id;
   if (watcher.broken) return { kind: "broken", tone: "failed", text: tell("need.broken", { name }), steps: ["file"] };
   if (watcher.paused) return undefined;
-  const last = watcher.runs.find(isDone);
+  const newest = watcher.runs.find(isDone);
+  const last = verdict(watcher);
   const active = watcher.runs.some((run) => !isDone(run));
   const when = last && at(last.end ?? last.start ?? last.after, now);
   if (last?.state === "failed") {
@@ -161,7 +193,9 @@ export const need = (watcher, home, now) => {
         name, when, n: number(matched), of: number(eligible), rows: say(`rows.${job.rows}`, { n: eligible }),
         done: say(`job.${job.done}`), share: percent(matched / eligible), limit: percent(most),
       });
-      return { kind: "stopped", tone: "failed", text, steps: ["dryrun", "allow"], limit: limit.report };
+      // The form keeps only values of params that the watcher has: without them it would start an ordinary run.
+      const steps = [watcher.drydefault && "dryrun", watcher.ownlimit && "allow"].filter(Boolean);
+      return { kind: "stopped", tone: "failed", text, steps: steps.length ? steps : ["run"], limit: limit.report, run: last };
     }
     const error = Object.values(last.reports ?? {}).find((report) => report.error)?.error;
     const text = error ? tell("need.failed", { name, when, error: plainError(error) })
@@ -171,7 +205,7 @@ export const need = (watcher, home, now) => {
   const runs = idle(watcher);
   if (runs) {
     const worked = lastWorked(watcher);
-    const { owner, since } = last?.holder ?? {};
+    const { owner, since } = newest?.holder ?? {};
     const holder = owner && since ? who(owner, home, since) : undefined;
     const key = `need.idle${worked ? "" : ".never"}${holder ? ".who" : ""}`;
     const text = tell(key, {

@@ -13,7 +13,7 @@ export const css = `
 .iw td>*,.iw .grid>*,.iw .run .head>*{min-width:0}
 .iw .success,.iw .none{--iw:${color("success-solid")}}
 ${states}
-.iw .dry{--iw:${color("success-solid")}}
+.iw .dry,.iw .elsewhere{--iw:${color("success-solid")}}
 .iw .none{--iw:${color("border-emphasized")}}
 .iw .warn{--iw:${color("orange-solid")}}
 .iw h1{font-size:24px;font-weight:700;line-height:1.3}
@@ -57,7 +57,7 @@ ${states}
 .iw .barrow{display:flex;align-items:flex-end;justify-content:flex-end;gap:2px;width:208px;height:28px}
 .iw .barrow span{display:flex;align-items:flex-end;align-self:stretch;width:5px;flex:none}
 .iw .barrow i{display:block;width:100%;border-radius:1px;background:var(--iw)}
-.iw .barrow i.dry{opacity:.45}
+.iw .barrow i.dry,.iw .barrow i.elsewhere{opacity:.45}
 .iw .progress{height:5px;border-radius:3px;background:${soft(10)};overflow:hidden;margin-top:7px}
 .iw .progress i{display:block;height:100%;border-radius:3px;background:${color("running-solid")};transition:width .8s linear}
 .iw td.do{white-space:nowrap;text-align:end;width:1%}

@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { Button, Notice } from "./parts.js";
 import { Dialogs } from "./dialogs.js";
+import { beforeOf, hasOthers, merged, withNewest } from "./known.js";
 import { LockCard, ScheduleCard, SettingsCard } from "./cards.js";
 import { Runs } from "./runs.js";
 import { css } from "./style.js";
@@ -17,7 +18,7 @@ const AFTER_ERROR = 10_000;
 const useWatcher = (dag) => {
   const [state, set] = useState({ runs: [] });
   const [generation, setGeneration] = useState(0);
-  const older = useRef([]);
+  const known = useRef({ runs: [] });
   useEffect(() => {
     const stop = new AbortController();
     let timer;
@@ -31,9 +32,10 @@ const useWatcher = (dag) => {
           set({ isOther: true, runs: [] });
           return;
         }
-        const { runs } = await api.runs(dag, undefined, stop.signal);
-        const oldest = runs.at(-1)?.after ?? 0;
-        set({ watcher: { ...watcher, runs }, runs: [...runs, ...older.current.filter((run) => run.after < oldest)], home: watcher.deployment });
+        const page = await api.runs(dag, undefined, stop.signal);
+        const { runs } = page;
+        known.current = withNewest(known.current.dag === dag ? known.current : { dag, runs: [] }, page);
+        set({ watcher: { ...watcher, runs }, ...known.current, home: watcher.deployment });
         pause = runs.some((run) => !isDone(run)) || watcher.lock?.owner ? EVERY : CALM;
       } catch (error) {
         if (stop.signal.aborted) return;
@@ -51,16 +53,21 @@ const useWatcher = (dag) => {
     };
   }, [dag, generation]);
   const more = useCallback(async () => {
-    const { runs, more: isMore } = await api.runs(dag, state.runs.at(-1).after);
-    older.current = [...older.current, ...runs];
-    set((old) => ({ ...old, runs: [...old.runs, ...runs] }));
-    return isMore;
-  }, [dag, state.runs]);
+    const asked = known.current.runs;
+    let page;
+    for (const before of beforeOf(asked)) {
+      page = await api.runs(dag, before);
+      if (!page.more || hasOthers(asked, page.runs)) break;
+    }
+    if (!known.current.runs.some((run) => run.n === asked.at(-1).n)) return; // the list began anew meanwhile
+    known.current = { ...known.current, runs: merged(known.current.runs, page.runs), isMore: page.more };
+    set((old) => ({ ...old, ...known.current }));
+  }, [dag]);
   return { ...state, more, reload: () => setGeneration((number) => number + 1) };
 };
 
 export const Tab = ({ dagId }) => {
-  const { watcher, isOther, runs, home, error, more, reload } = useWatcher(dagId);
+  const { watcher, isOther, runs, isMore, home, error, more, reload } = useWatcher(dagId);
   const [open, setOpen] = useState(null);
   if (!watcher) {
     return h("div", { className: "iw", "aria-busy": !error && !isOther }, h("style", null, css),
@@ -82,7 +89,7 @@ export const Tab = ({ dagId }) => {
             h(Button, { size: "xs", onClick: () => setOpen({ what: "run", watcher }) }, say("form.start"), " …"), " ",
             watcher.drydefault && h(Button, { size: "xs", onClick: () => setOpen({ what: "run", watcher, dry: true }) }, say("do.dry")))),
           watcher.drydefault && h("small", null, say("tab.run.text"))),
-        h(Runs, { watcher, runs, home, now, more, onOpen: setOpen }))),
+        h(Runs, { watcher, runs, isMore, home, now, more, onOpen: setOpen }))),
     h(Dialogs, { open, onClose: () => setOpen(null), home, onDone: reload }));
 };
 

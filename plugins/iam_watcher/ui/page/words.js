@@ -48,6 +48,7 @@ const english = {
   "state.success": "worked",
   "state.dry": "dry run",
   "state.skipped": "skipped",
+  "state.elsewhere": "done by another deployment",
   "state.failed": "failed",
   "state.running": "running",
   "state.queued": "queued",
@@ -57,6 +58,9 @@ const english = {
   paused: "paused",
   "next.none": "no schedule",
   "next.after": "after this run",
+  "next.broken": "the file can't be loaded",
+  "next.change": "when rows or assets change",
+  "next.end": "no further time",
   "next.due": "due",
   "next.hand": "started by hand",
   "lock.free": "free",
@@ -115,7 +119,7 @@ const english = {
   "need.idle.never": "{*name} did not work: all of its last {n} runs were skipped.",
   "need.idle.never.who": "{*name} did not work: the lock was held by {*who} at each of its last {n} runs.",
   "need.late": "{*name} should have started {when}. The scheduler has not started it.",
-  "need.broken": "The file of {*name} can't be loaded. Airflow keeps its last version.",
+  "need.broken": "The file of {*name} can't be loaded. Airflow starts no run of it until the file is mended.",
   "step.run": "Look at the run",
   "step.lock": "See the lock",
   "step.dryrun": "Look at the rows (dry run)",
@@ -315,6 +319,9 @@ export const has = (key) => key in english;
 
 // Airflow's words for a schedule by assets; they end in "or" if the other part has no words of its own.
 const ASSETS = /^Triggered by assets(?: or ?(.*))?$/;
+
+/** Return whether these are the words of a schedule by assets; `rows_in_state` is one. */
+export const isByAssets = (words) => ASSETS.test(words ?? "");
 
 /** Return a schedule's English words in the page's language, where they have a known form. */
 export const schedule = (words) => {
