@@ -134,3 +134,11 @@ def test_a_failure_that_is_over_becomes_a_bar_in_its_place(modules):
     # A run that was cleared and ran again has its bar already.
     again = {**WORKED, "n": 900, "id": "again", "kind": "scheduled", "after": NOW - HOUR}
     assert modules("live.js", "withRuns", after, [again], NOW)["bars"] == after["bars"]
+
+
+def test_a_run_that_has_a_bar_gets_no_second_one(modules):
+    """Its number can be the largest one although a newer time has run: a run that waited is made later."""
+    after = live(modules, watcher(FAILED, bars="ss"), DRY, WORKED)
+    assert after["bars"]["s"] == "ssfd"
+    again = {**DRY, "n": 900, "id": "waited", "kind": "scheduled", "after": sum(after["bars"]["t"])}
+    assert modules("live.js", "withRuns", after, [again], NOW)["bars"] == after["bars"]

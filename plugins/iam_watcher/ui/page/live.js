@@ -28,8 +28,8 @@ export const withRuns = (watcher, found, now) => {
   const bars = barsIn(watcher);
   const last = bars.at(-1)?.at;
   for (const run of runs.filter((one) => !isWhole(one)).reverse()) {
-    // An old run that was cleared and ran again: its bar stands where it stood.
-    if (run.after < last && bars.some((bar) => bar.at === run.after)) continue;
+    // A run that has a bar already, such as one that was cleared and ran again: the bar stands where it stood.
+    if (run.after <= last && bars.some((bar) => bar.at === run.after)) continue;
     bars.push({ letter: LETTERS[shownState(run)], at: run.after, rows: run.changed ?? null, time: run.took ?? null });
   }
   bars.sort((a, b) => a.at - b.at);
@@ -96,7 +96,8 @@ export const useLive = () => {
           const delta = await changes(after, digest, unfinished, stop.signal);
           const isUnknown = (delta.next ?? []).some(([id]) => !all.some((watcher) => watcher.id === id));
           if (isUnknown) loadedAt = 0;
-          put({ watchers: changed(all, delta), now: delta.now, digest: delta.digest, newest: after });
+          const newest = Math.max(after, ...Object.values(delta.runs).flat().map((run) => run.n));
+          put({ watchers: changed(all, delta), now: delta.now, digest: delta.digest, newest });
         }
       } catch (error) {
         if (stop.signal.aborted) return;
