@@ -15,7 +15,7 @@ _PAUSE = 1.0
 _OLD_ROWS, _YOUNG_ROWS = 8, 2  # a round
 _PENDING_ROWS, _PENDING_EVERY = 16, 25  # rows at once, each so many rounds
 _FAILING = 0.05
-_PURGE = "INSERT INTO chaos_purge (createdAt) VALUES (NOW() - INTERVAL %s DAY)"
+_PURGE = "INSERT INTO chaos_purge (id, createdAt) VALUES (%s, NOW() - INTERVAL %s DAY)"
 _ROWS = "INSERT INTO chaos_rows (fails) VALUES (%s)"
 _USER = (
     "INSERT INTO user (name, nickname, password, email, loginedAt)"
@@ -64,10 +64,10 @@ class Clients:
         young = []
         with closing(connection.cursor()) as cursor:
             for _ in range(_OLD_ROWS):
-                cursor.execute(_PURGE, (self._rng.randint(31, 400),))
+                cursor.execute(_PURGE, (self._rng.getrandbits(60), self._rng.randint(31, 400)))
             for _ in range(_YOUNG_ROWS):
-                cursor.execute(_PURGE, (self._rng.randint(0, 28),))
-                young.append(int(cursor.lastrowid))
+                young.append(self._rng.getrandbits(60))
+                cursor.execute(_PURGE, (young[-1], self._rng.randint(0, 28)))
             for _ in range(0 if self._rounds % _PENDING_EVERY else _PENDING_ROWS):
                 cursor.execute(_ROWS, (self._rng.random() < _FAILING,))
             cursor.execute(_USER, (f"chaos-{self._rng.getrandbits(60)}", self._rng.choice([1, 5, 40, 90])))

@@ -37,7 +37,7 @@ _MID_TRANSACTION_SECONDS = 60
 _CUT_SECONDS = 20  # longer than a lease
 # A purge's own changes: its rows, and what the trigger logs of them.
 _UNCOMMITTED = (
-    "SELECT 1 FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS session"
+    "SELECT session.id FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS session"
     " ON session.id = trx.trx_mysql_thread_id WHERE session.user = %s AND trx.trx_rows_modified > 1"
 )
 _CLAIMED = "SELECT id FROM chaos_rows WHERE status = 'work' AND claimedBy LIKE %s"
@@ -152,35 +152,51 @@ def _paused(pids: list[int], seconds: float, over: Callable[[], bool] = lambda: 
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-    wait_until(over, seconds, 0.5)
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+    try:
+        wait_until(over, seconds, 0.5)
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def _freeze_purge(place: Place, rng: random.Random) -> str:
-    """Stop the process of a purge in mid-transaction, until another session has done the same work."""
+    """Stop the process of a purge in a transaction after its first, until the other deployment has written.
+
+    The other deployment is asked for a run when the lease is over: after a minute without a statement, the
+    server ends the session of the first one, whatever else protects the rows.
+    """
     supervisor, pid, dag = _task(place, rng, "chaos_purge")
     deadline = time.monotonic() + _MID_TRANSACTION_SECONDS
     while time.monotonic() < deadline:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-        if place.rows(_UNCOMMITTED, place.mariadb.user):
+        session = _last_purge(place)
+        if (session,) in place.rows(_UNCOMMITTED, place.mariadb.user):
             break
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
         time.sleep(rng.uniform(0.02, 0.1))
     else:
         raise NotDone(f"no transaction of a purge within {_MID_TRANSACTION_SECONDS} s")
-    frozen, session = time.time(), _last_purge(place)[0]
-    _paused([supervisor, pid], _TAKEN_OVER_WITHIN, lambda: _last_purge(place)[0] not in {0, session})
+    frozen = time.time()
+    asked = False
+
+    def taken_over() -> bool:
+        nonlocal asked
+        if not asked and time.time() - frozen > LEASE:
+            place.other.api("/dags/chaos_purge/dagRuns", {"logical_date": None})
+            asked = True
+        return _last_purge(place) != session
+
+    _paused([supervisor, pid], _TAKEN_OVER_WITHIN, taken_over)
     return f"{dag}, for {time.time() - frozen:.0f} s"
 
 
-def _last_purge(place: Place) -> tuple[int, int]:
-    """Return the session and the row of the last committed deletion."""
-    found = place.rows("SELECT session, id FROM chaos_log WHERE kind = 'purge' ORDER BY id DESC LIMIT 1")
-    return found[0] if found else (0, 0)
+def _last_purge(place: Place) -> int:
+    """Return the session of the last committed deletion, or 0."""
+    found = place.rows("SELECT session FROM chaos_log WHERE kind = 'purge' ORDER BY id DESC LIMIT 1")
+    return int(found[0][0]) if found else 0
 
 
 def _freeze_rows(place: Place, rng: random.Random) -> str:

@@ -27,8 +27,10 @@ CREATE TABLE chaos_step (
   at         timestamp(6)    NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
 ) ENGINE = InnoDB;
 
+-- The clients choose the keys at random, as UUIDs are. So a second purge finds rows before those that a stopped first
+-- one has locked, and would write between two of its transactions.
 CREATE TABLE chaos_purge (
-  id        bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  id        bigint unsigned NOT NULL PRIMARY KEY,
   createdAt datetime        NOT NULL,
   KEY idx_createdAt (createdAt)
 ) ENGINE = InnoDB;
