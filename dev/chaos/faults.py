@@ -37,7 +37,8 @@ _MID_TRANSACTION_SECONDS = 60
 _CUT_SECONDS = 20  # longer than a lease
 # A purge's own changes: its rows, and what the trigger logs of them.
 _UNCOMMITTED = (
-    "SELECT session.id FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS session"
+    "SELECT session.id FROM information_schema.innodb_trx AS trx"
+    " JOIN information_schema.processlist AS session"
     " ON session.id = trx.trx_mysql_thread_id WHERE session.user = %s AND trx.trx_rows_modified > 1"
 )
 _CLAIMED = "SELECT id FROM chaos_rows WHERE status = 'work' AND claimedBy LIKE %s"
