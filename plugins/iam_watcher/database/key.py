@@ -67,6 +67,10 @@ class Key:
         """The SQL that reads a value; `take` takes it from the row."""
         return ", ".join(part.selected for part in self.columns)
 
+    def selected_from(self, alias: str) -> str:
+        """Return the SQL that reads a value of a table with this alias."""
+        return ", ".join(part.selected_from(alias) for part in self.columns)
+
     @cached_property
     def ordered(self) -> str:
         """The SQL that sorts in the order of the index."""

@@ -122,6 +122,10 @@ class KeyColumn:
         """The SQL that reads an exact value."""
         return self._kind.select.format(column=self.column.quoted)
 
+    def selected_from(self, alias: str) -> str:
+        """Return the SQL that reads an exact value of a table with this alias."""
+        return self._kind.select.format(column=f"{alias}.{self.column.quoted}")
+
     @property
     def direction(self) -> str:
         """The SQL that sorts by the column as the index does."""

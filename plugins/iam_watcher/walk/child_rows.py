@@ -24,12 +24,15 @@ class Reference:
             choose it.
         to: the columns that they refer to.
         apart_from: other references of the table: rows that refer by one of them to the same row don't count.
+        on_delete: what the server does with the rows of a foreign key when the row that they refer to is
+            deleted; set for the references of a table to itself.
     """
 
     table: str
     by: Key
     to: Key
     apart_from: tuple[Reference, ...] = ()
+    on_delete: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,7 @@ class ChildTable:
         children: the tables of its own children.
         protected_by: other references to its rows, for which the server refuses to delete them.
         in_key_order: whether the index has the rows of one parent in the order of their keys.
-        refers_to_itself: whether a foreign key of the table refers to the table: the rows with the larger
-            keys are deleted first.
+        to_itself: how its rows refer to rows of the same table by foreign keys.
     """
 
     table: Table
@@ -53,7 +55,7 @@ class ChildTable:
     children: tuple[ChildTable, ...]
     protected_by: tuple[Reference, ...]
     in_key_order: bool
-    refers_to_itself: bool
+    to_itself: tuple[Reference, ...] = ()
 
     def all(self) -> Iterator[ChildTable]:
         """Yield this table and those below it."""

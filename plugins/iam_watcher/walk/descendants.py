@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.database.server_errors import PROTECTED, code_of
 from iam_watcher.walk.child_rows import condition
 from iam_watcher.walk.pace import MOST_BYTES, MOST_ROWS, ChunkSize
+from iam_watcher.walk.replies import ReferredError, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,6 +134,8 @@ class Descendants:
         except RowsRefusedError:
             self._take_back(mark, before)
             raise
+        except ReferredError:
+            changed = None
         except self._db.error as error:
             if code_of(error) not in PROTECTED:
                 raise
@@ -176,10 +179,13 @@ class Descendants:
     def _delete(self, child: ChildTable, values: Sequence[KeyValue]) -> None:
         """Delete the rows of a table that refer to some values, and all below them."""
         recorder = self._recorders[id(child)]
-        for some in child.parent.by.in_lists(values):
-            rows = condition(child.parent.by, some)
-            if child.children or recorder is not None or child.refers_to_itself:
-                self._delete_by_keys(child, rows, recorder)
+        conditions = [condition(child.parent.by, some) for some in child.parent.by.in_lists(values)]
+        if child.to_itself:
+            self._delete_by_keys(child, conditions, recorder)
+            return
+        for rows in conditions:
+            if child.children or recorder is not None:
+                self._delete_by_keys(child, [rows], recorder)
             else:
                 self._delete_unseen(child, rows)
 
@@ -190,28 +196,38 @@ class Descendants:
         if found:
             self._in_transaction[child.table.name] += self._db.change(DELETE.format(**names))
 
-    def _delete_by_keys(self, child: ChildTable, rows: str, recorder: RowRecorder | None) -> None:
+    def _delete_by_keys(
+        self, child: ChildTable, conditions: Sequence[str], recorder: RowRecorder | None
+    ) -> None:
         db, key = self._db, child.change.key
-        found = db.read(
-            READ.format(
-                selected=key.selected,
-                size=child.change.size if recorder is not None else 0,
-                table=child.change.table,
-                index=child.parent.by.index,
-                rows=rows,
-                limit=self._left + 1,
+        sizes: dict[KeyValue, int] = {}
+        for rows in conditions:
+            found = db.read(
+                READ.format(
+                    selected=key.selected,
+                    size=child.change.size if recorder is not None else 0,
+                    table=child.change.table,
+                    index=child.parent.by.index,
+                    rows=rows,
+                    limit=self._left + 1,
+                )
             )
-        )
-        self._count_down(len(found), sum(row[-1] for row in found))
-        sizes: dict[KeyValue, int] = {key.take(row): row[-1] for row in found}
+            self._count_down(len(found), sum(row[-1] for row in found))
+            sizes |= {key.take(row): row[-1] for row in found}
+        lists, circle = [sorted(sizes)], False
+        if child.to_itself:
+            lists, circle = in_order(db, child, list(sizes), lock=lambda _: ())  # the family is among them
         for below in child.children:
             self._delete(below, self._referred(child.change.table, key, list(sizes), below))
-        # The larger keys first, for rows that refer to others of the same table.
-        keys = sorted(sizes, reverse=child.refers_to_itself)
-        for some in self._in_bytes(key, keys, sizes):
+        parts = [part for keys in lists for part in self._in_bytes(key, keys, sizes)]
+        if circle and len(parts) > 1:
+            raise ReferredError
+        for some in parts:
             if recorder is not None and len(recorder.lock(some)) < len(some):
                 raise RowsRefusedError(next(iter(recorder.refused), "changed_meanwhile"))
-            self._in_transaction[child.table.name] += db.change(_delete_statement(child, some))
+            changed = db.change(_delete_statement(child, some))
+            # In a circle, the server deletes rows by ON DELETE CASCADE, and does not count them.
+            self._in_transaction[child.table.name] += len(some) if child.to_itself else changed
             if recorder is not None:
                 recorder.record(some)
 
@@ -257,6 +273,6 @@ def referred(db: Transactions, table: str, key: Key, keys: Sequence[KeyValue], t
 def _delete_statement(child: ChildTable, keys: Sequence[KeyValue]) -> str:
     key, table = child.change.key, child.change.table
     rows = condition(key, keys)
-    if child.refers_to_itself:
+    if child.to_itself:
         return DELETE_NEWEST_FIRST.format(table=table, rows=rows, order=key.reversed)
     return DELETE.format(table=table, index=key.index, rows=rows)

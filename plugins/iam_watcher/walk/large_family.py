@@ -22,8 +22,9 @@ from iam_watcher.errors import HalfDone
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.descendants import Descendants, referred
 from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.replies import Circles, ReferredError, TooManyReferrersError, in_order, references
 from iam_watcher.walk.row_locks import RowLocks
-from iam_watcher.walk.writer import Writer, Written
+from iam_watcher.walk.writer import Writer, Written, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ PAGE = 10_000  # keys that are read at once where nothing is written
 MOST_UNORDERED = 1_000_000  # the same, where the index has other columns before the key
 
 ROWS = "SELECT {selected}, {size} FROM {table} FORCE INDEX ({index}) WHERE {rows}{order} LIMIT {limit}"
+OF_THESE = "SELECT {selected} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {among}"
 REFERS = "SELECT 1 FROM {table} WHERE {rows} LIMIT 1"
 
 
@@ -165,7 +167,8 @@ class LargeFamilies:
     def _empty_table(self, child: ChildTable, value: KeyValue) -> None:
         """Delete the rows of a table that refer to a value, and all below them."""
         by = child.parent.by
-        rows = replace(child.change, predicate=by.among([value]), last_first=child.refers_to_itself)
+        rows = replace(child.change, predicate=by.among([value]), last_first=bool(child.to_itself))
+        child = replace(child, change=rows)
         descendants = self._descendants(self._db, rows, child.children)
         recorder = self._records.recorder(self._db, child, rows) or RowLocks(self._db, rows)
         writer = Writer(self._db, rows, recorder, descendants)
@@ -207,18 +210,44 @@ class LargeFamilies:
         def write() -> Written:
             self._before_write()
             began = time.monotonic()
-            written = writer.write_keys(parts, until=began + self._target, exact=True)
+            later, some = self._in_order(child, parts, size) if child.to_itself else ([], parts)
+            if not some:
+                self._db.commit()
+                return Written(rest=later)
+            written = writer.write_keys(some, until=began + self._target, exact=True)
             if written.protected or written.refused:
                 refused = [*written.protected, None][0]
                 raise self._half_done(child.change.table, refused, written)
             self._db.commit()
-            size.wrote(sum(map(len, parts)) - written.left, time.monotonic() - began)
+            size.wrote(sum(map(len, some)) - written.left, time.monotonic() - began)
             self.deleted[child.table.name] += written.changed
             self._wrote(descendants, began)
-            return written
+            return replace(written, rest=later + written.rest)
 
         written = self._db.run(write, what=f"DELETE on {child.change.table}", before_retry=size.halve)
         return written.rest, written.alone
+
+    def _in_order(self, child: ChildTable, parts: Parts, size: ChunkSize) -> tuple[Parts, Parts]:
+        """Return the parts without the last rows; and these, with all of the family that refer to them.
+
+        If too many refer to them, the second parts are empty, and some that refer to them are the last part
+        of the first ones.
+        """
+        locks, key = RowLocks(self._db, child.change), child.change.key
+        last = [one for part in parts for one in part][: -size.rows - 1 : -1]
+        later, some = split(parts, key.fit_a_list(last))
+
+        def lock(keys: Sequence[KeyValue]) -> list[KeyValue]:
+            return [one for few in key.in_lists(keys) for one in locks.lock(few)]
+
+        keys = lock(list(dict.fromkeys(one for part in some for one in part)))
+        try:
+            found, _ = in_order(self._db, child, keys, lock, most=2 * size.rows)
+        except TooManyReferrersError as error:
+            return [*parts, list(error.rows)], []
+        except ReferredError:
+            raise self._half_done(child.change.table, None, Written(protected=[None])) from None
+        return later, [part[::-1] for part in reversed(found)]  # the writer begins at the end
 
     def _is_protected(
         self,
@@ -240,12 +269,34 @@ class LargeFamilies:
                 if self._db.read(query):
                     return True
         return any(
-            self._is_protected(child.change.table, child.change.key, page, child.children, child.protected_by)
+            self._is_protected_below(child, value)
             for child in children
-            if any(one.protected_by for one in child.all())
+            if any(one.protected_by or one.to_itself for one in child.all())
             for value in referred(self._db, table, key, keys, child.parent.to)
-            for page in self._pages(child, value)
         )
+
+    def _is_protected_below(self, child: ChildTable, value: KeyValue) -> bool:
+        """Return whether a row of a table that refers to a value, or one of its descendants, is protected."""
+        rows, circles = child.change, Circles(child.change.key)
+        among = child.parent.by.among([value])
+        for page in self._pages(child, value):
+            if self._is_protected(rows.table, rows.key, page, child.children, child.protected_by):
+                return True
+            found = list(references(self._db, child, page, lock=""))
+            family = set(page)
+            for few in rows.key.in_lists(list({one for one, _, _ in found} - family)):
+                query = OF_THESE.format(
+                    selected=rows.key.selected,
+                    table=rows.table,
+                    index=rows.key.index,
+                    rows=rows.key.among(few),
+                    among=among,
+                )
+                family |= {rows.key.take(row) for row in self._db.read(query)}
+            if any(strict and one not in family for one, _, strict in found):
+                return True
+            circles.add((one, to) for one, to, _ in found if one in family)
+        return circles.found()
 
     def _pages(self, child: ChildTable, value: KeyValue) -> Iterator[list[KeyValue]]:
         """Yield the keys of the rows that refer to a value."""
@@ -265,7 +316,7 @@ class LargeFamilies:
     def _page_query(self, child: ChildTable, condition: str, after: KeyValue | None, limit: int) -> str:
         rows = child.change
         # Rows that refer to rows of their own table, such as replies, go before those.
-        last_first = child.refers_to_itself
+        last_first = bool(child.to_itself)
         beyond = "" if after is None else (rows.key.before if last_first else rows.key.behind)(after)
         order = rows.key.reversed if last_first else rows.key.ordered
         return ROWS.format(

@@ -164,7 +164,7 @@ class ChildTree:
         if branch.problem is not None or above.problem is not None or None in below:
             return None
         table = self._tables[branch.name]
-        index, columns = self._index(branch) or ("", [])
+        index, columns = self._index(branch.name, branch.columns) or ("", [])
         # InnoDB has the rows of a secondary index in the order of the primary key behind its columns.
         is_primary = table.key.index == "PRIMARY"
         behind = columns[len(branch.columns) :]
@@ -179,7 +179,7 @@ class ChildTree:
             tuple(one for one in below if one is not None),
             self._protected_by(branch),
             in_key_order=is_primary and index != "PRIMARY" and not behind and not _descending(table),
-            refers_to_itself=any(key.table == branch.name for key in self._references_to(branch.name)),
+            to_itself=self._to_itself(branch.name),
         )
 
     def _problem(self, above: Branch, branch: Branch) -> str | None:
@@ -218,7 +218,7 @@ class ChildTree:
         ]
         if len(twins) > 1:
             return f"it is named twice with the key {', '.join(branch.columns)}"
-        if self._index(branch) is None:
+        if self._index(branch.name, branch.columns) is None:
             listed = ", ".join(column.quoted for column in columns)
             name = quoted("_".join(branch.columns))
             return (
@@ -230,14 +230,14 @@ class ChildTree:
     def _referenced(self, above: Branch, branch: Branch) -> tuple[str, ...]:
         return branch.referenced or self._tables[above.name].key.names
 
-    def _index(self, branch: Branch) -> tuple[str, list[str]] | None:
-        """Return the quoted name of an index that begins with the columns of a branch, and its columns."""
-        if branch.name not in self._indexes:
-            self._indexes[branch.name] = index_columns(self._db, branch.name)
-        wanted = set(branch.columns)
+    def _index(self, table: str, names: Sequence[str]) -> tuple[str, list[str]] | None:
+        """Return the quoted name of an index that begins with columns of a table, and its columns."""
+        if table not in self._indexes:
+            self._indexes[table] = index_columns(self._db, table)
+        wanted = set(names)
         fitting = [
             (len(columns), quoted(name) if name != "PRIMARY" else name, columns)
-            for name, columns in self._indexes[branch.name].items()
+            for name, columns in self._indexes[table].items()
             if set(columns[: len(wanted)]) == wanted
         ]
         return min(fitting)[1:] if fitting else None
@@ -245,6 +245,20 @@ class ChildTree:
     def _key(self, table: str, columns: Sequence[str], index: str) -> Key:
         found = self._tables[table]
         return Key(tuple(KeyColumn(found.column(name)) for name in columns), index)
+
+    def _to_itself(self, name: str) -> tuple[Reference, ...]:
+        """Return the foreign keys by which rows of a table refer to rows of the same table."""
+        table = self._tables[name]
+        return tuple(
+            Reference(
+                table.quoted,
+                self._key(name, key.columns, (self._index(name, key.columns) or ("",))[0]),
+                self._key(name, key.referenced, ""),
+                on_delete=key.on_delete,
+            )
+            for key in self._references_to(name)
+            if key.is_here and key.table == name
+        )
 
     def _protected_by(self, branch: Branch, children: Sequence[ChildTable] = ()) -> tuple[Reference, ...]:
         """Return the foreign keys, apart from those of the tree, for which the server refuses to delete rows.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.archive.family_records import FamilyRecords
 from iam_watcher.archive.row_archive import kept_columns, row_archive
 from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.foreign_keys import DELETES_WITH_IT
 from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.table_job.child_tree import ChildTree
 from iam_watcher.jobs.table_job.partition_check import check_partitions, warn_of_detached
@@ -166,7 +167,13 @@ def children_of(plan: Plan, table: Table) -> list[tuple[str, Sequence[str]]]:
     """Return the tables whose rows are deleted with rows of a table, and the columns that refer to it."""
     if plan.family is None:
         return []
-    above = [one.children for one in plan.family.all() if one.table.name == table.name]
+    found = [one for one in plan.family.all() if one.table.name == table.name]
+    above = [one.children for one in found]
     if table.name == plan.table.name:
         above.append(plan.family.children)
-    return [(child.table.name, child.parent.by.names) for children in above for child in children]
+    # Of the rows of the same table the server deletes none: the job does, or leaves what they refer to.
+    cascading = [own for one in found for own in one.to_itself if own.on_delete == DELETES_WITH_IT]
+    return [
+        *((child.table.name, child.parent.by.names) for children in above for child in children),
+        *((table.name, own.by.names) for own in cascading),
+    ]
