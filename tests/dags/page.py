@@ -71,7 +71,7 @@ def add_run(
         hours_ago: before NOW.
         state: of the run.
         acquire: state of its first task.
-        xcoms: (task, key) -> value.
+        xcoms: (task, key) -> value; "task/1" is a part of a mapped task.
         user: who triggered it.
         run_id: its name, if not the one that Airflow gives.
     """
@@ -97,12 +97,10 @@ def add_run(
     for ti in run.get_task_instances(session=session):
         ti.state = acquire if ti.task_id == "acquire" else state
     session.flush()
-    for (task_id, key), value in (xcoms or {}).items():
-        session.add(
-            XComModel(
-                dag_run_id=run.id, dag_id=dag_id, run_id=run.run_id, task_id=task_id, key=key, value=value
-            )
-        )
+    for (name, key), value in (xcoms or {}).items():
+        task_id, _, part = name.partition("/")
+        facts = {"dag_run_id": run.id, "dag_id": dag_id, "run_id": run.run_id, "key": key, "value": value}
+        session.add(XComModel(task_id=task_id, map_index=int(part or -1), **facts))
     session.commit()
     return run.run_id
 

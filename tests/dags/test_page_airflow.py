@@ -41,6 +41,7 @@ def test_the_columns_that_the_page_reads():
             "is_stale",
             "bundle_name",
             "relative_fileloc",
+            "last_parsed_time",
             "next_dagrun_create_after",
             "timetable_description",
         },

@@ -110,15 +110,19 @@ def test_who_may_read(path, how, call, watchers):
     }
 
 
+def write_undo_record(url, names):
+    """Write an undo record as a run that disabled these users leaves it."""
+    facts = {"kind": "disabled_users", "table": "user", "key": "id", "now": "2027-03-10T08:00:00+00:00"}
+    archive = Archive(Folder(url), facts)
+    lines = [{"id": n, "name": name, "loginedAt": "2026-05-02 00:00:00"} for n, name in enumerate(names)]
+    archive.add(Packed.of(len(lines), [json.dumps(line).encode() + b"\n" for line in lines]))
+    archive.close()
+
+
 @pytest.mark.parametrize("how", ["bearer", "cookie"])
 def test_who_may_read_whom_a_run_disabled(how, call, watchers, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}/records")
-    folder = Folder(f"file://{tmp_path}/records/run")
-    facts = {"kind": "disabled_users", "table": "user", "key": "id", "now": "2027-03-10T08:00:00+00:00"}
-    archive = Archive(folder, facts)
-    lines = [{"id": n, "name": f"user-{n}", "loginedAt": "2026-05-02 00:00:00"} for n in range(150)]
-    archive.add(Packed.of(len(lines), [json.dumps(line).encode() + b"\n" for line in lines]))
-    archive.close()
+    write_undo_record(f"file://{tmp_path}/records/run", [f"user-{n}" for n in range(150)])
     done = report(undo_record=f"file://{tmp_path}/records/run")
     hours = 30 if how == "cookie" else 31
     path = USERS.format(
@@ -139,6 +143,34 @@ def test_who_may_read_whom_a_run_disabled(how, call, watchers, tmp_path, monkeyp
     )
     refused = call("admin", "GET", path)
     assert (refused.status_code, "below the location" in refused.text) == (409, True)
+
+
+def test_the_users_of_each_part_of_a_mapped_job(call, watchers, store_dag, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__ARCHIVE", f"file://{tmp_path}/all")
+    own = f"file://{tmp_path}/own"
+    parts = [{"max_inactive_days": 30, "undo_location": own}, {"max_inactive_days": 90}]
+    with Watcher("page_mapped", schedule=None) as dag:
+        DisableInactiveUsersOperator.partial(task_id="disable").expand_kwargs(parts)
+        part = DisableInactiveUsersOperator.partial(task_id="same", undo_location=own)
+        part.expand(max_inactive_days=[30, 90])
+    store_dag(dag)
+    records = {"disable/0": f"{own}/0", "disable/1": f"file://{tmp_path}/all/1", "same/1": f"{own}/2"}
+    for name, url in records.items():
+        write_undo_record(url, [f"user of {name}"])
+    xcoms = {(name, "return_value"): report(undo_record=url) for name, url in records.items()}
+    run = quote(add_run(watchers, "page_mapped", 30, xcoms=xcoms))
+    path = f"/watchers/page_mapped/users?run_id={run}&task_id="
+    for name in records:
+        (user,) = body(call("viewer", "GET", f"{path}{quote(name, safe='')}"))["users"]
+        assert user["name"] == f"user of {name}"
+        assert call("blind", "GET", f"{path}{name}").status_code == 403
+    assert call("viewer", "GET", f"{path}disable/2").status_code == 404
+    assert call("viewer", "GET", f"{path}disable").status_code == 404
+    for odd in ("disable/x", "disable/-1", "disable/0/1", f"disable/{10**12}", ""):
+        assert call("viewer", "GET", f"{path}{odd}").status_code == 422
+    away = {("same/0", "return_value"): report(undo_record=f"file://{tmp_path}/all/1")}
+    run = quote(add_run(watchers, "page_mapped", 29, xcoms=away))
+    assert call("admin", "GET", f"/watchers/page_mapped/users?run_id={run}&task_id=same/0").status_code == 409
 
 
 @pytest.mark.parametrize("how", ["bearer", "cookie"])
@@ -309,6 +341,29 @@ def test_a_watcher_whose_file_breaks_stays_in_the_list_until_the_file_is_gone(ca
     parse_file(watchers, "page_broken", None)
     assert seen() == ("hidden", "hidden", None)
     assert body(call("viewer", "GET", "/watchers/page_broken")) == {"none": True}
+
+
+def test_a_watcher_that_left_its_file_is_not_broken_with_it(call, watchers, store_dag):
+    from iam_watcher.airflow_internals.page import DagModel
+
+    def seen():
+        rows = body(call("viewer", "GET", "/watchers"))["watchers"]
+        return {row["id"]: row["broken"] for row in rows if row["id"].startswith("page_file_")}
+
+    for name in ("left", "stays", "other"):
+        store_dag(watcher(f"page_file_{name}"))
+    parse_file(watchers, "page_file_stays", None)
+    models = {name: watchers.get(DagModel, f"page_file_{name}") for name in ("left", "stays", "other")}
+    for name in ("left", "other"):
+        models[name].relative_fileloc = models["stays"].relative_fileloc
+    # Airflow wrote the other one as it wrote this one: one after the other.
+    models["other"].last_parsed_time = models["stays"].last_parsed_time - timedelta(seconds=2)
+    models["left"].last_parsed_time = models["stays"].last_parsed_time - timedelta(seconds=30)
+    models["left"].is_stale = True
+    watchers.commit()
+    parse_file(watchers, "page_file_stays", "SyntaxError")
+    assert seen() == {"page_file_stays": True, "page_file_other": True}
+    assert body(call("viewer", "GET", "/watchers/page_file_left")) == {"none": True}
 
 
 def test_the_page_offers_no_run_of_a_watcher_whose_file_is_broken(call, watchers, store_dag):

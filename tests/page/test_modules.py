@@ -44,17 +44,20 @@ def module():
 @pytest.mark.parametrize(
     ("params", "steps"),
     [
-        ({"drydefault": True, "ownlimit": True}, ["dryrun", "allow"]),
+        ({"drydefault": True, "ownlimit": ["purge"]}, ["dryrun", "allow"]),
         ({"drydefault": True}, ["dryrun"]),
-        ({"ownlimit": True}, ["allow"]),
+        ({"drydefault": True, "ownlimit": ["other"]}, ["dryrun"]),
+        ({"ownlimit": ["other", "purge"]}, ["allow"]),
         ({}, ["run"]),
     ],
     ids=lambda value: "-".join(value) or "none",
 )
 def test_the_safety_limit_offers_only_forms_that_the_watcher_has(module, params, steps):
     watcher = {"id": "w", "runs": [STOPPED], "bars": {"s": "", "t": []}, **params}
-    found = module("story", "need", watcher, "prod", 2_000)
-    assert (found["kind"], found["steps"], found["run"]["id"]) == ("stopped", steps, "x")
+    for reports in ({"purge": LIMIT}, {"purge/1": LIMIT}):
+        one = {**watcher, "runs": [{**STOPPED, "reports": reports}]}
+        found = module("story", "need", one, "prod", 2_000)
+        assert (found["kind"], found["steps"], found["run"]["id"]) == ("stopped", steps, "x")
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,65 @@ def test_filters_are_in_the_url_and_rows_keep_their_order(visit):
     expect(names).to_have_count(7)
 
 
+def test_a_list_in_parts_is_in_order_and_does_not_shrink(visit):
+    page = visit(LIST)
+    names = page.locator("tbody .name a")
+    expect(names).to_have_count(7)
+    whole = names.all_text_contents()  # by their next runs; the server sends them by their names
+    held = []
+
+    def answer_in_parts(route):
+        """Answer with three watchers at a time, and hold back the last part of a later list."""
+        answer = route.fetch(url=re.sub(r"from=\d+", "from=0", route.request.url))
+        begin = int(route.request.url.partition("from=")[2])
+        facts = answer.json()
+        facts["watchers"] = facts["watchers"][begin : begin + 3]
+        if held and begin == 6:
+            held.append(lambda: route.fulfill(response=answer, json=facts))
+        else:
+            route.fulfill(response=answer, json=facts)
+
+    page.route("**/iam-watcher/watchers?from=*", answer_in_parts)
+    page.reload()
+    expect(names).to_have_text(whole)
+    held.append(None)
+    # A change asks for everything again.
+    switch = page.get_by_role("checkbox", name="clean_expired_secrets is switched on")
+    for is_on in (False, True):
+        with page.expect_request("**/iam-watcher/watchers?from=6"):
+            switch.locator("xpath=ancestor::label").click()
+        page.wait_for_timeout(300)  # so that the page could draw the two parts that it has
+        expect(names).to_have_text(whole, timeout=2_000)
+        held.pop()()
+        expect(switch).to_be_checked(checked=is_on)
+        expect(names).to_have_text(whole)
+
+
+def test_every_broken_watcher_is_in_the_list_of_those_that_need_a_person(visit):
+    page = visit(LIST)
+
+    def break_ten(route):
+        answer = route.fetch()
+        facts = answer.json()
+        one = next(one for one in facts["watchers"] if one["id"] == "clean_expired_secrets")
+        facts["watchers"] += [{**one, "id": f"broken_{n}", "name": None, "broken": True} for n in range(10)]
+        route.fulfill(response=answer, json=facts)
+
+    page.route("**/iam-watcher/watchers?from=*", break_ten)
+    page.reload()
+    attention = page.locator(".attention")
+    expect(attention.locator(".note")).to_have_count(8)
+    expect(attention).to_contain_text("4 more need attention.")
+    page.get_by_role("button", name="Show all in the list").click()
+    names = page.locator("tbody .name a")
+    expect(names).to_have_count(12)
+    assert "show=attention" in page.url
+    for n in range(10):
+        expect(row(page, f"broken_{n}").get_by_role("img", name="the file can't be loaded")).to_be_visible()
+    page.get_by_role("combobox").select_option("state")
+    expect(names.first).to_have_text("broken_0")
+
+
 def test_it_updates_itself_by_small_answers_and_asks_nothing_while_hidden(visit, server):
     page = visit(LIST)
     asked = []
@@ -358,7 +417,7 @@ add_run(session, "collect_bounces", at=datetime.now(UTC), state="success")
 @pytest.mark.e2e
 def test_chinese_and_narrow(visit):
     page = visit(LIST, language="zh-CN", width=420)
-    expect(page.get_by_text("需要处理")).to_be_visible()
+    expect(page.get_by_role("heading", name="需要处理")).to_be_visible()
     expect(row(page, "clean_sessions")).to_contain_text("已跳过")
     expect(row(page, "clean_sessions")).to_contain_text("每天 03:00:00")
     wide = page.evaluate(
@@ -366,7 +425,7 @@ def test_chinese_and_narrow(visit):
     )
     assert wide <= 0
     page.evaluate("localStorage.setItem('i18nextLng', 'en'); document.documentElement.lang = 'en'")
-    expect(page.get_by_text("Needs attention")).to_be_visible()
+    expect(page.get_by_role("heading", name="Needs attention")).to_be_visible()
 
 
 @pytest.mark.e2e

@@ -55,7 +55,7 @@ def watcher(*runs, bars=""):
     first = NOW - HOUR * (len(runs) + len(bars))
     times = [first, *[HOUR] * (len(bars) - 1)] if bars else []
     shown = {"s": bars, "r": None, "d": [1] * len(bars), "t": times}
-    facts = {"id": "clean", "spec": "@hourly", "drydefault": True, "ownlimit": True, "next": NOW + HOUR}
+    facts = {"id": "clean", "spec": "@hourly", "drydefault": True, "ownlimit": ["purge"], "next": NOW + HOUR}
     return {**facts, "runs": whole, "bars": shown}
 
 
@@ -105,6 +105,43 @@ def test_runs_shown_whole_are_not_always_the_last(modules):
     before["runs"][1]["after"] = NOW - 3.5 * HOUR  # between the two bars
     states = [one["state"] for one in modules("story.js", "past", before)]
     assert states == ["skipped", "success", "failed", "success"]
+
+
+def test_the_row_says_when_the_list_knows_no_real_run(modules):
+    """An older run may have failed, and nothing has made that good."""
+
+    def says(*runs, bars):
+        one = watcher(*runs, bars=bars)
+        return "no real run among the last" in " ".join(
+            modules("story.js", "facts", one, one["runs"][0], NOW)
+        )
+
+    known = "d" * 14 + "e" * 15
+    assert says(BUSY, bars=known)
+    assert says(DRY, bars=known)
+    # All runs of the watcher are known.
+    assert not says(DRY, bars=known[1:])
+    assert not says(DRY, bars=f"s{known[1:]}")
+    assert not says(DRY, FAILED, bars=known[1:])
+    assert not says(WORKED, bars=known)
+
+
+def test_a_watcher_whose_file_is_broken_looks_broken(modules):
+    assert modules("parts.js", "stateOf", watcher(WORKED)) == "success"
+    assert modules("parts.js", "stateOf", {**watcher(WORKED), "broken": True}) == "broken"
+    assert modules("words.js", "say", "state.broken") == "the file can't be loaded"
+
+
+def test_rows_of_a_later_part_of_the_first_list_take_their_places(modules):
+    def ids(kept, text, *more):
+        return modules("filters.js", "inOrder", kept, [{"id": one} for one in text], *more)
+
+    part = ids({"ids": []}, "bd", "by name", True)
+    whole = ids(part, "abcd", "by name", False)
+    assert [part["ids"], whole["ids"]] == [["b", "d"], ["a", "b", "c", "d"]]
+    # While the page updates itself, a row stays where it is, and a new one comes last.
+    assert ids(whole, "dxba", "by name", False)["ids"] == ["a", "b", "c", "d", "x"]
+    assert ids(whole, "dba", "by state", False)["ids"] == ["d", "b", "a"]
 
 
 def live(modules, before, *found):

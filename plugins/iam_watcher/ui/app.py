@@ -220,22 +220,27 @@ def users_of(
     user: GetUserDep,
     session: SessionDep,
     run_id: Annotated[str, Query(max_length=250)],
-    task_id: Annotated[str, Query(max_length=250)],
+    task_id: Annotated[str, Query(max_length=260, pattern=r"^[^/]+(/[0-9]{1,9})?$")],
     begin: Annotated[int, Query(alias="from", ge=0)] = 0,
 ) -> Response:
-    """Return a page of the users whom a run disabled, from its undo record."""
+    """Return a page of the users whom a run disabled, from its undo record.
+
+    `task_id` is the name of a report: of a mapped task, it ends in "/" and the map index.
+    """
     _, facts = find_watcher(dag_id, user, session)
-    report = data.report_of(session, dag_id, run_id, task_id)
+    task, _, part = task_id.partition("/")
+    report = data.report_of(session, dag_id, run_id, task, int(part or -1))
     session.close()
     url = report.get("undo_record") if isinstance(report, dict) else None
     if not isinstance(url, str):
         raise HTTPException(404, f"the run {run_id!r} left no undo record")
     try:
-        own = next((job.settings.get("undo_location") for job in facts.jobs if job.task_id == task_id), None)
-        location = own if isinstance(own, str) else configured_location()
-        if location is None or not url.startswith(f"{location.rstrip('/')}/"):
+        own = [place for job in facts.jobs if job.task_id == task for place in job.undo_locations]
+        places = [place or configured_location() for place in own or [None]]
+        below = next((one for one in places if one and url.startswith(f"{one.rstrip('/')}/")), None)
+        if below is None:
             raise HTTPException(409, f"{url} does not lie below the location of undo records")
-        return answer(people.disabled_users(url, below=location, begin=begin))
+        return answer(people.disabled_users(url, below=below, begin=begin))
     except IamWatcherError as error:
         raise HTTPException(409, str(error)) from error
 

@@ -5,9 +5,10 @@ All queries share the columns of a run, so they are in one file: hence the lengt
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, exists, func, null, or_, select, true, union, union_all
+from sqlalchemy import and_, case, func, null, or_, select, true, union, union_all
 from sqlalchemy.orm import aliased, join
 
 from iam_watcher.airflow_internals.page import (
@@ -38,6 +39,8 @@ MOST_CHANGES = 1_000  # new runs of one answer
 COUNTED = ("failed", "skipped")  # outcomes of runs
 RETURN_VALUE = "return_value"
 HOLDER = "holder"
+# Airflow writes the watchers of a file within this time, and parses the file again only later.
+ONE_PARSE = timedelta(seconds=15)
 
 
 def watchers(
@@ -56,9 +59,22 @@ def watchers(
         since: also count the runs `failed` and `skipped` that were for a later moment.
     """
     # Airflow calls the DAGs of a file that it can't load stale, as those of a file that is gone.
-    can_not_be_loaded = exists().where(
-        ParseImportError.bundle_name == DagModel.bundle_name,
-        ParseImportError.filename == DagModel.relative_fileloc,
+    any_dag = aliased(DagModel)
+    broken = (
+        select(
+            ParseImportError.bundle_name,
+            ParseImportError.filename,
+            func.max(any_dag.last_parsed_time).label("parsed"),
+        )
+        .join(
+            any_dag,
+            and_(
+                any_dag.bundle_name == ParseImportError.bundle_name,
+                any_dag.relative_fileloc == ParseImportError.filename,
+            ),
+        )
+        .group_by(ParseImportError.bundle_name, ParseImportError.filename)
+        .subquery()
     )
     # By the versions, which have an index: `serialized_dag` would be read whole for each watcher.
     newest = (
@@ -81,10 +97,18 @@ def watchers(
             DagModel.description,
             SerializedDagModel.id.label("stored"),
             SerializedDagModel.dag_hash,
+            DagModel.last_parsed_time,
+            broken.c.parsed.label("file_parsed"),
         )
         .join(DagTag, and_(DagTag.dag_id == DagModel.dag_id, DagTag.name == TAG))
         .outerjoin(SerializedDagModel, SerializedDagModel.dag_version_id == newest)
-        .where(or_(~DagModel.is_stale, can_not_be_loaded))
+        .outerjoin(
+            broken,
+            and_(
+                broken.c.bundle_name == DagModel.bundle_name, broken.c.filename == DagModel.relative_fileloc
+            ),
+        )
+        .where(or_(~DagModel.is_stale, broken.c.filename.is_not(None)))
         .order_by(DagModel.dag_id)
     )
     if dag_id is not None:
@@ -95,7 +119,7 @@ def watchers(
             *(func.coalesce(ended.c[name], 0).label(name) for name in COUNTED)
         ).outerjoin(ended, ended.c.dag_id == DagModel.dag_id)
     rows: Any = session.execute(found)
-    return [row for row in rows if permitted is None or row.dag_id in permitted]
+    return [row for row in rows if (permitted is None or row.dag_id in permitted) and not _was_removed(row)]
 
 
 def history(session: Session, dag_ids: Collection[str], *, reports: bool) -> dict[str, list[Run]]:
@@ -175,17 +199,23 @@ def runs_before(
     return _by_dag(_rows(session, found)).get(dag_id, [])
 
 
-def report_of(session: Session, dag_id: str, run_id: str, task_id: str) -> Any:
-    """Return what a task of a run returned, or None."""
+def report_of(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+    """Return what a task of a run returned, or None; `map_index` is -1 for a task that is not mapped."""
     return session.scalar(
         select(XComModel.value).where(
             XComModel.dag_id == dag_id,
             XComModel.run_id == run_id,
             XComModel.task_id == task_id,
-            XComModel.map_index == -1,
+            XComModel.map_index == map_index,
             XComModel.key == RETURN_VALUE,
         )
     )
+
+
+def _was_removed(row: Any) -> bool:
+    """Return whether a watcher was no longer in its file when Airflow could load the file last."""
+    parsed, newest = row.last_parsed_time, row.file_parsed
+    return parsed is not None and newest is not None and parsed + ONE_PARSE < newest
 
 
 def _counted_since(since: datetime) -> Any:

@@ -37,6 +37,8 @@ HIDDEN = "***"
 # A password or a signature in a URL. The jobs refuse both, but they know the value of a template only when
 # they run.
 _CREDENTIALS = re.compile(r":/{1,2}[^@]*:[^@]*@|\?")
+# In a template: `params.max_share` or `params["max_share"]`.
+_OWN_LIMIT = re.compile(r"\bparams(?:\.|\[['\"])max_share\b")
 # The class of the trigger of `rows_in_state`, which the page must not import either.
 ROWS_IN_STATE = "iam_watcher.jobs.rows_in_state_trigger.RowsInStateTrigger"
 
@@ -51,6 +53,9 @@ class Job:
         settings: name -> value of the template fields in SETTINGS, as the DAG file gives it; params are
             filled in. Empty for a task that is not a database operator.
         params: name of a setting -> the param that it is.
+        has_own_limit: a run can have a safety limit of its own, by the param `max_share`.
+        undo_locations: of its undo records, None for that of Airflow's option `archive`; several, if its
+            mapped parts have their own.
         mysql_conn_ids: the Airflow connections of its database: several, if its mapped parts have their own.
     """
 
@@ -58,6 +63,8 @@ class Job:
     kind: str
     settings: Mapping[str, Any]
     params: Mapping[str, str]
+    has_own_limit: bool = False
+    undo_locations: tuple[str | None, ...] = ()
     mysql_conn_ids: tuple[str, ...] = ()
 
 
@@ -71,7 +78,6 @@ class Facts:
         timetable: what the timetable was made of: spec, dst, overlap, missed_grace.
         jobs: the tasks that work.
         dry_run: a run can be a dry run.
-        max_share: a run can have a safety limit of its own.
         schedule_mysql_conn_ids: the Airflow connections that the triggers of a schedule `rows_in_state` ask.
     """
 
@@ -80,7 +86,6 @@ class Facts:
     timetable: Mapping[str, Any] = field(default_factory=dict)
     jobs: tuple[Job, ...] = ()
     dry_run: bool = False
-    max_share: bool = False
     schedule_mysql_conn_ids: tuple[str, ...] = ()
 
 
@@ -134,13 +139,14 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
                 kind=str(task.get("task_type", "")),
                 settings=dict(_settings(task, params)),
                 params=dict(_params_of(task, params)),
+                has_own_limit="max_share" in params and _has_own_limit(task),
+                undo_locations=tuple(_undo_locations(task, params)),
                 mysql_conn_ids=_mysql_conn_ids(task),
             )
             for task_id, task in tasks.items()
             if task_id not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)
         ),
         dry_run=DRY_RUN in params,
-        max_share="max_share" in params,
         schedule_mysql_conn_ids=tuple(dict.fromkeys(_asked_by_triggers(timetable))),
     )
 
@@ -161,16 +167,38 @@ def _mysql_conn_ids(task: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the connections of a task, as far as the DAG file itself says them."""
     if DATABASE_FIELD not in task.get("template_fields", ()):
         return ()
-    found: Any = [task.get("mysql_conn_id", MYSQL_CONN_ID)]
-    if task.get("_is_mapped"):
-        mapped = task.get("expand_input", {})
-        default = task.get("partial_kwargs", {}).get("mysql_conn_id", MYSQL_CONN_ID)
-        if mapped.get("type") == "dict-of-lists":  # of `expand`
-            found = mapped["value"]["__var"].get("mysql_conn_id", [default])
-        else:  # of `expand_kwargs`: a list, or what another task returns
-            parts = mapped["value"] if isinstance(mapped.get("value"), list) else []
-            found = [part["__var"].get("mysql_conn_id", default) for part in parts]
-    return tuple(name for name in found if isinstance(name, str)) if isinstance(found, list) else ()
+    return tuple(name for name in _values(task, "mysql_conn_id", MYSQL_CONN_ID) if isinstance(name, str))
+
+
+def _has_own_limit(task: Mapping[str, Any]) -> bool:
+    """Return whether the safety limit of a task is the param `max_share`."""
+    given = _values(task, "max_share") if "max_share" in task.get("template_fields", ()) else []
+    return any(isinstance(value, str) and _OWN_LIMIT.search(value) for value in given)
+
+
+def _undo_locations(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str | None]:
+    """Yield the locations of undo records of a task; None for one that the DAG file does not set."""
+    if DATABASE_FIELD in (fields := task.get("template_fields", ())) and "undo_location" in fields:
+        for value in _values(task, "undo_location"):
+            filled = _filled(value, params)
+            yield _shown(str(filled)) if filled else None
+
+
+def _values(task: Mapping[str, Any], name: str, default: Any = None) -> list[Any]:
+    """Return an argument of a task, as far as the DAG file itself says it: of a mapped task, of each part."""
+    if not task.get("_is_mapped"):
+        return [task.get(name, default)]
+    partial = task.get("partial_kwargs", {})
+    default = partial.get(name, default)
+    mapped = task.get("expand_input", {})
+    value = mapped.get("value")
+    if mapped.get("type") == "dict-of-lists":  # of `expand`
+        found = value["__var"].get(name, [default])
+        return found if isinstance(found, list) else []
+    if isinstance(value, list):  # of `expand_kwargs`
+        return [part["__var"].get(name, default) for part in value]
+    # What another task returns: it can't set again what `partial` set.
+    return [default] if name in partial and task.get("_disallow_kwargs_override") else []
 
 
 def _params(stored: Iterable[Any]) -> Iterable[tuple[str, Any]]:
@@ -180,22 +208,37 @@ def _params(stored: Iterable[Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _params_of(task: Mapping[str, Any], params: Iterable[str]) -> Iterable[tuple[str, str]]:
-    by_template = {f"{{{{ params.{param} }}}}": param for param in params}
+    by_template = _templates(params)
     for name in task.get("template_fields", ()):
-        if isinstance(value := task.get(name), str) and value in by_template:
-            yield name, by_template[value]
+        for value in _values(task, name):
+            if isinstance(value, str) and value in by_template:
+                yield name, by_template[value]
 
 
 def _settings(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     fields = task.get("template_fields", ())
     if DATABASE_FIELD not in fields:
         return
-    given = dict(_params_of(task, params))
     for name in fields:
-        value = params[given[name]] if name in given else task.get(name)
-        if value is not None and name in SETTINGS:
-            yield name, value if isinstance(value, bool | int | float) else _shown(str(value))
+        if name in SETTINGS:
+            given = (_filled(value, params) for value in _values(task, name))
+            found = [*dict.fromkeys(_shown(value) for value in given if value is not None)]
+            if found:
+                yield name, found[0] if len(found) == 1 else ", ".join(map(str, found))[:LONGEST_SETTING]
 
 
-def _shown(text: str) -> str:
+def _templates(params: Iterable[str]) -> dict[str, str]:
+    return {f"{{{{ params.{param} }}}}": param for param in params}
+
+
+def _filled(value: Any, params: Mapping[str, Any]) -> Any:
+    """Return the default of a param for its template, and any other value as it is."""
+    name = _templates(params).get(value) if isinstance(value, str) else None
+    return value if name is None else params[name]
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    text = str(value)
     return HIDDEN if _CREDENTIALS.search(text) else text[:LONGEST_SETTING]

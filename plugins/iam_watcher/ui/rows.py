@@ -35,7 +35,7 @@ def watcher_json(row: Any, facts: Facts) -> dict[str, Any]:
             "tags": [tag for tag in facts.tags if tag != TAG] or None,
             "jobs": {job.task_id: job.kind for job in facts.jobs} or None,
             "drydefault": facts.dry_run or None,
-            "ownlimit": facts.max_share or None,
+            "ownlimit": [job.task_id for job in facts.jobs if job.has_own_limit] or None,
             "key": facts.lock.key if facts.lock else None,
         }
     )

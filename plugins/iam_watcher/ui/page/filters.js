@@ -1,11 +1,12 @@
 // Search, filters and order of the list, all in the URL: a link shows the same rows.
 import { stateOf } from "./parts.js";
-import { idle, verdict } from "./story.js";
+import { idle, need, verdict } from "./story.js";
 import { say } from "./words.js";
 import { C, h, useEffect, useRef, useSearchParams, useState } from "./react.js";
 
 const KINDS = {
   all: () => true,
+  attention: (watcher, home, now) => Boolean(need(watcher, home, now)),
   running: (watcher) => watcher.runs.some((run) => run.state === "running" && !run.waits),
   waiting: (watcher) => watcher.runs.some((run) => run.waits || run.state === "queued"),
   failed: (watcher) => verdict(watcher)?.state === "failed",
@@ -14,7 +15,7 @@ const KINDS = {
   held: (watcher) => Boolean(watcher.lock?.owner),
 };
 const FAR = Number.MAX_SAFE_INTEGER;
-const STATE_ORDER = ["running", "queued", "failed", "skipped", "elsewhere", "success", "dry", "none"];
+const STATE_ORDER = ["running", "queued", "broken", "failed", "skipped", "elsewhere", "success", "dry", "none"];
 const byName = (a, b) => (a.id < b.id ? -1 : 1);
 const ORDERS = {
   next: (a, b) => (a.paused ? FAR : a.next ?? FAR - 1) - (b.paused ? FAR : b.next ?? FAR - 1) || byName(a, b),
@@ -28,6 +29,14 @@ const text = (watcher) => [
   watcher.id, watcher.name, watcher.key, ...(watcher.tags ?? []),
   ...watcher.runs.flatMap((run) => Object.values(run.reports ?? {}).map((report) => report.table)),
 ].join("\n").toLowerCase();
+
+/** Return the ids of the rows in an order that stays while the page updates itself, until the user sorts or filters. */
+export const inOrder = (kept, shown, ask, isPart) => {
+  // While the first list comes in parts, rows of a later part may belong before those of an earlier one.
+  const ids = kept.ask === ask && !kept.isPart ? kept.ids : [];
+  const known = new Set(ids);
+  return { ask, isPart, ids: [...ids, ...shown.map((watcher) => watcher.id).filter((id) => !known.has(id))] };
+};
 
 /** Return the rows that match, in order, and what sets the filters. */
 export const useFilters = (watchers, home, now) => {
@@ -44,13 +53,15 @@ export const useFilters = (watchers, home, now) => {
     return found;
   }, { replace: true });
   const matching = watchers.filter((watcher) => (!tag || watcher.tags?.includes(tag)) && text(watcher).includes(words.trim().toLowerCase()));
+  const ofKind = (name) => matching.filter((watcher) => KINDS[name](watcher, home, now));
   return {
-    shown: matching.filter(KINDS[kind]).sort(ORDERS[order]),
-    counts: Object.fromEntries(Object.entries(KINDS).map(([name, is]) => [name, matching.filter(is).length])),
+    shown: ofKind(kind).sort(ORDERS[order]),
+    counts: Object.fromEntries(Object.keys(KINDS).map((name) => [name, ofKind(name).length])),
     ask: [kind, order, words, tag].join("\n"),
     kind, order, words, tag, set,
     setTag: (value) => set("tag", value),
     clear: () => setSearch({}, { replace: true }),
+    showAttention: () => setSearch({ show: "attention" }, { replace: true }),
     home, now,
   };
 };

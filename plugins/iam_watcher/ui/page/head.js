@@ -5,7 +5,7 @@ import { COUNTED, inADay, need } from "./story.js";
 import { say, tell } from "./words.js";
 import { h, Link } from "./react.js";
 
-const MOST = 8; // of those that need a person; the filters show the rest
+const MOST = 8; // of those that need a person; a filter shows the rest
 
 export const tabOf = (dag) => `/dags/${encodeURIComponent(dag)}/plugin/watcher`;
 export const runOf = (dag, run) => `/dags/${encodeURIComponent(dag)}/runs/${encodeURIComponent(run)}`;
@@ -35,7 +35,7 @@ const STEPS = {
   allow: (watcher, { limit }) => ({ open: { what: "run", watcher, values: { max_share: Math.min(1, Math.ceil((limit.matched / limit.eligible) * 100) / 100) } } }),
 };
 
-export const Attention = ({ watchers, home, now, may, onOpen }) => {
+export const Attention = ({ watchers, home, now, may, onOpen, onAll }) => {
   const found = watchers.map((watcher) => ({ watcher, ...need(watcher, home, now) })).filter((one) => one.kind);
   found.sort((a, b) => (a.tone === b.tone ? 0 : a.tone === "failed" ? -1 : 1));
   if (!found.length) return null;
@@ -48,5 +48,5 @@ export const Attention = ({ watchers, home, now, may, onOpen }) => {
           if (to) return h(Link, { key: step, to }, say(`step.${step}`));
           return may?.run && h(LinkButton, { key: step, onClick: () => onOpen(open) }, say(`step.${step}`));
         }))),
-    found.length > MOST && h("small", null, say("attention.more", { n: found.length - MOST })));
+    found.length > MOST && h("small", null, say("attention.more", { n: found.length - MOST }), " ", h(LinkButton, { onClick: onAll }, say("attention.all"))));
 };

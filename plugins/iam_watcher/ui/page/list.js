@@ -3,7 +3,7 @@ import { Attention, Lead } from "./head.js";
 import { Button, Notice } from "./parts.js";
 import { Dialogs } from "./dialogs.js";
 import { Empty } from "./empty.js";
-import { Filters, useFilters } from "./filters.js";
+import { Filters, inOrder, useFilters } from "./filters.js";
 import { clockOf, Row } from "./row.js";
 import { css } from "./style.js";
 import { numberLanguage, say } from "./words.js";
@@ -14,12 +14,10 @@ import { C, h, useCallback, useEffect, useRef, useState } from "./react.js";
 const AT_ONCE = 100; // rows; more on demand
 const MORE = 500;
 
-/** Return the rows in an order that stays while the page updates itself, until the user sorts or filters. */
-const useOrder = (shown, all, ask) => {
+/** Return the rows of the list; `isPart`: more of them come. */
+const useOrder = (shown, all, ask, isPart) => {
   const kept = useRef({ ids: [] });
-  if (kept.current.ask !== ask) kept.current = { ask, ids: [] };
-  const known = new Set(kept.current.ids);
-  kept.current.ids.push(...shown.map((watcher) => watcher.id).filter((id) => !known.has(id)));
+  kept.current = inOrder(kept.current, shown, ask, isPart);
   const byId = new Map(all.map((watcher) => [watcher.id, watcher]));
   // A row that no longer matches stays, too, or the rows below would jump under the pointer.
   return kept.current.ids.map((id) => byId.get(id)).filter(Boolean);
@@ -37,9 +35,9 @@ const Legend = () => h("div", { className: "foot small" }, say("legend"),
   ...["success", "skipped", "failed", "running"].map((state) => h("span", { key: state, className: state }, h("span", { className: "key" }), say(`state.${state}`))));
 
 export const List = () => {
-  const { watchers, total, now, deployment: home, may = {}, error, reload } = useLive();
+  const { watchers, total, now, deployment: home, may = {}, isPart, error, reload } = useLive();
   const filters = useFilters(watchers ?? [], home, now);
-  const rows = useOrder(filters.shown, watchers ?? [], filters.ask);
+  const rows = useOrder(filters.shown, watchers ?? [], filters.ask, isPart);
   const [most, setMost] = useState(AT_ONCE);
   const [open, setOpen] = useState(null);
   const zone = useZone();
@@ -61,7 +59,7 @@ export const List = () => {
     h(Lead, { watchers, total, now }),
     error && h(Notice, { tone: "warn", text: say("error.live", { error: error.message }) }, again),
     ...redis.map((text) => h(Notice, { key: text, tone: "warn", text: say("error.redis", { error: text }) })),
-    h(Attention, { watchers, home, now, may, onOpen: setOpen }),
+    h(Attention, { watchers, home, now, may, onOpen: setOpen, onAll: filters.showAttention }),
     watchers.length === 0 ? h(Empty) : [
       h(Filters, { key: "filters", ...filters }),
       rows.length === 0

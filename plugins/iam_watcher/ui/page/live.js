@@ -60,15 +60,16 @@ const changed = (all, delta) => {
 
 const loadAll = async (signal, onPart) => {
   let all = [];
-  let answer;
+  let isPart;
   do {
-    answer = await watchers(all.length, signal);
+    const answer = await watchers(all.length, signal);
     all = [...all, ...answer.watchers];
-    onPart({ ...answer, watchers: all });
-  } while (all.length < answer.total && answer.watchers.length);
+    isPart = all.length < answer.total && answer.watchers.length > 0;
+    onPart({ ...answer, watchers: all, isPart });
+  } while (isPart);
 };
 
-/** Return `{watchers, now, home, error, reload}`; watchers is undefined until the first answer. */
+/** Return `{watchers, now, home, isPart, error, reload}`; watchers is undefined until the first answer. */
 export const useLive = () => {
   const [state, set] = useState({});
   const [generation, setGeneration] = useState(0);
@@ -87,7 +88,9 @@ export const useLive = () => {
       let pause = EVERY;
       try {
         if (!loadedAt || Date.now() - loadedAt > AGAIN) {
-          await loadAll(stop.signal, put);
+          const isFirst = !latest.current.watchers;
+          // Later the list stays as it is until the new one is complete.
+          await loadAll(stop.signal, (found) => (isFirst || !found.isPart) && put(found));
           loadedAt = Date.now();
         } else {
           const { watchers: all, digest } = latest.current;

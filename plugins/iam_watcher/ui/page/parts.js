@@ -78,8 +78,9 @@ export const Progress = ({ watcher, task }) => {
       h("i", { style: { width: `${Math.min(100, task.share * 100)}%` } })));
 };
 
-/** The state that a watcher shows: of what works now, else of its last run. */
+/** The state that a watcher shows: that its file can't be loaded, of what works now, else of its last run. */
 export const stateOf = (watcher) => {
+  if (watcher.broken) return "broken";
   const run = activeOf(watcher) ?? watcher.runs[0];
   return run ? shownState(run) : "none";
 };

@@ -18,7 +18,7 @@ const What = ({ watcher, home, now }) => {
 };
 
 const Next = ({ watcher, now }) => {
-  if (watcher.paused) return ["—", h("small", { key: "when" }, say("paused"))];
+  if (watcher.paused && !watcher.broken) return ["—", h("small", { key: "when" }, say("paused"))];
   if (!watcher.next || watcher.broken) return [h("div", { key: "at" }, "—"), h("small", { key: "why" }, say(whyNoNext(watcher)))];
   return [h("div", { key: "at", title: exactZone(watcher.next) }, short(watcher.next, now)), h("small", { key: "in" }, watcher.next > now ? relative(watcher.next, now) : say("next.due"))];
 };

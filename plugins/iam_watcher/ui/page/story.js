@@ -122,6 +122,8 @@ export const facts = (watcher, run, now) => {
   }
   const worked = lastWorked(watcher);
   if (run.state !== "success" && !run.elsewhere && worked) found.push(say("run.worked", { when: short(worked, now) }));
+  const unreal = noReal(watcher);
+  if (unreal) found.push(say("run.unreal", { n: unreal }));
   return found;
 };
 
@@ -153,6 +155,15 @@ export const STATES = { s: "success", d: "dry", k: "skipped", e: "elsewhere", f:
 
 // As the notices have it: a watcher whose scheduled time another deployment did has worked.
 export const lastWorked = (watcher) => past(watcher).find((run) => run.state === "success" || run.state === "elsewhere")?.at;
+
+const KNOWN = 30; // runs of a watcher that the list has
+
+/** Return how many runs the list has of a watcher, if all are skips and dry runs: it may not know the last failure. */
+export const noReal = (watcher) => {
+  const known = watcher.runs.length + watcher.bars.s.length;
+  const isReal = ({ state }) => state === "success" || state === "failed";
+  return known >= KNOWN && !past(watcher).some(isReal) ? known : 0;
+};
 
 /** Return how many of the last finished runs did not get the lock, if two or more. */
 export const idle = (watcher) => {
@@ -194,7 +205,8 @@ export const need = (watcher, home, now) => {
         done: say(`job.${job.done}`), share: percent(matched / eligible), limit: percent(most),
       });
       // The form keeps only values of params that the watcher has: without them it would start an ordinary run.
-      const steps = [watcher.drydefault && "dryrun", watcher.ownlimit && "allow"].filter(Boolean);
+      const isOwnLimit = watcher.ownlimit?.includes(limit.task.split("/")[0]);
+      const steps = [watcher.drydefault && "dryrun", isOwnLimit && "allow"].filter(Boolean);
       return { kind: "stopped", tone: "failed", text, steps: steps.length ? steps : ["run"], limit: limit.report, run: last };
     }
     const error = Object.values(last.reports ?? {}).find((report) => report.error)?.error;

@@ -14,6 +14,7 @@ export const css = `
 .iw .success,.iw .none{--iw:${color("success-solid")}}
 ${states}
 .iw .dry,.iw .elsewhere{--iw:${color("success-solid")}}
+.iw .broken{--iw:${color("failed-solid")}}
 .iw .none{--iw:${color("border-emphasized")}}
 .iw .warn{--iw:${color("orange-solid")}}
 .iw h1{font-size:24px;font-weight:700;line-height:1.3}
@@ -51,6 +52,7 @@ ${states}
 .iw .tag{border:0;font-size:11.5px;line-height:1.5;color:${color("fg-muted")};background:${soft(7)};border-radius:5px;padding:0 7px;cursor:pointer;white-space:nowrap;max-width:140px;overflow:hidden;text-overflow:ellipsis}
 .iw .dot{display:inline-block;flex:none;width:9px;height:9px;border-radius:50%;background:var(--iw)}
 .iw .dot.none{background:none;border:2px solid ${color("border-emphasized")}}
+.iw .dot.broken{border-radius:1px}
 .iw .dot.running{box-shadow:0 0 0 4px var(--iw-soft)}
 .iw .free{color:${color("fg-muted")}}
 .iw .clip{overflow:hidden;display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:3}
