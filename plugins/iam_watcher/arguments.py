@@ -11,9 +11,9 @@ import inspect
 import re
 from contextlib import suppress
 from datetime import timedelta
-from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from iam_watcher.errors import JobArgumentError
 
@@ -167,6 +167,20 @@ def duration(name: str, value: object) -> timedelta:
     raise JobArgumentError(f"{name} is {value!r}; expected a timedelta over 0, such as timedelta(hours=1)")
 
 
+def time_zone(name: str, value: object) -> ZoneInfo:
+    """Return the time zone that an argument names.
+
+    Raises:
+        JobArgumentError: there is none of that name.
+    """
+    try:
+        if isinstance(value, str):
+            return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    raise JobArgumentError(f"{name} is {value!r}; expected an IANA name such as 'Asia/Shanghai'")
+
+
 def one_of(name: str, value: object, known: Sequence[str]) -> str:
     """Return one of the known texts.
 
@@ -316,10 +330,12 @@ def names_of(operator_class: type) -> frozenset[str]:
 @functools.cache
 def declared_by(operator_class: type) -> frozenset[str]:
     """Return the names of the arguments that an operator's own `__init__` declares."""
-    parameters = inspect.signature(operator_class.__dict__.get("__init__", object)).parameters.values()
+    init = operator_class.__dict__.get("__init__")
+    if init is None:
+        return frozenset()
     return frozenset(
         one.name
-        for one in parameters
+        for one in inspect.signature(init).parameters.values()
         if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD) and one.name != "self"
     )
 
@@ -332,6 +348,8 @@ def nearest(unknown: Collection[str], names: Collection[str], *, cutoff: float =
         names: the known ones.
         cutoff: how much they must resemble each other, 0 to 1; see difflib.
     """
+    from difflib import get_close_matches
+
     by_letters = {letters(name): name for name in names}
     return list(
         dict.fromkeys(

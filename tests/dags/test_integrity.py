@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import subprocess
@@ -95,6 +96,25 @@ def test_parsing_loads_no_client_and_no_web_framework() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPO / "plugins"
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_job_loads_no_module_for_arguments_that_it_does_not_have() -> None:
+    program = """
+import sys
+from iam_watcher import Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+with Watcher("purge", schedule="@daily"):
+    PurgeRowsOperator(task_id="purge", table="t", age_column="age", older_than="30d")
+ours = {name.removeprefix("iam_watcher.jobs.") for name in sys.modules if name.startswith("iam_watcher.")}
+print(sorted(name for name in ours if name.startswith("table_job.")))
+print(ours & {"announce", "children", "conditions", "iam_watcher.database.catalogue"})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPO / "plugins"
+    )
+    modules, others = done.stdout.splitlines()[-2:]
+    assert ast.literal_eval(modules) == ["table_job.age_forms", "table_job.period", "table_job.side_effects"]
+    assert others == "set()"
 
 
 def test_the_plugin_is_loaded_once_and_import_redis_is_the_real_one() -> None:

@@ -43,3 +43,12 @@ from iam_watcher.schedule import describe, parse
 )
 def test_describe(spec, words):
     assert describe(parse(spec)) == words
+
+
+def test_describe_keeps_the_offset_of_equal_moments():
+    first, second = parse("@at 2027-01-31T08:00:00+01:00"), parse("@at 2027-01-31T07:00:00Z")
+    assert first == second
+    assert [describe(one) for one in (first, second)] == [
+        "once, at 2027-01-31 08:00:00+01:00",
+        "once, at 2027-01-31 07:00:00+00:00",
+    ]

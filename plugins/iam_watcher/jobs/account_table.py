@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError, shown_at_the_call
 from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_column import time_zone as checked_zone
 from iam_watcher.jobs.table_job.age_forms import UNIX
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class AccountTable:
         self._check_statuses()
         if self.time_unit is not None:
             arguments.one_of("time_unit", self.time_unit, tuple(UNIX))
-        checked_zone("time_zone", self.time_zone)
+        arguments.time_zone("time_zone", self.time_zone)
         conditions.check(self.where)
 
     @property

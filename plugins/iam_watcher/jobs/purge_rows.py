@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs.announce import Announcement
-from iam_watcher.jobs.children import check_children
 from iam_watcher.jobs.retention_operator import RetentionOperator
 from iam_watcher.jobs.table_job.side_effects import REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from iam_watcher.jobs.announce import Announcement
     from iam_watcher.jobs.children import Child
     from iam_watcher.jobs.table_job.purge_job import PurgeJob
 
@@ -56,8 +55,13 @@ class PurgeRowsOperator(RetentionOperator):
         self.redact = redact
         self.drop_partitions = drop_partitions
         if announce is not None:
+            from iam_watcher.jobs.announce import Announcement
+
             arguments.instance("announce", announce, Announcement, "an Announcement, such as SECRET_CHANGED")
-        check_children(children, may_be_auto=True)
+        if children != ():
+            from iam_watcher.jobs.children import check_children
+
+            check_children(children, may_be_auto=True)
         arguments.listed_names("redact", redact)
         arguments.instance("drop_partitions", drop_partitions, bool, "True or False")
         if drop_partitions:

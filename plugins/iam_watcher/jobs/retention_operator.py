@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs.table_job import conditions
-from iam_watcher.jobs.table_job.age_column import time_zone
 from iam_watcher.jobs.table_job.age_forms import check_form
-from iam_watcher.jobs.table_job.newest import Newest
-from iam_watcher.jobs.table_job.orphans import Orphans
-from iam_watcher.jobs.table_job.period import Period, period
-from iam_watcher.jobs.table_job.periods import Periods, periods
 from iam_watcher.jobs.table_job_operator import TableJobOperator
 from iam_watcher.log_lines import get_logger
 
@@ -22,6 +16,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.jobs.conditions import Condition
     from iam_watcher.jobs.table_job.age_forms import AgeUnit
+    from iam_watcher.jobs.table_job.periods import Periods
 
 logger = get_logger(__name__)
 
@@ -128,8 +123,7 @@ class RetentionOperator(TableJobOperator):
             raise JobArgumentError(f"{found}; expected one of {', '.join(self._periods())}, or keep_last")
         self._period_name = next(iter(given), None)
         for name, value in given.items():
-            check = periods if name == "older_than" else period
-            arguments.check_literal(arguments.days if name.endswith("_days") else check, name, value)
+            arguments.check_literal(_check_period, name, value)
         if keep_last is not None and (type(keep_last) is not int or not 1 <= keep_last <= MOST_KEPT):
             raise JobArgumentError(
                 f"keep_last is {keep_last!r}; expected a whole number of rows from 1 to {MOST_KEPT:,}"
@@ -144,8 +138,11 @@ class RetentionOperator(TableJobOperator):
             if keep_last is None:
                 raise JobArgumentError(f"per is {per!r}, but keep_last is not set; expected both")
         check_form(age_unit, age_format)
-        time_zone("age_timezone", age_timezone)
-        conditions.check(where)
+        arguments.time_zone("age_timezone", age_timezone)
+        if where != ():
+            from iam_watcher.jobs.table_job import conditions
+
+            conditions.check(where)
         if archive != CONFIGURED:
             arguments.check_literal(arguments.location, "archive", archive)
 
@@ -155,6 +152,9 @@ class RetentionOperator(TableJobOperator):
         Raises:
             JobArgumentError: a rendered value is not valid.
         """
+        from iam_watcher.jobs.table_job.newest import Newest
+        from iam_watcher.jobs.table_job.orphans import Orphans
+
         return {
             **self.shared_arguments(),
             "location": self._location(),
@@ -166,7 +166,7 @@ class RetentionOperator(TableJobOperator):
             "newest": None if self.keep_last is None else Newest(self.keep_last, self.per),
             "orphans": Orphans(self.orphans_of, self.key) if self.orphans_of and self.key else None,
             "expiry": self._period_name in {"grace", "grace_days"},
-            "zone": time_zone("age_timezone", self.age_timezone),
+            "zone": arguments.time_zone("age_timezone", self.age_timezone),
             "where": self.where,
         }
 
@@ -193,6 +193,9 @@ class RetentionOperator(TableJobOperator):
 
     def _rendered_periods(self) -> Periods:
         """Return the periods of the argument that the DAG file gave, whatever was rendered from it."""
+        from iam_watcher.jobs.table_job.period import Period, period
+        from iam_watcher.jobs.table_job.periods import Periods, periods
+
         name = self._period_name
         if name is None:
             return Periods(Period())  # Every row that is not among the newest.
@@ -202,3 +205,21 @@ class RetentionOperator(TableJobOperator):
         if name.endswith("_days"):
             return Periods(Period(elapsed=timedelta(days=arguments.days(name, value))))
         return Periods(period(name, value))
+
+
+def _check_period(name: str, value: object) -> None:
+    """Check the literal value of an argument that is a period.
+
+    Raises:
+        JobArgumentError: it is not valid.
+    """
+    if name.endswith("_days"):
+        arguments.days(name, value)
+    elif name == "older_than" and isinstance(value, dict):
+        from iam_watcher.jobs.table_job.periods import periods
+
+        periods(name, value)
+    else:
+        from iam_watcher.jobs.table_job.period import period
+
+        period(name, value)

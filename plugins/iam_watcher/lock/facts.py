@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from iam_watcher.lock.key import key_of, per_tick_key
@@ -65,7 +65,7 @@ class LockFacts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return asdict(self)
+        return dict(vars(self))
 
     def key_at(self, run_after: datetime) -> str:
         """Return the key of the run for this moment."""

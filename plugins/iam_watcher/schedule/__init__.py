@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from iam_watcher.errors import InvalidSpec
 from iam_watcher.schedule import splay
@@ -73,6 +74,12 @@ def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig", dag_id: str 
     """
     if dst not in ("robfig", "vixie"):
         raise InvalidSpec(spec, field="dst", part=str(dst), expected="robfig or vixie")
+    # Only the values of `~` depend on the DAG: many watchers share what is parsed once.
+    return _parsed(spec, timezone, dst, dag_id if splay.SIGN in spec else None)
+
+
+@lru_cache
+def _parsed(spec: str, timezone: str, dst: Dst, dag_id: str | None) -> Schedule:
     rest = spec
     prefix = _PREFIX.match(spec)
     if prefix:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from iam_watcher.schedule.fields import KINDS, CronFields
@@ -32,6 +33,10 @@ class Cron(Schedule):
         return None
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         vixie = self.dst == "vixie"
         text = " ".join(
             kind.format(field, vixie=vixie) for kind, field in zip(KINDS, self.fields.in_order(), strict=True)

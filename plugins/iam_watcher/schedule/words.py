@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -60,6 +61,7 @@ def _duration(seconds: int) -> str:
     return " ".join(parts)
 
 
+@lru_cache
 def _cron(cron: Cron) -> str:
     times, frequent = _times(cron)
     days = _days(cron)

@@ -11,6 +11,7 @@ from iam_watcher.errors import WatcherError
 from iam_watcher.lock import Lock
 from iam_watcher.lock.key import MAX_KEY_LENGTH, key_of
 
+OF_THE_LOCK = frozenset(field.name for field in fields(Lock))
 REFUSED = {
     "dagrun_timeout": (
         "would skip the release together with the rest when it strikes, and the lock would stay until its "
@@ -39,7 +40,7 @@ def check(
     """
     if not isinstance(lock, Lock | str | None):
         raise WatcherError(f"lock={lock!r}; expected a Lock, the key of one, or None")
-    if misplaced := sorted({field.name for field in fields(Lock)} & set(dag_arguments)):
+    if misplaced := sorted(OF_THE_LOCK.intersection(dag_arguments)):
         raise WatcherError(f"{', '.join(misplaced)} belongs to the lock: lock=Lock({misplaced[0]}=...)")
     for name, reason in REFUSED.items():
         if (value := dag_arguments.get(name)) not in (None, False):

@@ -97,10 +97,13 @@ def check_default_args(dag: DAG) -> None:
         WatcherError: a key of the Watcher's or of a task group's `default_args` is no argument of any task,
             and resembles one of LIMITING that a job has.
     """
+    given = (dag.default_args, *(group.default_args for group in dag.task_group_dict.values()))
+    if all(arguments.declared_by(BaseOperator).issuperset(default_args) for default_args in given):
+        return  # Every task takes them.
     classes = {dag_files.class_of(task) for task in dag.tasks}
     known = frozenset[str]().union(*map(arguments.names_of, classes))
     of_jobs = frozenset[str]().union(*map(_arguments_of_jobs, classes))
-    for default_args in (dag.default_args, *(group.default_args for group in dag.task_group_dict.values())):
+    for default_args in given:
         for name in default_args:
             meant = None if name in known else run_conf.meant(name, of_jobs & LIMITING - set(default_args))
             if meant is not None:

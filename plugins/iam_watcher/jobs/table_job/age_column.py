@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, ClassVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from iam_watcher.database.column import INTEGERS
-from iam_watcher.errors import JobArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from zoneinfo import ZoneInfo
 
     from iam_watcher.database.column import Column
 
@@ -207,17 +206,3 @@ def latest_local(moment: datetime, zone: ZoneInfo) -> datetime:
     local = moment.astimezone(zone)
     wait = local.replace(fold=1).astimezone(UTC) - moment
     return local.replace(tzinfo=None) - wait
-
-
-def time_zone(name: str, value: object) -> ZoneInfo:
-    """Return the time zone that an argument names.
-
-    Raises:
-        JobArgumentError: there is none of that name.
-    """
-    try:
-        if isinstance(value, str):
-            return ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        pass
-    raise JobArgumentError(f"{name} is {value!r}; expected an IANA name such as 'Asia/Shanghai'")

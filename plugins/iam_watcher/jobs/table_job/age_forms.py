@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
-from iam_watcher.jobs.table_job import age_format, age_in_id
-from iam_watcher.jobs.table_job.age_column import DATES, NUMBERS, AgeColumn, DateColumn, UnixColumn
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from iam_watcher.database.catalogue import Table
+    from iam_watcher.jobs.table_job.age_column import AgeColumn
 
 AgeUnit = Literal[
     "date",
@@ -44,6 +43,8 @@ def check_form(unit: object, form: object) -> None:
     arguments.one_of("age_unit", unit, get_args(AgeUnit))
     if form is None:
         return
+    from iam_watcher.jobs.table_job import age_format
+
     age_format.check_format("age_format", form)
     if unit != "date":
         raise JobArgumentError(
@@ -64,6 +65,9 @@ def age_column(table: Table, name: str, *, unit: str, form: str | None, zone: Zo
     Raises:
         TableError: there is none of that name, or its type has no ages of that form.
     """
+    from iam_watcher.jobs.table_job import age_format, age_in_id
+    from iam_watcher.jobs.table_job.age_column import DATES, NUMBERS, DateColumn, UnixColumn
+
     if form is None and unit == "date":
         return DateColumn(table.column(name, DATES), zone)
     if unit in UNIX:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.foreign_keys import REFUSES, references_to
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ def warn_of_side_effects(
     An account sees the foreign keys of tables on which it has a privilege, and needs the privilege TRIGGER to
     see triggers.
     """
+    from iam_watcher.database.foreign_keys import REFUSES, references_to
+
     event = "DELETE" if columns is None else "UPDATE"
     changed = {name.lower() for name in columns or ()}
     ours = {(name, frozenset(own)) for name, own in apart_from}
