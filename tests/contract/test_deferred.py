@@ -100,6 +100,7 @@ def test_a_grant_of_another_version_that_can_be_read_is_worked_under(make_trigge
     trigger = make_trigger()
     trigger.grant |= {"of a newer version": 1}
     del trigger.grant["database_lock"]  # unknown to an older one
+    assert Grant.from_json(trigger.grant).database_lock
 
     async def scene() -> list[Any]:
         running = await begin(trigger)
@@ -273,6 +274,24 @@ def test_who_ends_the_task_stops_its_work_and_the_mark_runs_out(make_trigger, ma
     assert Gate.seen == ["begun", "ended", "cleaned", "killed"]
 
 
+def test_who_ends_a_task_that_has_just_lost_its_lock_ends_it(make_trigger, servers: list[Redis]) -> None:
+    """Both interrupt the wait, and the task's own trigger ignores the first interruption."""
+
+    async def scene() -> None:
+        waiting = await begin(make_trigger(ignores=1))
+        await until(lambda: Gate.seen)
+        set_everywhere(servers, "x7Qy")
+        async with asyncio.timeout(WITHIN):
+            while "ignored" not in Gate.seen:  # noqa: ASYNC110  before the next interruption
+                await asyncio.sleep(0)
+        waiting.cancel("by a person")
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(scene())
+    assert "killed" not in Gate.seen
+
+
 def test_many_share_their_connections(
     grant: Grant, make_lease: MakeLease, servers: list[Redis], monkeypatch
 ) -> None:
@@ -309,6 +328,7 @@ def test_another_triggerer_makes_the_same_of_it(make_trigger) -> None:
         **{name: smart_decode_trigger_kwargs(value) for name, value in stored.items()}
     )
     assert again.serialize() == (classpath, kwargs)
+    assert again.trigger_id is None  # by Airflow's constructor; the triggerer sets the id later
     assert again._own().moment == MOMENT
 
 

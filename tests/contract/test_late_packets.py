@@ -5,6 +5,7 @@ All tests send through the same proxies, one for each server: hence the length.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from redis import Redis as Client
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError  # noqa: A004  redis-py's name
 from redis.retry import Retry
 
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.admin.inspection import history
-from iam_watcher.lock.clients import reconnect_once
+from iam_watcher.lock.clients import async_redis_client, reconnect_once, redis_client
 from iam_watcher.lock.lease import Lease
 from tests.contract.conftest import ACCOUNT
 from tests.contract.proxy import Fate, FaultyProxy
@@ -233,6 +235,28 @@ def test_an_acquisition_whose_answer_was_lost_is_given_back_too(
     proxies[0].fates.append(Fate.LOST)
     assert not lease.acquire()
     assert values(proxies)[0] is None
+
+
+@pytest.mark.parametrize("asyncio_client", [False, True])
+def test_a_connection_that_breaks_is_tried_again_once(
+    proxies: list[FaultyProxy], monkeypatch: pytest.MonkeyPatch, asyncio_client: bool
+) -> None:
+    fates = proxies[0].fates
+    account = f"{ACCOUNT['username']}:{ACCOUNT['password']}"
+    monkeypatch.setenv("AIRFLOW_CONN_PROXIED", f"redis://{account}@127.0.0.1:{proxies[0].port}")
+    fates.extend([Fate.LOST] * 9)
+
+    def ask() -> None:
+        with redis_client("proxied") as client:
+            client.eval("return 1", 0)
+
+    async def ask_with_asyncio() -> None:
+        async with await async_redis_client("proxied", answer_within=5.0) as client:
+            await client.eval("return 1", 0)
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(ask_with_asyncio()) if asyncio_client else ask()
+    assert len(fates) == 7
 
 
 @pytest.mark.parametrize("retry", [True, False])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iam_watcher.errors import LockBusy
-from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.lease import DRIFT_FLOOR, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,27 @@ def test_acquires_a_free_key(make_lease: MakeLease) -> None:
     assert holder.since is not None
     assert holder.remaining is not None
     assert 0 < holder.remaining <= lease.ttl
+
+
+def test_the_key_lives_for_the_ttl(make_lease: MakeLease) -> None:
+    lease = make_lease(ttl=86_400.0)
+    assert lease.acquire()
+    assert 86_390 < lease.holder().remaining <= 86_400
+
+
+@pytest.mark.parametrize("ask", ["acquire", "renew"])
+def test_redis_knows_the_owner_for_a_day_after_each(
+    make_lease: MakeLease, servers: list[Redis], ask: str
+) -> None:
+    lease = make_lease()
+    assert lease.acquire()
+    for server in servers:
+        with server.client() as client:
+            client.pexpire("{clean}:info", 60_000)
+    assert getattr(lease, ask)()
+    for server in servers:
+        with server.client() as client:
+            assert client.pttl("{clean}:info") > 86_000_000
 
 
 def test_a_second_owner_is_refused(make_lease: MakeLease) -> None:
@@ -257,6 +278,7 @@ def test_max_hold_ends_the_renewals(make_lease: MakeLease) -> None:
 def test_a_max_hold_below_the_ttl_is_refused() -> None:
     with pytest.raises(ValueError, match="max_hold 3: expected the ttl"):
         Lease(object(), "clean", "a", ttl=5, max_hold=3)  # type: ignore[arg-type]
+    Lease(object(), "clean", "a", ttl=5, max_hold=5)  # type: ignore[arg-type]
 
 
 def test_a_tick_that_is_done_is_not_done_again_by_another(make_lease: MakeLease) -> None:
@@ -459,7 +481,7 @@ def test_a_waiter_whose_clock_is_behind_keeps_its_place(
 
 def test_the_deadline_of_the_first_wait_stays(make_lease: MakeLease) -> None:
     lease = make_lease()
-    first = time.time() + 60
+    first = time.time() + 86_400
     assert lease.queue(first) == pytest.approx(first, abs=5)
     assert make_lease().queue(first + 60) == pytest.approx(first, abs=5)
     lease.unqueue()
@@ -532,7 +554,12 @@ def test_a_key_that_cannot_be(key: str) -> None:
         Lease(object(), key, "owner", ttl=5)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("nan")])
+@pytest.mark.parametrize("key", ["x", "x" * 200])
+def test_a_key_may_have_one_to_200_characters(key: str) -> None:
+    assert Lease(object(), key, "owner", ttl=5).key == key  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ttl", [0, -1, DRIFT_FLOOR, float("nan")])
 def test_a_ttl_that_cannot_be(ttl: float) -> None:
     with pytest.raises(ValueError, match="ttl"):
         Lease(object(), "clean", "owner", ttl=ttl)  # type: ignore[arg-type]

@@ -128,14 +128,29 @@ def test_all_servers_have_the_same_order(make_lease: MakeLease, servers: list[Re
     for server in servers:
         with server.client() as client:
             positions.add(tuple(client.zrange(QUEUE, 0, -1, withscores=True)))
-    assert len(positions) == 1
+    (places,) = positions
     with servers[0].client() as client:
         client.delete(QUEUE)
     again = make_lease("a")  # in another process
     again.queue(time.time() + 60)
     if len(servers) > 1:
         with servers[0].client() as client, servers[1].client() as other:
-            assert client.zscore(QUEUE, "a") == other.zscore(QUEUE, "a")
+            assert client.zscore(QUEUE, "a") == other.zscore(QUEUE, "a") == dict(places)[b"a"]
+
+
+def test_a_waiter_begins_at_the_median_of_the_clocks(
+    make_lease: MakeLease, servers: list[Redis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = "{redis.call('GET', KEYS[1]), '0'}"  # a server's own, in seconds
+    monkeypatch.setattr(queue_scripts, "QUEUE", queue_scripts.QUEUE.replace("redis.call('TIME')", clock))
+    clocks = [1040, 1000, 1030, 1010, 1020][: len(servers)]
+    for server, seconds in zip(servers, clocks, strict=True):
+        with server.client() as client:
+            client.set("clean", seconds)
+    make_lease("a").queue(time.time() + 60)
+    for server in servers:
+        with server.client() as client:
+            assert client.zscore(QUEUE, "a") == 1000 * sorted(clocks)[len(clocks) // 2]
 
 
 def test_what_dead_waiters_leave_is_bounded(make_lease: MakeLease, servers: list[Redis]) -> None:
@@ -147,6 +162,16 @@ def test_what_dead_waiters_leave_is_bounded(make_lease: MakeLease, servers: list
     for server in servers:
         with server.client() as client:
             assert [client.zrange(name, 0, -1) for name in (QUEUE, DEADLINES, HEARTBEATS)] == [[b"alive"]] * 3
+
+
+def test_a_waiter_that_the_queue_skips_past_its_deadline_leaves_nothing(
+    make_lease: MakeLease, servers: list[Redis]
+) -> None:
+    make_lease("late").queue(time.time() - 1)
+    assert make_lease("b").acquire()
+    for server in servers:
+        with server.client() as client:
+            assert client.exists(QUEUE, DEADLINES, HEARTBEATS) == 0
 
 
 def test_the_queue_expires_after_the_last_deadline(make_lease: MakeLease, servers: list[Redis]) -> None:

@@ -58,11 +58,21 @@ def test_a_majority_decides(mask: tuple[bool, ...], redis_servers: list[Redis], 
         assert ours.renew()
         assert ours.release()
     else:
-        for question in (ours.acquire, ours.renew, ours.release, ours.holder):
+        for question in (
+            ours.acquire,
+            ours.renew,
+            ours.release,
+            ours.holder,
+            lambda: ours.revoke("a", "{}"),
+            lambda: ours.queue(time.time() + 60),
+            lambda: ours.enter("work/-1", "try-1", heartbeat_ttl=60),
+        ):
             with pytest.raises(LockUnavailable, match=str(closed_port)):
                 question()
+        ours.unqueue()
     # What a minority was given is given back at once: the others need not wait for a ttl.
     assert theirs.acquire()
+    assert theirs.holder().busy == ()
 
 
 @pytest.mark.parametrize("taken", range(4))

@@ -51,6 +51,7 @@ def test_free_held_and_waited_for_in_one_answer(three):
     three[names[0]].hset(
         "{held}:progress",
         mapping={
+            "work/1": record("prod/a/1", "work/1", "2027-01-01T00:00:00+00:00"),
             "work/0": record("prod/a/1", "work/0", "2027-01-01T00:00:00+00:00"),
             "old/0": record("prod/a/0", "old/0", "2027-01-01T00:00:00+00:00"),
             "odd/0": "{",
@@ -63,7 +64,7 @@ def test_free_held_and_waited_for_in_one_answer(three):
     assert [waiter.owner for waiter in held.waiting] == ["prod/b/1", "prod/c/1"]
     assert all(abs(waiter.until.timestamp() - FOREVER) < 1 for waiter in held.waiting)
     # Of the holder alone, and only what can be read.
-    assert [task.task for task in held.tasks] == ["work/0"]
+    assert [task.task for task in held.tasks] == ["work/0", "work/1"]
     assert (found["free"].holder, found["free"].waiters, found["free"].known) == (None, 0, True)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iam_watcher.errors import LockBusy, LockUnavailable
-from iam_watcher.lock import guard, renewal
+from iam_watcher.lock import guard, renewal, scripts
 from iam_watcher.lock import lease as module
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.renewal import LeaseRenewer
@@ -112,7 +112,8 @@ def test_a_majority_that_is_always_too_late_is_an_error_and_given_back(
         assert make_lease(ttl=TTL).acquire()
     lease = clock.slow(make_lease(ttl=TTL))
     clock.delays = [TTL] * 2 * len(servers)
-    with pytest.raises(LockUnavailable, match="too late for a lease of 60 s"):
+    took = f"{TTL * len(servers):.1f} s"
+    with pytest.raises(LockUnavailable, match=f"answered after {took}, too late for a lease of 60 s"):
         lease.acquire()
     assert lease.remaining == 0
     for server in servers:
@@ -164,6 +165,23 @@ def test_a_run_that_has_begun_takes_a_free_lock_ahead_of_those_who_wait(
     assert not waiter.acquire()
 
 
+def test_a_run_that_waited_for_its_predecessor_takes_a_free_lock_ahead_too(
+    make_lease: MakeLease, servers: list[Redis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retry, waiter = make_lease("a"), make_lease("b")
+    enter = guard._enter
+
+    def wait_for_the_predecessor(*arguments: Any) -> None:
+        expire(servers)
+        waiter.queue(time.time() + 60)
+        enter(*arguments)
+
+    monkeypatch.setattr(guard, "_enter", wait_for_the_predecessor)
+    grant = Grant("clean", "a", ["iam_redis"], 60.0, "skip", None, True, "", 0.0)
+    guard._acquire(retry, grant, "work/-1", "try-2")
+    assert retry.holder().owner == "a"
+
+
 @pytest.mark.parametrize("go", [False, True])
 def test_who_was_forced_out_stays_out_for_two_leases(
     go: bool, make_lease: MakeLease, servers: list[Redis]
@@ -188,6 +206,19 @@ def test_who_was_forced_out_stays_out_for_two_leases(
         with server.client() as client:
             client.zadd("{clean}:revoked", {"a": 1})
     assert lease.acquire()
+
+
+def test_what_forced_releases_leave_is_bounded(make_lease: MakeLease, servers: list[Redis]) -> None:
+    for server in servers:
+        with server.client() as client:
+            client.zadd("{clean}:revoked", {"long ago": 1})
+            client.lpush("{clean}:history", *["{}"] * 2 * scripts.HISTORY)
+    assert make_lease("a").acquire()
+    assert make_lease("person").revoke("a", "{}")
+    for server in servers:
+        with server.client() as client:
+            assert client.zrange("{clean}:revoked", 0, -1) == [b"a"]
+            assert client.llen("{clean}:history") == scripts.HISTORY
 
 
 def test_the_mark_of_one_who_was_forced_out_outlives_a_later_forced_release(

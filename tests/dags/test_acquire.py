@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +15,7 @@ from airflow.sdk import task
 
 from dev.sessions import wait_until
 from iam_watcher import Lock, Watcher
+from iam_watcher.lock import sensor as sensor_module
 from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
@@ -224,6 +225,55 @@ def test_another_airflow_with_our_id_is_refused(
     assert next(ti for ti in run.get_task_instances() if ti.task_id == "acquire").try_number == 1
     assert "another Airflow uses the id 'test'" in caplog.text + capsys.readouterr().out
     assert redis_client.get("clean") is None
+
+
+def test_a_wait_that_is_not_longer_than_the_polling_needs_no_triggerer(
+    redis_client: Client, monkeypatch
+) -> None:
+    monkeypatch.setattr("iam_watcher.lock.sensor.LONGEST_POLLING", 0.1)
+    redis_client.set("clean", "x7Qy", px=600_000)
+    grant = Grant("clean", "b/dag/run", ["iam_redis"], 60.0)
+    lease = grant.lease([redis_client])
+    assert not lease.acquire()
+    sensor = RedisLockSensor(task_id="acquire", lock=Lock("clean", wait=timedelta(seconds=0.1)))
+    assert not sensor.per_tick
+    assert not sensor._wait(lease, grant)
+
+
+def test_a_lock_is_held_as_long_as_another_owner_has_it(redis_client: Client) -> None:
+    lease, other = (Lease(redis_client, "clean", owner, ttl=60) for owner in "ab")
+    assert other.acquire()
+    assert not lease.acquire()
+    assert sensor_module._is_held(lease)
+    assert other.release()
+    assert not sensor_module._is_held(lease), "it came free after it was found busy"
+    other.queue(time.time() + 60)
+    assert not lease.acquire()
+    assert lease.verdict == "queued"
+    assert not sensor_module._is_held(lease)
+    assert other.acquire()
+    assert not sensor_module._is_held(lease), "the next try finds it busy"
+
+
+def test_acquire_says_since_when_a_lock_is_held_as_a_text(redis_client: Client) -> None:
+    lease = Lease(redis_client, "clean", "a/dag/run", ttl=60)
+    assert lease.acquire()
+    holder = lease.holder()
+    since = sensor_module._as_xcom("clean", holder, lease)["since"]
+    assert datetime.fromisoformat(since) == holder.since
+
+
+def test_acquire_says_who_did_a_tick_that_is_done(redis_client: Client) -> None:
+    redis_client.set("{clean}:tick:t1", "prod/dag/run/7")
+    lease = Lease(redis_client, "clean", "b/dag/run", ttl=60, tick="t1")
+    assert not lease.acquire()
+    assert sensor_module._as_xcom("clean", None, lease) == {
+        "key": "clean",
+        "owner": "prod/dag/run/7",
+        "deployment": "prod",
+        "since": None,
+        "done": True,
+    }
 
 
 @pytest.mark.parametrize("verdict", ["revoked", "done", "max_hold"])

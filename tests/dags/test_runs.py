@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from dev.sessions import wait_until
 from iam_watcher import Lock, Watcher
-from iam_watcher.lock import current, release, renewal
+from iam_watcher.lock import current, guard, release, renewal
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.sensor import RedisLockSensor
 from tests.dags.runs import BRIEF, look, states, xcom
@@ -68,15 +68,21 @@ def test_mapped_and_parallel_tasks_each_work_under_the_lock(run_dag, redis_clien
     assert redis_client.get("clean") is None
 
 
-def test_a_task_that_does_not_stop_by_itself_has_a_thread_that_ends_it(run_dag, redis_client: Client) -> None:
+def test_a_task_that_does_not_stop_by_itself_has_a_thread_that_ends_it(
+    run_dag, redis_client: Client, monkeypatch
+) -> None:
+    threads: list[str] = []
     with Watcher("run_ended_in_time", schedule=None, lock=BRIEF) as dag:
 
         @task
-        def work() -> int:
-            return [thread.name for thread in threading.enumerate()].count("lease-renewal-clean")
+        def work() -> None:
+            names = [thread.name for thread in threading.enumerate()]
+            threads.extend(name for name in names if name.startswith("lease-renewal"))
 
         work()
-    assert xcom(run_dag(dag), "work") == 2
+    monkeypatch.setattr(guard, "_die_with_parent", lambda: threads.append("bound to its supervisor"))
+    run_dag(dag)
+    assert threads == ["bound to its supervisor", "lease-renewal-clean", "lease-renewal-clean"]
 
 
 def test_a_task_that_the_skip_does_not_reach_does_not_run_without_the_lock(
@@ -171,6 +177,7 @@ def test_a_deferred_task_keeps_its_lock(run_dag, redis_client: Client, monkeypat
 
     async def renewed() -> dict[str, Any]:
         assert current._renewer is None
+        assert "lease-renewal-clean" not in {thread.name for thread in threading.enumerate()}
         for _ in range(3):
             redis_client.pexpire("clean", 5000)
             redis_client.delete("{clean}:busy")

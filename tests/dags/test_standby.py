@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from iam_watcher import Lock, Watcher
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.sensor import RedisLockSensor
+from iam_watcher.timetables import timetable
 from tests.dags.runs import BRIEF, look, states
 
 if TYPE_CHECKING:
@@ -65,6 +66,18 @@ def test_a_short_rest_is_waited_for_here_and_ends_when_a_person_ends_the_task(
     sensor.on_kill()
     with pytest.raises(AirflowFailException, match="this task was stopped"):
         sensor._stand_by(ago(52), grant(), DELAY)
+
+
+def test_a_scheduled_run_waits_before_it_asks_for_the_lock(
+    redis_client: Client, sensor: RedisLockSensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__IAM_WATCHER__STANDBY_DELAY", "60")
+    monkeypatch.setenv("AIRFLOW_VAR_IAM_WATCHER_FINGERPRINT", "ours")
+    run = SimpleNamespace(dag_id="w", run_id="r", run_type="scheduled", run_after=datetime.now(UTC))
+    dag = SimpleNamespace(timetable=timetable("@daily"), tasks=[])
+    with pytest.raises(TaskDeferred):
+        sensor.execute({"dag_run": run, "dag": dag, "params": {}})
+    assert redis_client.get("w") is None
 
 
 def test_a_run_by_hand_does_not_wait_and_a_wrong_delay_fails_before_it_has_a_lock(

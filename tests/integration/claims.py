@@ -91,7 +91,7 @@ class Engine:
                 renewal = stack.enter_context(Renewal(states, self.connect))
             call = caller(self._function, self._per)
             processing = Processing(db, states, call, renewal=renewal, **self._options)
-            self.done, self.claims = processing.done, processing.claims
+            self.done, self.claims, self.renewal = processing.done, processing.claims, renewal
             return processing.run()
 
 

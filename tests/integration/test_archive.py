@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from fsspec.implementations.memory import MemoryFileSystem
+from MySQLdb import OperationalError
 
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive.location import run_folder
@@ -330,6 +331,23 @@ def test_a_row_that_comes_between_lock_and_delete_stays(iam, mariadb, perform, l
     report = perform(purge(location))
     assert iam.column("SELECT id FROM policy_audit") == [4]
     assert 4 not in kept(report["archive"])
+
+
+def test_a_row_can_not_change_between_its_archive_and_its_deletion(iam, perform, location, monkeypatch):
+    fill(iam, 100)
+    change, refused = Writer._change_keys, []
+
+    def others_first(writer, keys, **options):
+        if not refused:
+            iam.run("SET innodb_lock_wait_timeout = 1")
+            with pytest.raises(OperationalError, match="Lock wait timeout") as error:
+                iam.run("UPDATE policy_audit SET name = 'newer' WHERE id = 30")
+            refused.append(error)
+        return change(writer, keys, **options)
+
+    monkeypatch.setattr(Writer, "_change_keys", others_first)
+    assert perform(purge(location))["changed"] == 100
+    assert refused
 
 
 def test_a_row_that_changes_before_the_lock_is_left(iam, perform, location, monkeypatch):

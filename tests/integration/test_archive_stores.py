@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -146,6 +147,28 @@ def test_a_connection_that_does_not_exist_is_an_error_before_any_request(iam, pe
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 10
 
 
+def test_a_file_is_flushed_before_it_has_its_name_and_each_new_name_after(tmp_path, monkeypatch):
+    """A transaction commits as soon as this returns, so a power cut must not take the file."""
+    fsync, flushed = os.fsync, []
+
+    def flush(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        found = [one.name for one in path.iterdir()] if path.is_dir() else path.read_bytes()
+        flushed.append((str(path.relative_to(tmp_path)), found))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    Folder(f"file://{tmp_path}/run/try").write("part", b"rows")
+    assert flushed == [
+        (".", ["run"]),
+        ("run", ["try"]),
+        ("run/try/.part.unfinished", b"rows"),
+        ("run/try", ["part"]),
+    ]
+    opened = [path.resolve() for path in Path("/proc/self/fd").iterdir()]
+    assert [path for path in opened if path.is_relative_to(tmp_path)] == []
+
+
 @pytest.fixture
 def unflushable(monkeypatch):
     """A disk as CIFS and sshfs have it: a folder can't be flushed."""
@@ -175,6 +198,8 @@ def test_a_folder_that_cannot_be_flushed_is_said_once(iam, perform, tmp_path, un
         ("overlay / overlay rw 0 0", "LocalExecutor", "is on the file system overlay of the worker"),
         ("/dev/a / ext4 rw 0 0\ntmpfs {} tmpfs rw 0 0", "LocalExecutor", "the file system tmpfs of"),
         ("overlay / overlay rw 0 0\n/dev/b {} ext4 rw 0 0", "LocalExecutor", None),
+        ("/dev/b {} ext4 rw 0 0\noverlay / overlay rw 0 0", "LocalExecutor", None),
+        ("overlay / overlay rw 0 0\n/dev/b / ext4 rw 0 0", "LocalExecutor", None),
         (
             "/dev/a / ext4 rw 0 0",
             "CeleryExecutor",

@@ -8,6 +8,8 @@ from MySQLdb import OperationalError
 from iam_watcher.archive import reader
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.row_archive import RowArchive
+from iam_watcher.archive.storage import Folder
+from iam_watcher.archive.writer import Archive, Packed
 from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants
 from tests.integration.test_children import orders, purge
@@ -37,6 +39,15 @@ def test_a_child_can_not_change_between_its_search_and_its_deletion(orders, perf
     monkeypatch.setattr(descendants, "_delete_statement", others_first)
     assert perform(purge())["changed"] == 50
     assert refused
+
+
+def test_the_archive_of_a_child_is_found_although_no_parent_is_archived_yet(tmp_path):
+    """The rows below a large family are deleted in transactions before its own; then the worker is killed."""
+    facts = {"kind": ArchiveKind.DELETED_ROWS, "key": "id", "now": "2026-01-01T00:00:00+00:00"}
+    parents = {**facts, "table": "orders", "children": ["order_lines"]}
+    archive = Archive(Folder(f"file://{tmp_path}/run"), parents)
+    archive.child("order_lines", facts).add(Packed.of(1, [b'{"id": 1}\n']))
+    assert rows_of_children({"archive": f"file://{tmp_path}/run"}) == {"order_lines": [{"id": 1}]}
 
 
 @pytest.mark.needs("check-off")
@@ -137,3 +148,37 @@ def test_more_rows_than_one_transaction_takes_are_a_large_family(
     job = purge(children=[Child("order_lines", key="order_id")], archive=archive)
     assert perform(job)["children"] == {"order_lines": 10}
     assert ("too many descendants for one transaction" in caplog.text) == large
+
+
+@pytest.mark.parametrize(("most", "large"), [(19, True), (20, False)])
+@pytest.mark.parametrize("archived", [False, True])
+def test_the_rows_of_all_tables_count_for_a_transaction(
+    orders, perform, tmp_path, monkeypatch, caplog, most, large, archived
+):
+    """An order has up to 5 lines and 15 events."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(descendants, "MOST_ROWS", most)
+    monkeypatch.setattr(descendants, "FIRST_TOGETHER", most)
+    assert perform(purge(archive=f"file://{tmp_path}" if archived else None))["changed"] == 50
+    assert ("too many descendants for one transaction" in caplog.text) == large
+
+
+@pytest.mark.usefixtures("long_lines")
+@pytest.mark.parametrize(("most", "large"), [(10_009, True), (10_010, False)])
+def test_the_bytes_of_all_tables_count_for_a_transaction(
+    scratch, perform, tmp_path, monkeypatch, caplog, most, large
+):
+    caplog.set_level("INFO")
+    scratch.run("CREATE TABLE calls (id int PRIMARY KEY, ref int, note text NOT NULL, KEY (ref))")
+    scratch.run("INSERT INTO calls SELECT 1, MIN(order_id), REPEAT('x', 10) FROM order_lines")
+    monkeypatch.setattr(descendants, "MOST_BYTES_TOGETHER", most)
+    children = [Child("order_lines", key="order_id"), Child("calls", key="ref")]
+    report = perform(purge(children=children, archive=f"file://{tmp_path}"))
+    assert report["children"] == {"order_lines": 10, "calls": 1}
+    assert {table: len(rows) for table, rows in rows_of_children(report).items()} == report["children"]
+    assert ("too many descendants for one transaction" in caplog.text) == large
+
+
+def test_just_as_many_parents_as_fit_a_transaction_are_deleted_at_once(orders, perform, monkeypatch):
+    monkeypatch.setattr(descendants, "FIRST_TOGETHER", 50)
+    assert perform(purge())["changed"] == 50

@@ -13,12 +13,13 @@ import pytest
 
 from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
-from iam_watcher.errors import TableError
+from iam_watcher.errors import TableError, WalkError
 from iam_watcher.walk.claim import find_states, first_look
 from iam_watcher.walk.claim.claims import Claims, renew
+from iam_watcher.walk.claim.due_query import is_due
 from iam_watcher.walk.claim.finish import Finish
 from iam_watcher.walk.claim.outcome import Kind, Outcome, Processed
-from tests.integration.claims import BY_ID, BY_STATE, CLAIM_ONLY, HOLD, Engine, create, names, run
+from tests.integration.claims import BY_ID, BY_RETRY, BY_STATE, CLAIM_ONLY, HOLD, Engine, create, names, run
 from tests.integration.conftest import numbers
 
 
@@ -225,6 +226,106 @@ def test_rows_that_are_tried_again_count_in_the_batch(scratch, worker):
     assert keys(worker().claims.claim(5)) == [1, 2, 3, 8, 9]
 
 
+@pytest.mark.parametrize("given", [{}, HOLD], ids=["claim", "hold"])
+def test_a_locked_row_that_is_due_again_is_passed_once(scratch, mariadb, worker, given):
+    create(scratch)
+    fill(scratch, 4)
+    scratch.run("UPDATE orders SET retry_at = NOW(6) - INTERVAL 1 HOUR")  # the same time for all
+    first = worker(**given)
+    look, looks = first.claims._probe, []
+
+    def count(limit):
+        looks.append(limit)
+        assert len(looks) < 20
+        return look(limit)
+
+    first.claims._probe = count
+    with locked(mariadb, 2):
+        assert [keys(first.claims.claim(1)) for _ in range(3)] == [[1], [3], [4]]
+        first.finish([(1,), (3,), (4,)], Outcome(Kind.DONE))
+        assert first.claims.claim(1) == []
+
+
+@pytest.mark.every_server
+def test_rows_are_due_and_claims_expire_to_the_microsecond(scratch, worker):
+    create(scratch)
+    fill(scratch, 4)
+    scratch.run("UPDATE orders SET retry_at = '2027-01-01 00:00:00.000001' WHERE id = 1")
+    scratch.run("UPDATE orders SET retry_at = '2027-01-01 00:00:00' WHERE id = 2")
+    scratch.run("UPDATE orders SET status = 'work', claimed_at = '2026-12-31 23:59:00' WHERE id = 3")
+    scratch.run("UPDATE orders SET status = 'work', claimed_at = '2026-12-31 23:58:59.999999' WHERE id = 4")
+    first = worker()
+    first.connection.query("SET timestamp = 1798761600")  # 2027-01-01
+    assert first.claims.expired() == [(4,)]
+    assert first.claims.take_over((3,)) == []
+    assert is_due(first.db, first.states)
+    assert keys(first.claims.take_over((4,))) == [4]
+    assert is_due(first.db, first.states)
+    assert keys(first.claims.claim(5)) == [2]
+    assert not is_due(first.db, first.states)
+
+
+def find_nothing(one):
+    with pytest.raises(TableError, match="no column 'x'"):
+        find_states.find(one.db, names(state_column="x"))
+
+
+QUESTIONS = {
+    "find": lambda one: find_states.find(one.db, names()),
+    "no such column": find_nothing,
+    "first look": lambda one: first_look.check(one.db, one.states),
+    "is due": lambda one: is_due(one.db, one.states),
+    "expired": lambda one: one.claims.expired(),
+    "count": lambda one: one.claims.count("pending", 5),
+    "due": lambda one: one.claims.due(5),
+    "oldest": lambda one: one.claims.oldest(),
+    "renew": lambda one: one.states.holds or one.claims.renew([(1,)]),
+    "claim": lambda one: one.claims.claim(5),
+}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("given", [{}, HOLD], ids=["claim", "hold"])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_leaves_no_transaction_open(scratch, mariadb, worker, question, given):
+    create(scratch, index=f"{BY_RETRY}, created DATETIME DEFAULT NOW()")
+    fill(scratch, 1)
+    one = worker(**given, age_column="created")
+    with locked(mariadb, 1):
+        QUESTIONS[question](one)
+        one.db.read("SET TRANSACTION READ WRITE")  # an error within a transaction
+
+
+def test_a_row_that_another_run_has_finished_is_lost(scratch, worker):
+    create(scratch)
+    fill(scratch, 2)
+    first, second = worker("first"), worker("second")
+    first.claims.claim(5)
+    scratch.run("UPDATE orders SET claimed_at = NOW(6) - INTERVAL 1 HOUR WHERE id = 2")
+    second.claims.take_over((2,))
+    second.finish([(2,)], Outcome(Kind.DONE))
+    first.finish([(1,), (2,)], Outcome(Kind.DONE))
+    assert (first.done.outcomes[Kind.DONE], first.done.lost) == (1, 1)
+
+
+def test_the_oldest_row_has_an_age_if_there_is_one_and_its_time_is_known(scratch, worker):
+    create(scratch, index=f"{BY_RETRY}, created DATETIME NULL")
+    claims = worker(age_column="created").claims
+    assert claims.oldest() is None
+    fill(scratch, 1)
+    assert claims.oldest() is None
+    scratch.run("UPDATE orders SET created = NOW() - INTERVAL 1 HOUR")
+    assert 3600 <= claims.oldest() < 4000
+
+
+def test_an_error_says_what_the_run_was_doing(scratch, worker):
+    create(scratch)
+    first = worker()
+    scratch.run("DROP TABLE orders")
+    with pytest.raises(WalkError, match=r"look in orders, try 1 of 15: .*orders"):
+        first.claims.claim(5)
+
+
 @pytest.mark.parametrize("index", ["KEY by_status (status)", "KEY due (status, retry_at)"])
 def test_a_claim_locks_its_batch_and_sorts_nothing(scratch, worker, index):
     create(scratch, index=index)
@@ -299,6 +400,7 @@ WRONG = {
     "index": ({"index": "KEY other (note)"}, {}, r"CREATE INDEX `status_retry_at` ON `orders`"),
     "index_without_retry_at": ({"index": BY_STATE}, {}, r"no index on \(status, retry_at\)"),
     "index_in_another_order": ({"index": "KEY a (status, note)"}, {"columns": CLAIM_ONLY}, "no index on"),
+    "descending_index": ({"index": "KEY a (status, retry_at DESC)"}, {}, r"index on \(status, retry_at\)"),
     "state": ({}, {"done": "paid"}, "done='paid' does not fit .* expected one of 'pending', 'work'"),
     "column": ({}, {"state_column": "state"}, "no column 'state'"),
     "missing": (
@@ -344,6 +446,14 @@ WRONG = {
         r"'tries' of orders \(attempts_column\) is tinyint.* max_attempts is 200; expected at most 127",
     ),
     "read": ({}, {"read": ["amount"]}, "no column 'amount'"),
+    "index_of_another_key": (  # the rows of a state are in the order of n
+        {
+            "key": "id INT NOT NULL, n INT NOT NULL AUTO_INCREMENT, UNIQUE z (n), UNIQUE a (id)",
+            "index": BY_STATE,
+        },
+        {"columns": CLAIM_ONLY},
+        "not read pending rows in the order of the index `by_status` .*filesort.* ANALYZE TABLE `orders`",
+    ),
     "table": ({}, {"table": "order"}, "no table 'order'"),
     "set_key": ({"key": "id SET('3', '2', '1') NOT NULL PRIMARY KEY"}, {}, "finds no range of id"),
     "no_key": ({"key": "id INT NOT NULL, KEY (id)"}, {}, "needs a primary key"),
@@ -359,3 +469,19 @@ def test_what_can_not_work_is_said_before_the_first_claim(scratch, mariadb, case
     with pytest.raises(TableError, match=message):
         run(mariadb, lambda row: pytest.fail("claimed"), **given)
     assert set(scratch.column("SELECT status FROM orders")) == {"pending"}
+
+
+@pytest.mark.parametrize(
+    ("column", "length"),
+    [("VARCHAR(32)", 32), ("VARCHAR(255)", 255), ("VARCHAR(300)", 255), ("TEXT", 63)],
+)
+def test_the_claimant_is_as_long_as_its_column_can_hold(scratch, worker, column, length):
+    create(scratch)
+    scratch.run(f"ALTER TABLE orders MODIFY claimed_by {column} NULL")
+    assert worker("0123456789" * 40).states.claimant == ("0123456789" * 40)[:length]
+
+
+def test_as_many_attempts_as_the_column_can_hold_are_allowed(scratch, worker):
+    create(scratch)
+    scratch.run("ALTER TABLE orders MODIFY attempts TINYINT NOT NULL DEFAULT 0")
+    assert worker(max_attempts=127).states.max_attempts == 127

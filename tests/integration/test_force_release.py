@@ -71,6 +71,21 @@ def test_list_show_and_release(redis_client: Client, command) -> None:
     assert command("list").stdout.endswith("no lock is held\n")
 
 
+def test_the_connection_may_be_named_after_the_command_too(redis_client: Client, command) -> None:
+    done = command("list", "--redis-conn-id", "nowhere")
+    assert (done.returncode, "nowhere" in done.stderr) == (1, True)
+    assert command("list", "--redis-conn-id", "iam_redis").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["release", "clean"], ["show"]])
+def test_a_command_line_that_lacks_a_part_is_refused(redis_client: Client, command, arguments) -> None:
+    redis_client.set("clean", "x7Qy", px=60_000)
+    with pytest.raises(SystemExit) as ended:
+        command(*arguments)
+    assert ended.value.code == 2
+    assert redis_client.get("clean") == b"x7Qy"
+
+
 def test_a_lock_of_the_go_side_can_be_freed_too(redis_client: Client, command) -> None:
     redis_client.set("clean", "x7Qy", px=60_000)
     freed = command("release", "clean", "--reason", "it crashed").stdout

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import LockBusy
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from redis import Redis as Client
 
 TASK = "work/-1"
+PLUGINS = Path(__file__).parents[2] / "plugins"
 
 
 def grant_of(owner: str, on_busy: str) -> Grant:
@@ -77,3 +83,29 @@ def test_the_last_process_of_a_holder_that_was_forced_out(redis_client: Client) 
     assert time.monotonic() - began > 0.5
     assert lease.holder().owner == grant.owner
     assert lease.holder().busy == (TASK,)
+
+
+@pytest.mark.parametrize(("mode", "pause"), [("reschedule", 300.0), ("poke", 0.0)])
+def test_only_a_sensor_in_mode_reschedule_pauses(mode: str, pause: float) -> None:
+    assert guard._pause(BaseSensorOperator(task_id="wait", mode=mode, poke_interval=300)) == pause
+
+
+DEATH_SIGNAL = """
+import ctypes
+from iam_watcher.lock import guard
+guard.is_in_process = lambda: {in_process}
+guard._die_with_parent()
+signal = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(signal))  # PR_GET_PDEATHSIG
+print(signal.value)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
+@pytest.mark.parametrize(("in_process", "number"), [(False, signal.SIGKILL), (True, 0)])
+def test_a_task_dies_with_its_supervisor_but_a_dags_test_not_with_its_shell(
+    in_process: bool, number: int
+) -> None:
+    script = DEATH_SIGNAL.format(in_process=in_process)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PLUGINS, capture_output=True, check=True)
+    assert int(done.stdout) == number

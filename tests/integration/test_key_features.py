@@ -556,3 +556,14 @@ def test_a_list_of_keys_is_limited_by_their_bytes_also_after_a_foreign_key(
     report = perform(purge(archive=f"file://{tmp_path}" if archived else None, pace=pace))
     assert (report["changed"], scratch.value("SELECT COUNT(*) FROM t")) == (200, 0)
     assert 750 < max(lists) <= 1500
+
+
+def test_protected_rows_that_are_too_many_for_a_list_are_tried_in_turn(scratch, session, monkeypatch):
+    monkeypatch.setattr(key_module, "MOST_LIST_BYTES", 500)
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1000, rows=50, span=1000))
+    scratch.run("CREATE TABLE t (id char(4) PRIMARY KEY, up char(4), FOREIGN KEY (up) REFERENCES t (id))")
+    scratch.run(f"INSERT INTO t (id) SELECT LPAD(seq, 4, '0') FROM {numbers(100)}")
+    scratch.run("UPDATE t SET up = LPAD(id - 1, 4, '0') WHERE id > 1")
+    db = Transactions(session)
+    done = Walk(db, RowChange("`t`", read_table(db, "t").key, "TRUE"), pace=Pace(1000, 1)).write()
+    assert (done.changed, done.skipped, scratch.column("SELECT id FROM t")) == (100, {}, [])

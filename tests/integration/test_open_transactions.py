@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.detached_table import left_behind
+from iam_watcher.database.foreign_keys import index_columns, references_to
+from iam_watcher.database.rights import READS, is_statement_based, refusal
+from iam_watcher.database.session import clocks
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from tests.integration import partitioned, test_set_values
@@ -37,6 +42,26 @@ def test_a_transaction_that_stays_open_is_noticed(scratch, session, left_open):
     db = Transactions(session)
     assert db.run(lambda: db.read("SELECT * FROM t"), what="a look") == ()
     assert left_open == ["a look"]
+
+
+LOOKS = {
+    "a table": lambda db, _: read_table(db, "t"),
+    "foreign keys": lambda db, _: references_to(db, "t"),
+    "indexes": lambda db, _: index_columns(db, "t"),
+    "a detached table": lambda db, _: left_behind(db, "t"),
+    "rights": lambda _, connection: refusal(connection, READS, "t"),
+    "the binary log": lambda _, connection: is_statement_based(connection),
+    "the clocks": lambda _, connection: clocks(connection),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_at_the_catalogue(scratch, session, look):
+    """On MySQL, the catalogue is in tables that a transaction reads."""
+    scratch.run("CREATE TABLE t (id int NOT NULL UNIQUE, up int, FOREIGN KEY (up) REFERENCES t (id))")
+    db = Transactions(session)
+    LOOKS[look](db, session)
+    db.read("SET TRANSACTION READ WRITE")  # an error within a transaction
 
 
 def test_rows_with_their_children(orders, perform, tmp_path, left_open):

@@ -17,7 +17,7 @@ from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing, WalkError
 from iam_watcher.walk.claim.outcome import Kind
 from iam_watcher.walk.claim.processing import Processing
 from iam_watcher.walk.pace import Limits
-from tests.integration.claims import ALL, BY_STATE, CLAIM_ONLY, HOLD, create, run
+from tests.integration.claims import ALL, BY_STATE, CLAIM_ONLY, HOLD, Engine, create, run
 from tests.integration.conftest import numbers
 
 KEYS = {
@@ -75,6 +75,8 @@ def test_every_row_is_processed_once(scratch, mariadb, mode, key):
     assert states(scratch) == {"normal": 250}
     assert (done.claimed, done.outcomes[Kind.DONE], done.lost, done.late_renewals) == (250, 250, 0, 0)
     assert scratch.rows("SELECT DISTINCT attempts FROM orders") == [(1,)]
+    assert 0 < done.longest_claim < 600
+    assert 0 < done.longest_finish < 600
 
 
 @pytest.mark.every_server
@@ -112,7 +114,7 @@ def test_each_outcome_is_written(scratch, mariadb, mode):
     assert 0 <= delays[3] <= 10
     assert rows[3][4] == "sent"
     assert done.outcomes == {Kind.DONE: 2, Kind.FAILED: 1, Kind.NOT_READY: 1, Kind.RETRY: 2}
-    assert done.exceptions["ValueError"] == 1
+    assert (done.exceptions["ValueError"], done.lost) == (1, 0)
 
 
 ERRORS = {
@@ -160,6 +162,19 @@ def test_a_row_fails_at_once_whatever_its_reason_is(scratch, mariadb, mode, colu
     if column != "none":
         texts = [None, expected.replace("客", "\\u5ba2") if column == "latin1" else expected, None]
         assert scratch.column("SELECT error FROM orders ORDER BY id") == texts
+
+
+@pytest.mark.parametrize(("column", "longest"), [("utf8mb4", 1000), ("latin1", 60), ("short", 63)])
+def test_a_reason_is_cut_to_what_its_column_can_hold(scratch, mariadb, mode, column, longest):
+    arguments = with_errors(scratch, mode, ERRORS[column])
+    reason = "😀" * 2000
+
+    def work(row):
+        raise RowFailed(reason)
+
+    assert run(mariadb, work, **arguments).outcomes == {Kind.FAILED: 3}
+    written = reason if column != "latin1" else reason.encode("ascii", "backslashreplace").decode()
+    assert set(scratch.column("SELECT error FROM orders")) == {written[:longest]}
 
 
 @pytest.mark.every_server
@@ -351,7 +366,10 @@ def test_the_time_limit_gives_back_what_was_not_begun(scratch, mariadb, mode):
     assert scratch.value("SELECT SUM(attempts) FROM orders") == 1
 
 
-@pytest.mark.parametrize(("seconds", "sizes"), [(1.0, [10, 20, 40]), (2.0, [10, 10, 10]), (4.0, [10, 5, 2])])
+@pytest.mark.parametrize(
+    ("seconds", "sizes"),
+    [(0.1, [10, 20, 40]), (1.0, [10, 20, 40]), (2.0, [10, 10, 10]), (4.0, [10, 5, 2]), (90.0, [10, 1, 1])],
+)
 def test_a_batch_becomes_as_large_as_two_seconds_allow(scratch, mariadb, monkeypatch, seconds, sizes):
     create(scratch)
     fill(scratch, 70)
@@ -458,8 +476,10 @@ def test_a_row_whose_outcome_is_refused_does_not_keep_others_back(scratch, maria
         if row["id"] in (2, 3):
             raise RowFailed("bad")
 
+    engine = Engine(mariadb, work, **mode)
     with pytest.raises(WalkError, match=r"the outcomes of 1 rows .* key 2: .*it must not fail"):
-        run(mariadb, work, **mode)
+        engine.run()
+    assert (engine.done.outcomes, engine.done.lost) == ({Kind.DONE: 4, Kind.FAILED: 1}, 0)
     scratch.run("DROP TRIGGER no_failures")
     expected = {1: "normal", 3: "failed", 4: "normal", 5: "normal", 6: "normal"}
     assert dict(scratch.rows("SELECT id, status FROM orders WHERE id <> 2")) == expected

@@ -113,12 +113,22 @@ def test_a_lost_connection_is_replaced_if_there_is_a_way(mariadb, scratch, waits
 
     with closing(Transactions(connect(), reconnect=connect)) as db:
         assert run(db, failing(code, 1)[0]) == "done"
-    assert len(opened) == 2
+        assert run(db, failing(code, 0)[0]) == "done"
+        assert [one.open for one in opened] == [0, 1]
+    assert [one.open for one in opened] == [0, 0]
     with (
         closing(Transactions(connect())) as db,
-        pytest.raises(WalkError, match=rf"work, try 1 of 15: \({code}, 'made by the test'\)"),
+        pytest.raises(WalkError, match=rf"work, try 1 of 15: \({code}, 'made by the test'\)") as caught,
     ):
         run(db, failing(code, 1)[0])
+    assert ("lead to the primary" in str(caught.value)) is (code in {1290, 1792, 1836})
+
+
+def test_another_error_is_not_tried_again_on_another_connection(session, waits):
+    work, tries = failing(1146, 1)
+    with pytest.raises(WalkError, match="work, try 1 of 15"):
+        run(Transactions(session, reconnect=lambda: pytest.fail("a new connection")), work)
+    assert (len(tries), waits) == (1, [])
 
 
 @pytest.mark.parametrize("code", [1044, 1142, 1143, 1227])
@@ -147,13 +157,28 @@ def test_a_silent_session_is_kept_alive_while_it_waits(mariadb, scratch, monkeyp
     db, pings = Transactions(session), []
     read = db.read
     monkeypatch.setattr(db, "read", lambda query: pings.append(query) or read(query))
+    before = db._spoke_at
     db.sleep(0.05)
     assert set(pings) == {transaction.PING}
+    assert db._spoke_at > before
     scratch.run(f"KILL {session.thread_id()}")
     with pytest.raises(MySQLdb.OperationalError):
         read(transaction.PING)
     db.sleep(0.02)
     db.close()
+
+
+def test_a_session_that_was_not_silent_for_long_is_left_alone(session, monkeypatch):
+    db, asked = Transactions(session), []
+    monkeypatch.setattr(db, "read", asked.append)
+    db.sleep(0.01)
+    assert asked == []
+
+
+def test_no_sleep_is_too_short_to_be_a_safe_point(session):
+    calls = []
+    Transactions(session, lambda: calls.append("safe point")).sleep(0.0)
+    assert calls == ["safe point"]
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, ConnectionError  # noqa: A004  redis-py's name
 
+from dev.processes import free_port
 from dev.servers import Redis
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock import subscription as module
@@ -72,7 +73,9 @@ def subscriptions(client: Client) -> int:
 def test_another_triggerer_makes_the_same_of_it() -> None:
     classpath, arguments = trigger("a").serialize()
     assert classpath == "iam_watcher.lock.trigger.RedisLockTrigger"
-    assert RedisLockTrigger(**arguments).serialize() == (classpath, arguments)
+    made = RedisLockTrigger(**arguments)
+    assert made.serialize() == (classpath, arguments)
+    assert made.trigger_id is None  # by Airflow's constructor; the triggerer sets the id later
 
 
 def test_the_release_wakes_the_first_in_line_and_no_one_else(redis_client: Client, monkeypatch) -> None:
@@ -99,6 +102,45 @@ def test_the_release_wakes_the_first_in_line_and_no_one_else(redis_client: Clien
 
     run(scene())
     assert subscriptions(redis_client) == 0
+
+
+def test_a_forced_release_wakes_the_first_in_line(redis_client: Client, looked, monkeypatch) -> None:
+    monkeypatch.setattr(module, "POLL", 3600.0)
+    holder, waiter = (Lease(redis_client, "clean", owner, ttl=60) for owner in "ab")
+    assert holder.acquire()
+    waiter.queue(time.time() + 60)
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b")))
+        await until(lambda: looked)
+        assert await asyncio.to_thread(holder.revoke, "a", "{}")
+        async with asyncio.timeout(WITHIN):
+            assert (await waiting)["reason"] == "free"
+
+    run(scene())
+
+
+def test_a_release_wakes_although_redis_fails_in_the_next_moment(
+    redis_client: Client, looked, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "POLL", 3600.0)
+    monkeypatch.setattr(module, "RECONNECT", 0.01)
+    holder, waiter = (Lease(redis_client, "clean", owner, ttl=60) for owner in "ab")
+    assert holder.acquire()
+    waiter.queue(time.time() + 60)
+
+    async def fail(*_: Any) -> None:
+        raise ConnectionError("closed by the server")
+
+    async def scene() -> None:
+        waiting = asyncio.create_task(fired(trigger("b")))
+        await until(lambda: looked)
+        monkeypatch.setattr(module.Subscription, "_poll", fail)
+        assert await asyncio.to_thread(holder.release)
+        async with asyncio.timeout(WITHIN):
+            assert (await waiting)["reason"] == "free"
+
+    run(scene())
 
 
 @pytest.mark.parametrize("how", ["expired", "deleted by the Go side", "free before we listened"])
@@ -165,6 +207,8 @@ def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: C
         redis_client.flushall()
         assert holder.acquire()
         await until(lambda: redis_client.zcard("{clean}:queue") == 2)
+        for _, deadline in redis_client.zrange("{clean}:deadlines", 0, -1, withscores=True):
+            assert deadline / 1000 == pytest.approx(time.time() + 60, abs=WITHIN)
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
             assert (await waiting["c"])["reason"] == "free"
@@ -180,7 +224,9 @@ def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: C
 def test_it_fires_at_the_deadline(redis_client: Client) -> None:
     redis_client.set("clean", "x7Qy")
     Lease(redis_client, "clean", "b", ttl=60).queue(time.time() + 0.3)
-    assert run(fired(trigger("b", wait=0.3))) == {"key": "clean", "reason": "deadline"}
+    waiter = trigger("b", wait=0.3)
+    assert run(fired(waiter)) == {"key": "clean", "reason": "deadline"}
+    assert time.time() >= waiter.deadline
 
 
 def test_many_triggers_share_one_subscription(redis_client: Client) -> None:
@@ -268,6 +314,14 @@ def test_each_outage_is_logged_once(
         caplog.text + capsys.readouterr().out,
     )
     assert len(errors) == 2
+
+
+def test_an_outage_that_is_there_from_the_start_is_logged(monkeypatch, caplog, capsys) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", f"redis://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(module, "RECONNECT", 0.01)
+    assert run(fired(trigger("b", wait=0.3)))["reason"] == "deadline"
+    said = caplog.text + capsys.readouterr().out
+    assert said.count("the triggerer can't see which locks are free") == 1
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,25 @@ def test_where_it_is(uri: str, nodes: list[tuple[str, int]]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "number"),
+    [
+        ("redis://h", 0),
+        ("redis://h/2", 2),
+        ("redis://h/?db=3", 3),
+        ("redis://h/3?db=3", 3),
+        ("redis://h/0", 0),
+    ],
+)
+def test_which_database(uri: str, number: int) -> None:
+    assert read(uri).account["db"] == number
+
+
+def test_login_and_password() -> None:
+    assert read("redis://ann:secret@h").account == {"username": "ann", "password": "secret", "db": 0}
+    assert read("redis://h").account == {"username": None, "password": None, "db": 0}
+
+
+@pytest.mark.parametrize(
     ("uri", "message"),
     [
         ("rediss://h/?ssl=0", "the type rediss and the extra ssl=false; expected TLS or no TLS"),
@@ -96,6 +115,9 @@ def test_where_it_is(uri: str, nodes: list[tuple[str, int]]) -> None:
         ("redis://h/?tls=true", "the extra 'tls'"),
         ("redis+tls://h", "the type 'redis\\+tls'; expected redis, or rediss for TLS"),
         ("http://h", "the type 'http'"),
+        ("redis://h/2?db=3", "one database in its path, and another one in its extra `db`"),
+        ("redis://h/x", "as its database a str .*; expected a number"),
+        ("redis://h/?cluster=1&db=1", "database '1'; expected 0"),
         ("redis://", "names no host"),
         ("redis:///?cluster=true", "names no host"),
         ("redis://rediss://h", "a host with '/'.* rediss://host"),

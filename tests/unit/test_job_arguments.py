@@ -52,7 +52,9 @@ def test_days(value, number):
     assert arguments.days("d", value) == number
 
 
-@pytest.mark.parametrize("value", [-1, "-1", 1.5, "1.5", "", "x", None, True, 36_501, "9" * 30, "٣", [1]])
+@pytest.mark.parametrize(
+    "value", [-1, "-1", 1.5, "1.5", "", "x", None, True, 36_501, "9" * 30, Decimal(5), "٣", [1]]
+)
 def test_other_days_are_refused_by_name_and_value(value):
     with pytest.raises(JobArgumentError, match=r"older_than_days is .*; expected a whole number of days"):
         arguments.days("older_than_days", value)
@@ -66,7 +68,7 @@ def test_row_count(value, number):
     assert arguments.row_count("n", value) == number
 
 
-@pytest.mark.parametrize("value", [0, "0", -1, 1.0, "1.5", "", True, 10**18, "٣", [1], "None"])
+@pytest.mark.parametrize("value", [0, "0", -1, 1.0, "1.5", "", True, 10**18, "٣", [1], "None", Decimal(5)])
 def test_other_row_counts_are_refused_by_name_and_value(value):
     with pytest.raises(JobArgumentError, match=r"max_rows is .*; expected a whole number of rows"):
         arguments.row_count("max_rows", value)
@@ -140,6 +142,79 @@ def test_a_signed_url_is_refused_and_not_shown(value):
         with pytest.raises(JobArgumentError, match=r"archive has a '\?' in it") as refused:
             check("archive", value)
         assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["x", "/x/", "s3://bucket/iam/x/", " x "])
+def test_a_folder_below_a_location(value):
+    assert arguments.below("path", value, "s3://bucket/iam") == "s3://bucket/iam/x"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "None",
+        None,
+        "s3://bucket/iam",
+        "s3://bucket/iam2/x",
+        "s3://b/x",
+        "../x",
+        "a/../x",
+        "a//x",
+        "./x",
+        "x#y",
+    ],
+)
+def test_a_folder_that_is_not_below_a_location_is_refused(value):
+    with pytest.raises(JobArgumentError, match=r"path is .*; expected a folder below s3://bucket/iam"):
+        arguments.below("path", value, "s3://bucket/iam")
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        (arguments.identifier, "user"),
+        (arguments.connection_id, "iam_mysql"),
+        (arguments.boolean, True),
+        (arguments.duration, timedelta(seconds=1)),
+        (partial(arguments.one_of, known=("a", "b")), "b"),
+        (arguments.text, "any"),
+        (arguments.names, ["a", "b"]),
+    ],
+)
+def test_what_is_right_is_returned_as_it_is(check, value):
+    assert check("name", value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ("ann@example.com", True),
+        ("Ann <ann@example.com>", True),
+        ("ann@example.com, bob@example.com", False),
+        ("ann", False),
+        (None, False),
+    ],
+)
+def test_one_mail_address(value, is_one):
+    assert arguments.is_mail_address(value) is is_one
+
+
+def test_names_of_the_arguments_of_an_operator_and_of_its_bases():
+    class Base:
+        def __init__(self, first, *, second=1, **kwargs):
+            raise AssertionError
+
+    class Operator(Base):
+        def __init__(self, *args, third, **kwargs):
+            raise AssertionError
+
+    assert arguments.names_of(Operator) == {"first", "second", "third"}
+
+
+def test_the_name_that_is_most_like_an_unknown_one():
+    known = ["max_rows", "max_row_size", "dry_run"]
+    assert arguments.nearest(["maxRow", "else"], known) == ["max_rows"]
 
 
 def test_a_folder_with_a_password_is_refused_and_not_shown():
@@ -361,6 +436,9 @@ def test_the_same_for_users(change, message):
         (ReenableUsersOperator, {"undo_record": 1}, "undo_record is 1; expected a text"),
         (ReenableUsersOperator, {"names": "ann"}, "names is 'ann'; expected a list of names"),
         (ReenableUsersOperator, {"names": {"ann": 1}}, "names is {'ann': 1}"),
+        (ReenableUsersOperator, {"names": ["ann", 1]}, "names is ['ann', 1]"),
+        (ReenableUsersOperator, {"names": ["ann", ""]}, "names is ['ann', '']"),
+        (ReenableUsersOperator, {"names": "('ann', 'bob')"}, "expected a list of names"),
         (ReenableUsersOperator, {"location": True}, "location is True"),
         (ReenableUsersOperator, {"from_database": ["iam"]}, "from_database is ['iam']; expected a text"),
         (ReenableUsersOperator, {"dry_run": 0}, "dry_run is 0"),

@@ -56,3 +56,13 @@ def test_one_value_that_is_too_long_is_a_list_of_its_own(monkeypatch):
     monkeypatch.setattr(key_module, "MOST_LIST_BYTES", 100)
     assert Key((TEXT,)).in_lists([LONG, LONG]) == [[LONG], [LONG]]
     assert Key((TEXT,)).fit_a_list([]) == 0
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1.9, [1, 1, 1]), (2.0, [2, 1]), (2.1, [2, 1]), (3.0, [3])])
+def test_a_list_may_have_just_as_many_bytes_as_are_allowed(monkeypatch, most, sizes):
+    monkeypatch.setattr(key_module, "MOST_LIST_BYTES", int(most * TEXT.list_bytes([SHORT])))
+    assert [len(few) for few in Key((TEXT,)).in_lists([SHORT] * 3)] == sizes
+
+
+def test_a_number_of_values_is_whole():
+    assert isinstance(Key((TEXT,)).most_listed_of_any_length, int)

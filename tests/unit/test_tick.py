@@ -54,6 +54,14 @@ def test_a_run_asks_for_its_tick_unless_each_deployment_does_it(lock: Lock, name
     dag = SimpleNamespace(timetable=timetable("@every 10m"), tasks=[])
     grant = Grant.of(lock, {"dag_run": run, "dag": dag, "params": {}})  # type: ignore[typeddict-item]
     assert (grant.tick, grant.tick_kept) == (name, kept)
+    assert grant.key == "iam-watcher:clean", "without `per_tick`, all runs have one key"
+
+
+def test_a_tick_that_has_no_next_one_is_remembered_for_a_day() -> None:
+    assert tick(f"@at {AFTER:%Y-%m-%dT%H:%M:%SZ}").kept == DAY
+    run = SimpleNamespace(dag_id="clean", run_type="scheduled", run_after=AFTER)
+    dag = SimpleNamespace(timetable=SimpleNamespace(), tasks=[])  # a timetable of Airflow
+    assert tick_of({"dag_run": run, "dag": dag, "params": {}}).kept == DAY  # type: ignore[typeddict-item]
 
 
 PURGE = {"task_id": "purge", "table": "t", "age_column": "a", "older_than_days": 1}

@@ -56,16 +56,31 @@ def test_chunks_stay_in_bounds_and_change_by_two_at_most(measurements):
         assert before // 2 <= size.rows <= before * 2
 
 
-def test_a_quick_small_chunk_says_nothing_about_a_full_one():
-    size = ChunkSize(target=0.1, rows=1_000)
-    size.wrote(3, 0.001)
-    assert size.rows == 1_000
+@pytest.mark.parametrize(
+    ("before", "rows", "seconds", "after"),
+    [
+        (1_000, 3, 0.001, 1_000),  # a quick small chunk says nothing about a full one
+        (1_000, 499, 0.001, 1_000),
+        (1_000, 500, 0.001, 2_000),  # half of a chunk does, and is more than twice as quick as it has to be
+        (1_000, 1_000, 0.04, 2_000),
+        (1_000, 1_000, 0.05, 1_100),
+        (1_000, 3, 0.1, 500),  # so does a slow small one
+        (1_001, 3, 0.5, 500),
+    ],
+)
+def test_the_next_chunk_is_as_large_as_the_time_of_the_last_one_says(before, rows, seconds, after):
+    size = ChunkSize(target=0.1, rows=before)
+    size.wrote(rows, seconds)
+    assert (size.rows, type(size.rows)) == (after, int)
 
 
-def test_a_slow_small_chunk_does():
-    size = ChunkSize(target=0.1, rows=1_000)
-    size.wrote(3, 0.5)
-    assert size.rows == 500
+@pytest.mark.parametrize(
+    ("seconds", "after"), [(0.04, 60_002), (0.05, 30_001), (0.1, 30_001), (0.11, 15_000)]
+)
+def test_the_span_follows_the_time_of_a_read(seconds, after):
+    size = ChunkSize(target=0.1, span=30_001)
+    size.read(seconds, whole_span=True)
+    assert (size.span, type(size.span)) == (after, int)
 
 
 def test_the_span_grows_while_reads_are_quick_and_find_little():
@@ -87,12 +102,14 @@ def test_a_chunk_ends_before_it_has_too_many_bytes_but_has_a_row():
     assert size.within_bytes([MOST_BYTES // 4] * 10) == 4
     assert size.limit(5_000) == 8
     assert size.within_bytes([3 * MOST_BYTES, 1]) == 1
+    assert size.within_bytes([3 * MOST_BYTES]) == 1
+    assert size.limit(5_000) == 1
     assert size.within_bytes([0] * 10) == 10
     assert size.limit(5_000) == 5_000
 
 
 def test_a_failure_halves_both_down_to_a_limit():
-    size = ChunkSize(target=0.1)
+    size = ChunkSize(target=0.1, rows=FIRST_ROWS + 1, span=FIRST_SPAN + 1)
     size.halve()
     assert (size.rows, size.span) == (FIRST_ROWS // 2, FIRST_SPAN // 2)
     for _ in range(20):
@@ -117,3 +134,10 @@ def test_a_limit_is_reached_when_nothing_is_left_of_it(rows, seconds, reached):
     limits = Limits(max_rows=10, seconds=10.0)
     assert limits.reached(rows, seconds) is reached
     assert Limits().reached(rows, seconds) is None
+
+
+def test_what_is_left_of_a_limit_is_never_less_than_nothing():
+    limits = Limits(max_rows=10, seconds=10.0)
+    assert [limits.seconds_left(seconds) for seconds in (0, 9, 10, 11)] == [10, 1, 0, 0]
+    assert [limits.left(wanted, 6) for wanted in (3, 4, 5)] == [3, 4, 4]
+    assert (Limits().seconds_left(11), Limits().left(3, 10)) == (None, 3)

@@ -34,7 +34,7 @@ class Holder:
     @property
     def deployment(self) -> str:
         """The deployment id in the owner, or `unknown (Go)`."""
-        return self.owner.split("/", 1)[0] if self.since else GO
+        return self.owner.partition("/")[0] if self.since else GO
 
     def __str__(self) -> str:
         left = "ever" if self.remaining is None else f"{self.remaining:.1f} s"

@@ -215,8 +215,7 @@ class Lease(Observer):
             LockUnavailable: too few servers answer.
         """
         answers = self._ask_to_release(range(len(self.clients)), tick_done_for)
-        if answers.count(Release.RELEASED) < len(self.clients):
-            answers = answers.updated(self._ask_to_release(self._worth_asking_again(answers), tick_done_for))
+        answers = answers.updated(self._ask_to_release(self._worth_asking_again(answers), tick_done_for))
         freed = answers.agree(Release.RELEASED)
         if freed:
             self._tokens = [""] * len(self.clients)

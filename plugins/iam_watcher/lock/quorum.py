@@ -56,11 +56,13 @@ class Answers:
         return [number for number, answer in self.given.items() if answer in words]
 
     def updated(self, later: Answers) -> Answers:
-        """Return these answers, with the later one of each server that was asked again."""
-        asked_again = {**later.given, **later.errors}
-        errors = {number: error for number, error in self.errors.items() if number not in asked_again}
-        given = {number: answer for number, answer in self.given.items() if number not in asked_again}
-        return Answers(self.servers, {**given, **later.given}, {**errors, **later.errors})
+        """Return these answers, with the later one of each server that was asked again.
+
+        Args:
+            later: of all servers that did not answer before, and perhaps of others.
+        """
+        given = {number: answer for number, answer in self.given.items() if number not in later.errors}
+        return Answers(self.servers, {**given, **later.given}, later.errors)
 
 
 class Quorum:

@@ -181,7 +181,7 @@ class LeaseRenewer:
     def _run(self) -> None:
         while not self._ended.wait(RENEW_EVERY):
             self.try_renew()
-            if self._lost is not None or self.lease.remaining <= 0:
+            if self._lost is not None:
                 break
         self._renewals_over.set()
 

@@ -206,7 +206,7 @@ def _check_running(context: Context) -> None:
 
 def _as_xcom(key: str, holder: Holder | None, lease: Lease) -> dict[str, Any] | None:
     if lease.verdict is Verdict.DONE and (owner := lease.tick_done_by()):
-        deployment = owner.split("/", 1)[0]
+        deployment = owner.partition("/")[0]
         return {"key": key, "owner": owner, "deployment": deployment, "since": None, "done": True}
     if holder is None:
         return None

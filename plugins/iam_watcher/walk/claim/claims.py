@@ -216,8 +216,6 @@ class Claims:
             if not self._states.holds:
                 self._mark(rows, claimable)
                 self._db.commit()
-            elif not rows:
-                self._db.commit()
             return rows, died, time.monotonic() - began
 
         rows, died, seconds = self._db.run(transaction, what=self._what("claim"))

@@ -29,7 +29,7 @@ class Watch(Protocol):
     def interruptible(self) -> AbstractContextManager[Any]:
         """Return a context in which Airflow's time-out may raise."""
 
-    def note(self, row: ClaimedRow, result: object, *, shared: bool = False) -> None:
+    def note(self, row: ClaimedRow, result: object, *, shared: bool = ...) -> None:
         """Take what the function returned for the row, or the exception that it raised.
 
         `shared`: it is the exception of a call that was noted for another row already.

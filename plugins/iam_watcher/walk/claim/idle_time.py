@@ -52,7 +52,7 @@ class IdleTime:
         self._longest = longest
         self._safe_point = safe_point
         self._interruptible = interruptible
-        self._since = 0.0
+        self._since: float
         self._is_logged = False
 
     def begin(self) -> None:

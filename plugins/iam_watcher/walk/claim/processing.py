@@ -84,7 +84,7 @@ class Processing:
         self._whole_batches = whole_batches
         self._size = batch if whole_batches else min(FIRST_BATCH, batch)
         self._limits = limits
-        self._began = 0.0
+        self._began: float
         self._stop_after = stop_after
         self._safe_point = safe_point
         self.interruptible = interruptible
@@ -93,15 +93,15 @@ class Processing:
             db, states, self.done, max_idle_time, safe_point=safe_point, interruptible=interruptible
         )
         self.after_batch: Callable[[], None] = lambda: None
-        self.database_seconds = 0.0
+        self.database_seconds: float
         self._expired: list[KeyValues] = []
         self._looked_at = float("-inf")
         self._was_pending = True
-        self._take_over_until = 0.0
+        self._take_over_until: float
         self._rows: dict[KeyValues, ClaimedRow] = {}  # claimed, and their outcome is not written
         self._waiting: dict[KeyValues, ClaimedRow] = {}  # of these, the ones that were not begun
         self._outcomes: dict[KeyValues, Outcome] = {}
-        self._finished_at = 0.0
+        self._finished_at: float
         self._streak: tuple[str, int] = ("", 0)
         self._last_error: BaseException | None = None
 

@@ -51,17 +51,17 @@ class RowStates:
     pending: object
     done: object
     failed: object
-    working: object = None
-    claimed_at: Column | None = None
-    claimed_by: Column | None = None
-    attempts: Column | None = None
-    retry_at: Column | None = None
-    error: Column | None = None
-    age: Column | None = None
-    claimant: str = ""
-    claim_timeout: float = 300.0
-    max_attempts: int | None = None
-    backoff: float = 10.0
+    working: object
+    claimed_at: Column | None
+    claimed_by: Column | None
+    attempts: Column | None
+    retry_at: Column | None
+    error: Column | None
+    age: Column | None
+    claimant: str
+    claim_timeout: float
+    max_attempts: int | None
+    backoff: float
 
     @property
     def holds(self) -> bool:

@@ -1,0 +1,47 @@
+"""The task `release` on its own: what it stores of the run's tick."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam_watcher.lock.grant import Grant
+from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.release import ReleaseLockOperator
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+OWNER = "a/dag/run"
+
+
+@pytest.mark.parametrize(
+    ("tick", "work", "done_by"), [("t1", "success", OWNER), ("t1", "failed", None), ("", "success", None)]
+)
+def test_a_tick_is_stored_as_done_if_there_is_one_and_its_work_succeeded(
+    redis_client: Client, tick: str, work: str, done_by: str | None
+) -> None:
+    grant = Grant("clean", OWNER, ["iam_redis"], 60.0, tick=tick, tick_kept=60.0)
+    assert grant.lease([redis_client]).acquire()
+    states = {"acquire": "success", "work": work, "release": "running"}
+    ti = SimpleNamespace(
+        dag_id="dag",
+        run_id="run",
+        xcom_pull=lambda **_: grant.to_xcom(),
+        get_task_states=lambda **_: {"run": states},
+    )
+    ReleaseLockOperator(task_id="release").execute({"ti": ti})
+    assert redis_client.get("clean") is None
+    assert Lease(redis_client, "clean", "b", ttl=60, tick=tick).tick_done_by() == done_by
+
+
+def test_a_lock_that_another_run_has_by_now_is_left_alone_at_once(redis_client: Client) -> None:
+    grant = Grant("clean", OWNER, ["iam_redis"], 60.0)
+    ti = SimpleNamespace(xcom_pull=lambda **_: grant.to_xcom())
+    for value in (None, "x7Qy"):
+        if value:
+            redis_client.set("clean", value, px=60_000)
+        ReleaseLockOperator(task_id="release").execute({"ti": ti})
+        assert redis_client.get("clean") == (value and value.encode())
