@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.jobs.children import Child
+from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.walk import descendants, large_family
 from iam_watcher.walk.pace import ChunkSize
 from tests.integration.conftest import numbers
@@ -98,6 +99,9 @@ def test_replies_go_before_what_they_answer_whatever_their_keys(scratch, perform
     assert content(scratch) == []
     if archive:
         assert archived(report) == before
+        restore = {"path": report["archive"], "location": archive, "tables": ["posts", "comments"]}
+        perform(RestoreRowsOperator(task_id="restore", mysql_conn_id="scratch", **restore))
+        assert content(scratch) == before
 
 
 @pytest.mark.usefixtures("large")
