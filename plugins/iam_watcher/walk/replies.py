@@ -1,7 +1,8 @@
 """Rows of a child table that refer to rows of the same table: which of them go first, and which stay.
 
-A row is deleted after all rows that refer to it, so the server never deletes one of them by itself, and none
-is left for which it refuses. A row that refers to one of the family and is not of the family protects it.
+A row is deleted after all rows that refer to it. So the server deletes none of these by ON DELETE CASCADE,
+without the archive, and does not refuse to delete the row. A row outside of the family that refers to a row
+of the family protects that row.
 """
 
 from __future__ import annotations
