@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
-_DATABASE = "airflow.db"  # in AIRFLOW_HOME; what `dev.demo` copies
+DATABASE = "airflow.db"  # in AIRFLOW_HOME; what `dev.demo` copies
 _COMMAND_SECONDS = 300
 _STOP_SECONDS = 20
 _ANSWER_SECONDS = 120  # an API server beside a busy SQLite can take long
@@ -77,7 +77,7 @@ def environment(
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
         # Seconds that one waits for another's write: SQLite's five are too few on a busy machine.
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/{_DATABASE}?timeout=60",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/{DATABASE}?timeout=60",
         "AIRFLOW__IAM_WATCHER__DEPLOYMENT_ID": deployment_id,
         "AIRFLOW__IAM_WATCHER__SETTINGS_FILE": str(ROOT / "include" / "iam-watcher.yaml"),
         **{f"AIRFLOW_CONN_{name.upper()}": uri for name, uri in (connections or {}).items()},
@@ -226,7 +226,7 @@ class Airflow:
 
     def start(self, components: Iterable[str] = COMPONENTS) -> None:
         """Start components; the metadata database must be migrated (`airflow db migrate`)."""
-        if (database := self.home / _DATABASE).exists():
+        if (database := self.home / DATABASE).exists():
             with closing(sqlite3.connect(database)) as connection:
                 # Its readers and its writer don't wait for each other; the file remembers.
                 connection.execute("PRAGMA journal_mode = WAL")

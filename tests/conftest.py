@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dev.airflow import environment
+from dev.migrated import copy_migrated
 from dev.servers import Redis, chosen_database
 
 if TYPE_CHECKING:
@@ -96,10 +97,8 @@ def redis_client(redis_server: Redis) -> Iterator[RedisClient]:
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """Airflow's metadata database (SQLite), migrated once: `dag.test()` needs it."""
-    from airflow.utils.db import initdb
-
-    initdb()
+    """Airflow's metadata database (SQLite): `dag.test()` needs it."""
+    copy_migrated(_HOME)
 
 
 @pytest.fixture

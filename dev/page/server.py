@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dev.airflow import ROOT, Airflow
+from dev.migrated import copy_migrated
 from dev.servers import Redis
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def page_server(
     with airflow, Redis(folder / "redis") as redis:
         airflow.connect(iam_redis=redis.airflow_uri)
         airflow.env["PYTHONPATH"] = paths
-        airflow.finish(airflow.spawn("db-migrate", "db", "migrate"))
+        copy_migrated(airflow.home)
         command = [sys.executable, "-m", "dev.page.samples", "--copies", str(copies)]
         done = subprocess.run(
             command, env=airflow.env, cwd=ROOT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

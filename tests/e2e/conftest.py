@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from dev.migrated import copy_migrated
 from dev.servers import Redis
 from tests.e2e.deployments import DAGS, Deployment, cpu_waits, until
 from tests.e2e.record import RECORD, Record
@@ -87,9 +87,8 @@ def _pair(folder: Path, mariadb: MariaDB) -> Iterator[Pair]:
         _deployment(folder, "b", mariadb, redis) as b,
         closing(Record(mariadb)) as record,
     ):
-        a.run("db", "migrate")
-        shutil.copy(a.home / "airflow.db", b.home)
         for airflow in (a, b):
+            copy_migrated(airflow.home)
             airflow.start(COMPONENTS)
         for airflow in (a, b):
             airflow.wait_healthy()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dev.migrated import copy_migrated
 from dev.servers import Redis
 from tests.dags.receivers import Received, http_receiver
 from tests.dags.test_how_do_i import FILES
@@ -156,7 +157,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, web: Rec
         ) as airflow,
     ):
         airflow.name, airflow.folder, airflow.redis = "recipes", folder, redis
-        airflow.run("db", "migrate")
+        copy_migrated(airflow.home)
         airflow.start()
         airflow.wait_healthy()
         until(lambda: airflow.api("/dags?limit=100")["total_entries"] == DAGS, "the DAGs")
@@ -304,7 +305,7 @@ def test_a_standby_acts_only_when_the_first_is_gone(airflow: Recipes, tmp_path: 
         options={"AIRFLOW__IAM_WATCHER__STANDBY_DELAY": "30", "AIRFLOW__CORE__PARALLELISM": "2"},
     ) as standby:
         standby.name = "standby"
-        standby.run("db", "migrate")
+        copy_migrated(standby.home)
         standby.start()
         standby.wait_healthy()
         (airflow.folder / "dags" / "often.py").write_text(OFTEN)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dev.migrated import copy_migrated
 from dev.servers import Redis
 from tests.dags.receivers import Received, http_receiver
 from tests.e2e.deployments import Deployment, until
@@ -60,7 +61,7 @@ def test_a_whole_airflow_tells(tmp_path: Path) -> None:
         ) as airflow,
     ):
         airflow.name = "a"
-        airflow.run("db", "migrate")
+        copy_migrated(airflow.home)
         airflow.start()
         airflow.wait_healthy()
         until(lambda: airflow.api("/dags?limit=100")["total_entries"] == len(NAMES), "the DAGs")

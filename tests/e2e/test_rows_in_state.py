@@ -11,6 +11,7 @@ from statistics import median, quantiles
 
 import pytest
 
+from dev.migrated import copy_migrated
 from dev.sessions import wait_until
 from tests.e2e.deployments import Deployment, until
 from tests.integration.claims import ALL, BY_ID, BY_RETRY, CREATE
@@ -107,7 +108,7 @@ def airflow(tmp_path_factory, mariadb, orders):
     )
     airflow.name = "rows"
     with airflow:
-        airflow.run("db", "migrate")
+        copy_migrated(airflow.home)
         airflow.start(["api-server", "scheduler", "dag-processor", "triggerer"])
         airflow.wait_healthy()
         until(lambda: airflow.api("/dags?limit=100")["total_entries"] == 2, "the DAGs")

@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from dev.migrated import copy_migrated
 from dev.servers import Redis
 from tests.e2e.deployments import Deployment, cpu_waits, until
 from tests.integration.claims import ALL, BY_ID, BY_RETRY, CREATE
@@ -131,7 +132,7 @@ def work(tmp_path_factory, mariadb, scratch):
         )
         airflow.name = "stopped"
         with airflow:
-            airflow.run("db", "migrate")
+            copy_migrated(airflow.home)
             airflow.start(["api-server", "scheduler", "dag-processor"])
             airflow.wait_healthy()
             until(lambda: airflow.api("/dags?limit=100")["total_entries"] == len(CASES), "the DAGs", 300)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from dev.airflow import Airflow
+from dev.migrated import copy_migrated
 from dev.sessions import wait_until
 
 HEAD = '''"""An Airflow DAG file for the tests of schedules: Watchers without locks."""
@@ -116,7 +117,7 @@ def start(folder, watchers):
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
         },
     )
-    airflow.run("db", "migrate")
+    copy_migrated(airflow.home)
     airflow.start(["api-server", "scheduler", "dag-processor"])
     airflow.wait_healthy()
     wanted = watchers.count("watch(")

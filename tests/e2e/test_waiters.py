@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from dev.airflow import Airflow
+from dev.migrated import copy_migrated
 from dev.sessions import wait_until
 from iam_watcher.lock.lease import Lease
 
@@ -53,7 +54,7 @@ def airflow(tmp_path, redis_server):
         dags_folders=[tmp_path / "dags"],
         options={"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"},
     ) as airflow:
-        airflow.run("db", "migrate")
+        copy_migrated(airflow.home)
         airflow.start()
         airflow.wait_healthy()
         yield airflow
