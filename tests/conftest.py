@@ -23,8 +23,17 @@ if TYPE_CHECKING:
 
     from dev.servers import DatabaseServer
 
+_ROOM = 4 * 1024**3  # bytes; a container often has a /dev/shm of 64 MB
+
+
+def _memory() -> str | None:
+    """Return the file system in memory, or None without one: tests create thousands of tables."""
+    memory = Path("/dev/shm")  # noqa: S108  only its size is asked for
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM else None
+
+
 # Airflow reads these when it is first imported, which can be as early as the collection of a test file.
-_HOME = Path(tempfile.mkdtemp(prefix="iam-watcher-tests-"))
+_HOME = Path(tempfile.mkdtemp(prefix="iam-watcher-tests-", dir=_memory()))
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRFLOW_"))]:
     del os.environ[_name]
 os.environ.update(environment(_HOME, deployment_id="test"))
@@ -60,12 +69,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
+def mariadb() -> Iterator[DatabaseServer]:
     """The session's database server, of the kind that IAM_WATCHER_DATABASE names (default: MariaDB).
 
     The connection iam_mysql is its account with just the watchers' grants.
     """
-    server = chosen_database()(tmp_path_factory.mktemp("database"))
+    server = chosen_database()(_HOME / "database")
     with server, pytest.MonkeyPatch.context() as patch:
         server.create_schema()
         patch.setenv("AIRFLOW_CONN_IAM_MYSQL", server.airflow_uri)
