@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk.row_locks import RowLocks
+from tests.integration.conftest import numbers
 
 DAY = timedelta(days=1)
 DAYS = 30
@@ -94,6 +95,19 @@ def test_by_an_index_on_the_age_too(scratch, perform, table, per):
     report = perform(purge(keep_last=2, per=per, older_than_days=DAYS))
     assert report["order"] == "index"
     assert set(rows) - set(scratch.column("SELECT id FROM t")) == expected
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("name", ["newest", "newest of newest"])
+def test_any_name_of_a_table_will_do(scratch, perform, name):
+    scratch.run(
+        f"CREATE TABLE `{name}` (id int PRIMARY KEY, grp int NOT NULL, at datetime NOT NULL, KEY (grp, at))"
+    )
+    scratch.run(
+        f"INSERT INTO `{name}` SELECT seq, seq % 3, '2020-01-01' + INTERVAL seq DAY FROM {numbers(30)}"
+    )
+    perform(purge(table=name, keep_last=2, per="grp"))
+    assert scratch.column(f"SELECT id FROM `{name}` ORDER BY id") == [25, 26, 27, 28, 29, 30]
 
 
 def test_fewer_rows_than_are_kept(scratch, perform, table):

@@ -123,6 +123,18 @@ def test_parents_that_cannot_be_are_refused(orders, perform, change, options, me
     assert len(lines(orders)) == 300
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("table", ["parent", "Parent", "parent of parent"])
+@pytest.mark.parametrize("key", ["id", "parent_id"])
+def test_any_name_of_a_table_and_of_its_key_will_do(scratch, perform, table, key):
+    scratch.run(f"CREATE TABLE orders ({key} int PRIMARY KEY)")
+    scratch.run("INSERT INTO orders VALUES (1), (2)")
+    scratch.run(f"CREATE TABLE `{table}` (id int PRIMARY KEY, parent_id int NULL, at datetime NOT NULL)")
+    scratch.run(f"INSERT INTO `{table}` SELECT seq, seq, '2020-01-01' FROM {numbers(3)}")
+    assert perform(purge(table=table, key="parent_id"))["changed"] == 1
+    assert scratch.column(f"SELECT id FROM `{table}` ORDER BY id") == [1, 2]
+
+
 @pytest.mark.parametrize("options", [{"key": None}, {"orphans_of": None}])
 def test_both_arguments_or_none(options):
     with pytest.raises(JobArgumentError, match="expected both or none"):

@@ -191,3 +191,32 @@ def test_columns_in_the_order_of_the_parents_key_are_taken(tenants, perform, dec
     key = ["order_id", "Tenant_ID"] if declared else ["Tenant_ID", "order_id"]
     assert perform(purge(children=[Child("line", key=key)]))["children"] == {"line": 1}
     assert tenants.value("SELECT COUNT(*) FROM line WHERE Tenant_ID = 2") == 2
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+def test_a_key_that_refers_to_another_table_is_refused(orders, perform, options):
+    database = orders(own_id="bigint")
+    database.run("CREATE TABLE customers (id bigint PRIMARY KEY)")
+    database.run("INSERT INTO customers VALUES (1), (2), (3), (4)")
+    database.run("ALTER TABLE line ADD FOREIGN KEY (id) REFERENCES customers (id) ON DELETE CASCADE")
+    message = refused(database, perform, options)
+    assert "(id) of line has a foreign key to customers. Write the columns that refer to orders." in message
+    assert "If (id) does refer to orders, declare a foreign key on (id)" in message
+
+
+@pytest.mark.parametrize("on_the_way", [False, True])
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+def test_tables_that_share_the_ids_of_a_third_may_refer_to_each_other(orders, perform, options, on_the_way):
+    database = orders(own_id="bigint")
+    database.run("CREATE TABLE things (id bigint PRIMARY KEY)")
+    database.run("INSERT INTO things VALUES (1), (2), (3), (4)")
+    third = "things"
+    if on_the_way:
+        third = "parts"
+        database.run("CREATE TABLE parts (id bigint PRIMARY KEY, FOREIGN KEY (id) REFERENCES things (id))")
+        database.run("INSERT INTO parts SELECT id FROM things")
+    database.run("ALTER TABLE orders ADD FOREIGN KEY (id) REFERENCES things (id)")
+    database.run(f"ALTER TABLE line ADD FOREIGN KEY (id) REFERENCES {third} (id)")
+    perform(purge(**options))
+    left = [1, 2, 3, 4] if options is ORPHANS else [3, 4]
+    assert database.column("SELECT id FROM line ORDER BY id") == left

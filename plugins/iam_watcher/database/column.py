@@ -87,6 +87,11 @@ class Column:
         ]
 
 
+def alias(word: str, table: str) -> str:
+    """Return a name, for an SQL text, of other rows in a statement on a table: never the table's own."""
+    return quoted(f"{word} of {table}")
+
+
 def quoted(name: str) -> str:
     """Return a name for an SQL text."""
     # A percent sign would be read as a placeholder by the driver.

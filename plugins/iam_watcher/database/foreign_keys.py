@@ -23,6 +23,13 @@ REFERENCES = (
     " ORDER BY k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
 )
 
+REFERRED = (
+    "SELECT CONSTRAINT_NAME, IF(REFERENCED_TABLE_SCHEMA = DATABASE(), REFERENCED_TABLE_NAME,"
+    " CONCAT(REFERENCED_TABLE_SCHEMA, '.', REFERENCED_TABLE_NAME)), COLUMN_NAME, REFERENCED_COLUMN_NAME"
+    " FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
+    " AND REFERENCED_TABLE_NAME IS NOT NULL ORDER BY CONSTRAINT_NAME, ORDINAL_POSITION"
+)
+
 # The columns of each index on whole columns, the primary key first. A part that is an expression, which MySQL
 # allows, has no column.
 INDEXES = (
@@ -86,6 +93,23 @@ def references_to(db: Transactions, table: str) -> list[ForeignKey]:
         return found
 
     return db.run(ask, what=f"foreign keys to {table}")
+
+
+def references_of(db: Transactions, table: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the foreign keys of a table: the table that each refers to, and column → referenced column.
+
+    A table of another database is named with it.
+    """
+
+    def ask() -> list[tuple[str, dict[str, str]]]:
+        rows = db.read(REFERRED, {"table": table})
+        db.commit()
+        return [
+            (to, {column: referenced for *_, column, referenced in parts})
+            for (_, to), parts in groupby(rows, key=lambda row: row[:2])
+        ]
+
+    return db.run(ask, what=f"foreign keys of {table}")
 
 
 def index_columns(db: Transactions, table: str) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from iam_watcher.database.key import Key
 from iam_watcher.database.key_column import KeyColumn, why_not
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.children import AUTO
-from iam_watcher.jobs.table_job.reference import why_no_reference
+from iam_watcher.jobs.table_job.reference import why_another_table, why_no_reference
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.child_rows import ChildTable, Family, Reference
 from iam_watcher.walk.row_change import RowChange
@@ -200,6 +200,7 @@ class ChildTree:
             why := why_no_reference(
                 table, branch.columns, parents, referenced, self._references_to(above.name)
             )
+            or why_another_table(self._db, table, branch.columns, parents, referenced)
         ):
             return why
         for column, name in zip(columns, referenced, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.column import alias
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 # of an index: of a group for each row, of the table once for each statement. If there are fewer rows than are
 # kept, the subquery is NULL, and no row matches.
 BEHIND = (
-    "({table}.{age}, {mine}) < (SELECT newest.{age}, {theirs} FROM {table} AS newest"
-    " WHERE {within}{counts} ORDER BY {by_group}newest.{age} DESC, {newest_first} LIMIT 1 OFFSET {before})"
+    "({table}.{age}, {mine}) < (SELECT {newest}.{age}, {theirs} FROM {table} AS {newest}"
+    " WHERE {within}{counts} ORDER BY {by_group}{newest}.{age} DESC, {newest_first} LIMIT 1 OFFSET {before})"
 )
-SAME_GROUP = "newest.{group} = {table}.{group} AND "
-NO_GROUP = "newest.{group} IS NULL AND "
+SAME_GROUP = "{newest}.{group} = {table}.{group} AND "
+NO_GROUP = "{newest}.{group} IS NULL AND "
 
 # The same in all of these rows. Without it, MySQL sorts them all instead of reading the end of the index.
-BY_GROUP = "newest.{group} DESC, "
+BY_GROUP = "{newest}.{group} DESC, "
 
 INDEXES = (
     "SELECT GROUP_CONCAT(COLUMN_NAME ORDER BY SEQ_IN_INDEX SEPARATOR '`') FROM information_schema.STATISTICS"
@@ -66,14 +67,16 @@ class Newest:
                 f"keep_last needs ages whose order is that of their times, but column {age.column.name!r} of "
                 f"{table.name} has {age.form}{collation}. Name another column, or add a generated one"
             )
+        newest = alias("newest", table.name)
         counts = " AND ".join(filter(None, (age.present, age.valid, where)))
 
         def before(within: str, by_group: str) -> str:
             return BEHIND.format(
                 table=table.quoted,
                 mine=", ".join(_key(table.quoted, table)),
-                theirs=", ".join(_key("newest", table)),
-                newest_first=", ".join(f"{column} DESC" for column in _key("newest", table)),
+                theirs=", ".join(_key(newest, table)),
+                newest=newest,
+                newest_first=", ".join(f"{column} DESC" for column in _key(newest, table)),
                 age=age.column.quoted,
                 within=within,
                 by_group=by_group,
@@ -84,11 +87,11 @@ class Newest:
         if self.per is None:
             return before("", "")
         column = table.column(self.per)
-        by_group = BY_GROUP.format(group=column.quoted)
-        same = before(SAME_GROUP.format(group=column.quoted, table=table.quoted), by_group)
+        by_group = BY_GROUP.format(newest=newest, group=column.quoted)
+        same = before(SAME_GROUP.format(newest=newest, group=column.quoted, table=table.quoted), by_group)
         if not column.nullable:
             return same
-        none = before(NO_GROUP.format(group=column.quoted), by_group)
+        none = before(NO_GROUP.format(newest=newest, group=column.quoted), by_group)
         return f"({same} OR {table.quoted}.{column.quoted} IS NULL AND {none})"
 
     def check(self, db: Transactions, table: Table, age: AgeColumn) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.column import alias
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 # A row that refers to nothing is no orphan.
 IS_ORPHAN = (
     "{table}.{key} IS NOT NULL"
-    " AND NOT EXISTS (SELECT 1 FROM {parents} AS parent WHERE parent.{parent_key} = {table}.{key})"
+    " AND NOT EXISTS (SELECT 1 FROM {parents} AS {parent} WHERE {parent}.{parent_key} = {table}.{key})"
 )
 ANY = "SELECT 1 FROM {parents} LIMIT 1"
 
@@ -61,7 +62,11 @@ class Orphans:
         """
         column, key = parent_key("orphans_of", table, self.key, parents)
         return IS_ORPHAN.format(
-            table=table.quoted, key=column.quoted, parents=parents.quoted, parent_key=key.quoted
+            table=table.quoted,
+            key=column.quoted,
+            parents=parents.quoted,
+            parent=alias("parent", table.name),
+            parent_key=key.quoted,
         )
 
 

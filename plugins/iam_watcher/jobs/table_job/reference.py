@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.foreign_keys import references_to
+from iam_watcher.database.foreign_keys import references_of, references_to
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check_reference(db: Transactions, argument: str, table: Table, name: str, pa
     """
     why = why_no_reference(
         table, [name], parents, parents.key.names, references_to(db, parents.name), only_key=True
-    )
+    ) or why_another_table(db, table, [name], parents, parents.key.names)
     if why is not None:
         raise TableError(f"{argument} names the parents {parents.name}, with key={name!r}. {why}")
 
@@ -86,6 +86,34 @@ def why_no_reference(
             f"which has a column of the same name at another position. Write key={_argument(ordered)}"
         )
     return None
+
+
+def why_another_table(
+    db: Transactions, table: Table, columns: Sequence[str], parents: Table, referenced: Sequence[str]
+) -> str | None:
+    """Return why columns can't refer to columns of another table by the foreign keys of both, or None.
+
+    Columns that have a foreign key to a third table may refer to `parents` only if `referenced` have one to
+    that table, too, as the keys of tables that share their ids do.
+    """
+    found = _referred(db, table.name, columns)
+    if not found or {(parents.name, tuple(referenced)), *_referred(db, parents.name, referenced)} & {*found}:
+        return None
+    listed = ", ".join(columns)
+    return (
+        f"({listed}) of {table.name} has a foreign key to {found[0][0]}. Write the columns that refer to "
+        f"{parents.name}. If ({listed}) does refer to {parents.name}, declare a foreign key on ({listed})"
+    )
+
+
+def _referred(db: Transactions, table: str, columns: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the tables and columns to which columns refer by foreign keys, directly or by way of others."""
+    found = [(table, tuple(columns))]
+    for name, names in found:  # It grows.
+        for to, pairs in references_of(db, name):
+            if pairs.keys() == set(names) and (one := (to, tuple(pairs[c] for c in names))) not in found:
+                found.append(one)
+    return found[1:]
 
 
 def _columns_for(key: ForeignKey, referenced: Sequence[str]) -> Sequence[str]:
