@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import Connection
 
 from iam_watcher.errors import LockError
+from iam_watcher.lock.clients import redis_clients
 from iam_watcher.lock.connection import BOOLEANS, read_connection
 
 if TYPE_CHECKING:
@@ -148,3 +149,25 @@ def test_a_password_in_a_wrong_place_is_not_repeated(given: dict[str, Any]) -> N
     with pytest.raises(LockError) as caught:
         read_connection(conn)
     assert "secret-one" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "same"),
+    [
+        ("redis://a:6379/0", True),
+        ("redis://other:password@a/1", True),
+        ("redis://a:6380/0", False),
+        ("redis://?sentinels=a:6379&sentinel_service=s", False),
+    ],
+)
+def test_two_connections_of_a_lock_to_one_server_are_refused(
+    monkeypatch: pytest.MonkeyPatch, uri: str, same: bool
+) -> None:
+    for name, its in {"first": "redis://a", "second": "redis://b", "third": uri}.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", its)
+    names = ["first", "second", "third"]
+    if same:
+        with pytest.raises(LockError, match="'first' and 'third' lead to the same Redis"):
+            redis_clients(names, ttl=60)
+    else:
+        assert len(redis_clients(names, ttl=60)) == 3

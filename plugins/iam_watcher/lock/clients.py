@@ -15,6 +15,8 @@ from iam_watcher.lock.answers import unavailable
 from iam_watcher.lock.connection import RedisServer, read_connection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
     from redis.asyncio.retry import Retry as AsyncRetry
@@ -66,6 +68,30 @@ def redis_client(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT) -> Red
     """
     server = read_connection(BaseHook.get_connection(_valid(conn_id)))
     return _client(server, answer_within)
+
+
+def redis_clients(conn_ids: Sequence[str], *, ttl: float) -> list[Redis]:
+    """Return the clients of a lock, with the time-out that its lease can afford.
+
+    Args:
+        conn_ids: the connections.
+        ttl: seconds that a lease lasts.
+
+    Raises:
+        LockError: as `redis_client`; or two connections lead to one server, which would count twice.
+        LockUnavailable: the same.
+    """
+    servers = [read_connection(BaseHook.get_connection(_valid(name))) for name in conn_ids]
+    places: dict[tuple[frozenset[tuple[str, int]], str], str] = {}
+    for server in servers:
+        other = places.setdefault((frozenset(server.nodes), server.service), server.conn_id)
+        if other != server.conn_id:
+            raise LockError(
+                f"the connections {other!r} and {server.conn_id!r} lead to the same Redis. A lock on several "
+                "servers needs a connection to each of them"
+            )
+    timeout = timeout_for(ttl, servers=len(servers))
+    return [_client(server, timeout) for server in servers]
 
 
 async def redis_client_for_threads(conn_id: str, *, answer_within: float) -> Redis:

@@ -117,11 +117,9 @@ class Grant:
 
     def clients(self) -> list[Redis]:
         """Return new Redis clients. Resolves connections: call it in the main thread."""
-        from iam_watcher.lock.clients import redis_client, timeout_for
+        from iam_watcher.lock.clients import redis_clients
 
-        names = self.redis_conn_ids
-        timeout = timeout_for(self.ttl, servers=len(names))
-        return [redis_client(name, answer_within=timeout) for name in names]
+        return redis_clients(self.redis_conn_ids, ttl=self.ttl)
 
     def lease(self, clients: Sequence[Redis] | None = None, *, pause: float = 0.0) -> Lease:
         """Return the lease of this grant, on these clients or on new ones.
