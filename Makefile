@@ -41,7 +41,8 @@ test: bootstrap ## Run all tests except the long ones on MariaDB, then the tests
 	@dev/download_servers.sh mysql
 	dev/bootstrap.sh browser
 	$(python) -m pytest $(in_parallel) -m "not e2e" --durations=10 --durations-min=5
-	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest $(in_parallel) -m "every_server and not e2e"
+	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest $(in_parallel) -m "every_server and not e2e" \
+		$$(grep --recursive --files-with-matches --include='test_*.py' every_server tests)
 
 test-servers: bootstrap ## Run the tests of tests/integration and tests/contract on each of three database servers
 	@dev/download_servers.sh mariadb-11.8 mysql

@@ -12,7 +12,7 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 with Watcher(
     "clean_policy_audit",
     schedule="@every 1d",
-    lock="clean",  # the key of the Go iam-watcher: both can run side by side
+    lock="clean",  # the key of the Go iam-watcher: the two never work at the same time
     params={
         "max_reserve_days": Param(
             settings.clean.max_reserve_days,

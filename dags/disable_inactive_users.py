@@ -13,7 +13,7 @@ EXEMPT = ("svc-*",)
 with Watcher(
     "disable_inactive_users",
     schedule="@every 1d",
-    lock="task",  # the key of the Go iam-watcher: both can run side by side
+    lock="task",  # the key of the Go iam-watcher: the two never work at the same time
     doc_md=f"{__doc__}\nExempt names: {', '.join(f'`{name}`' for name in EXEMPT) or 'none'}",
     params={
         "max_inactive_days": Param(

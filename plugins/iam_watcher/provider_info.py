@@ -87,9 +87,10 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "notify": {
                         "description": (
-                            "Receivers of notices about failed runs of all watchers, in addition to those in "
-                            "the DAG files: mail addresses (mailto:address) and ids of HTTP connections "
-                            "(webhooks), separated by commas. Secrets belong in the connections.\n"
+                            "Receivers of the notices failure, lost, overrun and stale of all watchers, in "
+                            "addition to those in the DAG files: mail addresses (mailto:address) and ids of "
+                            "HTTP connections (webhooks), separated by commas. Secrets belong in the "
+                            "connections.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

@@ -50,7 +50,7 @@ def rows_in_state(
     every: timedelta = EVERY,
     **others: Any,
 ) -> BaseTimetable:
-    """Return a schedule for a Watcher: a run starts within about 3 s after a row becomes due.
+    """Return a schedule for a Watcher: Airflow creates a run within about 3 s after a row becomes due.
 
     A row is due if it is pending and its retry time is over, or if its claim was not renewed. While rows are
     due, one run follows another. The triggerer must be running.
