@@ -50,7 +50,7 @@ def worker(scratch, mariadb):
 
     yield make
     for one in workers:
-        one.connection.close()
+        one.db.close()
 
 
 def fill(scratch, rows):
@@ -185,10 +185,12 @@ def test_a_locked_row_does_not_keep_others_from_their_renewal(scratch, mariadb, 
     assert scratch.column("SELECT id FROM orders WHERE claimed_at > NOW(6) - INTERVAL 1 MINUTE") == [1, 3]
 
 
-def test_a_finish_whose_answer_was_lost_counts_its_rows_once(scratch, worker, monkeypatch):
+@pytest.mark.parametrize("given", [{}, HOLD], ids=["claim", "hold"])
+def test_a_finish_whose_answer_was_lost_counts_its_rows_once(scratch, worker, mariadb, monkeypatch, given):
     create(scratch)
     fill(scratch, 3)
-    first = worker()
+    first = worker(**given)
+    first.db._reconnect = lambda: mariadb.connect("scratch")
     first.claims.claim(5)
     commit, failed = first.db.commit, []
 
@@ -196,11 +198,82 @@ def test_a_finish_whose_answer_was_lost_counts_its_rows_once(scratch, worker, mo
         commit()
         if not failed:
             failed.append(True)
-            raise first.connection.OperationalError(1213, "as if")
+            raise first.connection.OperationalError(2013, "as if")
 
     monkeypatch.setattr(first.db, "commit", commit_without_answer)
     first.finish([(1,), (2,), (3,)], Outcome(Kind.DONE))
     assert (first.done.outcomes[Kind.DONE], first.done.lost) == (3, 0)
+
+
+def killed(scratch):
+    """End the session of the only open transaction."""
+    (mine,) = scratch.transactions()
+    scratch.run(f"KILL {mine}")
+    while scratch.rows("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %s", [mine]):
+        pass
+
+
+@pytest.mark.every_server
+def test_in_mode_hold_a_row_that_another_worker_finished_is_lost(scratch, mariadb):
+    create(scratch)
+    fill(scratch, 2)
+
+    def work(row):
+        if row["id"] == 2:
+            killed(scratch)
+            run(mariadb, lambda _: {"note": "second"}, **HOLD)
+        return {"note": "first"}
+
+    done = run(mariadb, work, options={"whole_batches": True}, **HOLD)
+    assert (done.lost, done.outcomes.total()) == (2, 0)
+    assert scratch.rows("SELECT status, note FROM orders") == [("normal", "second")] * 2
+
+
+@pytest.mark.every_server
+def test_a_conflict_in_mode_hold_does_not_end_the_row_locks(scratch, mariadb, worker):
+    """Another worker must not call the function again while the first one waits for a lock."""
+    scratch.run("CREATE TABLE kinds (id INT PRIMARY KEY) ENGINE = InnoDB")
+    scratch.run("INSERT INTO kinds VALUES (1)")
+    create(scratch, index=f"{BY_RETRY}, kind INT NULL, FOREIGN KEY (kind) REFERENCES kinds (id)")
+    fill(scratch, 3)
+    first, second = worker("first", **HOLD), worker("second", **HOLD)
+    first.claims.claim(5)
+    outcome = Outcome(Kind.DONE, values={"kind": 1})
+    finished = threading.Thread(target=first.finish, args=([(1,), (2,), (3,)], outcome), daemon=True)
+    with closing(mariadb.connect("scratch")) as other, other.cursor() as cursor:
+        other.autocommit(False)
+        cursor.execute("SELECT id FROM kinds FOR UPDATE")
+        finished.start()
+        while first.db.retries < 2:
+            assert finished.is_alive()
+            second.claims.start_over()
+            assert second.claims.claim(5) == []
+    finished.join()
+    assert (first.done.lost, first.done.outcomes) == (0, {Kind.DONE: 3})
+    assert set(scratch.rows("SELECT status, attempts FROM orders")) == {("normal", 1)}
+
+
+def test_a_conflict_in_mode_hold_that_stays_keeps_only_its_own_row_back(
+    scratch, mariadb, worker, monkeypatch
+):
+    monkeypatch.setattr("iam_watcher.walk.claim.finish.KEEP_LOCKS", 1)
+    scratch.run("CREATE TABLE kinds (id INT PRIMARY KEY) ENGINE = InnoDB")
+    scratch.run("INSERT INTO kinds VALUES (1), (2)")
+    create(scratch, index=f"{BY_RETRY}, kind INT NULL, FOREIGN KEY (kind) REFERENCES kinds (id)")
+    fill(scratch, 4)
+    first = worker("first", **HOLD)
+    first.claims.claim(5)
+    outcomes = {(key,): Outcome(Kind.DONE, values={"kind": 1 + (key == 4)}) for key in range(1, 5)}
+    finish = Finish(first.db, first.states, first.done, lambda *_: pytest.fail("refused"))
+    finished = threading.Thread(target=finish.write, args=(outcomes,), daemon=True)
+    with closing(mariadb.connect("scratch")) as other, other.cursor() as cursor:
+        other.autocommit(False)
+        cursor.execute("SELECT id FROM kinds WHERE id = 2 FOR UPDATE")
+        finished.start()
+        while scratch.value("SELECT COUNT(*) FROM orders WHERE status = 'normal'") < 3:
+            assert finished.is_alive()
+    finished.join()
+    assert (first.done.lost, first.done.outcomes) == (0, {Kind.DONE: 4})
 
 
 def test_a_locked_row_does_not_keep_other_outcomes_back(scratch, mariadb, worker):
@@ -385,10 +458,7 @@ def test_row_locks_that_ended_with_their_session_are_taken_again(scratch, mariad
         free = "SELECT id FROM orders WHERE id = %s FOR UPDATE SKIP LOCKED"
         assert scratch.rows(free, [row["id"]]) == []
         if row["id"] == 1:
-            (mine,) = scratch.transactions()
-            scratch.run(f"KILL {mine}")
-            while scratch.rows("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %s", [mine]):
-                pass
+            killed(scratch)
 
     engine._function = work
     done = engine.run()

@@ -28,6 +28,7 @@ LONGEST_SLEEP = 0.5  # seconds between two calls of the safe point while it slee
 PING_EVERY = 3.0  # seconds: a session that is silent for a lease (10 s or more) is ended, see `database_lock`
 
 PING = "SELECT 1"
+SAVEPOINT, TO_SAVEPOINT = "SAVEPOINT kept_locks", "ROLLBACK TO SAVEPOINT kept_locks"
 
 Result = TypeVar("Result")
 
@@ -106,14 +107,21 @@ class Transactions:
         return True
 
     def run(
-        self, work: Callable[[], Result], *, what: str, before_retry: Callable[[], None] = lambda: None
+        self,
+        work: Callable[[], Result],
+        *,
+        what: str,
+        before_retry: Callable[[], None] = lambda: None,
+        keep_locks: int = 0,
     ) -> Result:
         """Return what `work` returns; it ends with its own commit and may be called several times.
 
         Args:
             work: one transaction.
             what: names it in messages.
-            before_retry: called before `work` is tried again.
+            before_retry: called before `work` is tried again, unless the locks were kept.
+            keep_locks: `work` continues a transaction that holds row locks. In so many tries, an error that
+                the server answers by taking back one statement doesn't end these locks.
 
         Raises:
             ConnectionRefused: the connection was lost, and the server refuses another one.
@@ -129,6 +137,8 @@ class Transactions:
                     self.close()
                     self._connection = self._reconnect()
                     self._lost = False
+                if tries <= keep_locks:
+                    self._execute(SAVEPOINT)
                 return work()
             except ConnectionRefused:
                 raise
@@ -136,17 +146,23 @@ class Transactions:
                 code = code_of(error)
                 lost = code in LOST or isinstance(error, DatabaseUnavailable)
                 self._lost |= lost
-                with suppress(self.error):
-                    self._connection.rollback()
+                kept = tries <= keep_locks and code in RETRIED and self._back_to_savepoint()
+                if not kept:
+                    with suppress(self.error):
+                        self._connection.rollback()
                 if code in DENIED:
                     raise TableError(f"{what}: {error}; grant the connection's account this right") from error
                 if tries == TRIES or not (code in RETRIED or (lost and self._reconnect)):
                     advice = "; let the connection lead to the primary" if code in READ_ONLY else ""
                     raise WalkError(f"{what}, try {tries} of {TRIES}: {error}{advice}") from error
-                before_retry()
+                if not kept:
+                    before_retry()
                 self.retries += 1
                 logger.warning("event=retry what=%r try=%d error=%r", what, tries, error)
-                self.sleep(min(0.1 * 2**tries, LONGEST_WAIT))
+                if kept:
+                    time.sleep(0.1 * 2**tries)  # `sleep` may commit, which ends the locks.
+                else:
+                    self.sleep(min(0.1 * 2**tries, LONGEST_WAIT))
             except BaseException:
                 # What the caller does next, such as closing an archive, may take long: not under locks.
                 try:
@@ -154,6 +170,18 @@ class Transactions:
                 except self.error:
                     self.abandon()  # An answer is still on its way: only the end of the session rolls back.
                 raise
+
+    def _back_to_savepoint(self) -> bool:
+        """Undo what the try did; return False if the server has ended the whole transaction already."""
+        try:
+            self._execute(TO_SAVEPOINT)
+        except self.error:
+            return False
+        return True
+
+    def _execute(self, statement: str) -> None:
+        with open_cursor(self._connection) as cursor:
+            cursor.execute(statement)
 
     def sleep(self, seconds: float) -> None:
         """Sleep between two transactions; call the safe point meanwhile, and keep the session alive."""

@@ -30,6 +30,7 @@ RETRY_AT = (
 )
 LONGEST_BACKOFF = 3600.0  # seconds
 LONGEST_REASON = 1_000  # characters
+KEEP_LOCKS = 4  # tries, about 7 s, in which a conflict does not end the row locks of mode hold
 
 TARGETS = {Kind.DONE: "done", Kind.FAILED: "failed"}  # all others become pending again
 
@@ -56,11 +57,13 @@ class Finish:
         self._done = done
         self._refused = refused
         self._unwritten: dict[KeyValues, Exception] = {}
+        self._perhaps_written: set[KeyValues] = set()  # by a commit whose answer was lost
 
     def write(self, outcomes: dict[KeyValues, Outcome]) -> None:
         """Write outcomes and commit: all of them at once or, after a conflict, in ever smaller parts.
 
-        What is written is removed from `outcomes`.
+        What is written is removed from `outcomes`. In mode hold, a commit ends the row locks of all rows, and
+        other workers may claim those that are left: so the first tries keep the locks and write all at once.
 
         Raises:
             WalkError, TableError: it can't be done, see `Transactions.run`.
@@ -71,16 +74,26 @@ class Finish:
         def transaction() -> tuple[Counter[Kind], int, float]:
             began = time.monotonic()
             written, lost = self._apply(left, size)
-            self._db.commit()
+            try:
+                self._db.commit()
+            except self._db.error as error:
+                if code_of(error) in LOST:
+                    self._perhaps_written.update(key for key, _ in left[:size])
+                raise
             return written, lost, time.monotonic() - began
 
         def halve() -> None:
             nonlocal size
             size = max(1, size // 2)
 
+        keep_locks = KEEP_LOCKS if self._states.holds else 0
+        self._perhaps_written.clear()
         while left:
             what = f"outcomes in {self._states.name}"
-            written, lost, seconds = self._db.run(transaction, what=what, before_retry=halve)
+            written, lost, seconds = self._db.run(
+                transaction, what=what, before_retry=halve, keep_locks=keep_locks
+            )
+            keep_locks = 0
             self._done.outcomes.update(written)
             self._done.lost += lost
             self._done.longest_finish = max(self._done.longest_finish, seconds)
@@ -98,8 +111,8 @@ class Finish:
         written: Counter[Kind] = Counter()
         lost = 0
         groups: dict[object, list[int]] = defaultdict(list)
-        for place, (_, outcome) in enumerate(left[:size]):
-            groups[_same(outcome)].append(place)
+        for place, (key, outcome) in enumerate(left[:size]):
+            groups[_same(outcome), key in self._perhaps_written].append(place)
         for places in groups.values():
             outcome = left[places[0]][1]
             keys = [left[place][0] for place in places]
@@ -155,6 +168,8 @@ class Finish:
         changed = self._db.change(query, values)
         if changed == len(keys):
             return changed
+        if states.holds and outcome.kind in TARGETS and not self._perhaps_written.issuperset(keys):
+            return changed  # Nothing names the claimant. So rows that are done already are another worker's.
         by_me = "" if states.claimed_by is None else f" AND {states.claimed_by.quoted} = %(me)s"
         values["target"] = states.values[TARGETS.get(outcome.kind, "pending")]
         query = FINISHED.format(**states.names, keys=condition, by_me=by_me)
