@@ -133,12 +133,7 @@ class Transactions:
             tries += 1
             self._safe_point()
             try:
-                if self._lost and self._reconnect:
-                    self.close()
-                    self._connection = self._reconnect()
-                    self._lost = False
-                if tries <= keep_locks:
-                    self._execute(SAVEPOINT)
+                self._begin(keep_locks=tries <= keep_locks)
                 return work()
             except ConnectionRefused:
                 raise
@@ -146,10 +141,7 @@ class Transactions:
                 code = code_of(error)
                 lost = code in LOST or isinstance(error, DatabaseUnavailable)
                 self._lost |= lost
-                kept = tries <= keep_locks and code in RETRIED and self._back_to_savepoint()
-                if not kept:
-                    with suppress(self.error):
-                        self._connection.rollback()
+                kept = self._undo(keep_locks=tries <= keep_locks and code in RETRIED)
                 if code in DENIED:
                     raise TableError(f"{what}: {error}; grant the connection's account this right") from error
                 if tries == TRIES or not (code in RETRIED or (lost and self._reconnect)):
@@ -159,10 +151,8 @@ class Transactions:
                     before_retry()
                 self.retries += 1
                 logger.warning("event=retry what=%r try=%d error=%r", what, tries, error)
-                if kept:
-                    time.sleep(0.1 * 2**tries)  # `sleep` may commit, which ends the locks.
-                else:
-                    self.sleep(min(0.1 * 2**tries, LONGEST_WAIT))
+                # A sleep of this class may commit, which would end the locks.
+                (time.sleep if kept else self.sleep)(min(0.1 * 2**tries, LONGEST_WAIT))
             except BaseException:
                 # What the caller does next, such as closing an archive, may take long: not under locks.
                 try:
@@ -171,13 +161,27 @@ class Transactions:
                     self.abandon()  # An answer is still on its way: only the end of the session rolls back.
                 raise
 
-    def _back_to_savepoint(self) -> bool:
-        """Undo what the try did; return False if the server has ended the whole transaction already."""
-        try:
-            self._execute(TO_SAVEPOINT)
-        except self.error:
-            return False
-        return True
+    def _begin(self, *, keep_locks: bool) -> None:
+        """Begin a try: reconnect if the connection is lost, or mark the place to which `_undo` goes back."""
+        if self._lost and self._reconnect:
+            self.close()
+            self._connection = self._reconnect()
+            self._lost = False
+        if keep_locks:
+            self._execute(SAVEPOINT)
+
+    def _undo(self, *, keep_locks: bool) -> bool:
+        """Undo a try; return whether the transaction goes on with the locks that it had before.
+
+        After some errors, such as a deadlock, the server has ended the transaction: no savepoint is left.
+        """
+        if keep_locks:
+            with suppress(self.error):
+                self._execute(TO_SAVEPOINT)
+                return True
+        with suppress(self.error):
+            self._connection.rollback()
+        return False
 
     def _execute(self, statement: str) -> None:
         with open_cursor(self._connection) as cursor:
