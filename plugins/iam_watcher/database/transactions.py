@@ -133,7 +133,7 @@ class Transactions:
             tries += 1
             self._safe_point()
             try:
-                self._begin(keep_locks=tries <= keep_locks)
+                self._begin_try(keep_locks=tries <= keep_locks)
                 return work()
             except ConnectionRefused:
                 raise
@@ -141,7 +141,7 @@ class Transactions:
                 code = code_of(error)
                 lost = code in LOST or isinstance(error, DatabaseUnavailable)
                 self._lost |= lost
-                kept = self._undo(keep_locks=tries <= keep_locks and code in RETRIED)
+                kept = self._undo_try(keep_locks=tries <= keep_locks and code in RETRIED)
                 if code in DENIED:
                     raise TableError(f"{what}: {error}; grant the connection's account this right") from error
                 if tries == TRIES or not (code in RETRIED or (lost and self._reconnect)):
@@ -161,8 +161,8 @@ class Transactions:
                     self.abandon()  # An answer is still on its way: only the end of the session rolls back.
                 raise
 
-    def _begin(self, *, keep_locks: bool) -> None:
-        """Begin a try: reconnect if the connection is lost, or mark the place to which `_undo` goes back."""
+    def _begin_try(self, *, keep_locks: bool) -> None:
+        """Begin a try: reconnect if the connection is lost, or mark the place to which `_undo_try` goes back."""
         if self._lost and self._reconnect:
             self.close()
             self._connection = self._reconnect()
@@ -170,7 +170,7 @@ class Transactions:
         if keep_locks:
             self._execute(SAVEPOINT)
 
-    def _undo(self, *, keep_locks: bool) -> bool:
+    def _undo_try(self, *, keep_locks: bool) -> bool:
         """Undo a try; return whether the transaction goes on with the locks that it had before.
 
         After some errors, such as a deadlock, the server has ended the transaction: no savepoint is left.
