@@ -218,6 +218,67 @@ def test_a_time_out_while_outcomes_are_written_waits_for_their_commit(scratch, p
     assert states(scratch) == {"normal": 3}
 
 
+def test_a_time_out_before_the_function_is_called_gives_its_row_back(scratch, perform, mode, monkeypatch):
+    from iam_watcher.walk.claim.processing import Processing
+
+    fill(scratch, 3)
+    scratch.run("UPDATE orders SET attempts = 4")  # the next one is the last
+    before = signal.getsignal(signal.SIGALRM)
+    begin, called = Processing.begin, []
+
+    def raise_timed_out(*_):
+        raise TimedOut
+
+    def begin_and_time_out(self, rows):
+        begun = begin(self, rows)
+        if called:
+            os.kill(os.getpid(), signal.SIGALRM)
+        return begun
+
+    monkeypatch.setattr(Processing, "begin", begin_and_time_out)
+    signal.signal(signal.SIGALRM, raise_timed_out)
+    try:
+        with pytest.raises(TimedOut):
+            perform(operator(lambda row: called.append(row["id"]), **mode))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert called == [1]
+    assert scratch.rows("SELECT status, attempts, error FROM orders") == [
+        ("normal", 5, None),
+        ("pending", 4, None),
+        ("pending", 4, None),
+    ]
+
+
+CANARY = "s3cr3t-token-of-the-shop"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, RowFailed])
+def test_a_secret_is_neither_in_the_run_report_nor_in_the_table(scratch, perform, mode, failure):
+    from airflow.sdk.log import mask_secret
+
+    mask_secret(CANARY)
+    fill(scratch, 10)
+
+    def work(row):
+        # The message is cut within the secret.
+        raise failure(f"401 for 'https://shop/{'x' * (200 - 25)}{CANARY}'")
+
+    ti = TaskInstance("secret")
+    if failure is RuntimeError:
+        with pytest.raises(AirflowFailException):
+            perform(operator(work, **mode), ti)
+        report = json.dumps(ti.xcom["return_value"])
+        assert report.count("***") == 2  # the error, and the message of the first row
+    else:
+        report = json.dumps(perform(operator(work, **mode), ti))
+    errors = set(scratch.column("SELECT error FROM orders"))
+    assert len(errors) == 1
+    assert "***'" in errors.pop()
+    assert CANARY[:5] not in report
+    assert not scratch.value(f"SELECT COUNT(*) FROM orders WHERE error LIKE '%{CANARY[:5]}%'")
+
+
 def test_a_failing_service_fails_the_task_without_a_retry(scratch, perform, mode):
     fill(scratch, 30)
 

@@ -162,7 +162,7 @@ class Transactions:
                 raise
 
     def _begin_try(self, *, keep_locks: bool) -> None:
-        """Begin a try: reconnect if the connection is lost, or mark the place to which `_undo_try` goes back."""
+        """Reconnect if the connection is lost, or mark the place to which `_undo_try` goes back."""
         if self._lost and self._reconnect:
             self.close()
             self._connection = self._reconnect()

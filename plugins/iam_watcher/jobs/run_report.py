@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from iam_watcher.airflow_internals.tasks import masked
 from iam_watcher.log_lines import fact_lines, get_logger
 from iam_watcher.notices import metrics
 
@@ -94,7 +95,7 @@ class RunReport(ABC):
         try:
             yield
         except BaseException as error:
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = masked(f"{type(error).__name__}: {error}")
             raise
         finally:
             self.duration_seconds = round(time.monotonic() - began, 3)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
+from iam_watcher.airflow_internals.tasks import masked
 from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.hook import JobMySqlHook
 from iam_watcher.database.session import SILENCE
@@ -181,6 +182,7 @@ class ProcessRowsRun:
                 safe_point=operator.go_on,
                 interruptible=operator.interruptible,
                 before_claim=lambda: self._wait(throttler),
+                masked=masked,
             )
             record = stack.enter_context(closing(self._record()))
             reporter = ProgressReporter(job.table, lambda progress: record.write(**asdict(progress)))

@@ -98,14 +98,20 @@ def _batches(function: Callable[..., Any], rows: Sequence[ClaimedRow], watch: Wa
 
 
 def _call(call: Callable[[], Any], rows: Sequence[ClaimedRow], watch: Watch) -> tuple[bool, Any]:
-    """Return whether the call returned, and what; note its exception for all of the rows."""
+    """Return whether the call returned, and what; note its exception for all of the rows.
+
+    A time-out that was deferred raises before the call. Then the rows have no outcome, and are given back.
+    """
+    is_called = False
     try:
         with watch.interruptible():
+            is_called = True
             return True, call()
     except BaseException as error:
-        _note_for_all(error, rows, watch)
-        if isinstance(error, Exception):
-            return False, None
+        if is_called:
+            _note_for_all(error, rows, watch)
+            if isinstance(error, Exception):
+                return False, None
         raise
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing
@@ -19,7 +20,7 @@ from iam_watcher.walk.claim.results import checked, outcome_of
 from iam_watcher.walk.pace import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.claim.function import Watch
@@ -50,6 +51,8 @@ class Processing:
         safe_point: raises if the run has to stop; called between two rows.
         interruptible: a context in which an alarm may raise: around the function.
         before_claim: called before each claim; waits for the server.
+        masked: returns a text without the secrets in it. Messages of exceptions can have some, such as the
+            token in an address, and people without a right to the secret read the table and the run report.
 
     Attributes:
         after_batch: called after each batch.
@@ -72,6 +75,7 @@ class Processing:
         safe_point: Callable[[], None] = lambda: None,
         interruptible: Callable[[], AbstractContextManager[Any]] = nullcontext,
         before_claim: Callable[[], None] = lambda: None,
+        masked: Callable[[str], str] = str,
     ) -> None:
         self.done = Processed()
         self._db = db
@@ -89,6 +93,7 @@ class Processing:
         self._safe_point = safe_point
         self.interruptible = interruptible
         self._before_claim = before_claim
+        self._masked = masked
         self._idle_time = IdleTime(
             db, states, self.done, max_idle_time, safe_point=safe_point, interruptible=interruptible
         )
@@ -192,8 +197,7 @@ class Processing:
     def note(self, row: ClaimedRow, result: object, *, shared: bool = False) -> None:
         """Keep what the function returned for the row, or the exception that it raised."""
         result = checked(result, self._states)
-        outcome = outcome_of(result, row, self._states)
-        self._outcomes[row.key] = outcome
+        outcome = self._outcomes[row.key] = self._outcome(result, row)
         if isinstance(result, BaseException) and not isinstance(result, (RowFailed, RowNotReady)):
             self._count(row.key, result, shared=shared)
         elif outcome.kind is Kind.DONE:
@@ -218,7 +222,7 @@ class Processing:
         self.done.exceptions[name] += 1
         # Half of a character, as JSON can have it, can't be in an XCom.
         message = str(error).encode("utf-8", "backslashreplace").decode()
-        self.done.examples.setdefault(name, (self._states.shown(key), message))
+        self.done.examples.setdefault(name, (self._states.shown(key), self._masked(message)))
         if not shared:
             last, rows = self._streak
             self._streak = (name, rows + 1 if name == last else 1)
@@ -226,7 +230,11 @@ class Processing:
 
     def _refused(self, key: KeyValues, error: Exception) -> Outcome:
         self._count(key, error)
-        return outcome_of(error, self._rows[key], self._states)
+        return self._outcome(error, self._rows[key])
+
+    def _outcome(self, result: Mapping[str, object] | BaseException | None, row: ClaimedRow) -> Outcome:
+        outcome = outcome_of(result, row, self._states)
+        return outcome if outcome.reason is None else replace(outcome, reason=self._masked(outcome.reason))
 
     def _renew(self) -> None:
         """Renew the claims of rows that were not begun; forget those that are not ours any more."""
