@@ -446,6 +446,29 @@ def test_rows_that_were_lost_while_the_process_stood_still_are_not_begun(scratch
     assert (done.lost, done.outcomes[Kind.DONE]) == (1, 2)
 
 
+def test_a_claim_that_another_session_has_locked_is_not_lost(scratch, mariadb, monkeypatch):
+    create(scratch)
+    fill(scratch, 4)
+    monkeypatch.setattr("iam_watcher.walk.claim.renewal.Renewal.overdue", True)
+    seen = []
+    with closing(mariadb.connect("scratch")) as other, other.cursor() as cursor:
+        other.autocommit(False)
+
+        def work(row):
+            seen.append(row["id"])
+            if row["id"] == 1:
+                cursor.execute("UPDATE orders SET claimed_at = NOW(6) - INTERVAL 1 HOUR WHERE id = 3")
+                other.commit()
+                cursor.execute("SELECT id FROM orders WHERE id IN (2, 3) FOR UPDATE")
+            if row["id"] == 4:
+                other.rollback()
+
+        done = run(mariadb, work, options={"whole_batches": True})
+    assert seen[:3] == [1, 2, 4]  # The claim of 3 has expired: another worker may have locked it.
+    assert seen[3:] == [3]
+    assert (done.lost, done.outcomes[Kind.GIVEN_BACK], done.outcomes[Kind.DONE]) == (0, 1, 4)
+
+
 def test_row_locks_that_ended_with_their_session_are_taken_again(scratch, mariadb, monkeypatch):
     create(scratch)
     fill(scratch, 3)
@@ -509,6 +532,14 @@ WRONG = {
         {"key": "id INT NOT NULL PRIMARY KEY, number INT NOT NULL AUTO_INCREMENT, KEY (number)"},
         {"columns": {**CLAIM_ONLY, "attempts_column": "number"}},
         "attempts_column is 'number', but this column of orders is AUTO_INCREMENT",
+    ),
+    "on_update": (
+        {
+            "key": f"{BY_ID}, since TIMESTAMP(6) NULL DEFAULT NULL ON UPDATE CURRENT_TIMESTAMP(6)",
+            "index": BY_STATE,
+        },
+        {"columns": {**CLAIM_ONLY, "claimed_at_column": "since"}},
+        "claimed_at_column is 'since', but this column of orders has ON UPDATE.* ADD COLUMN claimed_at DATET",
     ),
     "attempts": (
         {"key": f"{BY_ID}, tries TINYINT NOT NULL DEFAULT 0"},

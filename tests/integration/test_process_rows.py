@@ -496,3 +496,15 @@ def test_an_attempt_that_was_reset_meanwhile_can_be_given_back(scratch, mariadb)
     done = run(mariadb, work)
     assert done.outcomes == {Kind.NOT_READY: 1}
     assert scratch.rows("SELECT status, attempts FROM orders") == [("pending", 0)]
+
+
+def test_a_row_that_is_not_ready_is_not_due_again_at_once(scratch, mariadb):
+    """Else a run would do nothing but ask for this row."""
+    create(scratch)
+    fill(scratch, 1)
+
+    def work(row):
+        raise RowNotReady(after=timedelta(0))
+
+    run(mariadb, work, options={"limits": Limits(1, None)})
+    assert scratch.value("SELECT retry_at >= claimed_at + INTERVAL 1 SECOND FROM orders") == 1

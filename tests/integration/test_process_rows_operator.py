@@ -119,6 +119,20 @@ def test_a_dry_run_claims_nothing(scratch, perform, mode):
     assert states(scratch) == {"pending": 7}
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_state_that_no_row_has_is_a_warning(scratch, perform, mode, caplog, dry_run):
+    fill(scratch, 2)
+    perform(operator(lambda row: None, dry_run=dry_run, **mode))
+    assert "Check the arguments" not in caplog.text
+    scratch.run("ALTER TABLE orders MODIFY status VARCHAR(20) NOT NULL")
+    scratch.run("DELETE FROM orders")
+    perform(operator(lambda row: None, dry_run=dry_run, **mode))
+    assert "Check the arguments" not in caplog.text
+    scratch.run("INSERT INTO orders (status) VALUES ('pendign')")
+    perform(operator(lambda row: None, dry_run=dry_run, **mode))
+    assert "such as 'pendign'. Check the arguments claim, working, done and failed" in caplog.text
+
+
 def test_the_claimant_is_written_to_the_row(scratch, perform):
     fill(scratch, 1)
     perform(operator(lambda row: None, **CLAIM), TaskInstance("run-7", try_number=2))

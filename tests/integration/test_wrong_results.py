@@ -35,6 +35,12 @@ WRONG_RESULTS = {
     "list": ([{"note": "x"}], "it is list; expected None, or a mapping"),
     "Enum": ({"note": Kind.DONE}, "it has Kind for 'note'; expected the Enum's value 'done'"),
     "time with a zone": ({"note": time(12, tzinfo=UTC)}, "expected a time without a zone"),
+    "no date": (
+        {"since": "2026-02-31"},
+        "it has '2026-02-31' for 'since'; expected a date that is in the cal",
+    ),
+    "no date in digits": ({"since": "20260231120000"}, "expected a date that is in the calendar"),
+    "no month": ({"since": "2026-0-1 12:00"}, "expected a date that is in the calendar"),
     "no value": ({"note": ["x"]}, "it has list for 'note'; expected a value of SQL"),
 }
 
@@ -44,7 +50,7 @@ WRONG_RESULTS = {
 def test_a_wrong_result_is_an_exception_in_the_report_and_in_the_log(scratch, perform, mode, case, caplog):
     result, message = WRONG_RESULTS[case]
     key = "id BIGINT UNSIGNED NOT NULL PRIMARY KEY, number INT NOT NULL AUTO_INCREMENT, KEY (number)"
-    create(scratch, key=f"{key}, twice INT AS (id * 2) STORED")
+    create(scratch, key=f"{key}, twice INT AS (id * 2) STORED, since DATETIME NULL")
     scratch.run("INSERT INTO orders (id) VALUES (1), (2), (3)")
     without = {name: column for name, column in mode.items() if name != "error_column"}
     with caplog.at_level(logging.INFO):
@@ -119,3 +125,12 @@ def test_a_wrong_result_of_a_batch_counts_as_one_call(scratch, perform, mode, re
     assert calls == [3, 3]
     (found,) = ti.xcom["return_value"]["exceptions"]
     assert (found["exception"], found["rows"]) == ("WrongResult", 6)
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-02-29", "2026/2/1 12:00", "20260228", "20260228235959", "261231235959", "0000-00-00"]
+)
+def test_a_text_that_is_a_date_is_written(scratch, perform, text):
+    create(scratch, key="id INT NOT NULL PRIMARY KEY, since DATETIME NULL")
+    scratch.run("INSERT INTO orders (id) VALUES (1)")
+    assert perform(operator(lambda row: {"since": text}, **CLAIM))["done"] == 1

@@ -27,7 +27,7 @@ COLUMNS = (
     "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE = 'YES', COALESCE(GENERATION_EXPRESSION, '') <> '',"
     " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%%auto_increment%%', CHARACTER_SET_NAME,"
     " COLUMN_TYPE, COLLATION_NAME, EXTRA LIKE '%%auto_increment%%', COALESCE(COLUMN_DEFAULT, '') REGEXP"
-    " '(^|[(, ])(uuid(_short|_v[47])?|sys_guid|nextval)[(]'"
+    " '(^|[(, ])(uuid(_short|_v[47])?|sys_guid|nextval)[(]', EXTRA LIKE '%%on update%%'"
     " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
     " ORDER BY ORDINAL_POSITION"
 )

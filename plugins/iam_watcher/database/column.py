@@ -38,6 +38,7 @@ class Column:
         collation: its collation, if it has one.
         auto_increment: whether the server numbers new rows in it.
         default_id: whether its default is a function that makes a new value for each row, such as UUID().
+        on_update: whether the server sets it to the current time in each update of its row.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Column:
     collation: str | None = None
     auto_increment: bool = False
     default_id: bool = False
+    on_update: bool = False
 
     @property
     def own_id(self) -> bool:

@@ -61,6 +61,9 @@ OURS = (
     "SELECT {key_values} FROM {table} FORCE INDEX ({by_key}) WHERE {keys} AND {mine} FOR UPDATE SKIP LOCKED"
 )
 
+# Finds the claims of this run that no other worker may take over now, whether they are locked or not.
+VALID = "SELECT {key_values} FROM {table} FORCE INDEX ({by_key}) WHERE {keys} AND {mine} AND NOT ({expired})"
+
 # Moves the time of claims on.
 RENEW = "UPDATE {table} FORCE INDEX ({by_key}) SET {claimed_at} = NOW(6) WHERE {keys} AND {mine}"
 
@@ -141,7 +144,7 @@ class Claims:
         return rows
 
     def renew(self, keys: Sequence[KeyValues]) -> set[KeyValues]:
-        """Renew claims, and return the keys of those that are ours."""
+        """Renew claims, and return the keys of those that are ours and not locked."""
 
         def transaction() -> set[KeyValues]:
             ours = renew(self._db, self._states, keys)
@@ -149,6 +152,18 @@ class Claims:
             return ours
 
         return self._db.run(transaction, what=self._what("renewal"))
+
+    def valid(self, keys: Sequence[KeyValues]) -> set[KeyValues]:
+        """Return the keys of the claims that are ours and have not expired, the locked ones included."""
+        states = self._states
+
+        def look() -> set[KeyValues]:
+            query = self._sql(VALID, keys=states.with_keys(keys), mine=states.mine, expired=states.expired)
+            found = self._db.read(query, states.values)
+            self._db.commit()
+            return {tuple(key) for key in found}
+
+        return self._db.run(look, what=self._what("look for claims"))
 
     def count(self, state: object, limit: int) -> int:
         """Return how many rows have a state; at most `limit`."""

@@ -200,6 +200,9 @@ def _check_writable(table: Table, argument: str, column: Column) -> None:
         why = "is computed from other columns"
     elif column.auto_increment:
         why = "is AUTO_INCREMENT: its values are the numbers of the rows"
+    elif column.on_update:
+        # An update by any client would renew the claim of a worker that is dead.
+        why = "has ON UPDATE: the server changes it in each update of its row"
     else:
         return
     add = ""

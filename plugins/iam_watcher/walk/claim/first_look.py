@@ -15,6 +15,8 @@ from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.claim.claims import PROBE, RETRIES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.claim.row_states import RowStates
 
@@ -26,6 +28,13 @@ REHEARSAL = "UPDATE {table} SET {assignments} WHERE FALSE"
 # The plan for rows behind a key depends on no key in particular.
 ANY_KEY = "SELECT {key_values} FROM {table} FORCE INDEX ({by_key}) LIMIT 1"
 
+# A row that has one of the states of the job; any state of a row.
+WITH_A_STATE = (
+    "SELECT 1 FROM {table} FORCE INDEX ({index})"
+    " WHERE {state} IN (%(pending)s, %(working)s, %(done)s, %(failed)s) LIMIT 1"
+)
+ANY_STATE = "SELECT {state} FROM {table} FORCE INDEX ({index}) LIMIT 1"
+
 # A row that no worker will take over.
 WITHOUT_TIME = (
     "SELECT {key} FROM {table} FORCE INDEX ({index})"
@@ -34,7 +43,7 @@ WITHOUT_TIME = (
 
 
 def check(db: Transactions, states: RowStates) -> None:
-    """Check rights, server and plans; warn of claimed rows that nobody would take over.
+    """Check rights, server and plans; warn of states that no row has, and of claims that nobody takes over.
 
     Raises:
         TableError: a right is missing, the server can't skip locked rows or logs statements, or it would not
@@ -68,6 +77,8 @@ def check(db: Transactions, states: RowStates) -> None:
             )
         for query in _probes(db, states):
             _check_plan(db, states, query)
+        if not db.read(WITH_A_STATE.format(**states.names), states.values):
+            _warn_of_states(states, db.read(ANY_STATE.format(**states.names)))
         if not states.holds and (found := db.read(WITHOUT_TIME.format(**states.names), states.values)):
             logger.warning(
                 "Rows of %s have the state %r without a time of claim, such as that with the key %r. No run "
@@ -80,6 +91,19 @@ def check(db: Transactions, states: RowStates) -> None:
         db.commit()
 
     db.run(look, what=f"a first look at {states.name}")
+
+
+def _warn_of_states(states: RowStates, found: Sequence[Sequence[object]]) -> None:
+    """Warn that no row has a state of the job. A state may be misspelt, and then no run does anything."""
+    if found:
+        given = [states.pending, states.working, states.done, states.failed]
+        logger.warning(
+            "No row of %s has one of the states %s. There are rows in other states, such as %r. Check the "
+            "arguments claim, working, done and failed",
+            states.name,
+            ", ".join(repr(state) for state in given if state is not None),
+            found[0][0],
+        )
 
 
 def _probes(db: Transactions, states: RowStates) -> list[str]:

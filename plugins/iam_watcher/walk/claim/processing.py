@@ -20,7 +20,7 @@ from iam_watcher.walk.claim.results import checked, outcome_of
 from iam_watcher.walk.pace import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.claim.function import Watch
@@ -237,20 +237,19 @@ class Processing:
         return outcome if outcome.reason is None else replace(outcome, reason=self._masked(outcome.reason))
 
     def _renew(self) -> None:
-        """Renew the claims of rows that were not begun; forget those that are not ours any more."""
+        """Renew the claims of rows that were not begun, and begin none that may be another worker's.
+
+        A row that another session has locked is not renewed, and its claim can still be valid.
+        """
         since = time.monotonic()
-        ours = self.claims.renew(list(self._waiting))
-        self._forget(self._waiting.keys() - ours)
+        if others := self._waiting.keys() - self.claims.renew(list(self._waiting)):
+            valid = self.claims.valid(list(others))
+            for key in others - valid:
+                del self._waiting[key]  # It is given back with the batch, or lost if it is not ours.
+            if valid:
+                return
         if self._renewal is not None:
             self._renewal.confirm(since)
-
-    def _forget(self, keys: Iterable[KeyValues]) -> None:
-        """Count rows as lost that were not begun."""
-        for key in list(keys):
-            del self._waiting[key], self._rows[key]
-            self.done.lost += 1
-            if self._renewal is not None:
-                self._renewal.remove([key])
 
     def _write_from_time_to_time(self) -> None:
         now = time.monotonic()
@@ -259,7 +258,11 @@ class Processing:
         if not self._states.holds:
             self._write()
         elif not self._db.ping():
-            self._forget(self._waiting)  # The row locks ended with the session.
+            # The row locks ended with the session.
+            self.done.lost += len(self._waiting)
+            for key in self._waiting:
+                del self._rows[key]
+            self._waiting.clear()
         self._finished_at = now
 
     def _write(self) -> None:

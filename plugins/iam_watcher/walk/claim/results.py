@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from iam_watcher.walk.claim.outcome import ClaimedRow
     from iam_watcher.walk.claim.row_states import RowStates
 
+LEAST_PAUSE = 1.0  # seconds until a row that is not ready is due again: it must not keep a run busy
+
+# A text that begins with a date: year, month and day, with punctuation between them or without.
+_DATE = re.compile(r"\s*(\d{4})(?:[^\w\s]+(\d\d?)[^\w\s]+(\d\d?)|(\d\d)(\d\d)(?:\d{6})?)(?!\d)")
+
+DATES = frozenset({"date", "datetime", "timestamp"})
 VALUES = (bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, type(None))
 
 
@@ -49,7 +56,7 @@ def outcome_of(
         return Outcome(Kind.FAILED, reason=str(result.facts) or type(result).__name__)
     if isinstance(result, RowNotReady):
         delay = states.backoff if result.after is None else result.after.total_seconds()
-        return Outcome(Kind.NOT_READY, delay=delay)
+        return Outcome(Kind.NOT_READY, delay=max(delay, LEAST_PAUSE))
     if isinstance(result, BaseException):
         return _failed(result, row, states)
     return Outcome(Kind.DONE, values=result or {})
@@ -79,9 +86,30 @@ def _unfit(result: object, states: RowStates) -> str | None:
                 f"it has a value for {name!r}; expected columns of {states.name} that a function can write: "
                 f"{', '.join(states.writable)}"
             )
+        if isinstance(value, str) and states.writable[name].data_type in DATES and _is_no_date(value):
+            return f"it has {value!r} for {name!r}; expected a date that is in the calendar"
         if expected := _expected(value):
             return f"it has {type(value).__name__} for {name!r}; expected {expected}"
     return None
+
+
+def _is_no_date(text: str) -> bool:
+    """Return whether a text is a date such as "2026-02-31".
+
+    The server would store it, since other rows may have such dates, and the driver would read NULL. All other
+    texts that are no dates are refused by the server.
+    """
+    found = _DATE.match(text)
+    if found is None:
+        return False
+    year, month, day = (int(part) for part in found.groups() if part is not None)
+    if not year and not month and not day:
+        return False  # The zero date, which says "no date" in a column that is NOT NULL.
+    try:
+        date(year, month, day)
+    except ValueError:
+        return True
+    return False
 
 
 def _expected(value: object) -> str | None:
