@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, AssetOrTimeSchedule
@@ -109,6 +111,53 @@ def test_a_table_that_is_not_as_it_must_be_does_not_stop_the_others(scratch, cap
         scratch.run(f"KILL {poll._db.read('SELECT CONNECTION_ID()')[0][0]}")
         asyncio.run(poll.ask(both))
         assert asyncio.run(poll.ask(both)) == {both[0]: None}
+    finally:
+        poll.close()
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        pytest.param("IGNORED", marks=pytest.mark.needs("ignored-index")),
+        pytest.param("INVISIBLE", marks=pytest.mark.needs("invisible-index")),
+    ],
+)
+def test_a_table_that_can_not_be_asked_does_not_keep_the_answers_of_others_back(
+    scratch, monkeypatch, caplog, ignored
+):
+    create(scratch, index=BY_STATE)
+    scratch.run("INSERT INTO orders (id) VALUES (1)")
+    scratch.run("CREATE TABLE others LIKE orders")
+    scratch.run(f"ALTER TABLE others ALTER INDEX by_status {ignored}")
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=100.0)
+    monkeypatch.setattr(triggers, "time", clock)
+    poll = Poll("scratch")
+    orders, others = both = [watched(), watched(table="others")]
+    try:
+        for _ in range(3):
+            assert asyncio.run(poll.ask(both)) == {orders: "1"}
+        assert caplog.text.count("event=rows_not_asked") == 1
+        scratch.run("ALTER TABLE others DROP INDEX by_status, ADD KEY another (status)")
+        clock.now += triggers.LEFT_OUT
+        assert asyncio.run(poll.ask(both)) == {orders: "1", others: None}
+    finally:
+        poll.close()
+
+
+def test_a_locked_table_is_asked_about_once(scratch, mariadb, caplog):
+    create(scratch, index=BY_STATE)
+    scratch.run("INSERT INTO orders (id) VALUES (1)")
+    scratch.run("CREATE TABLE others LIKE orders")
+    poll = Poll("scratch")
+    both = [watched(), watched(table="others")]
+    try:
+        with closing(mariadb.connect("scratch")) as other, other.cursor() as cursor:
+            cursor.execute("LOCK TABLES others WRITE")
+            for _ in range(3):
+                assert asyncio.run(poll.ask(both)) == {both[0]: "1"}
+        assert caplog.text.count("event=rows_not_asked what=others") == 1
+        assert "event=retry" not in caplog.text
     finally:
         poll.close()
 

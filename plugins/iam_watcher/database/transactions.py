@@ -43,6 +43,7 @@ class Transactions:
         committing: called before changes are committed. The caller has counted them at the next safe point.
         reconnect: returns a new connection for one that was lost, set up in the same way; without it a
             lost connection is an error like any other.
+        tries: of a transaction, at most.
 
     Attributes:
         retries: how often a transaction was tried again.
@@ -56,6 +57,7 @@ class Transactions:
         *,
         committing: Callable[[], None] = lambda: None,
         reconnect: Callable[[], Connection] | None = None,
+        tries: int = TRIES,
     ) -> None:
         self.retries = 0
         self.error = connection.Error
@@ -63,6 +65,7 @@ class Transactions:
         self._safe_point = safe_point
         self._committing = committing
         self._reconnect = reconnect
+        self._tries = tries
         self._changes = self._lost = False
         self._spoke_at = time.monotonic()
 
@@ -126,7 +129,7 @@ class Transactions:
         Raises:
             ConnectionRefused: the connection was lost, and the server refuses another one.
             TableError: the account lacks a right.
-            WalkError: it failed TRIES times, or in a way that trying again can't mend.
+            WalkError: all tries failed, or it failed in a way that trying again can't mend.
         """
         tries = 0
         while True:
@@ -144,9 +147,9 @@ class Transactions:
                 kept = self._undo_try(keep_locks=tries <= keep_locks and code in RETRIED)
                 if code in DENIED:
                     raise TableError(f"{what}: {error}; grant the connection's account this right") from error
-                if tries == TRIES or not (code in RETRIED or (lost and self._reconnect)):
+                if tries == self._tries or not (code in RETRIED or (lost and self._reconnect)):
                     advice = "; let the connection lead to the primary" if code in READ_ONLY else ""
-                    raise WalkError(f"{what}, try {tries} of {TRIES}: {error}{advice}") from error
+                    raise WalkError(f"{what}, try {tries} of {self._tries}: {error}{advice}") from error
                 if not kept:
                     before_retry()
                 self.retries += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from iam_watcher.database.server_errors import LOST, code_of
 from iam_watcher.errors import IamWatcherError
 from iam_watcher.log_lines import get_logger
 
@@ -25,6 +26,7 @@ logger = get_logger(__name__)
 LOOK_EVERY = 1.0  # seconds between two questions whether rows are due
 ANSWER_WITHIN = 5  # seconds
 LOG_EVERY = 60.0  # seconds between two log lines about the same error
+LEFT_OUT = 60.0  # seconds in which a table is not asked after an error
 
 # Seconds from one event to the next. Airflow keeps one event while a run is active, and drops the others.
 OTHER_ROWS = 3.0  # if another row is the first one
@@ -133,7 +135,8 @@ class Poll:
     """Asks one database about several tables in one statement.
 
     A database that can't be asked, or a table that is not as it must be, is logged and asked again: an
-    exception would end the triggers for ever.
+    exception would end the triggers for ever. A table whose question fails is left out for a minute, so that
+    it does not keep the answers of the others back.
 
     Args:
         conn_id: the Airflow connection.
@@ -144,6 +147,7 @@ class Poll:
         self._db: Transactions | None = None
         self._queries: dict[Watched, tuple[str, dict[str, Any]]] = {}
         self._logged_at: dict[str, float] = {}
+        self._left_out: dict[Watched, float] = {}  # and until when, by `time.monotonic`
 
     async def ask(self, watched: Sequence[Watched]) -> Mapping[Watched, First]:
         """Return the first row that is due, of each table that could be asked."""
@@ -182,16 +186,28 @@ class Poll:
 
         connection = hook.get_conn()
         connection.autocommit(True)
-        return Transactions(connection)
+        return Transactions(connection, tries=1)
 
     def _ask(self, watched: Sequence[Watched]) -> dict[Watched, First]:
         db = self._db
         if db is None:
             return {}
-        for one in watched:
-            if one not in self._queries:
-                self._prepare(db, one)
-        asked = [one for one in watched if one in self._queries]
+        now = time.monotonic()
+        asked = [one for one in watched if now >= self._left_out.get(one, now) and self._is_prepared(db, one)]
+        try:
+            return self._first_due(db, asked)
+        except db.error as error:
+            if code_of(error) in LOST:
+                raise
+        answers: dict[Watched, First] = {}
+        for one in asked:
+            try:
+                answers |= self._first_due(db, [one])
+            except db.error as error:
+                self._leave_out(one, error)
+        return answers
+
+    def _first_due(self, db: Transactions, asked: Sequence[Watched]) -> dict[Watched, First]:
         if not asked:
             return {}
         parts: list[str] = []
@@ -203,13 +219,24 @@ class Poll:
         (row,) = db.read(f"SELECT {', '.join(parts)}", values)
         return dict(zip(asked, row, strict=True))
 
-    def _prepare(self, db: Transactions, one: Watched) -> None:
+    def _is_prepared(self, db: Transactions, one: Watched) -> bool:
         from iam_watcher.walk.claim.due_query import due_query
 
         try:
-            self._queries[one] = due_query(db, **asdict(one))
-        except IamWatcherError as error:
-            self._tell(one.table, error)
+            if one not in self._queries:
+                self._queries[one] = due_query(db, **asdict(one))
+        except (db.error, IamWatcherError) as error:
+            self._leave_out(one, error)
+            return False
+        return True
+
+    def _leave_out(self, one: Watched, error: Exception) -> None:
+        """Leave a table out for a minute; raise if the connection is lost, which concerns all tables."""
+        if code_of(error.__cause__ or error) in LOST:
+            raise error
+        self._tell(one.table, error)
+        self._left_out[one] = time.monotonic() + LEFT_OUT
+        self._queries.pop(one, None)
 
     def _tell(self, what: str, error: Exception) -> None:
         now = time.monotonic()
