@@ -6,6 +6,8 @@ All tests change and restore the same table of customers: hence the length.
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import re
 from contextlib import closing
 from datetime import UTC, datetime
@@ -167,6 +169,46 @@ def test_a_key_keeps_equal_values_equal_over_all_runs(customers, perform, monkey
     monkeypatch.setenv("AIRFLOW_CONN_HASHES", '{"conn_type": "generic"}')
     customers.run("UPDATE t SET anonymized_at = NULL")
     with pytest.raises(AirflowFailException, match="'hashes' has no password"):
+        perform(anonymize(**options))
+
+
+def test_a_new_session_has_the_key_too(customers, perform, monkeypatch):
+    """A hash with a missing key would be NULL, and the name would be lost."""
+    commit, lost = Transactions.commit, []
+
+    def lose_the_session(db):
+        changes = db._changes
+        commit(db)
+        if changes and not lost:
+            lost.extend(db.read("SELECT @iam_watcher_key0"))
+            db.abandon()
+
+    monkeypatch.setattr(Transactions, "commit", lose_the_session)
+    assert perform(anonymize(pace=Pace(target=1e-9, duty=1)))["changed"] == 300
+    assert lost
+    assert customers.value("SELECT COUNT(DISTINCT name) FROM t WHERE id <= 300") == 7
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    ("charset", "key", "fits"),
+    [("latin1", "Zoë", True), ("latin1", "汉", False), ("utf8mb4", "汉", True), ("ucs2", "plain", True)],
+)
+def test_a_hash_is_of_the_bytes_of_the_column(customers, perform, monkeypatch, charset, key, fits):
+    """As in earlier versions: a server that converts the column or the key would hash other bytes."""
+    monkeypatch.setenv("AIRFLOW_CONN_HASHES", json.dumps({"conn_type": "generic", "password": key}))
+    customers.run(f"ALTER TABLE t MODIFY name varchar(64) CHARACTER SET {charset} NULL")
+    name, inner, outer = ("Zoë 1".encode(), key.encode(), key.encode())
+    if charset != "utf8mb4":
+        python = {"ucs2": "utf-16-be"}.get(charset, charset)
+        name, inner = "Zoë 1".encode(python), key.encode(python, errors="replace")
+    wanted = hashlib.sha256(outer + hashlib.sha256(inner + name).hexdigest().encode()).hexdigest()
+    options = {"set": {"name": Hashed(key_conn_id="hashes"), "anonymized_at": NOW}}
+    if fits:
+        perform(anonymize(**options))
+        assert customers.value("SELECT name FROM t WHERE id = 1") == wanted
+        return
+    with pytest.raises(AirflowFailException, match="its key has a character that name of t, in latin1"):
         perform(anonymize(**options))
 
 

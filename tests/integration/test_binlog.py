@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -10,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from dev.databases import MySQL
 from dev.servers import chosen_database
 from iam_watcher.database.session import set_up
+from iam_watcher.jobs.anonymize_rows import NOW, AnonymizeRowsOperator, Hashed
 from iam_watcher.jobs.process_rows import ProcessRowsOperator
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from tests.integration.conftest import Database, binlog_position, follow, numbers
@@ -133,3 +136,35 @@ def test_rows_are_not_claimed_where_statements_are_logged(servers, source, monke
         perform(job)
     left = source.value("SELECT COUNT(*) FROM orders WHERE status = 'pending'")
     assert left == (source.value("SELECT @@GLOBAL.binlog_format") == "STATEMENT")
+
+
+def test_the_key_of_hashes_is_not_in_the_binary_log(servers, source, monkeypatch, perform):
+    """MariaDB logs the text of each UPDATE beside the rows, and MySQL can."""
+    server, _ = servers
+    monkeypatch.setenv("AIRFLOW_CONN_PEOPLE", server.airflow_admin_uri)
+    form = source.value("SELECT @@GLOBAL.binlog_format")
+    key = f"the-key-with-{form}"
+    monkeypatch.setenv("AIRFLOW_CONN_HASHES", json.dumps({"conn_type": "generic", "password": key}))
+    if isinstance(server, MySQL):
+        source.run("SET GLOBAL binlog_rows_query_log_events = 1")
+    source.run("CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(64), left_at DATETIME, done DATETIME)")
+    source.run("INSERT INTO people VALUES (1, 'Ann', '2020-01-01', NULL)")
+    new_values = {"name": Hashed(key_conn_id="hashes"), "done": NOW}
+    job = AnonymizeRowsOperator(
+        task_id="t",
+        mysql_conn_id="people",
+        table="people",
+        age_column="left_at",
+        older_than="90d",
+        set=new_values,
+    )
+    if form == "STATEMENT":
+        with pytest.raises(AirflowFailException, match="binlog_format is STATEMENT: the key"):
+            perform(job)
+    else:
+        assert perform(job)["changed"] == 1
+    assert (source.value("SELECT name FROM people") == "Ann") is (form == "STATEMENT")
+    logs = Path(source.value("SELECT @@log_bin_basename"))
+    written = b"".join(file.read_bytes() for file in logs.parent.glob(f"{logs.name}.0*"))
+    assert b"people" in written
+    assert key.encode() not in written

@@ -67,6 +67,7 @@ class Transactions:
         self._reconnect = reconnect
         self._tries = tries
         self._changes = self._lost = False
+        self._set_up: dict[str, Mapping[str, object]] = {}
         self._spoke_at = time.monotonic()
 
     def read(self, query: str, values: Mapping[str, object] | None = None) -> Any:
@@ -81,6 +82,12 @@ class Transactions:
         with open_cursor(self._connection) as cursor:
             cursor.execute(query, values or {})
             return int(cursor.rowcount)
+
+    def set_up(self, statement: str, values: Mapping[str, object]) -> None:
+        """Run a statement that sets a variable of the session, now and in each session after it."""
+        self._set_up[statement] = values
+        with open_cursor(self._connection) as cursor:
+            cursor.execute(statement, values)
 
     def commit(self) -> None:
         """Commit what was done since the last commit."""
@@ -170,6 +177,8 @@ class Transactions:
             self.close()
             self._connection = self._reconnect()
             self._lost = False
+            for statement, values in self._set_up.items():
+                self.set_up(statement, values)
         if keep_locks:
             self._execute(SAVEPOINT)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.row_archive import kept_columns
 from iam_watcher.database.column import SHORT_TEXTS
-from iam_watcher.errors import JobArgumentError, TableError
+from iam_watcher.errors import TableError
 from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import DATES, DateColumn
+from iam_watcher.jobs.table_job.hash_keys import HashKey
 from iam_watcher.jobs.table_job.refused_values import check_new_values
 from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
 from iam_watcher.jobs.table_job.side_effects import warn_of_absent, warn_of_on_update, warn_of_side_effects
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 LEAST_DIGITS, MOST_DIGITS = 16, 64  # of a hash
 
-# The key comes twice, as in an HMAC: from one hash nobody can compute that of a longer text.
-HASH = "LEFT(SHA2(CONCAT(%({key})s, SHA2(CONCAT(%({key})s, {column}), 256)), 256), {digits})"
-
 
 @dataclass
 class AnonymizeJob(RetentionJob):
@@ -46,6 +43,7 @@ class AnonymizeJob(RetentionJob):
 
     new_values: Mapping[str, Any]
     redact: Sequence[str]
+    _keys: list[HashKey] = field(default_factory=list, init=False)
 
     @property
     def words(self) -> Words:
@@ -59,7 +57,8 @@ class AnonymizeJob(RetentionJob):
         return super().plan(table, now)
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
-        """Warn of triggers; check that the server takes the values, and the rest."""
+        """Give the session the keys of hashes; warn of triggers; check that the server takes the values."""
+        db.run(lambda: self._set_keys(db, plan.table), what="the keys of Hashed")
         warn_of_side_effects(db, plan.table, self.new_values)
         warn_of_on_update(db, plan.table, self.new_values)
         if self.location is not None:
@@ -87,11 +86,11 @@ class AnonymizeJob(RetentionJob):
         """Return what is set: the hashes first, since a column that is set has its new value from then on."""
         first, then, values = list[str](), list[str](), dict[str, object]()
         different, mark = list[str](), ""
+        self._keys.clear()
         for number, (name, value) in enumerate(self.new_values.items()):
             column = self._settable(table, name)
             if isinstance(value, Hashed):
-                first.append(f"{column.quoted} = {self._hash(table, column, value, f'key{number}')}")
-                values[f"key{number}"] = _key(value)
+                first.append(f"{column.quoted} = {self._hash(table, column, value)}")
                 continue
             if value is None:
                 then.append(f"{column.quoted} = NULL")
@@ -173,7 +172,12 @@ class AnonymizeJob(RetentionJob):
             raise TableError(f"set has {name}={value!r}, but this column of {table.name} {why}")
         return column
 
-    def _hash(self, table: Table, column: Column, value: Hashed, key: str) -> str:
+    def _set_keys(self, db: Transactions, table: Table) -> None:
+        for key in self._keys:
+            key.set(db, table.name)
+        db.commit()
+
+    def _hash(self, table: Table, column: Column, value: Hashed) -> str:
         table.column(column.name, SHORT_TEXTS)
         source = table.column(value.column or column.name)
         other = self.new_values.get(source.name)
@@ -193,17 +197,5 @@ class AnonymizeJob(RetentionJob):
                 f"column {column.name!r} of {table.name} is {column.column_type}; expected {LEAST_DIGITS} "
                 "characters or more for a Hashed"
             )
-        return HASH.format(key=key, column=source.quoted, digits=digits)
-
-
-def _key(value: Hashed) -> str:
-    if value.key_conn_id is None:
-        return secrets.token_hex(32)
-    from airflow.sdk import Connection
-
-    password = Connection.get(value.key_conn_id).password
-    if not password:
-        raise JobArgumentError(
-            f"the connection {value.key_conn_id!r} has no password; expected the key there"
-        )
-    return str(password)
+        self._keys.append(HashKey.of(value, source, number=len(self._keys)))
+        return self._keys[-1].sql(digits)
