@@ -18,6 +18,7 @@ from airflow.timetables.base import TimeRestriction
 
 from iam_watcher import Lock, Watcher, watcher
 from iam_watcher.errors import InvalidSpec, WatcherError
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.schedule import describe, parse
 
@@ -146,6 +147,38 @@ def test_a_misspelt_argument_of_a_job_in_default_args(name: str, meant: str, pla
         build()
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("exempt_name", "exempt_names"),
+        ("exemptNames", "exempt_names"),
+        ("exempt_admin", "exempt_admins"),
+        ("min_age_day", "min_age_days"),
+        ("warn_day", "warn_days"),
+        ("on_disabled", "on_disable"),
+        ("throtle", "throttle"),
+    ],
+)
+def test_a_misspelt_argument_that_says_which_users_stay(name: str, meant: str) -> None:
+    with (
+        pytest.raises(WatcherError, match=f"default_args has '{name}', .*; did you mean '{meant}'"),
+        Watcher("slip", schedule=None, default_args={name: 30}),
+    ):
+        DisableInactiveUsersOperator(task_id="disable", max_inactive_days=180)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("wher", "where"), ("keep_lasts", "keep_last"), ("orphan_of", "orphans_of"), ("redacts", "redact")],
+)
+def test_a_misspelt_argument_that_says_which_rows_stay(name: str, meant: str) -> None:
+    with (
+        pytest.raises(WatcherError, match=f"default_args has '{name}', .*; did you mean '{meant}'"),
+        Watcher("slip", schedule=None, default_args={name: 5}),
+    ):
+        PurgeRowsOperator(task_id="purge", table="t", age_column="a", older_than="90d")
+
+
 @pytest.mark.parametrize("name", ["dry_run", "dry-run", "is_dry_run"])
 def test_a_dry_run_in_conf_keys_that_no_job_would_read(name: str) -> None:
     """Without a job, a task may read it itself."""
@@ -171,6 +204,15 @@ def test_times_of_default_args_that_airflow_takes() -> None:
 
 def test_default_args_may_have_arguments_of_other_dags() -> None:
     given = {"dry_run": True, "max_rows": 5, "max_row": 5, "mssql_conn_id": "erp", "tables": ["t"]}
+    # Of operators of other systems: S3, files, a database.
+    given |= {
+        "keys": ["a"],
+        "perm": "0644",
+        "whereclause": "a",
+        "columns": ["a"],
+        "keepalive": 5,
+        "user": "a",
+    }
     with Watcher("shared", schedule=None, default_args=given) as dag:
         purge = PurgeRowsOperator(task_id="purge", table="t", age_column="a", older_than="90d")
     assert (purge.is_dry_run, purge.max_rows, dag.task_ids) == (True, 5, ["purge", "acquire", "release"])
