@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from iam_watcher import Watcher
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.release import ReleaseLockOperator
+from iam_watcher.lock.tick import Tick
+from tests.dags.runs import BRIEF, states
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -32,7 +36,7 @@ def test_a_tick_is_stored_as_done_if_there_is_one_and_its_work_succeeded(
         xcom_pull=lambda **_: grant.to_xcom(),
         get_task_states=lambda **_: {"run": states},
     )
-    ReleaseLockOperator(task_id="release").execute({"ti": ti})
+    ReleaseLockOperator(task_id="release").execute({"ti": ti, "dag": SimpleNamespace(tasks=[])})
     assert redis_client.get("clean") is None
     assert Lease(redis_client, "clean", "b", ttl=60, tick=tick).tick_done_by() == done_by
 
@@ -45,3 +49,37 @@ def test_a_lock_that_another_run_has_by_now_is_left_alone_at_once(redis_client: 
             redis_client.set("clean", value, px=60_000)
         ReleaseLockOperator(task_id="release").execute({"ti": ti})
         assert redis_client.get("clean") == (value and value.encode())
+
+
+MAPPED = [[("id", ">", 0)], [("id", ">", 1)]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expanded", "of_the_dag", "done"),
+    [
+        ({"dry_run": "{{ params.dryRun }}"}, {}, {"params": {"dryRun": True}}, False),
+        ({"dry_run": "{{ params.dryRun }}"}, {}, {"params": {"dryRun": False}}, True),
+        ({"dry_run": "{{ 1 == 1 }}"}, {}, {}, False),
+        ({"dry_run": "{{ params.dry_run }}", "params": {"dry_run": True}}, {}, {}, False),
+        ({}, {"where": MAPPED}, {"default_args": {"dry_run": True}}, False),
+        ({}, {"where": MAPPED}, {}, True),
+        ({}, {"dry_run": [False, True]}, {}, False),
+        ({}, {"dry_run": [False, False]}, {}, True),
+        ({}, {}, {}, True),
+    ],
+)
+def test_a_run_that_only_its_jobs_know_to_be_dry_leaves_its_tick_to_others(  # noqa: PLR0917  a test
+    run_dag, redis_client: Client, scratch, monkeypatch, arguments, expanded, of_the_dag, done
+) -> None:
+    monkeypatch.setattr("iam_watcher.lock.grant.tick_of", lambda _: Tick("t1", 60.0))
+    scratch.run("CREATE TABLE t (id INT PRIMARY KEY, at DATETIME)")
+    options = {"task_id": "purge", "table": "t", "age_column": "at", "older_than": "90d", **arguments}
+    with Watcher("run_dry", schedule=None, lock=BRIEF, **of_the_dag) as dag:
+        if expanded:
+            PurgeRowsOperator.partial(mysql_conn_id="scratch", **options).expand(**expanded)
+        else:
+            PurgeRowsOperator(mysql_conn_id="scratch", **options)
+    run = run_dag(dag)
+    assert states(run)["run"] == "success"
+    assert redis_client.get("clean") is None
+    assert (Lease(redis_client, "clean", "b", ttl=60, tick="t1").tick_done_by() is not None) is done

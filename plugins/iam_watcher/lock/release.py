@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from iam_watcher.airflow_internals import dag_files
 from iam_watcher.airflow_internals.tasks import is_tasks_test
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.log_lines import WAITING_EVERY, get_logger
@@ -48,7 +49,8 @@ class ReleaseLockOperator(BaseOperator):
         if grant is None:
             raise AirflowSkipException("this run was not granted its lock: nothing to release")
         lease = grant.lease()
-        done_for = grant.tick_kept if grant.tick and _all_went_well(context) else 0.0
+        done = grant.tick and _all_went_well(context) and not _was_dry_run(context)
+        done_for = grant.tick_kept if done else 0.0
         deadline = time.monotonic() + PATIENCE
         log_at = 0.0
         while not lease.release(tick_done_for=done_for):
@@ -84,3 +86,22 @@ def _all_went_well(context: Context) -> bool:
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
     work = {state for name, state in states.items() if name not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)}
     return "success" in work and work <= {"success", "skipped", "removed"}
+
+
+def _was_dry_run(context: Context) -> bool:
+    """Return whether the run report of a job says so: another deployment must still do the work.
+
+    `tick.tick_of` can't know it: the value of a template, or of a mapped task, is known to the job alone.
+    """
+    jobs = [task.task_id for task in context["dag"].tasks if _may_be_dry_run(task)]
+    reports = context["ti"].xcom_pull(task_ids=jobs) if jobs else []
+    return any(isinstance(report, dict) and report.get("dry_run") is True for report in reports)
+
+
+def _may_be_dry_run(task: Any) -> bool:
+    """Return whether a task is a job that the DAG file does not simply give `dry_run=False`."""
+    if "is_dry_run" not in task.template_fields:
+        return False
+    mapped = dag_files.is_mapped(task)
+    given = dag_files.values_in_file(task, "dry_run", default=False) if mapped else [task.is_dry_run]
+    return not given or any(str(value).strip().lower() != "false" for value in given)
