@@ -68,7 +68,7 @@ MAPPED = [[("id", ">", 0)], [("id", ">", 1)]]
         ({}, {}, {}, True),
     ],
 )
-def test_a_run_that_only_its_jobs_know_to_be_dry_leaves_its_tick_to_others(  # noqa: PLR0917  a test
+def test_a_run_that_only_its_jobs_know_to_be_dry_leaves_its_tick_to_others(
     run_dag, redis_client: Client, scratch, monkeypatch, arguments, expanded, of_the_dag, done
 ) -> None:
     monkeypatch.setattr("iam_watcher.lock.grant.tick_of", lambda _: Tick("t1", 60.0))
