@@ -128,11 +128,70 @@ def _forward(days):
         kept.set_val(
             json.dumps(
                 {
-                    key: (datetime.fromisoformat(at) - days * DAY).isoformat()
+                    key: (datetime.fromisoformat(at) - days * DAY).isoformat() if key.isdecimal() else at
                     for key, at in json.loads(kept.get_val()).items()
                 }
             )
         )
+
+
+BOTH = {"due_in_3_days": 2, "due_in_14_days": 1}
+NOBODY = dict.fromkeys(BOTH, 0)
+
+
+@pytest.mark.parametrize("other", [{"table": "user2"}, {"mysql_conn_id": "elsewhere"}])
+def test_another_table_of_the_same_task_has_users_of_its_own(users, mariadb, run_dag, monkeypatch, other):
+    uri = mariadb.airflow_admin_uri
+    monkeypatch.setenv("AIRFLOW_CONN_BOSS", uri)
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", f"{uri.removesuffix('/iam')}/elsewhere")
+    assert report(run_dag(warn(lambda _: None, mysql_conn_id="boss")))["also"] == BOTH
+    copy = "elsewhere.user" if "mysql_conn_id" in other else "user2"
+    users.run("CREATE DATABASE IF NOT EXISTS elsewhere")
+    users.run(f"DROP TABLE IF EXISTS {copy}")
+    users.run(f"CREATE TABLE {copy} LIKE user")
+    users.run(f"INSERT INTO {copy} SELECT * FROM user")
+    try:
+        for wanted in (BOTH, NOBODY):
+            assert (
+                report(run_dag(warn(lambda _: None, **{"mysql_conn_id": "boss", **other})))["also"] == wanted
+            )
+    finally:
+        users.run(f"DROP TABLE {copy}")
+        users.run("DROP DATABASE elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "wanted"),
+    [
+        # Who was listed for the smaller number was listed for another date.
+        ({"days": 30, "dry_run": False}, {}, BOTH),
+        ({"days": 179}, {}, BOTH),
+        ({}, {"min_age_days": 1}, BOTH),
+        ({"min_age_days": 1}, {}, NOBODY),
+        ({}, {}, NOBODY),
+    ],
+)
+def test_larger_limits_list_users_again(users, run_dag, first, then, wanted):
+    users.run("UPDATE user SET status = 0 WHERE name = 'seen-181'")
+    run_dag(warn(lambda _: None, exempt_names=["*"] if first.get("days") == 30 else [], **first))
+    assert report(run_dag(warn(lambda _: None, **then)))["also"] == wanted
+
+
+def test_what_an_earlier_version_has_kept_counts(users, run_dag):
+    run_dag(warn(lambda _: None))
+    with create_session() as session:
+        kept = session.scalars(select(Variable).where(Variable.key == KEPT)).one()
+        days = {key: at for key, at in json.loads(kept.get_val()).items() if key.isdecimal()}
+        assert set(days) == {"3", "14"}
+        kept.set_val(json.dumps(days))
+    assert report(run_dag(warn(lambda _: None)))["also"] == NOBODY
+
+
+def test_warnings_for_the_days_of_all_users_fail_before_the_first_write(users, run_dag):
+    before = enabled(users)
+    (ti,) = run_dag(warn(lambda _: None, days="{{ 7 * 2 }}")).get_task_instances()
+    assert ti.state == "failed"
+    assert enabled(users) == before
 
 
 def test_a_dry_run_lists_and_tells_nobody(users, run_dag):

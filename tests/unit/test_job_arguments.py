@@ -394,6 +394,10 @@ def test_a_bad_literal_is_refused_when_the_dag_file_is_parsed(change, message):
         ({"warn_days": ["14"]}, "warn_days is ['14']"),
         ({"warn_days": [True]}, "warn_days is [True]"),
         ({"warn_days": [-1]}, "warn_days is -1"),
+        (
+            {"warn_days": [3, 14], "max_inactive_days": 14},
+            "warn_days has 14, and max_inactive_days is 14: a user would be listed",
+        ),
         ({"warn_days": [3, 0]}, "warn_days has 0; expected days before a user is disabled"),
         (
             {"warn_days": [3], "on_warning": "mail"},

@@ -19,7 +19,7 @@ from iam_watcher.log_lines import fact, get_logger
 from iam_watcher.task_variable import task_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow.sdk import Context
 
@@ -30,7 +30,7 @@ logger = get_logger(__name__)
 VARIABLE = "iam_watcher:warned:{dag_id}:{task_id}"
 
 
-def bands(cut_off: datetime, warn_days: Iterable[int], warned: dict[str, str]) -> list[Band]:
+def bands(cut_off: datetime, warn_days: Iterable[int], warned: Mapping[str, Any]) -> list[Band]:
     """Return whom to list for which warning.
 
     Args:
@@ -49,20 +49,38 @@ def bands(cut_off: datetime, warn_days: Iterable[int], warned: dict[str, str]) -
 
 
 class Warned:
-    """Up to which last login users were listed, kept in a Variable of the task."""
+    """Up to which last login users were listed, kept in a Variable of the task.
 
-    def __init__(self, context: Context) -> None:
+    A last login says who was listed only for the same table, and for limits that have not become larger: with
+    larger ones, the same users are due later. An earlier version stored neither table nor limits.
+
+    Args:
+        context: of the task.
+        search: finds the users.
+    """
+
+    def __init__(self, context: Context, search: Search) -> None:
         self._variable = task_variable(VARIABLE, context)
+        table = search.columns.table
+        self._table = {"database": table.database, "table": table.name}
+        self._limits = {"max_inactive_days": search.max_inactive.days, "min_age_days": search.min_age.days}
 
-    def read(self) -> dict[str, str]:
-        """Return days → last login, ISO 8601."""
-        kept: dict[str, str] = Variable.get(self._variable, default={}, deserialize_json=True)
+    def read(self) -> dict[str, Any]:
+        """Return days → last login, ISO 8601; nothing if that is of another table or of smaller limits."""
+        kept: dict[str, Any] = Variable.get(self._variable, default={}, deserialize_json=True)
+        if any(kept.get(name, mine) != mine for name, mine in self._table.items()) or any(
+            kept.get(name, mine) < mine for name, mine in self._limits.items()
+        ):
+            logger.info(
+                "Users are listed again: table or limits differ from those of the last list: %s", kept
+            )
+            return {}
         return kept
 
     def save(self, listed: Iterable[Band]) -> None:
         """Record which users were listed for which warning period."""
         value = {str(band.days): max(band.seen_from, band.seen_before).isoformat() for band in listed}
-        Variable.set(self._variable, value, serialize_json=True)
+        Variable.set(self._variable, {**value, **self._table, **self._limits}, serialize_json=True)
 
 
 def warn(
@@ -89,7 +107,7 @@ def warn(
     Raises:
         JobArgumentError: `on_warning` is async or a generator, so that its call warned nobody.
     """
-    warned = Warned(context)
+    warned = Warned(context, search)
     asked = bands(cut_off, warn_days, warned.read())
     found = search.users(asked)
     if found is None:

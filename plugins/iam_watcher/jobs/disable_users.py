@@ -52,7 +52,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         "expire_secrets": the valid ones expire in the same transaction, and the job publishes a message. This
         needs an undo record and IAM's tables.
     :param warn_days: list users whom the job will disable in this number of days, such as (14, 3), once for
-        each number. Pace and throttle apply to the search for these users too. If the search takes longer
+        each number; each number is below `max_inactive_days`. Pace and throttle apply to the search for these users too. If the search takes longer
         than `time_budget`, the job warns nobody.
     :param on_warning: a notifier or a function. The job calls it with the context, in which `due_users` is
         that list: dictionaries with `id`, `name`, `email`, `last_seen`, `due`, `days`. If the call raises an
@@ -100,6 +100,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
         arguments.listed_names("exempt_names", exempt_names)
         arguments.one_of("on_disable", on_disable, ("keep", "expire_secrets"))
         _check_warnings(warn_days, on_warning)
+        arguments.check_literal(self._limit, "max_inactive_days", max_inactive_days)
         self._check_accounts()
 
     def _check_accounts(self) -> None:
@@ -120,6 +121,16 @@ class DisableInactiveUsersOperator(TableJobOperator):
                 f"for the accounts in {accounts.table!r}"
             )
 
+    def _limit(self, name: str, value: object) -> int:
+        """Return `max_inactive_days`. Raise JobArgumentError if a user would be warned at once after a login."""
+        limit, longest = arguments.days(name, value), max(self.warn_days, default=0)
+        if 0 < limit <= longest:
+            raise JobArgumentError(
+                f"warn_days has {longest}, and {name} is {limit}: a user would be listed at each login. Use "
+                f"numbers below {limit} in warn_days"
+            )
+        return limit
+
     def job(self) -> DisableUsersJob:
         """Return the job with the arguments of this run."""
         from iam_watcher.archive.location import configured_location
@@ -127,12 +138,13 @@ class DisableInactiveUsersOperator(TableJobOperator):
 
         wanted = self.undo_location != NO_UNDO_RECORD
         given = arguments.location("undo_location", self.undo_location) if wanted else None
+        max_inactive_days = self._limit("max_inactive_days", self.max_inactive_days)
         return DisableUsersJob(
             **self.shared_arguments(),
             accounts=self.accounts,
             location=given or (configured_location() if wanted else None),
             needs_record=wanted,
-            max_inactive_days=arguments.days("max_inactive_days", self.max_inactive_days),
+            max_inactive_days=max_inactive_days,
             min_age_days=arguments.days("min_age_days", self.min_age_days),
             exempt_admins=self.exempt_admins,
             exempt_names=self.exempt_names,
