@@ -163,7 +163,7 @@ def test_airflows_configuration_does_not_shorten_the_locks_tasks() -> None:
     assert ast.literal_eval(done.stdout.splitlines()[-1]) == {
         "acquire": (True, 2),
         "work": (False, 0),
-        "release": (True, 2),
+        "release": (True, 6),
     }
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 
 from iam_watcher import Watcher
+from iam_watcher.errors import LockUnavailable
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.lock.grant import Grant
 from iam_watcher.lock.lease import Lease
 from iam_watcher.lock.release import ReleaseLockOperator
 from iam_watcher.lock.tick import Tick
+from iam_watcher.watcher_dag import LOCK_TASK, RELEASE_TASK
 from tests.dags.runs import BRIEF, states
 
 if TYPE_CHECKING:
@@ -83,3 +87,32 @@ def test_a_run_that_only_its_jobs_know_to_be_dry_leaves_its_tick_to_others(
     assert states(run)["run"] == "success"
     assert redis_client.get("clean") is None
     assert (Lease(redis_client, "clean", "b", ttl=60, tick="t1").tick_done_by() is not None) is done
+
+
+def test_a_redis_that_restarts_during_the_release_gets_the_tick(
+    run_dag, redis_client: Client, monkeypatch
+) -> None:
+    monkeypatch.setattr("iam_watcher.lock.grant.tick_of", lambda _: Tick("t1", 60.0))
+    for options in (LOCK_TASK, RELEASE_TASK):
+        for name in {"retry_delay", "max_retry_delay"} & set(options):
+            monkeypatch.setitem(options, name, timedelta(0))
+    release, calls = Lease.release, []
+
+    def fail_at_first(lease: Lease, **options: float) -> bool:
+        calls.append(lease)
+        if len(calls) < 6:
+            raise LockUnavailable("made by the test")
+        return release(lease, **options)
+
+    monkeypatch.setattr(Lease, "release", fail_at_first)
+    with Watcher("run_restart", schedule=None, lock=BRIEF) as dag:
+        EmptyOperator(task_id="work")
+    assert states(run_dag(dag))["release"] == "success"
+    assert Lease(redis_client, "clean", "b", ttl=60, tick="t1").tick_done_by() is not None
+
+
+def test_the_tries_of_a_release_last_longer_than_a_killed_redis_is_away() -> None:
+    """149 s, by the table of faults in docs/operate.md."""
+    first, factor = LOCK_TASK["retry_delay"], RELEASE_TASK["retry_exponential_backoff"]
+    delays = [first * factor**number for number in range(RELEASE_TASK["retries"])]
+    assert sum(min(delay, RELEASE_TASK["max_retry_delay"]).seconds for delay in delays) > 149

@@ -52,8 +52,8 @@ class DisableInactiveUsersOperator(TableJobOperator):
         "expire_secrets": the valid ones expire in the same transaction, and the job publishes a message. This
         needs an undo record and IAM's tables.
     :param warn_days: list users whom the job will disable in this number of days, such as (14, 3), once for
-        each number; each number is below `max_inactive_days`. Pace and throttle apply to the search for these users too. If the search takes longer
-        than `time_budget`, the job warns nobody.
+        each number. All are below `max_inactive_days`. Pace and throttle apply to the search for these users
+        too. If the search takes longer than `time_budget`, the job warns nobody.
     :param on_warning: a notifier or a function. The job calls it with the context, in which `due_users` is
         that list: dictionaries with `id`, `name`, `email`, `last_seen`, `due`, `days`. If the call raises an
         error, the task fails, and its retry has the same list.
@@ -122,7 +122,7 @@ class DisableInactiveUsersOperator(TableJobOperator):
             )
 
     def _limit(self, name: str, value: object) -> int:
-        """Return `max_inactive_days`. Raise JobArgumentError if a user would be warned at once after a login."""
+        """Return `max_inactive_days`, which is more than each of `warn_days`."""
         limit, longest = arguments.days(name, value), max(self.warn_days, default=0)
         if 0 < limit <= longest:
             raise JobArgumentError(

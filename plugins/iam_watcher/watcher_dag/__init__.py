@@ -36,6 +36,12 @@ TAG = "iam-watcher"
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
 # Whatever [core] default_task_execution_timeout says: a wait has its deadline in the lock.
 LOCK_TASK: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=5), "execution_timeout": None}
+# Over three minutes, for a Redis that restarts: without `release`, another deployment would repeat the work.
+RELEASE_TASK: dict[str, Any] = {
+    "retries": 6,
+    "retry_exponential_backoff": 2,
+    "max_retry_delay": timedelta(seconds=60),
+}
 # All of DagRunType but `backfill`: a job that works on "now" has no past to fill.
 RUN_TYPES = ("scheduled", "manual", "operator_triggered", "asset_triggered", "asset_materialization")
 
@@ -192,7 +198,7 @@ class Watcher(DAG):
         try:
             per_tick = self.max_active_runs > 1
             acquire = RedisLockSensor(task_id=ACQUIRE_TASK_ID, lock=lock, per_tick=per_tick, **LOCK_TASK)
-            release = ReleaseLockOperator(task_id=RELEASE_TASK_ID, **LOCK_TASK)
+            release = ReleaseLockOperator(task_id=RELEASE_TASK_ID, **LOCK_TASK | RELEASE_TASK)
         finally:
             self.default_args = given
         task_guard.guard(acquire, locked=False, conf_keys=self.conf_keys)
