@@ -99,6 +99,19 @@ def test_after_a_run_its_whole_interval_is_one_tick() -> None:
     assert 590 <= first.kept < 600
 
 
+def test_the_runs_after_a_run_have_one_key_in_all_deployments() -> None:
+    """`overlap` has no effect on them, and each deployment has other times."""
+    with Watcher("often", schedule="@after 5m", overlap="allow", max_active_runs=2) as dag:
+        PurgeRowsOperator(**PURGE)
+    keys = set()
+    for seconds in (0, 7):
+        after = AFTER + timedelta(seconds=seconds)
+        run = SimpleNamespace(dag_id="often", run_id="r", run_type="scheduled", run_after=after)
+        context = {"dag_run": run, "dag": dag, "params": {}}
+        keys.add(Grant.of(Lock(), context, per_tick=dag.task_dict["acquire"].per_tick).key)  # type: ignore[arg-type, attr-defined]
+    assert keys == {"iam-watcher:often"}
+
+
 def states_are(**states: str) -> bool:
     ti = SimpleNamespace(dag_id="clean", run_id="r", get_task_states=lambda **_: {"r": states})
     return _all_went_well({"ti": ti})  # type: ignore[typeddict-item]

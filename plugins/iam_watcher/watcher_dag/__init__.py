@@ -20,6 +20,7 @@ from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, Lock
 from iam_watcher.lock.release import ReleaseLockOperator
 from iam_watcher.lock.sensor import RedisLockSensor
 from iam_watcher.notices.attach import Notices
+from iam_watcher.timetables.after import AfterTimetable
 from iam_watcher.watcher_dag import arguments as watcher_arguments
 from iam_watcher.watcher_dag import task_guard
 from iam_watcher.watcher_dag.call_site import CallSite, named, without_our_frames
@@ -196,7 +197,8 @@ class Watcher(DAG):
         """Return `acquire` and `release`, which none of `default_args` reaches."""
         given, self.default_args = self.default_args, {}
         try:
-            per_tick = self.max_active_runs > 1
+            # `overlap` has no effect on `@after`, whose times each deployment has for itself.
+            per_tick = self.max_active_runs > 1 and not isinstance(self.timetable, AfterTimetable)
             acquire = RedisLockSensor(task_id=ACQUIRE_TASK_ID, lock=lock, per_tick=per_tick, **LOCK_TASK)
             release = ReleaseLockOperator(task_id=RELEASE_TASK_ID, **LOCK_TASK | RELEASE_TASK)
         finally:
