@@ -8,6 +8,7 @@ import pytest
 
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.account_table import IAM_ACCOUNTS, AccountTable, account_table
+from iam_watcher.jobs.conditions import AnyOf, Column
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
 
@@ -165,3 +166,42 @@ def test_a_record_and_its_reader_agree_on_all_that_an_undo_writes():
     }
     for field, value in other.items():
         assert AccountTable(**{**FIELDS, field: value}).shape != shape, field
+
+
+TEXTS = {"active": "active", "disabled": "suspended"}
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        ({}, ("state", "=", 1)),
+        ({}, ("STATE", "=", 1)),
+        ({}, ("state", "in", [1, 2])),
+        ({}, ("state", "<>", 0)),
+        ({}, ("state", "is null")),
+        ({}, ("state", ">", 0)),
+        ({}, ("login", "=", Column("state"))),
+        ({}, ("state", "<>", Column("login"))),
+        ({}, AnyOf([("state", "=", 1), ("vip", "=", 1)])),
+        (TEXTS, ("state", "not in", ["deleted", "Suspended"])),
+        (TEXTS, ("state", "like", "a%")),
+    ],
+)
+def test_a_condition_that_a_disabled_account_would_not_meet_is_an_error(change, condition):
+    """The account could not be enabled again: it would count as gone."""
+    with pytest.raises(JobArgumentError, match="a condition on 'state', the column of the status"):
+        AccountTable(**{**FIELDS, **change, "where": [condition]})
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        ({}, ("state", "in", [1, 0, 2])),
+        ({}, ("state", "<>", 2)),
+        ({}, ("state", "is not null")),
+        (TEXTS, ("state", "not in", ["deleted", "new"])),
+        (TEXTS, AnyOf([("state", "<>", "deleted"), ("vip", "=", 1)])),
+    ],
+)
+def test_a_condition_that_active_and_disabled_accounts_meet_is_no_error(change, condition):
+    assert AccountTable(**{**FIELDS, **change, "where": [condition]}).where == [condition]

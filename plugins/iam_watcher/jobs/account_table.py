@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError, shown_at_the_call
+from iam_watcher.jobs.conditions import Column
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_forms import UNIX
+from iam_watcher.jobs.table_job.condition_syntax import simple_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,11 @@ INACTIVE_WORDS = frozenset(
 )
 NEGATIONS = frozenset({"non", "not", "no", "never"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def _compared(value: object) -> object:
+    """Return a status as the server may compare it, by whatever collation."""
+    return value.strip().casefold() if isinstance(value, str) else value
 
 
 class _Default(int):
@@ -91,6 +98,7 @@ class AccountTable:
             arguments.one_of("time_unit", self.time_unit, tuple(UNIX))
         arguments.time_zone("time_zone", self.time_zone)
         conditions.check(self.where)
+        self._check_where()
 
     @property
     def admins(self) -> tuple[str, ...]:
@@ -137,17 +145,34 @@ class AccountTable:
                 f"active is {self.active!r} and disabled is {self.disabled!r}; expected two numbers or "
                 "two texts"
             )
-        active, disabled = (
-            value.strip().casefold() if isinstance(value, str) else int(value)
-            for value in (self.active, self.disabled)
-        )
-        if active == disabled:
+        if len({_compared(self.active), _compared(self.disabled)}) == 1:
             raise JobArgumentError(
                 f"active is {self.active!r} and disabled is {self.disabled!r}; expected two values that "
                 "differ by more than capitals and spaces"
             )
         if isinstance(self.active, _Default) or isinstance(self.disabled, _Default):
             self._check_meaning()
+
+    def _check_where(self) -> None:
+        """Refuse a condition that a row no longer meets once it is disabled: the undo would not find it."""
+        both = {_compared(self.active), _compared(self.disabled)}
+        for condition in simple_conditions(self.where):
+            other = condition.value.name if isinstance(condition.value, Column) else ""
+            if self.status.lower() not in {condition.column.lower(), other.lower()}:
+                continue
+            values = set(map(_compared, condition.values))
+            harmless = {
+                "in": both <= values,
+                "not in": not both & values,
+                "<>": bool(values) and not both & values,
+                "is not": True,
+            }
+            if not harmless.get(condition.operator, False):
+                raise JobArgumentError(
+                    f"where has {condition.given!r}, a condition on {self.status!r}, the column of the "
+                    "status. A disabled account may not meet it and could not be enabled again. Remove it: "
+                    "the operators leave accounts with another status than active and disabled alone"
+                )
 
     def _check_meaning(self) -> None:
         """Refuse the default values for a column such as `blocked`: they would unblock accounts."""
