@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.models.variable import Variable
 from airflow.sdk import DAG, BaseNotifier
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select
 
@@ -226,6 +227,22 @@ def test_a_warning_that_fails_is_made_up_for(users, run_dag):
     assert ti.state == "failed"
     report(run_dag(warn(told)))
     assert calls == [3, 3]
+
+
+def test_a_warning_that_skips_is_made_up_for(users, run_dag):
+    """The run has disabled users: a skip would say that it changed nothing."""
+
+    def skip(context):
+        raise AirflowSkipException("made by the test")
+
+    run = run_dag(warn(skip))
+    (ti,) = run.get_task_instances()
+    assert (ti.state, run.state) == ("failed", "failed")
+    assert "seen-181" not in enabled(users)
+    found = ti.xcom_pull(task_ids="disable")
+    assert found["changed"] == 1
+    assert "on_warning skipped: made by the test" in found["error"]
+    assert report(run_dag(warn(lambda _: None)))["also"] == BOTH
 
 
 class Letters(BaseNotifier):

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
+from airflow.sdk.exceptions import AirflowSkipException
 
 from iam_watcher.accounts.due_search import Band
-from iam_watcher.errors import JobArgumentError
+from iam_watcher.errors import JobArgumentError, JobError
 from iam_watcher.log_lines import fact, get_logger
 from iam_watcher.task_variable import task_variable
 
@@ -106,6 +107,7 @@ def warn(
 
     Raises:
         JobArgumentError: `on_warning` is async or a generator, so that its call warned nobody.
+        JobError: `on_warning` raised a skip.
     """
     warned = Warned(context, search)
     asked = bands(cut_off, warn_days, warned.read())
@@ -125,7 +127,11 @@ def warn(
     if dry_run:
         return
     if found and on_warning is not None:
-        answer = on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
+        try:
+            answer = on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
+        except AirflowSkipException as skip:
+            # Airflow would show the task as skipped, although it has disabled users and warned nobody.
+            raise JobError(f"on_warning skipped: {skip}. The users who are due are not warned") from skip
         if inspect.isawaitable(answer) or inspect.isgenerator(answer):
             raise JobArgumentError(
                 f"on_warning returned {answer!r}, which nobody runs, so nobody was warned; expected a "
