@@ -160,6 +160,25 @@ def test_without_a_column_for_now_the_values_themselves_say_what_is_done(custome
     assert perform(restore(location, report))["restored"] == 299
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("collation", ["utf8mb4_general_ci", "utf8mb4_unicode_ci", "latin1_swedish_ci"])
+@pytest.mark.parametrize(("new", "others"), [("Zoé", ["ZOE", "zoé"]), ("x", ["X", "x "]), ("🙈", ["😀"])])
+def test_a_text_that_is_the_new_one_in_the_collation_alone_is_replaced(
+    customers, perform, collation, new, others
+):
+    """For some collations, all emojis are one character."""
+    charset = collation.split("_")[0]
+    if new == "🙈":
+        charset, collation = "utf8mb4", collation.replace("latin1_swedish", "utf8mb4_unicode_520")
+    customers.run(f"ALTER TABLE t MODIFY name varchar(40) CHARACTER SET {charset} COLLATE {collation}")
+    for number, name in enumerate([new, *others], 1):
+        customers.run("UPDATE t SET name = %s WHERE id = %s", [name, number])
+    assert perform(anonymize(set={"name": new}))["changed"] == 299
+    stored = "CAST(CONVERT(name USING utf8mb4) AS BINARY)"
+    assert customers.column(f"SELECT DISTINCT {stored} FROM t WHERE id <= 300") == [new.encode()]
+    assert perform(anonymize(set={"name": new}))["changed"] == 0
+
+
 def test_a_key_keeps_equal_values_equal_over_all_runs(customers, perform, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_HASHES", '{"conn_type": "generic", "password": "a key"}')
     options = {"set": {"name": Hashed(key_conn_id="hashes"), "anonymized_at": NOW}}
