@@ -26,6 +26,8 @@ class Reference:
         apart_from: other references of the table: rows that refer by one of them to the same row don't count.
         on_delete: what the server does with the rows of a foreign key when the row that they refer to is
             deleted; set for the references of a table to itself.
+        checked_by: quoted names of the indexes on `to`: before the server lets a row refer to another one, it
+            looks for that one in one of them. None if each lock on a row is in this index anyway.
     """
 
     table: str
@@ -33,6 +35,7 @@ class Reference:
     to: Key
     apart_from: tuple[Reference, ...] = ()
     on_delete: str = ""
+    checked_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from iam_watcher.database.server_errors import PROTECTED, code_of
 from iam_watcher.walk.child_rows import condition
 from iam_watcher.walk.pace import MOST_BYTES, MOST_ROWS, ChunkSize
 from iam_watcher.walk.replies import ReferredError, in_order
+from iam_watcher.walk.row_locks import lock_referred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,9 +43,6 @@ DELETE_NEWEST_FIRST = "DELETE FROM {table} WHERE {rows} ORDER BY {order}"
 
 # A row that the delete left where it is.
 STAYS = "SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT 1"
-
-# What other columns of rows have that are not NULL, under the locks that the transaction has on them.
-REFERRED = "SELECT DISTINCT {selected} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {present}"
 
 
 class TooManyRowsError(Exception):
@@ -125,7 +123,7 @@ class Descendants:
         self._db.change(f"SAVEPOINT {SAVEPOINT}")
         try:
             for child in self._children:
-                self._delete(child, self._referred(self._table, self._key, keys, child))
+                self._delete(child, lock_referred(self._db, self._table, self._key, keys, child.parent))
             changed = self._write_all(keys, write)
         except TooManyRowsError:
             self._each = max(self._each, limit / len(keys))
@@ -218,7 +216,7 @@ class Descendants:
         if child.to_itself:
             lists, circle = in_order(db, child, list(sizes), lock=lambda _: ())  # the family is among them
         for below in child.children:
-            self._delete(below, self._referred(child.change.table, key, list(sizes), below))
+            self._delete(below, lock_referred(db, child.change.table, key, list(sizes), below.parent))
         parts = [part for keys in lists for part in self._in_bytes(key, keys, sizes)]
         if circle and len(parts) > 1:
             raise ReferredError
@@ -249,25 +247,6 @@ class Descendants:
             raise TooManyRowsError
         self._left -= rows
         self._bytes_left -= size
-
-    def _referred(
-        self, table: str, key: Key, keys: Sequence[KeyValue], child: ChildTable
-    ) -> Sequence[KeyValue]:
-        return referred(self._db, table, key, keys, child.parent.to)
-
-
-def referred(db: Transactions, table: str, key: Key, keys: Sequence[KeyValue], to: Key) -> Sequence[KeyValue]:
-    """Return what rows of these keys have in the columns `to`, without NULL."""
-    if to.names == key.names:
-        return keys
-    present = " AND ".join(f"{part.column.quoted} IS NOT NULL" for part in to.columns)
-    found: dict[KeyValue, None] = {}
-    for some in key.in_lists(keys):
-        query = REFERRED.format(
-            selected=to.selected, table=table, index=key.index, rows=condition(key, some), present=present
-        )
-        found |= dict.fromkeys(to.take(row) for row in db.read(query))
-    return list(found)
 
 
 def _delete_statement(child: ChildTable, keys: Sequence[KeyValue]) -> str:

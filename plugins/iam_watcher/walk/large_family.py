@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from iam_watcher.database.transactions import PING, PING_EVERY
 from iam_watcher.errors import HalfDone
 from iam_watcher.log_lines import get_logger
-from iam_watcher.walk.descendants import Descendants, referred
+from iam_watcher.walk.descendants import Descendants
 from iam_watcher.walk.pace import ChunkSize
 from iam_watcher.walk.replies import Circles, ReferredError, TooManyReferrersError, in_order, references
-from iam_watcher.walk.row_locks import RowLocks
+from iam_watcher.walk.row_locks import RowLocks, lock_referred, referred
 from iam_watcher.walk.writer import Writer, Written, split
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ class LargeFamilies:
             return self._stays(
                 key, Written(refused=Counter(parents.refused), unconfirmed=int(self._unanswered))
             )
+        for reference in (*(child.parent for child in children), *self._family.protected_by):
+            lock_referred(second, rows.table, rows.key, [key], reference)
         protected = self._is_protected(rows.table, rows.key, [key], children, self._family.protected_by)
         self._db.commit()
         if protected:

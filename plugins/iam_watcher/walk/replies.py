@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from iam_watcher.database.column import INTEGERS
 from iam_watcher.database.foreign_keys import DELETES_WITH_IT, REFUSES
+from iam_watcher.walk.row_locks import lock_referred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.child_rows import ChildTable
 
-# The rows that are referred to were locked before: nobody can begin to refer to them.
+# The rows that are referred to were locked before, by `lock_referred` too: nobody can begin to refer to them.
 REFERRERS = (
     "SELECT {referring}, {referred} FROM (SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {rows})"
     " AS referred STRAIGHT_JOIN {table} AS referring FORCE INDEX ({by}) ON {equal}{lock}"
@@ -101,6 +102,8 @@ def in_order(
     before: dict[KeyValue, set[KeyValue]] = {one: set() for one in keys}
     new = list(keys)
     while new:
+        for own in child.to_itself:
+            lock_referred(db, child.change.table, key, new, own)
         found = list(references(db, child, new))
         new = list(lock(list(dict.fromkeys(one for one, _, _ in found if one not in before))))
         known = {*before, *new}

@@ -1,17 +1,24 @@
-"""Locks rows and checks them before they are written, where nothing else records them."""
+"""Locks rows before they are written: those that nothing else records, and those that others may refer to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from iam_watcher.walk.child_rows import condition
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from iam_watcher.database.key import KeyValue
+    from iam_watcher.database.key import Key, KeyValue
     from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.child_rows import Reference
     from iam_watcher.walk.row_change import RowChange
 
 LOCK = "SELECT {selected} FROM {table} FORCE INDEX ({index}) WHERE {keys} AND ({predicate}) FOR UPDATE"
+
+# What other columns of rows have that are not NULL, under the locks that the transaction has on them.
+REFERRED = "SELECT DISTINCT {selected} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {present}"
+LOCK_REFERRED = "SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} FOR UPDATE"
 
 
 class RowLocks:
@@ -42,3 +49,39 @@ class RowLocks:
 
     def record(self, keys: Sequence[KeyValue]) -> None:
         """Record nothing."""
+
+
+def referred(db: Transactions, table: str, key: Key, keys: Sequence[KeyValue], to: Key) -> Sequence[KeyValue]:
+    """Return what rows of these keys have in the columns `to`, without NULL."""
+    if to.names == key.names:
+        return keys
+    present = " AND ".join(f"{part.column.quoted} IS NOT NULL" for part in to.columns)
+    found: dict[KeyValue, None] = {}
+    for some in key.in_lists(keys):
+        query = REFERRED.format(
+            selected=to.selected, table=table, index=key.index, rows=condition(key, some), present=present
+        )
+        found |= dict.fromkeys(to.take(row) for row in db.read(query))
+    return list(found)
+
+
+def lock_referred(
+    db: Transactions, table: str, key: Key, keys: Sequence[KeyValue], reference: Reference
+) -> Sequence[KeyValue]:
+    """Return what rows have that a reference refers to, and let no row begin to refer to it until the commit.
+
+    Before the server inserts a row with a foreign key, it looks for the other row in one index, and waits
+    only for locks in this index. The rows are locked by their key, which may be another index.
+
+    Args:
+        db: the transactions that have locked the rows.
+        table: quoted name of their table.
+        key: of the rows.
+        keys: theirs.
+        reference: how others refer to them.
+    """
+    values = referred(db, table, key, keys, reference.to)
+    for index in reference.checked_by:
+        for some in reference.to.in_lists(values):
+            db.read(LOCK_REFERRED.format(table=table, index=index, rows=reference.to.among(some)))
+    return values

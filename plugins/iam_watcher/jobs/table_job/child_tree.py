@@ -175,6 +175,7 @@ class ChildTree:
                 table.quoted,
                 self._key(branch.name, branch.columns, index),
                 self._key(above.name, self._referenced(above, branch), self._tables[above.name].key.index),
+                checked_by=self._checked_by(above.name, self._referenced(above, branch)),
             ),
             tuple(one for one in below if one is not None),
             self._protected_by(branch),
@@ -233,15 +234,33 @@ class ChildTree:
 
     def _index(self, table: str, names: Sequence[str]) -> tuple[str, list[str]] | None:
         """Return the quoted name of an index that begins with columns of a table, and its columns."""
-        if table not in self._indexes:
-            self._indexes[table] = index_columns(self._db, table)
         wanted = set(names)
         fitting = [
             (len(columns), quoted(name) if name != "PRIMARY" else name, columns)
-            for name, columns in self._indexes[table].items()
+            for name, columns in self._indexes_of(table).items()
             if set(columns[: len(wanted)]) == wanted
         ]
         return min(fitting)[1:] if fitting else None
+
+    def _checked_by(self, table: str, referenced: Sequence[str]) -> tuple[str, ...]:
+        """Return `Reference.checked_by` for columns of a table.
+
+        The server takes the first index that begins with the columns, and the primary key comes first. Which
+        of the others comes first, the catalogue does not tell.
+        """
+        fitting = [
+            name
+            for name, columns in self._indexes_of(table).items()
+            if columns[: len(referenced)] == [*referenced]
+        ]
+        if "PRIMARY" in fitting:
+            return ()  # Each lock on a row is in the primary key, too.
+        return tuple(index for index in map(quoted, fitting) if index != self._tables[table].key.index)
+
+    def _indexes_of(self, table: str) -> dict[str, list[str]]:
+        if table not in self._indexes:
+            self._indexes[table] = index_columns(self._db, table)
+        return self._indexes[table]
 
     def _key(self, table: str, columns: Sequence[str], index: str) -> Key:
         found = self._tables[table]
@@ -256,6 +275,7 @@ class ChildTree:
                 self._key(name, key.columns, (self._index(name, key.columns) or ("",))[0]),
                 self._key(name, key.referenced, ""),
                 on_delete=key.on_delete,
+                checked_by=self._checked_by(name, key.referenced),
             )
             for key in self._references_to(name)
             if key.is_here and key.table == name
@@ -290,7 +310,8 @@ class ChildTree:
                     ),
                     "",
                 )
-                found.append(Reference(key.quoted_table, by, to, apart_from))
+                checked_by = self._checked_by(branch.name, key.referenced)
+                found.append(Reference(key.quoted_table, by, to, apart_from, checked_by=checked_by))
         return tuple(found)
 
     def _by_another_key(self, key: ForeignKey, children: Sequence[ChildTable]) -> tuple[Reference, ...]:
