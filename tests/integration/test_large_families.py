@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.database import transactions
 from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import PING, Transactions
 from iam_watcher.jobs.children import Child
@@ -255,3 +256,27 @@ def test_a_protected_reply_is_found_on_any_page(scratch, perform, monkeypatch, k
     report = perform(purge(children=[Child("comment", key="order_id")]))
     assert (report["changed"], report["skipped"]) == (0, {"foreign_key": 1})
     assert dict(scratch.rows("SELECT n, to_n FROM comment")) == before
+
+
+@pytest.mark.parametrize("statement", ["holds", "order_lines", "line_events"])
+def test_a_lost_session_is_replaced_while_it_looks_for_what_protects_a_family(
+    orders, perform, monkeypatch, statement
+):
+    """It is another session than the one that locks the order."""
+    monkeypatch.setattr(transactions, "LONGEST_WAIT", 0)
+    orders.run("CREATE TABLE holds (ref int, FOREIGN KEY (ref) REFERENCES line_events (id))")
+    look, read, lost = large_family.LargeFamilies._is_protected, Transactions.read, []
+
+    def lose(db, query, values=None):
+        if not lost and f"FROM `{statement}`" in query:
+            lost.append(orders.run(f"KILL {read(db, 'SELECT CONNECTION_ID()')[0][0]}"))
+        return read(db, query, values)
+
+    def look_in_a_lost_session(self, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(Transactions, "read", lose)
+            return look(self, *arguments)
+
+    monkeypatch.setattr(large_family.LargeFamilies, "_is_protected", look_in_a_lost_session)
+    report = perform(purge(where=[("id", "=", 1)]))
+    assert (report["changed"], report["retries"], len(lost)) == (1, 1, 1)

@@ -15,7 +15,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from iam_watcher.database.transactions import PING, PING_EVERY
 from iam_watcher.errors import HalfDone
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from iam_watcher.walk.writer import Parts
 
 logger = get_logger(__name__)
+
+Result = TypeVar("Result")
 
 PAGE = 10_000  # keys that are read at once where nothing is written
 MOST_UNORDERED = 1_000_000  # the same, where the index has other columns before the key
@@ -138,9 +140,7 @@ class LargeFamilies:
             )
         for reference in (*(child.parent for child in children), *self._family.protected_by):
             lock_referred(second, rows.table, rows.key, [key], reference)
-        protected = self._is_protected(rows.table, rows.key, [key], children, self._family.protected_by)
-        self._db.commit()
-        if protected:
+        if self._is_protected(rows.table, rows.key, [key], children, self._family.protected_by):
             second.commit()
             return self._stays(key, Written(protected=[key]))
         while True:
@@ -163,7 +163,7 @@ class LargeFamilies:
     def _empty(self, table: str, key: Key, value: KeyValue, children: Sequence[ChildTable]) -> None:
         """Delete the descendants of one row, in as many transactions as that takes."""
         for child in children:
-            for one in self._read_referred(table, key, value, child):
+            for one in self._referred(table, key, [value], child.parent.to):
                 self._empty_table(child, one)
 
     def _empty_table(self, child: ChildTable, value: KeyValue) -> None:
@@ -192,12 +192,11 @@ class LargeFamilies:
     ) -> list[KeyValue]:
         def read() -> list[KeyValue]:
             found = self._db.read(self._page_query(child, rows.predicate, after, size.limit(size.rows)))
-            self._db.commit()
             keys = [rows.key.take(row) for row in found]
             few = min(size.within_bytes([int(row[-1]) for row in found]), rows.key.fit_a_list(keys))
             return keys[:few]
 
-        return self._db.run(read, what=f"SELECT on {rows.table}", before_retry=size.halve)
+        return self._look(read, rows.table, before_retry=size.halve)
 
     def _write(
         self,
@@ -264,17 +263,17 @@ class LargeFamilies:
             others = "".join(
                 f" AND ({one.by.among(values)}) IS NOT TRUE"
                 for one in reference.apart_from
-                if (values := referred(self._db, table, key, keys, one.to))
+                if (values := self._referred(table, key, keys, one.to))
             )
-            for some in reference.by.in_lists(referred(self._db, table, key, keys, reference.to)):
+            for some in reference.by.in_lists(self._referred(table, key, keys, reference.to)):
                 query = REFERS.format(table=reference.table, rows=reference.by.among(some) + others)
-                if self._db.read(query):
+                if self._read(query, reference.table):
                     return True
         return any(
             self._is_protected_below(child, value)
             for child in children
             if any(one.protected_by or one.to_itself for one in child.all())
-            for value in referred(self._db, table, key, keys, child.parent.to)
+            for value in self._referred(table, key, keys, child.parent.to)
         )
 
     def _is_protected_below(self, child: ChildTable, value: KeyValue) -> bool:
@@ -284,7 +283,7 @@ class LargeFamilies:
         for page in self._pages(child, value):
             if self._is_protected(rows.table, rows.key, page, child.children, child.protected_by):
                 return True
-            found = list(references(self._db, child, page, lock=""))
+            found = self._references(child, page)
             family = set(page)
             for few in rows.key.in_lists(list({one for one, _, _ in found} - family)):
                 query = OF_THESE.format(
@@ -294,7 +293,7 @@ class LargeFamilies:
                     rows=rows.key.among(few),
                     among=among,
                 )
-                family |= {rows.key.take(row) for row in self._db.read(query)}
+                family |= {rows.key.take(row) for row in self._read(query, rows.table)}
             if any(strict and one not in family for one, _, strict in found):
                 return True
             circles.add((one, to) for one, to, _ in found if one in family)
@@ -306,8 +305,7 @@ class LargeFamilies:
         limit = PAGE if child.in_key_order else MOST_UNORDERED
         while True:
             query = self._page_query(child, child.parent.by.among([value]), after, limit)
-            keys = [child.change.key.take(row) for row in self._db.read(query)]
-            self._db.commit()
+            keys = [child.change.key.take(row) for row in self._read(query, child.change.table)]
             if keys:
                 yield keys
             if len(keys) < limit or not child.in_key_order:
@@ -331,13 +329,28 @@ class LargeFamilies:
             limit=limit,
         )
 
-    def _read_referred(self, table: str, key: Key, value: KeyValue, child: ChildTable) -> Sequence[KeyValue]:
-        def read() -> Sequence[KeyValue]:
-            found = referred(self._db, table, key, [value], child.parent.to)
+    def _referred(self, table: str, key: Key, keys: Sequence[KeyValue], to: Key) -> Sequence[KeyValue]:
+        return self._look(lambda: referred(self._db, table, key, keys, to), table)
+
+    def _references(
+        self, child: ChildTable, keys: Sequence[KeyValue]
+    ) -> Sequence[tuple[KeyValue, KeyValue, bool]]:
+        return self._look(lambda: list(references(self._db, child, keys, lock="")), child.change.table)
+
+    def _read(self, query: str, table: str) -> Any:
+        return self._look(lambda: self._db.read(query), table)
+
+    def _look(
+        self, look: Callable[[], Result], table: str, before_retry: Callable[[], None] = lambda: None
+    ) -> Result:
+        """Return what a look at a table finds, in a transaction of its own: a lost session is replaced."""
+
+        def transaction() -> Result:
+            found = look()
             self._db.commit()
             return found
 
-        return self._db.run(read, what=f"SELECT on {table}")
+        return self._db.run(transaction, what=f"SELECT on {table}", before_retry=before_retry)
 
     def _descendants(self, db: Transactions, rows: RowChange, children: Sequence[ChildTable]) -> Descendants:
         return Descendants(db, rows.table, rows.key, children, self._records, self._target)
