@@ -5,10 +5,13 @@ All tests count on the same few rows in a transaction: hence the length.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.database import transactions
+from iam_watcher.database.server_errors import STATEMENT_TIMEOUT_MARIADB
 from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import PING, Transactions
 from iam_watcher.jobs.children import Child
@@ -280,3 +283,72 @@ def test_a_lost_session_is_replaced_while_it_looks_for_what_protects_a_family(
     monkeypatch.setattr(large_family.LargeFamilies, "_is_protected", look_in_a_lost_session)
     report = perform(purge(where=[("id", "=", 1)]))
     assert (report["changed"], report["retries"], len(lost)) == (1, 1, 1)
+
+
+@pytest.fixture
+def short_of_time(monkeypatch):
+    """A server that ends each statement that reads or deletes over 30 rows, as if it took too long."""
+    monkeypatch.setattr(transactions, "LONGEST_WAIT", 0)
+    monkeypatch.setattr(descendants, "MOST_ROWS", 20_000)
+    monkeypatch.setattr(large_family, "PAGE", 100)
+    ended = []
+
+    def ends(method):
+        def run(db, query, values=None):
+            result = method(db, query, values)
+            if (result if isinstance(result, int) else len(result)) > 30:
+                ended.append(query)
+                raise db.error(STATEMENT_TIMEOUT_MARIADB, "Query execution was interrupted")
+            return result
+
+        return run
+
+    for name in ("read", "change"):
+        monkeypatch.setattr(Transactions, name, ends(getattr(Transactions, name)))
+    return ended
+
+
+@pytest.mark.parametrize("replies", [False, True])
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_family_for_which_a_statement_takes_too_long_goes_in_several_transactions(
+    scratch, perform, tmp_path, short_of_time, archived, events, replies
+):
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    own = ", FOREIGN KEY (answers) REFERENCES order_lines (id)" if replies else ""
+    scratch.run(
+        "CREATE TABLE order_lines (id int PRIMARY KEY, order_id int NOT NULL, answers int NULL, note text,"
+        f" FOREIGN KEY (order_id) REFERENCES orders (id){own})"
+    )
+    scratch.run(
+        "CREATE TABLE line_events (id int PRIMARY KEY, line_id int NOT NULL,"
+        " FOREIGN KEY (line_id) REFERENCES order_lines (id))"
+    )
+    scratch.run("CREATE TABLE holds (ref int, FOREIGN KEY (ref) REFERENCES line_events (id))")
+    scratch.run(f"INSERT INTO orders SELECT seq, '2020-01-01' FROM {numbers(20)}")
+    lines = f"SELECT seq, IF(seq > 40, 5, seq), IF(seq > 41, seq - 1, NULL), '' FROM {numbers(100)}"
+    scratch.run(f"INSERT INTO order_lines {lines} WHERE seq > 40 OR seq <= 20")
+    below = []
+    if events:
+        scratch.run(f"INSERT INTO line_events SELECT seq, 60 FROM {numbers(70)}")
+        below = [Child("line_events", key="line_id")]
+    children = [Child("order_lines", key="order_id", children=below)]
+    report = perform(purge(children=children, archive=f"file://{tmp_path}" if archived else None))
+    assert short_of_time
+    assert (report["changed"], report["skipped"]) == (20, {})
+    assert report["children"] == {"order_lines": 80} | ({"line_events": 70} if events else {})
+    if archived:
+        found = {table: len(rows) for table, rows in rows_of_children(report).items()}
+        assert found == report["children"]
+
+
+@pytest.mark.usefixtures("short_of_time")
+def test_a_statement_that_took_too_long_changes_nothing_for_later_families(orders, perform, caplog):
+    """Order 5 gets 60 lines. The 20 lines and 20 events of order 95 are deleted in one transaction."""
+    orders.run(f"INSERT INTO order_lines SELECT 10000 + seq, 5, '' FROM {numbers(60)}")
+    orders.run("DELETE FROM line_events WHERE line_id BETWEEN 470 AND 474")
+    orders.run(f"INSERT INTO order_lines SELECT 20000 + seq, 95, '' FROM {numbers(15)}")
+    orders.run(f"INSERT INTO line_events SELECT 20000 + seq, 20001 FROM {numbers(20)}")
+    caplog.set_level("INFO")
+    assert perform(purge())["changed"] == 50
+    assert re.findall(r"The row (\d+) of `orders` has too many descendants", caplog.text) == ["5"]

@@ -29,6 +29,9 @@ RETRIED = frozenset(
 )
 """The transaction failed, and may succeed when it is tried again."""
 
+ENDED = STATEMENT_TIMEOUTS | {QUERY_KILLED}
+"""The server ended a statement that took long, and took back this statement only."""
+
 READ_ONLY = frozenset({1290, 1792, 1836})
 """The server takes no writes: a replica, or a primary that has just become one."""
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.server_errors import PROTECTED, code_of
+from iam_watcher.database.server_errors import ENDED, PROTECTED, code_of
 from iam_watcher.walk.child_rows import condition
 from iam_watcher.walk.pace import MOST_BYTES, MOST_ROWS, ChunkSize
 from iam_watcher.walk.replies import ReferredError, in_order
@@ -46,7 +46,7 @@ STAYS = "SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT 1"
 
 
 class TooManyRowsError(Exception):
-    """The rows and their descendants are too many for one transaction."""
+    """The rows and their descendants are too many for one transaction, or for the time of one statement."""
 
 
 class RowsRefusedError(Exception):
@@ -119,11 +119,12 @@ class Descendants:
         # One row and its descendants are deleted together wherever that can be done.
         limit = MOST_ROWS if len(keys) == 1 else self._size.rows
         self._left, self._bytes_left = limit, MOST_BYTES_TOGETHER
-        began = time.monotonic()
+        began, only_the_row = time.monotonic(), False
         self._db.change(f"SAVEPOINT {SAVEPOINT}")
         try:
             for child in self._children:
                 self._delete(child, lock_referred(self._db, self._table, self._key, keys, child.parent))
+            only_the_row = len(keys) == 1
             changed = self._write_all(keys, write)
         except TooManyRowsError:
             self._each = max(self._each, limit / len(keys))
@@ -135,7 +136,13 @@ class Descendants:
         except ReferredError:
             changed = None
         except self._db.error as error:
-            if code_of(error) not in PROTECTED:
+            code = code_of(error)
+            if code in ENDED and not only_the_row:
+                # It would be ended again if it were tried again with as many rows.
+                self._size.halve()
+                self._take_back(mark, before)
+                raise TooManyRowsError from error
+            if code not in PROTECTED:
                 raise
             changed = None
         if changed is None:

@@ -211,7 +211,8 @@ class LargeFamilies:
         def write() -> Written:
             self._before_write()
             began = time.monotonic()
-            later, some = self._in_order(child, parts, size) if child.to_itself else ([], parts)
+            # If the transaction is tried again, the size is smaller.
+            later, some = self._in_order(child, parts, size) if child.to_itself else split(parts, size.rows)
             if not some:
                 self._db.commit()
                 return Written(rest=later)
@@ -301,11 +302,22 @@ class LargeFamilies:
 
     def _pages(self, child: ChildTable, value: KeyValue) -> Iterator[list[KeyValue]]:
         """Yield the keys of the rows that refer to a value."""
+        rows = replace(child.change, size="0")  # The server would read long values to know their sizes.
+        child, among = replace(child, change=rows), child.parent.by.among([value])
         after: KeyValue | None = None
         limit = PAGE if child.in_key_order else MOST_UNORDERED
+
+        def read() -> list[KeyValue]:
+            found = self._db.read(self._page_query(child, among, after, limit))
+            return [rows.key.take(row) for row in found]
+
+        def halve() -> None:
+            nonlocal limit
+            if child.in_key_order:
+                limit = max(1, limit // 2)
+
         while True:
-            query = self._page_query(child, child.parent.by.among([value]), after, limit)
-            keys = [child.change.key.take(row) for row in self._read(query, child.change.table)]
+            keys = self._look(read, rows.table, before_retry=halve)
             if keys:
                 yield keys
             if len(keys) < limit or not child.in_key_order:
