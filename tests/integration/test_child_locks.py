@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from MySQLdb import OperationalError
 
 from iam_watcher.database.server_errors import LOCK_WAIT_TIMEOUT
@@ -157,3 +158,41 @@ def test_no_reply_is_added_between_the_search_for_replies_and_the_deletion(
     report = perform(purge(table="posts", children=[Child("comments", key="post_id")]))
     assert did == [LOCK_WAIT_TIMEOUT]
     assert (report["changed"], report["children"]) == (1, {"comments": 10})
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("left", [20, 0])
+@pytest.mark.parametrize("moved", ["order_lines", "events"])
+def test_a_child_that_moves_to_another_parent_ends_the_deletion_of_its_own_children(
+    scratch, perform, monkeypatch, moved, left
+):
+    """Line 1 of order 1 and its event 1 have 40 details, so each of them is deleted alone."""
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run("INSERT INTO orders VALUES (1, '2020-01-01'), (2, '2999-01-01')")
+    above = "orders"
+    for table in ("order_lines", "events", "details"):
+        scratch.run(
+            f"CREATE TABLE {table} (id int PRIMARY KEY, parent int NOT NULL,"
+            f" FOREIGN KEY (parent) REFERENCES {above} (id))"
+        )
+        above = table
+        scratch.run(f"INSERT INTO {table} VALUES (1, 1), (2, {1 + (table != 'order_lines')})")
+    scratch.run("UPDATE order_lines SET parent = 2 WHERE id = 2")
+    scratch.run(f"INSERT INTO details SELECT 10 + seq, 1 FROM {numbers(40)}")
+    write, details = LargeFamilies._write, []
+
+    def move(self, child, *arguments):
+        written = write(self, child, *arguments)
+        if child.table.name == "details":
+            details.append(scratch.value("SELECT COUNT(*) FROM details WHERE parent = 1"))
+            if details[-1] <= left:
+                scratch.run(f"UPDATE {moved} SET parent = 2 WHERE id = 1")
+        return written
+
+    monkeypatch.setattr(LargeFamilies, "_write", move)
+    below = [Child("events", key="parent", children=[Child("details", key="parent")])]
+    message = rf"a row of `{moved}` can't be deleted \(changed_meanwhile, key 1\), after other descendants"
+    with pytest.raises(AirflowFailException, match=message):
+        perform(purge(children=[Child("order_lines", key="parent", children=below)]))
+    assert scratch.value(f"SELECT parent FROM {moved} WHERE id = 1") == 2
+    assert scratch.value("SELECT COUNT(*) FROM details WHERE parent = 1") == details[-1] <= left

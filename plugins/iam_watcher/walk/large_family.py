@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from iam_watcher.walk.row_change import RowChange
     from iam_watcher.walk.writer import Parts
 
+    Above = Sequence[tuple[RowChange, KeyValue]]
+
 logger = get_logger(__name__)
 
 Result = TypeVar("Result")
@@ -160,13 +162,23 @@ class LargeFamilies:
         self._wrote(descendants, began)
         return written
 
-    def _empty(self, table: str, key: Key, value: KeyValue, children: Sequence[ChildTable]) -> None:
-        """Delete the descendants of one row, in as many transactions as that takes."""
+    def _empty(
+        self, table: str, key: Key, value: KeyValue, children: Sequence[ChildTable], above: Above = ()
+    ) -> None:
+        """Delete the descendants of one row, in as many transactions as that takes.
+
+        Args:
+            table: quoted name of the table of the row.
+            key: of the row.
+            value: its value.
+            children: the tables of the children.
+            above: the rows down to this one that the second session does not lock.
+        """
         for child in children:
             for one in self._referred(table, key, [value], child.parent.to):
-                self._empty_table(child, one)
+                self._empty_table(child, one, above)
 
-    def _empty_table(self, child: ChildTable, value: KeyValue) -> None:
+    def _empty_table(self, child: ChildTable, value: KeyValue, above: Above) -> None:
         """Delete the rows of a table that refer to a value, and all below them."""
         by = child.parent.by
         rows = replace(child.change, predicate=by.among([value]), last_first=bool(child.to_itself))
@@ -178,14 +190,27 @@ class LargeFamilies:
         after: KeyValue | None = None
         while keys := self._page(child, rows, after, size):
             rest: Parts = [keys[::-1] if rows.last_first else keys]  # the writer begins at the end
+            emptied: list[KeyValue] = []
             while rest:
                 self._pause()
-                rest, alone = self._write(child, writer, descendants, rest, size)
+                rest, alone = self._write(child, writer, descendants, rest, size, above)
                 for one in alone:
-                    self._empty(rows.table, rows.key, one, child.children)
+                    self._empty(rows.table, rows.key, one, child.children, (*above, (rows, one)))
                     rest.append([one])
+                emptied += alone
+            self._check_gone(rows, emptied)
             # Behind the rows that are gone already, which the server may not have removed yet.
             after = keys[-1] if child.in_key_order else None
+
+    def _check_gone(self, rows: RowChange, keys: Sequence[KeyValue]) -> None:
+        """Raise HalfDone if one of these rows is still there: its descendants were deleted."""
+        key = rows.key
+        for few in key.in_lists(keys):
+            query = OF_THESE.format(
+                selected=key.selected, table=rows.table, index=key.index, rows=key.among(few), among="TRUE"
+            )
+            for row in self._read(query, rows.table):
+                raise self._half_done(rows.table, key.shown(key.take(row)), Written())
 
     def _page(
         self, child: ChildTable, rows: RowChange, after: KeyValue | None, size: ChunkSize
@@ -198,19 +223,24 @@ class LargeFamilies:
 
         return self._look(read, rows.table, before_retry=size.halve)
 
-    def _write(
+    def _write(  # noqa: PLR0917  called in one place
         self,
         child: ChildTable,
         writer: Writer,
         descendants: Descendants,
         parts: Parts,
         size: ChunkSize,
+        above: Above,
     ) -> tuple[Parts, list[KeyValue]]:
         """Delete rows in one transaction; return the parts that are left, and the rows to delete alone."""
 
         def write() -> Written:
             self._before_write()
             began = time.monotonic()
+            for rows, one in above:
+                # Else the row may belong to another parent by now, and stay without its children.
+                if not RowLocks(self._db, rows).lock([one]):
+                    raise self._half_done(rows.table, rows.key.shown(one), Written())
             # If the transaction is tried again, the size is smaller.
             later, some = self._in_order(child, parts, size) if child.to_itself else split(parts, size.rows)
             if not some:
