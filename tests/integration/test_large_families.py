@@ -6,6 +6,7 @@ All tests count on the same few rows in a transaction: hence the length.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -16,7 +17,7 @@ from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import PING, Transactions
 from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants, large_family
-from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.pace import ChunkSize, Limit, Limits
 from tests.integration.conftest import numbers
 from tests.integration.test_child_records import rows_of_children
 from tests.integration.test_children import orders, purge
@@ -83,15 +84,18 @@ def test_the_session_that_locks_the_parent_is_kept_alive(orders, perform, monkey
 
 def test_the_throttle_is_asked_between_the_transactions_of_a_large_family(orders, perform, monkeypatch):
     monkeypatch.setattr(large_family, "ChunkSize", lambda target: ChunkSize(target, rows=2))
-    wait, kept_alive = Throttler.wait, []
+    wait, waits = Throttler.wait, []
 
     def note(throttler, **how):
-        kept_alive.extend(how)
+        waits.append(set(how))
         wait(throttler, **how)
 
     monkeypatch.setattr(Throttler, "wait", note)
     report = perform(purge(where=[("id", "=", 5)]))
-    assert kept_alive.count("meanwhile") == report["chunks"] - 1 > 1
+    # Before the chunk, before the family, and between the transactions of the family.
+    between = waits.count({"meanwhile"})
+    assert waits.count({"at_most", "meanwhile"}) == 2
+    assert between == report["chunks"] - 2 > 1
 
 
 def test_the_row_limit_counts_a_large_family_before_it_is_deleted(orders, perform, monkeypatch):
@@ -352,3 +356,18 @@ def test_a_statement_that_took_too_long_changes_nothing_for_later_families(order
     caplog.set_level("INFO")
     assert perform(purge())["changed"] == 50
     assert re.findall(r"The row (\d+) of `orders` has too many descendants", caplog.text) == ["5"]
+
+
+@pytest.mark.parametrize("done", [1, 3, 49])
+def test_a_limit_ends_a_run_between_two_large_families_of_a_chunk(orders, perform, monkeypatch, done):
+    """The next run begins with the first family that is left."""
+    monkeypatch.setattr(Variables, "kept", {})
+    monkeypatch.setattr("iam_watcher.jobs.table_job.saved_position.Variable", Variables)
+    monkeypatch.setattr(descendants, "FIRST_TOGETHER", 5)
+    reached = lambda _, rows, seconds: Limit.TIME if seconds and rows == done else None  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(Limits, "reached", reached)
+        first = perform(purge(time_budget=timedelta(hours=1)))
+    assert (first["changed"], first["stopped"]) == (done, "time_budget")
+    assert orders.value("SELECT COUNT(*) FROM orders") == 100 - done
+    assert perform(purge(time_budget=timedelta(hours=1)))["changed"] == 50 - done

@@ -13,7 +13,8 @@ Behaviour:
    helps no more, because rows that went later may have referred to them.
 7. With a recorder it reads the rows under lock, writes just these, and hands them over before it commits.
 8. With descendants it deletes these before their rows, in the same transaction. A row with too many of them
-   for one transaction is deleted after the chunk, alone: see `large_family`.
+   for one transaction is deleted after the chunk, alone: see `large_family`. A limit may end the walk before
+   it: then the position stays before the chunk.
 
 It goes along the primary key to the end, because the order of the keys is not the order of the ages; or
 by an index on the age, where there is one and few rows match. It knows nothing of Airflow.
@@ -144,7 +145,7 @@ class Walk:
 
     def _go(self) -> None:
         """Write chunk by chunk, up to the end or a limit."""
-        while self._rest or not self.order.finished:
+        while self._alone or self._rest or not self.order.finished:
             if self._throttler is not None:
                 left = self._limits.seconds_left(time.monotonic() - self._began)
                 self._throttler.wait(at_most=left, meanwhile=self._report_progress)
@@ -152,8 +153,10 @@ class Walk:
             if self.done.stopped:
                 break
             chunk_began = time.monotonic()
-            self._run(self._next_transaction)
-            self._write_alone()
+            if self._alone:
+                self._write_alone(self._alone.pop(0))
+            else:
+                self._run(self._next_transaction)
             self._on_chunk(self.order.position, self.changed)
             self._report_progress()
             self._db.sleep(self._pace.rest(time.monotonic() - chunk_began))
@@ -218,33 +221,34 @@ class Walk:
         self._count(written, asked)
         gave_up = self._passes and self._protected_in_a_row > GIVE_UP_AFTER
         self._rest = [] if gave_up else later + written.rest
-        if self._chunk is not None and not self._rest:
+        self._advance()
+
+    def _advance(self) -> None:
+        """Advance the position past the chunk if nothing of it is left."""
+        if self._chunk is not None and not self._rest and not self._alone:
             self.order.advance(self._chunk)
             self._chunk = None
 
-    def _write_alone(self) -> None:
-        """Delete the rows that have too many descendants for a transaction with other rows.
+    def _write_alone(self, key: KeyValue) -> None:
+        """Delete a row that has too many descendants for a transaction with other rows.
 
-        A row whose descendants have begun to go is finished, whatever the time limit says.
+        When its descendants have begun to go, it is finished, whatever the time limit says.
         """
-        keys, self._alone = self._alone, []
         large = self._large
         if large is None:
-            if keys:
-                raise WalkError(f"{len(keys)} rows of {self._rows.table} have too many descendants")
-            return
-        for key in keys:
-            self._reserve(self.changed + 1)
-            try:
-                written = large.delete(key, before_write=self._before_write, pause=self._pause)
-            finally:
-                self.done.chunks += large.chunks
-                self.done.longest_chunk = max(self.done.longest_chunk, large.longest)
-                self.done.descendants += large.deleted
-                large.chunks = 0
-                large.deleted.clear()
-            self.done.unconfirmed += written.unconfirmed
-            self._count(written, 1)
+            raise WalkError(f"a row of {self._rows.table} has too many descendants")
+        self._reserve(self.changed + 1)
+        try:
+            written = large.delete(key, before_write=self._before_write, pause=self._pause)
+        finally:
+            self.done.chunks += large.chunks
+            self.done.longest_chunk = max(self.done.longest_chunk, large.longest)
+            self.done.descendants += large.deleted
+            large.chunks = 0
+            large.deleted.clear()
+        self.done.unconfirmed += written.unconfirmed
+        self._count(written, 1)
+        self._advance()
 
     def _pause(self, meanwhile: Callable[[], None]) -> None:
         """Wait between two transactions of one row, as the throttle and the pace say."""
