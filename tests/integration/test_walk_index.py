@@ -14,6 +14,7 @@ from iam_watcher.walk import index_order, walk
 from iam_watcher.walk.index_order import AgeIndex, IndexOrder
 from iam_watcher.walk.pace import ChunkSize
 from iam_watcher.walk.row_change import RowChange
+from iam_watcher.walk.row_locks import RowLocks
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import ID, numbers
 
@@ -171,3 +172,37 @@ def test_else_it_goes_by_the_key(table, perform, index, old, options):
     assert report["order"] == "key"
     assert (report["examined"], report["changed"], report["skipped"]) == (1000, old - 1, {"zero_date": 1})
     assert scratch.value("SELECT COUNT(*) FROM t") == 1001 - old
+
+
+def test_a_row_that_is_met_twice_stands_for_no_other_row(scratch, session, monkeypatch):
+    """Rows 1 and 3 are protected at first, and row 1 is met again by its new age. Row 2 is not recorded."""
+    monkeypatch.setattr(IndexOrder, "_is_range", lambda _: True)
+    monkeypatch.setattr("iam_watcher.walk.pace.LEAST_ROWS", 1)
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1e-9, rows=1))
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age int NULL, KEY by_age (age))")
+    scratch.run("INSERT INTO t VALUES (1, 51), (2, 98), (3, 53), (4, 54), (5, 55)")
+    scratch.run("CREATE TABLE holds (ref int, FOREIGN KEY (ref) REFERENCES t (id))")
+    scratch.run("INSERT INTO holds VALUES (1), (3)")
+    try_again, protected = Walk._try_again, []
+
+    class AllButTwo(RowLocks):
+        def lock(self, keys):
+            return [key for key in super().lock(keys) if key != 2]
+
+    def free_both(job):
+        protected.append(sorted(job._protected))
+        scratch.run("DELETE FROM holds")
+        job._size.rows = 100  # all keys in one chunk
+        return try_again(job)
+
+    def make_younger(_, changed):
+        if changed == 2:
+            scratch.run("UPDATE t SET age = 99 WHERE id = 1")
+
+    monkeypatch.setattr(Walk, "_try_again", free_both)
+    db = Transactions(session)
+    job = Walk(db, OLD, index=INDEX, recorder=AllButTwo(db, OLD), on_chunk=make_younger)
+    done = job.write()
+    assert protected[0] == [1, 1, 3]
+    assert scratch.column("SELECT id FROM t") == [2]
+    assert (done.changed, done.skipped) == (4, {"changed_meanwhile": 1})

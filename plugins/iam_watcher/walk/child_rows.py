@@ -120,6 +120,6 @@ def condition(key: Key, values: Sequence[KeyValue]) -> str:
     """Return the condition for rows of some values of a key: a range, if no value is missing in it."""
     if key.is_integer and len(values) > 1:
         first, last = min(values), max(values)
-        if last - first + 1 == len(values):
+        if last - first + 1 == len(set(values)):
             return f"({key.from_on(first)} AND {key.up_to(last)})"
     return key.among(values)

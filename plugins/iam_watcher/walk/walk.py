@@ -24,6 +24,7 @@ The loop and its answers to errors are one class, so that one reader can follow 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -163,7 +164,10 @@ class Walk:
 
     def _try_again(self) -> bool:
         """Return whether to try protected rows again: rows were deleted since they were tried."""
-        keys, self._protected = sorted(self._protected), []
+        # An order by age meets a row again if its age was changed.
+        keys = sorted(set(self._protected))
+        self.done.skipped -= Counter(foreign_key=len(self._protected) - len(keys))
+        self._protected = []
         helped = self.done.changed > self._changed_before
         if self.done.stopped or not keys or not helped or self._passes == MOST_PASSES:
             return False

@@ -150,7 +150,7 @@ class Writer:
         if key.is_integer:
             first, last = min(keys), max(keys)  # an index has them in another order
             span = last - first + 1
-            if len(keys) == span or (len(keys) * DENSE >= span and not exact):
+            if len(set(keys)) == span or (len(keys) * DENSE >= span and not exact):
                 return self._change(f"{key.from_on(first)} AND {key.up_to(last)}")
         return self._change(key.among(keys))
 
