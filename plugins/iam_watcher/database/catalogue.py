@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.column import LENGTHS, Column, quoted
+from iam_watcher.database.column import Column, quoted
 from iam_watcher.database.key import Key
 from iam_watcher.database.key_column import KeyColumn, why_not
 from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
@@ -88,12 +88,8 @@ class Table:
     @property
     def size(self) -> str:
         """SQL for the bytes of a row's long values."""
-        sizes = [
-            LENGTHS[c.data_type].format(column=c.quoted)
-            for c in self.columns.values()
-            if c.data_type in LENGTHS
-        ]
-        return " + ".join(f"COALESCE({size}, 0)" for size in sizes) or "0"
+        lengths = [column.length for column in self.columns.values()]
+        return " + ".join(f"COALESCE({length}, 0)" for length in lengths if length) or "0"
 
     def column(self, name: str, data_types: frozenset[str] | None = None) -> Column:
         """Return a column of one of these types, or of any.

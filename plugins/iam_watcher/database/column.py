@@ -14,8 +14,10 @@ TEXTS_AND_MEMBERS = TEXTS | {"enum", "set"}
 # The types whose values can be long. MySQL makes the text of a JSON value each time that it is read.
 LENGTHS = {
     **dict.fromkeys(("text", "mediumtext", "longtext", "blob", "mediumblob", "longblob"), "LENGTH({column})"),
+    **dict.fromkeys(("varchar", "varbinary"), "LENGTH({column})"),
     "json": "JSON_STORAGE_SIZE({column})",
 }
+LONG = 1_000  # characters, or bytes, from which on a size of a type is one for long values
 
 _SIZES = re.compile(r"\w+\(([\d,]+)\)")
 _MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
@@ -79,6 +81,13 @@ class Column:
         """The numbers of its type, such as (9, 2) of a DECIMAL(9,2)."""
         found = _SIZES.match(self.column_type)
         return tuple(map(int, found[1].split(","))) if found else ()
+
+    @property
+    def length(self) -> str | None:
+        """SQL for the bytes of a value, if the values can be long."""
+        if self.data_type not in LENGTHS or any(size < LONG for size in self.sizes):
+            return None
+        return LENGTHS[self.data_type].format(column=self.quoted)
 
     @property
     def members(self) -> list[str]:
