@@ -26,6 +26,7 @@ REFERRED = {
     "two indexes": ("number", "UNIQUE `the number` (number), KEY (number, shop)"),
     "two columns": ("number, shop", "UNIQUE (number, shop)"),
     "no unique key": ("shop", "KEY (shop, number)"),
+    "first characters": ("number", "KEY (number, note(3))"),
     "part of the primary key": ("shop", "PRIMARY KEY (shop, id)"),
 }
 
@@ -60,7 +61,8 @@ def create_orders(database, referred):
     more = indexes and f", {indexes}"
     primary = "" if "PRIMARY" in indexes else ", PRIMARY KEY (id)"
     database.run(
-        f"CREATE TABLE orders (id int NOT NULL, number int NOT NULL, shop int NOT NULL, at datetime NOT NULL"
+        f"CREATE TABLE orders (id int NOT NULL, number int NOT NULL, shop int NOT NULL, at datetime NOT NULL,"
+        " note text NULL"
         f"{primary}{more})"
     )
     if database.rows("SHOW VARIABLES LIKE 'restrict_fk_on_non_standard_key'"):
@@ -72,7 +74,7 @@ def create_orders(database, referred):
         f"CREATE TABLE order_lines (id int PRIMARY KEY, {declared},"
         f" FOREIGN KEY ({key}) REFERENCES orders ({columns}) ON DELETE CASCADE)"
     )
-    database.run("INSERT INTO orders VALUES (1, 1, 1, '2020-01-01')")
+    database.run("INSERT INTO orders VALUES (1, 1, 1, '2020-01-01', 'note')")
     database.run(f"INSERT INTO order_lines SELECT seq, {', '.join('1' for _ in names)} FROM {numbers(20)}")
     return [f"to_{name}" for name in names]
 

@@ -15,6 +15,7 @@ from iam_watcher.database import transactions
 from iam_watcher.database.server_errors import STATEMENT_TIMEOUT_MARIADB
 from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import PING, Transactions
+from iam_watcher.errors import WalkError
 from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants, large_family
 from iam_watcher.walk.pace import ChunkSize, Limit, Limits
@@ -371,3 +372,24 @@ def test_a_limit_ends_a_run_between_two_large_families_of_a_chunk(orders, perfor
     assert (first["changed"], first["stopped"]) == (done, "time_budget")
     assert orders.value("SELECT COUNT(*) FROM orders") == 100 - done
     assert perform(purge(time_budget=timedelta(hours=1)))["changed"] == 50 - done
+
+
+@pytest.mark.parametrize("family", ["small", "large"])
+def test_a_row_whose_own_deletion_takes_too_long_is_an_error(orders, perform, monkeypatch, family):
+    """Fewer descendants would not help."""
+    monkeypatch.setattr(transactions, "LONGEST_WAIT", 0)
+    if family == "small":
+        monkeypatch.setattr(descendants, "MOST_ROWS", 20_000)
+    change, tried = Transactions.change, []
+
+    def end(db, query, values=None):
+        if "DELETE `orders`" in query:
+            tried.append(query)
+            raise db.error(STATEMENT_TIMEOUT_MARIADB, "Query execution was interrupted")
+        return change(db, query, values)
+
+    monkeypatch.setattr(Transactions, "change", end)
+    with pytest.raises(WalkError, match=r"try 15 of 15: .*interrupted"):
+        perform(purge(where=[("id", "=", 1)]))
+    assert len(tried) == transactions.TRIES
+    assert orders.column("SELECT id FROM orders WHERE id = 1") == [1]

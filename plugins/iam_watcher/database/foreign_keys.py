@@ -112,12 +112,18 @@ def references_of(db: Transactions, table: str) -> list[tuple[str, dict[str, str
     return db.run(ask, what=f"foreign keys of {table}")
 
 
-def index_columns(db: Transactions, table: str) -> dict[str, list[str]]:
-    """Return name of an index → its columns, for each index of whole columns; the primary key comes first."""
+def index_columns(db: Transactions, table: str, *, whole: bool = True) -> dict[str, list[str]]:
+    """Return name of an index → its columns; the primary key comes first.
+
+    Args:
+        db: where.
+        table: name of the table.
+        whole: leave out the indexes that have only the first characters of a column.
+    """
 
     def ask() -> dict[str, list[str]]:
         rows = db.read(INDEXES, {"table": table})
-        prefixes = {name for (name,) in db.read(PREFIXES, {"table": table})}
+        prefixes = {name for (name,) in db.read(PREFIXES, {"table": table})} if whole else set()
         db.commit()
         indexes = {name: [column for _, column in parts] for name, parts in groupby(rows, key=lambda r: r[0])}
         return {name: columns for name, columns in indexes.items() if name not in prefixes}

@@ -234,10 +234,12 @@ class ChildTree:
 
     def _index(self, table: str, names: Sequence[str]) -> tuple[str, list[str]] | None:
         """Return the quoted name of an index that begins with columns of a table, and its columns."""
+        if table not in self._indexes:
+            self._indexes[table] = index_columns(self._db, table)
         wanted = set(names)
         fitting = [
             (len(columns), quoted(name) if name != "PRIMARY" else name, columns)
-            for name, columns in self._indexes_of(table).items()
+            for name, columns in self._indexes[table].items()
             if set(columns[: len(wanted)]) == wanted
         ]
         return min(fitting)[1:] if fitting else None
@@ -248,19 +250,14 @@ class ChildTree:
         The server takes the first index that begins with the columns, and the primary key comes first. Which
         of the others comes first, the catalogue does not tell.
         """
-        fitting = [
-            name
-            for name, columns in self._indexes_of(table).items()
-            if columns[: len(referenced)] == [*referenced]
-        ]
-        if "PRIMARY" in fitting:
+        key, width = self._tables[table].key, len(referenced)
+        if key.index == "PRIMARY" and key.names[:width] == tuple(referenced):
             return ()  # Each lock on a row is in the primary key, too.
-        return tuple(index for index in map(quoted, fitting) if index != self._tables[table].key.index)
-
-    def _indexes_of(self, table: str) -> dict[str, list[str]]:
-        if table not in self._indexes:
-            self._indexes[table] = index_columns(self._db, table)
-        return self._indexes[table]
+        return tuple(
+            quoted(name)
+            for name, columns in index_columns(self._db, table, whole=False).items()
+            if columns[:width] == [*referenced] and quoted(name) != key.index
+        )
 
     def _key(self, table: str, columns: Sequence[str], index: str) -> Key:
         found = self._tables[table]
