@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
+from iam_watcher.archive.circle_inserter import CircleInserter, insert_circles
 from iam_watcher.archive.column_formats import format_of_type
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
@@ -16,7 +16,7 @@ from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGERS
-from iam_watcher.errors import ArchiveDamaged, JobArgumentError
+from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
 from iam_watcher.jobs.restore_report import RestoreReport
 from iam_watcher.jobs.undo_operator import UndoOperator
 from iam_watcher.log_lines import get_logger
@@ -48,7 +48,8 @@ class RestoreRowsOperator(UndoOperator):
     So a second restore changes nothing. A column that the archive does not have (see `redact`) gets its
     default; if such a column has no default, the job restores nothing. The job reads each restored row again
     and compares it with the archive. Rows of child tables that were deleted with the rows are restored after
-    them. The database account needs INSERT on each table, or UPDATE on the changed columns.
+    them. The database account needs INSERT on each table, or UPDATE on the changed columns. It needs both for
+    rows that refer to each other in a circle.
 
     It also takes the arguments of `UndoOperator`: `location`, `from_database`; and of `DatabaseOperator`:
     `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
@@ -104,9 +105,18 @@ class RestoreRowsOperator(UndoOperator):
                     (restored, self._looked_at(db, tries, restored))
                     for restored, tries in zip([top, *others], tables.values(), strict=True)
                 ]
-                for restored, each in todo:
-                    with _warning(restored):
-                        self._restore_table(db, restored, each)
+                waiting: list[tuple[RestoreReport, list[Batch]]] = []
+                try:
+                    for restored, each in todo:
+                        waiting.append((restored, []))
+                        self._restore_table(db, restored, each, waiting[-1][1])
+                    if not isinstance(todo[0][1][0][0], RowUpdater):
+                        self._restore_circles(db, waiting)
+                finally:
+                    for restored, batches in waiting:
+                        refused = [(key, FOREIGN_KEY) for batch in batches for key in batch.rows]
+                        restored.take(Put(refused=refused))
+                        _warn_of_altered(restored)
             finally:
                 top.retries = db.retries
                 top.children = {one.table: one.as_dict() for one in others}
@@ -130,16 +140,52 @@ class RestoreRowsOperator(UndoOperator):
         return [(updater, [rows]) for updater, rows in zip(updaters, tries, strict=True)]
 
     def _restore_table(
-        self, db: Transactions, restored: RestoreReport, todo: Sequence[tuple[RowInserter, Tries]]
+        self,
+        db: Transactions,
+        restored: RestoreReport,
+        todo: Sequence[tuple[RowInserter, Tries]],
+        waiting: list[Batch],
     ) -> None:
+        """Restore the rows of a table; add those to `waiting` that wait for rows they refer to."""
         for restoring, tries in todo:
             try:
-                self._restore(db, restoring, tries, restored)
+                self._restore(db, restoring, tries, restored, waiting)
             finally:
                 restored.unconfirmed += len(restoring.unanswered)
 
+    def _restore_circles(
+        self, db: Transactions, waiting: Sequence[tuple[RestoreReport, list[Batch]]]
+    ) -> None:
+        """Restore rows that wait for each other, such as an order that refers to its last line."""
+        left = [(restored, batches) for restored, batches in waiting if batches]
+        names = [restored.table for restored, _ in waiting]
+        tables = [
+            CircleInserter(db, read_table(db, restored.table), batches, names) for restored, batches in left
+        ]
+        if not any(one.later for one in tables):
+            return  # What they refer to is gone.
+        what = f"INSERT on {', '.join(one.name for one in tables)} from {left[0][0].archive}"
+        with self.throttling(db, tables[0].name) as throttler:
+            throttler.wait()
+            try:
+                done = insert_circles(db, tables, what)
+            except TableError as error:  # They are counted as rows without what they refer to.
+                logger.warning("Rows that may refer to each other in a circle were not restored: %s", error)
+                return
+            finally:
+                for (restored, _), table in zip(left, tables, strict=True):
+                    restored.unconfirmed += len(table.unanswered)
+        for (restored, batches), put in zip(left, done, strict=True):
+            restored.take(put)
+            batches.clear()
+
     def _restore(
-        self, db: Transactions, restoring: RowInserter, tries: Tries, restored: RestoreReport
+        self,
+        db: Transactions,
+        restoring: RowInserter,
+        tries: Tries,
+        restored: RestoreReport,
+        waiting: list[Batch],
     ) -> None:
         """Restore batch by batch, as the throttle and the pace allow.
 
@@ -173,7 +219,7 @@ class RestoreRowsOperator(UndoOperator):
                     for batch in again:
                         restore(batch)
             finally:
-                restored.take(Put(refused=[(key, FOREIGN_KEY) for one in orphans for key in one.rows]))
+                waiting += [one for one in orphans if one.rows]
 
     def _checking(self, written: ArchivedTry) -> Callable[[Row], None]:
         """Return what checks a row of an archive, and reaches a safe point now and then."""
@@ -206,15 +252,11 @@ def _in_order(found: Sequence[ArchivedTry]) -> list[str]:
     return list(dict.fromkeys(table for written in found for table in written.manifest.get("children", [])))
 
 
-@contextmanager
-def _warning(restored: RestoreReport) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if restored.altered:
-            logger.warning(
-                "Restored rows of %s differ from the archive, because of a BEFORE INSERT trigger or a "
-                "changed column: %s",
-                restored.table,
-                ", ".join(f"{name} ({rows} rows)" for name, rows in sorted(restored.altered.items())),
-            )
+def _warn_of_altered(restored: RestoreReport) -> None:
+    if restored.altered:
+        logger.warning(
+            "Restored rows of %s differ from the archive, because of a BEFORE INSERT trigger or a "
+            "changed column: %s",
+            restored.table,
+            ", ".join(f"{name} ({rows} rows)" for name, rows in sorted(restored.altered.items())),
+        )

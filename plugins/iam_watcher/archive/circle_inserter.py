@@ -1,0 +1,179 @@
+"""Inserts archived rows that refer to each other in a circle, such as an order that refers to its last line.
+
+None of them can be inserted first. So each is inserted with NULL in the columns that refer to tables of the
+archive, and gets its values when all of them are there, in the same transaction. A row that can't get its
+values is not inserted, and neither are the rows that refer to it: no row is ever half restored.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.archive.row_inserter import FOREIGN_KEY, STRICT, Batch, Put, RowInserter
+from iam_watcher.archive.row_keys import literals_of
+from iam_watcher.database.foreign_keys import references_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from iam_watcher.archive.reader import Row
+    from iam_watcher.archive.row_keys import RowKey
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.transactions import Transactions
+
+    Refused = dict[RowKey, str]
+
+UPDATE = "UPDATE {table} FORCE INDEX ({index}) SET {assignments} WHERE {key}"
+SAVEPOINT = "before_circles"
+
+
+class CircleInserter(RowInserter):
+    """Inserts rows of one table without some of their references, and then writes these.
+
+    Args:
+        db: where.
+        table: of the rows.
+        waiting: the rows.
+        among: names of the tables of the archive.
+
+    Attributes:
+        name: of the table.
+        waiting: the rows.
+        references: name of another table, column of this one → column of the other one, for each foreign key.
+        later: names of the columns that are written when all rows are there.
+    """
+
+    def __init__(
+        self, db: Transactions, table: Table, waiting: Sequence[Batch], among: Collection[str]
+    ) -> None:
+        super().__init__(db, table, dry_run=False)
+        self.name = table.name
+        self.waiting = waiting
+        self.references = [(to, pairs) for to, pairs in references_of(db, table.name) if to in among]
+        self.later = {name for _, pairs in self.references for name in pairs if table.columns[name].nullable}
+
+    def rows(self) -> Iterator[tuple[RowKey, Row]]:
+        """Yield the rows with their keys."""
+        for batch in self.waiting:
+            for key, (row, _) in batch.rows.items():
+                yield key, row
+
+    def insert(self, apart_from: Collection[RowKey]) -> Put:
+        """Insert the rows whose keys are not there, without their references."""
+        put, key_columns = Put(), [part.column for part in self._table.key.columns]
+        self._db.change(STRICT)
+        for batch in self.waiting:
+            rows = {key: self._without(batch, key) for key in batch.rows if key not in apart_from}
+            if not rows:
+                continue
+            part = Batch(batch.columns, rows)
+            there = self._read(part, rows, key_columns).keys()
+            put.unconfirmed |= there & self.unanswered
+            put.there |= there - self.unanswered
+            if missing := [key for key in rows if key not in there]:
+                self._insert(part, missing, put)
+        return put
+
+    def complete(self, inserted: Collection[RowKey]) -> Refused:
+        """Write the references of rows that were inserted; return those that the server refuses, and why."""
+        refused = {}
+        for batch in self.waiting:
+            for key, (row, _) in batch.rows.items():
+                has_references = any(row.get(name) is not None for name in self.later)
+                if has_references and key in inserted and (why := self._update(batch, key)):
+                    refused[key] = why
+        return refused
+
+    def compare(self, put: Put) -> None:
+        """Count the values in which the table differs from the archive."""
+        for batch in self.waiting:
+            differing = self._differing(batch, put.inserted & batch.rows.keys())
+            put.altered.update(name for names in differing.values() for name in names)
+
+    def _without(self, batch: Batch, key: RowKey) -> tuple[Row, list[Any]]:
+        row, bound = batch.rows[key]
+        return {**row, **dict.fromkeys(self.later & row.keys())}, [
+            ("{value}", None) if column.name in self.later else one
+            for column, one in zip(batch.columns, bound, strict=True)
+        ]
+
+    def _update(self, batch: Batch, key: RowKey) -> str | None:
+        """Write all values of a row: so the server sets none to the current time (ON UPDATE)."""
+        table, assignments, values = self._table, list[str](), dict[str, object]()
+        for place, (column, bound) in enumerate(zip(batch.columns, batch.rows[key][1], strict=True)):
+            if column.name not in table.key.names:
+                literal = self._literal(batch, place, bound, values, f"v{place}")
+                assignments.append(f"{column.quoted} = {literal}")
+        query = UPDATE.format(
+            table=table.quoted,
+            assignments=", ".join(assignments),
+            index=table.key.index,
+            key=table.key.among_literals([literals_of(batch.rows[key][0], table.key)]),
+        )
+        return self._refused(query, values)
+
+
+def insert_circles(db: Transactions, tables: Sequence[CircleInserter], what: str) -> list[Put]:
+    """Insert rows that wait for each other, in one transaction; return what it has done, for each table.
+
+    Args:
+        db: where.
+        tables: in an order in which rows can be inserted, apart from circles.
+        what: names the transaction in messages.
+    """
+    referring = _referring(tables)
+
+    def insert() -> list[Put]:
+        refused: list[Refused] = [{} for _ in tables]
+        db.change(f"SAVEPOINT {SAVEPOINT}")
+        while True:
+            done = [one.insert(without) for one, without in zip(tables, refused, strict=True)]
+            more = [one.complete(put.inserted) for one, put in zip(tables, done, strict=True)]
+            if not any(more):
+                break
+            db.change(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+            for found, new in zip(refused, more, strict=True):
+                found.update(new)
+            _add_referring(tables, refused, referring)
+        for one, put, found in zip(tables, done, refused, strict=True):
+            put.refused += found.items()
+            one.compare(put)
+            one.unanswered |= put.inserted
+        db.commit()
+        for one in tables:
+            one.unanswered = set()
+        return done
+
+    return db.run(insert, what=what)
+
+
+def _referring(tables: Sequence[CircleInserter]) -> dict[Any, list[tuple[int, RowKey]]]:
+    """Return table, columns and their values → the rows that refer to a row with them."""
+    found: dict[Any, list[tuple[int, RowKey]]] = defaultdict(list)
+    for number, one in enumerate(tables):
+        for to, pairs in one.references:
+            for key, row in one.rows():
+                values = tuple(row.get(name) for name in pairs)
+                found[to, tuple(pairs.values()), values].append((number, key))
+    return found
+
+
+def _add_referring(
+    tables: Sequence[CircleInserter],
+    refused: Sequence[Refused],
+    referring: dict[Any, list[tuple[int, RowKey]]],
+) -> None:
+    """Add the rows that refer to refused rows: else a long thread would lose one row at each attempt."""
+    rows = [dict(one.rows()) for one in tables]
+    referred = {(to, names) for to, names, _ in referring}
+    open_rows = [(number, key) for number, found in enumerate(refused) for key in found]
+    while open_rows:
+        number, key = open_rows.pop()
+        for to, names in referred:
+            if to == tables[number].name:
+                values = tuple(rows[number][key].get(name) for name in names)
+                for other, one in referring.get((to, names, values), ()):
+                    if one not in refused[other]:
+                        refused[other][one] = FOREIGN_KEY
+                        open_rows.append((other, one))
