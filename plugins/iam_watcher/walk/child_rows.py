@@ -23,7 +23,7 @@ class Reference:
         by: these columns, with the index that finds rows by them; its name is empty if the job does not
             choose it.
         to: the columns that they refer to.
-        apart_from: other references of the table: rows that refer by one of them to the same row don't count.
+        also: SQL that leaves out rows that don't count; in it, the table is called `referring`.
         on_delete: what the server does with the rows of a foreign key when the row that they refer to is
             deleted; set for the references of a table to itself.
         checked_by: quoted names of the indexes on `to`: before the server lets a row refer to another one, it
@@ -33,7 +33,7 @@ class Reference:
     table: str
     by: Key
     to: Key
-    apart_from: tuple[Reference, ...] = ()
+    also: str = ""
     on_delete: str = ""
     checked_by: tuple[str, ...] = ()
 
@@ -47,9 +47,12 @@ class ChildTable:
         change: deletes rows of it, whatever they are.
         parent: how its rows refer to their parents.
         children: the tables of its own children.
-        protected_by: other references to its rows, for which the server refuses to delete them.
+        protected_by: other references to its rows, for which these stay.
         in_key_order: whether the index has the rows of one parent in the order of their keys.
         to_itself: how its rows refer to rows of the same table by foreign keys.
+        at_once: whether all of the rows are found and recorded before the first row below is deleted: the
+            server may change them then.
+        waiting: SQL for a number that is not 0 for rows that go in the same transaction as their parent.
     """
 
     table: Table
@@ -59,6 +62,8 @@ class ChildTable:
     protected_by: tuple[Reference, ...]
     in_key_order: bool
     to_itself: tuple[Reference, ...] = ()
+    at_once: bool = False
+    waiting: str = ""
 
     def all(self) -> Iterator[ChildTable]:
         """Yield this table and those below it."""

@@ -185,7 +185,7 @@ class Descendants:
         """Delete the rows of a table that refer to some values, and all below them."""
         recorder = self._recorders[id(child)]
         conditions = [condition(child.parent.by, some) for some in child.parent.by.in_lists(values)]
-        if child.to_itself:
+        if child.to_itself or child.at_once:
             self._delete_by_keys(child, conditions, recorder)
             return
         for rows in conditions:
@@ -222,19 +222,28 @@ class Descendants:
         lists, circle = [sorted(sizes)], False
         if child.to_itself:
             lists, circle = in_order(db, child, list(sizes), lock=lambda _: ())  # the family is among them
-        for below in child.children:
-            self._delete(below, lock_referred(db, child.change.table, key, list(sizes), below.parent))
         parts = [part for keys in lists for part in self._in_bytes(key, keys, sizes)]
         if circle and len(parts) > 1:
             raise ReferredError
+        if child.at_once and recorder is not None:
+            for some in parts:
+                self._lock(recorder, some)
+                recorder.record(some)
+            recorder = None
+        for below in child.children:
+            self._delete(below, lock_referred(db, child.change.table, key, list(sizes), below.parent))
         for some in parts:
-            if recorder is not None and len(recorder.lock(some)) < len(some):
-                raise RowsRefusedError(next(iter(recorder.refused), "changed_meanwhile"))
+            self._lock(recorder, some)
             changed = db.change(_delete_statement(child, some))
             # In a circle, the server deletes rows by ON DELETE CASCADE, and does not count them.
             self._in_transaction[child.table.name] += len(some) if child.to_itself else changed
             if recorder is not None:
                 recorder.record(some)
+
+    @staticmethod
+    def _lock(recorder: RowRecorder | None, keys: Sequence[KeyValue]) -> None:
+        if recorder is not None and len(recorder.lock(keys)) < len(keys):
+            raise RowsRefusedError(next(iter(recorder.refused), "changed_meanwhile"))
 
     def _in_bytes(self, key: Key, keys: Sequence[KeyValue], sizes: dict[KeyValue, int]) -> Any:
         """Yield keys in lists that fit into a statement, and whose rows have MOST_BYTES of long values."""

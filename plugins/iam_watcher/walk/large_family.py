@@ -21,7 +21,7 @@ from iam_watcher.database.transactions import PING, PING_EVERY
 from iam_watcher.errors import HalfDone
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.descendants import Descendants
-from iam_watcher.walk.pace import ChunkSize
+from iam_watcher.walk.pace import MOST_BYTES, ChunkSize
 from iam_watcher.walk.replies import Circles, ReferredError, TooManyReferrersError, in_order, references
 from iam_watcher.walk.row_locks import RowLocks, lock_referred, referred
 from iam_watcher.walk.writer import Writer, Written, split
@@ -47,7 +47,7 @@ MOST_UNORDERED = 1_000_000  # the same, where the index has other columns before
 
 ROWS = "SELECT {selected}, {size} FROM {table} FORCE INDEX ({index}) WHERE {rows}{order} LIMIT {limit}"
 OF_THESE = "SELECT {selected} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {among}"
-REFERS = "SELECT 1 FROM {table} WHERE {rows} LIMIT 1"
+REFERS = "SELECT 1 FROM {table} AS referring WHERE {rows}{also} LIMIT 1"
 
 
 class LargeFamilies:
@@ -201,6 +201,18 @@ class LargeFamilies:
             self._check_gone(rows, emptied)
             # Behind the rows that are gone already, which the server may not have removed yet.
             after = keys[-1] if child.in_key_order else None
+        if child.waiting and child.children:
+            for one in self._waiting(child, rows):
+                self._empty(rows.table, rows.key, one, child.children, (*above, (rows, one)))
+
+    def _waiting(self, child: ChildTable, rows: RowChange) -> list[KeyValue]:
+        """Return the keys of the rows that go in the same transaction as their parent."""
+
+        def read() -> list[KeyValue]:
+            query = self._page_query(child, f"{rows.predicate} AND {child.waiting} > 0", None, PAGE)
+            return [rows.key.take(row) for row in self._db.read(query)]
+
+        return self._look(read, rows.table)
 
     def _check_gone(self, rows: RowChange, keys: Sequence[KeyValue]) -> None:
         """Raise HalfDone if one of these rows is still there: its descendants were deleted."""
@@ -216,7 +228,10 @@ class LargeFamilies:
         self, child: ChildTable, rows: RowChange, after: KeyValue | None, size: ChunkSize
     ) -> list[KeyValue]:
         def read() -> list[KeyValue]:
-            found = self._db.read(self._page_query(child, rows.predicate, after, size.limit(size.rows)))
+            condition = rows.predicate
+            if child.waiting:  # One that is too long for that goes now.
+                condition += f" AND ({child.waiting} = 0 OR {rows.size} > {MOST_BYTES})"
+            found = self._db.read(self._page_query(child, condition, after, size.limit(size.rows)))
             keys = [rows.key.take(row) for row in found]
             few = min(size.within_bytes([int(row[-1]) for row in found]), rows.key.fit_a_list(keys))
             return keys[:few]
@@ -291,13 +306,10 @@ class LargeFamilies:
     ) -> bool:
         """Return whether other rows refer to one of these rows or of their descendants."""
         for reference in protected_by:
-            others = "".join(
-                f" AND ({one.by.among(values)}) IS NOT TRUE"
-                for one in reference.apart_from
-                if (values := self._referred(table, key, keys, one.to))
-            )
             for some in reference.by.in_lists(self._referred(table, key, keys, reference.to)):
-                query = REFERS.format(table=reference.table, rows=reference.by.among(some) + others)
+                query = REFERS.format(
+                    table=reference.table, rows=reference.by.among(some), also=reference.also
+                )
                 if self._read(query, reference.table):
                     return True
         return any(

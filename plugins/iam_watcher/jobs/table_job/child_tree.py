@@ -6,7 +6,7 @@ ordering the tables go by the same facts of the catalogue, so they are one class
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.catalogue import read_table
@@ -22,6 +22,7 @@ from iam_watcher.database.key import Key
 from iam_watcher.database.key_column import KeyColumn, why_not
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.children import AUTO
+from iam_watcher.jobs.table_job.branch import Branch, Meeting, in_order, is_strict, same_row
 from iam_watcher.jobs.table_job.reference import why_another_table, why_no_reference
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.child_rows import ChildTable, Family, Reference
@@ -40,38 +41,6 @@ logger = get_logger(__name__)
 NAME_THEM = f"With children={AUTO!r} that can't be done: name the children that are to be deleted"
 
 
-@dataclass
-class Branch:
-    """A table of the tree, before it was looked at.
-
-    Attributes:
-        name: of the table.
-        columns: that refer to the parent; none for the top.
-        referenced: names of the columns that they refer to; None for the parent's primary key.
-        children: the branches below.
-        problem: why the rows can't be deleted; None if they can.
-    """
-
-    name: str
-    columns: tuple[str, ...] = ()
-    referenced: tuple[str, ...] | None = None
-    children: list[Branch] = field(default_factory=list)
-    problem: str | None = None
-
-    @property
-    def shown(self) -> str:
-        """The branch with all below it, for messages."""
-        below = f" [{', '.join(child.shown for child in self.children)}]" if self.children else ""
-        columns = f" ({', '.join(self.columns)})" if self.columns else ""
-        return f"{self.name}{columns}{below}"
-
-    def all(self) -> Iterator[Branch]:
-        """Yield this branch and those below it."""
-        yield self
-        for child in self.children:
-            yield from child.all()
-
-
 class ChildTree:
     """Reads the tables below the table of a job.
 
@@ -79,9 +48,12 @@ class ChildTree:
         db: where.
         table: of the job.
         children: as the arguments name them, or "auto".
+        archived: whether the archive must have the rows as they were.
     """
 
-    def __init__(self, db: Transactions, table: Table, children: Sequence[Child] | str) -> None:
+    def __init__(
+        self, db: Transactions, table: Table, children: Sequence[Child] | str, *, archived: bool
+    ) -> None:
         self._db = db
         self._tables = {table.name: table}
         self._foreign_keys: dict[str, list[ForeignKey]] = {}
@@ -92,7 +64,9 @@ class ChildTree:
         else:
             self._top.children = [self._named(child, table.name, (table.name,)) for child in children]
         for branch in self._top.all():
-            branch.children = self._in_order(branch.children)
+            branch.children = in_order(branch.children, self._references_to)
+        self._at_once = set[int]()
+        self._archived = archived
 
     def family(self) -> Family:
         """Return the tables with how their rows are found.
@@ -100,19 +74,25 @@ class ChildTree:
         Raises:
             TableError: rows of one of them can't be deleted with those above them. It shows the tree.
         """
-        found = [self._child(self._top, branch) for branch in self._top.children]
-        children = tuple(child for child in found if child is not None)
+        for *_, above, branch in reversed([way for way in self._top.paths() if way[1:]]):
+            if branch.problem is None:
+                try:
+                    branch.problem = self._problem(above, branch)
+                except TableError as error:
+                    branch.problem = str(error)
+        self._note_order()
         problems = [f"{branch.name}: {branch.problem}" for branch in self._top.all() if branch.problem]
         if problems:
             raise TableError(
                 f"rows of {self._top.name} can't be deleted with their children. {'. '.join(problems)}. "
                 f"The tree is {self._top.shown}"
             )
+        children = tuple(self._child((self._top, branch)) for branch in self._top.children)
         self._warn_of_protection()
         tables = self._parents_first()
         return Family(
             children,
-            self._protected_by(self._top, children),
+            self._protected_by((self._top,)),
             tuple(self._tables[name] for name in tables if name != self._top.name),
         )
 
@@ -153,16 +133,9 @@ class ChildTree:
             branch.children = [self._named(one, child.table, (*path, child.table)) for one in child.children]
         return branch
 
-    def _child(self, above: Branch, branch: Branch) -> ChildTable | None:
-        """Return a table with those below it; None if one has a problem, which is noted."""
-        if branch.problem is None:
-            try:
-                branch.problem = self._problem(above, branch)
-            except TableError as error:
-                branch.problem = str(error)
-        below = [self._child(branch, one) for one in branch.children]
-        if branch.problem is not None or above.problem is not None or None in below:
-            return None
+    def _child(self, way: tuple[Branch, ...]) -> ChildTable:
+        """Return a table with those below it."""
+        above, branch = way[-2:]
         table = self._tables[branch.name]
         index, columns = self._index(branch.name, branch.columns) or ("", [])
         # InnoDB has the rows of a secondary index in the order of the primary key behind its columns.
@@ -177,10 +150,12 @@ class ChildTree:
                 self._key(above.name, self._referenced(above, branch), self._tables[above.name].key.index),
                 checked_by=self._checked_by(above.name, self._referenced(above, branch)),
             ),
-            tuple(one for one in below if one is not None),
-            self._protected_by(branch),
+            tuple(self._child((*way, one)) for one in branch.children),
+            self._protected_by(way),
             in_key_order=is_primary and index != "PRIMARY" and not behind and not _descending(table),
             to_itself=self._to_itself(branch.name),
+            at_once=id(branch) in self._at_once,
+            waiting=self._waiting(way),
         )
 
     def _problem(self, above: Branch, branch: Branch) -> str | None:
@@ -264,61 +239,148 @@ class ChildTree:
         return Key(tuple(KeyColumn(found.column(name)) for name in columns), index)
 
     def _to_itself(self, name: str) -> tuple[Reference, ...]:
-        """Return the foreign keys by which rows of a table refer to rows of the same table."""
+        """Return the foreign keys by which rows of a table refer to rows of the same table.
+
+        If the table is in the tree twice, a row can be deleted before one of the other branch that refers to
+        it. The archive must not have that one as the server changes it: so it protects the row.
+        """
         table = self._tables[name]
+        must_stay = self._archived and sum(one.name == name for one in self._top.all()) > 1
         return tuple(
             Reference(
                 table.quoted,
                 self._key(name, key.columns, (self._index(name, key.columns) or ("",))[0]),
                 self._key(name, key.referenced, ""),
-                on_delete=key.on_delete,
+                on_delete=key.on_delete if is_strict(key) or not must_stay else DELETES_WITH_IT,
                 checked_by=self._checked_by(name, key.referenced),
             )
             for key in self._references_to(name)
             if key.is_here and key.table == name
         )
 
-    def _protected_by(self, branch: Branch, children: Sequence[ChildTable] = ()) -> tuple[Reference, ...]:
-        """Return the foreign keys, apart from those of the tree, for which the server refuses to delete rows.
+    def _protected_by(self, way: tuple[Branch, ...]) -> tuple[Reference, ...]:
+        """Return the foreign keys for which rows of a branch may have to stay, with all of their family.
+
+        A foreign key from outside of the tree counts if the server refuses the delete. One from a table of
+        the tree counts for rows that are not deleted before, in each of the transactions of a large family.
 
         Args:
-            branch: of the rows.
-            children: of the job's table, if the branch is this table. A child can have two foreign keys, and
-                be in the tree by one of them.
+            way: from the top to the branch.
         """
-        in_tree = {one.name for one in self._top.all()}
-        found = []
+        branch, found = way[-1], []
+        table = self._tables[branch.name]
         for key in self._references_to(branch.name):
-            apart_from = self._by_another_key(key, children)
-            is_own = (
-                key.is_here
-                and key.table in in_tree
-                and (branch is not self._top or key.table != branch.name)
-                and not apart_from
+            also = self._also(key, way)
+            if also is None:
+                continue
+            to = Key(tuple(KeyColumn(table.column(name)) for name in key.referenced))
+            # Of the same types, since the foreign key says so.
+            by = Key(
+                tuple(
+                    KeyColumn(replace(part.column, name=name))
+                    for part, name in zip(to.columns, key.columns, strict=True)
+                ),
+                "",
             )
-            if key.on_delete in REFUSES and not is_own:
-                table = self._tables[branch.name]
-                to = Key(tuple(KeyColumn(table.column(name)) for name in key.referenced))
-                # Of the same types, since the foreign key says so.
-                by = Key(
-                    tuple(
-                        KeyColumn(replace(part.column, name=name))
-                        for part, name in zip(to.columns, key.columns, strict=True)
-                    ),
-                    "",
-                )
-                checked_by = self._checked_by(branch.name, key.referenced)
-                found.append(Reference(key.quoted_table, by, to, apart_from, checked_by=checked_by))
+            checked_by = self._checked_by(branch.name, key.referenced)
+            found.append(Reference(key.quoted_table, by, to, also, checked_by=checked_by))
         return tuple(found)
 
-    def _by_another_key(self, key: ForeignKey, children: Sequence[ChildTable]) -> tuple[Reference, ...]:
-        """Return how rows of a table belong to the job's rows, if it is not by this foreign key."""
-        ours = [one.parent for one in children if key.is_here and one.table.name == key.table]
-        if any(set(one.by.names) == set(key.columns) for one in ours):
-            return ()
-        # Rows that are also deleted further down in the tree are left to the server.
-        further_down = sum(one.name == key.table for one in self._top.all()) > len(ours)
-        return () if further_down else tuple(ours)
+    def _also(self, key: ForeignKey, way: tuple[Branch, ...]) -> str | None:
+        """Return which of the rows that refer by a foreign key protect a row; None if none of them does."""
+        branch = way[-1]
+        if branch.has_child(key) or (key.is_here and key.table == branch.name and is_strict(key) and way[1:]):
+            return None  # They are deleted before, or `to_itself` says which of them protect a row.
+        ways = [Meeting(way, by) for by in self._ways_to(key)]
+        before = "".join(
+            f" AND {self._belong(key, one, one.depth)} = 0"
+            for one in ways
+            if one.depth >= 0 and (one.is_in_order or self._waits(key, one))
+        )
+        if key.on_delete in REFUSES:
+            return before
+        later = [one for one in ways if one.depth > 0 or not (one.is_in_order or self._waits(key, one))]
+        if not later:
+            return None  # Those of the family are gone; of others the server changes or deletes what it must.
+        return f" AND {' + '.join(self._belong(key, one, 0) for one in later)} > 0{before}"
+
+    def _waits(self, key: ForeignKey, ways: Meeting) -> bool:
+        """Return whether a row can go together with its parent, because the parent refers to it.
+
+        So the parent is recorded before the server sets its column to NULL. The row must not refer to other
+        rows, which may go earlier.
+        """
+        names = [one.name for one in self._top.all()]
+        *above, branch = ways.to
+        return (
+            list(ways.by) == above
+            and not is_strict(key)
+            and names.count(branch.name) == names.count(key.table) == 1
+            and not any(
+                other.is_here
+                and other.table == branch.name
+                and not (name == above[-1].name and above[-1].has_child(other))
+                for name in names
+                for other in self._references_to(name)
+            )
+        )
+
+    def _waiting(self, way: tuple[Branch, ...]) -> str:
+        """Return SQL for a number that is not 0 for rows that go together with their parent."""
+        parent, branch = way[-2:]
+        alias = "parent" if branch.name != "parent" else "above"
+        referenced = self._referenced(parent, branch)
+        keys = [
+            key
+            for key in self._references_to(branch.name)
+            if key.is_here and key.table == parent.name and self._waits(key, Meeting(way, way[:-1]))
+        ]
+        return " + ".join(
+            same_row(
+                parent.name,
+                alias,
+                (*key.columns, *referenced),
+                branch.name,
+                (*key.referenced, *branch.columns),
+            )
+            for key in keys
+        )
+
+    def _ways_to(self, key: ForeignKey) -> list[tuple[Branch, ...]]:
+        """Return the ways to the table of a foreign key; none if it is not in the tree."""
+        return [way for way in self._top.paths() if key.is_here and way[-1].name == key.table]
+
+    def _belong(self, key: ForeignKey, ways: Meeting, depth: int) -> str:
+        names = self._tables[ways.to[depth].name].key.names
+        return ways.belong(key, depth, names, self._referenced)
+
+    def _meetings(self) -> Iterator[tuple[ForeignKey, Meeting]]:
+        """Yield the foreign keys between tables of the tree by which the server changes or deletes rows."""
+        for way in self._top.paths():
+            for key in self._references_to(way[-1].name):
+                if key.on_delete not in REFUSES and way[1:] and not way[-1].has_child(key):
+                    yield from ((key, Meeting(way, by)) for by in self._ways_to(key))
+
+    def _note_order(self) -> None:
+        """Note for which tables no order is right, and which have to be read as a whole."""
+        if any(branch.problem for branch in self._top.all()):
+            return
+        for key, ways in self._meetings():
+            branch = ways.to[-1]
+            self._at_once |= {id(one) for one in ways.to[1 : ways.depth + 1]}
+            harmless = key.table == branch.name or (
+                not is_strict(key) and (ways.is_upward or not self._archived)
+            )
+            if not ways.is_in_order and not harmless:
+                instead = (
+                    f"Name {key.table} as a child of {branch.name}, with the key {', '.join(key.columns)}"
+                )
+                branch.problem = (
+                    f"{key.shown} refers to it with ON DELETE {key.on_delete}, and the job deletes rows of "
+                    f"{key.table} later: the server would {'delete' if is_strict(key) else 'change'} them "
+                    f"before the job reads them. {'C' if ways.is_upward else f'{instead}, or c'}hange the "
+                    "foreign key"
+                )
 
     def _warn_of_protection(self) -> None:
         in_tree = {one.name for one in self._top.all()}
@@ -336,26 +398,6 @@ class ChildTree:
                 "; ".join(sorted(outside)),
                 self._top.shown,
             )
-
-    def _in_order(self, branches: list[Branch]) -> list[Branch]:
-        """Return branches so that a table comes before those that its rows refer to, where that can be."""
-        rest, found = list(branches), list[Branch]()
-        while rest:
-            free = [
-                one for one in rest if not any(self._refer(other, one) for other in rest if other is not one)
-            ]
-            found.append((free or rest)[0])
-            rest.remove(found[-1])
-        return found
-
-    def _refer(self, branch: Branch, to: Branch) -> bool:
-        """Return whether rows of a branch may refer to rows of another one, which then must go later."""
-        names, others = {one.name for one in branch.all()}, {one.name for one in to.all()}
-        return any(
-            key.is_here and key.table in names - others and key.on_delete in REFUSES
-            for name in others
-            for key in self._references_to(name)
-        )
 
     def _parents_first(self) -> list[str]:
         """Return the names of all tables in an order in which their rows can be inserted."""

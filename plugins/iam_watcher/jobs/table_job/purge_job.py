@@ -66,7 +66,10 @@ class PurgeJob(RetentionJob):
         """Read the tables of the children, and that of `orphans_of`."""
         super().look_up(db)
         if self.children:
-            self._family = ChildTree(db, read_table(db, self.table), self.children).family()
+            tree = ChildTree(
+                db, read_table(db, self.table), self.children, archived=self.location is not None
+            )
+            self._family = tree.family()
 
     def plan(self, table: Table, now: datetime) -> Plan:
         """Return the rows to delete."""
