@@ -1,4 +1,7 @@
-"""Rows of a child table that refer to each other, such as replies: in which order they go, and which stay."""
+"""Rows of a child table that refer to each other, such as replies: in which order they go, and which stay.
+
+All tests use the same comments: hence the length.
+"""
 
 from __future__ import annotations
 
@@ -216,3 +219,41 @@ def test_many_replies_to_few_rows_of_a_page_go_first(scratch, perform, archive, 
     assert report["children"] == {"comments": 155}
     assert (report["chunks"] > 4) == large
     assert not archive or len(archived(report)) == 155
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_few_of_the_replies_that_protect_a_row_are_locked(scratch, perform, archive, monkeypatch, rule):
+    """With SET NULL, the server changes all of them, so it locks them."""
+    create(scratch, rule)
+    fill(scratch, [(1, 1, None), (2, 1, 1)])
+    scratch.run(f"INSERT INTO comments SELECT 100 + seq, 9, 1 FROM {numbers(500)}")
+    order, locked = descendants.in_order, []
+
+    def look(*arguments, **options):
+        try:
+            return order(*arguments, **options)
+        finally:
+            locked.append(max(scratch.transactions().values()))
+
+    monkeypatch.setattr(descendants, "in_order", look)
+    report = purge_posts(perform, archive)
+    assert report["changed"] == (2 if rule == "SET NULL" else 1)
+    assert (max(locked) > 500) == (rule == "SET NULL")
+
+
+def test_a_reply_needs_an_index_on_all_of_its_foreign_key(scratch, perform):
+    """The server is content with one that has a part of another column behind it. FORCE INDEX is not."""
+    scratch.run("CREATE TABLE posts (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run(
+        "CREATE TABLE comments (id int PRIMARY KEY, post_id int NULL, answers int NULL, slug text NOT NULL,"
+        " KEY (post_id), KEY (answers, slug(10)), FOREIGN KEY (answers) REFERENCES comments (id))"
+    )
+    scratch.run(f"INSERT INTO posts SELECT seq, '2020-01-01' FROM {numbers(500)}")
+    scratch.run("INSERT INTO comments VALUES (1, 400, NULL, 'a')")
+    message = r"begins with answers.*refer to it reads.*CREATE INDEX `answers` ON `comments` \(`answers`\)"
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match=message):
+            purge_posts(perform, None, dry_run=dry_run)
+    assert scratch.value("SELECT COUNT(*) FROM posts") == 500
+    scratch.run("CREATE INDEX by_answers ON comments (answers)")
+    assert purge_posts(perform, None)["children"] == {"comments": 1}

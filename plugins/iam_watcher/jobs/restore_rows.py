@@ -1,4 +1,7 @@
-"""Restores archived rows: it undoes a purge."""
+"""Restores archived rows: it undoes a purge.
+
+The tables of an archive are restored in one run, which counts what it did in all of them: hence the length.
+"""
 
 from __future__ import annotations
 

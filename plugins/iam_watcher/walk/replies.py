@@ -43,16 +43,31 @@ class TooManyReferrersError(Exception):
 
 
 def references(
-    db: Transactions, child: ChildTable, keys: Sequence[KeyValue], *, lock: str = LOCKED
+    db: Transactions,
+    child: ChildTable,
+    keys: Sequence[KeyValue],
+    *,
+    lock: str = LOCKED,
+    most: int | None = None,
 ) -> Iterable[tuple[KeyValue, KeyValue, bool]]:
     """Yield which rows refer to rows of these keys: their key, key of the other row, and whether strictly.
 
     Not strictly: if the other row is deleted, the server sets the reference to NULL. A row that refers to
     itself is left out if the server deletes it.
+
+    Args:
+        db: where.
+        child: the table.
+        keys: of the rows that are referred to.
+        lock: SQL that locks the rows.
+        most: how many rows to read and lock that refer strictly, for a foreign key and a list of keys; None
+            for all of them.
     """
     key = child.change.key
     width = len(key.columns)
     for own in child.to_itself:
+        is_strict = own.on_delete in REFUSES | {DELETES_WITH_IT}
+        limit = f" LIMIT {most}" if most is not None and is_strict else ""
         columns = {part.column.name: part.column.quoted for part in (*key.columns, *own.to.columns)}
         for some in key.in_lists(keys):
             query = REFERRERS.format(
@@ -67,12 +82,12 @@ def references(
                     f"referring.{mine.column.quoted} = referred.{theirs.column.quoted}"
                     for mine, theirs in zip(own.by.columns, own.to.columns, strict=True)
                 ),
-                lock=lock,
+                lock=limit + lock,
             )
             for row in db.read(query):
                 referring, referred = key.take(row), key.take(row[width:])
                 if referring != referred or own.on_delete in REFUSES:
-                    yield referring, referred, own.on_delete in REFUSES | {DELETES_WITH_IT}
+                    yield referring, referred, is_strict
 
 
 def in_order(
@@ -104,7 +119,8 @@ def in_order(
     while new:
         for own in child.to_itself:
             lock_referred(db, child.change.table, key, new, own)
-        found = list(references(db, child, new))
+        # Of more rows one is not of the family, or they are too many: then the others need no lock.
+        found = list(references(db, child, new, most=len(before) + (most or 0) + 1))
         new = list(lock(list(dict.fromkeys(one for one, _, _ in found if one not in before))))
         known = {*before, *new}
         if any(strict and one not in known for one, _, strict in found):

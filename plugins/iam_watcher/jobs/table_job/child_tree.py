@@ -1,7 +1,8 @@
 """The tree of tables whose rows are deleted together: as the arguments name it, or by the foreign keys.
 
 A tree is looked at as a whole before anything is written, and an error shows all of it. Finding, checking and
-ordering the tables go by the same facts of the catalogue, so they are one class: hence the length.
+ordering the tables, and finding what protects their rows, go by the same facts of the catalogue, so they are
+one class: hence the length.
 """
 
 from __future__ import annotations
@@ -187,7 +188,6 @@ class ChildTree:
     def _why_not_found(self, above: Branch, branch: Branch) -> str | None:
         """Return why a search for the rows of some parents would be slow, or ambiguous, or None."""
         table = self._tables[branch.name]
-        columns = [table.column(name) for name in branch.columns]
         twins = [
             one
             for one in above.children
@@ -195,13 +195,18 @@ class ChildTree:
         ]
         if len(twins) > 1:
             return f"it is named twice with the key {', '.join(branch.columns)}"
-        if self._index(branch.name, branch.columns) is None:
-            listed = ", ".join(column.quoted for column in columns)
-            name = quoted("_".join(branch.columns))
-            return (
-                f"it needs an index that begins with {', '.join(branch.columns)}, else each search for "
-                f"children reads the whole table: CREATE INDEX {name} ON {table.quoted} ({listed})"
-            ).replace("%%", "%")
+        own = [key for key in self._references_to(branch.name) if key.is_here and key.table == branch.name]
+        for names, of in (
+            (branch.columns, "children"),
+            *((key.columns, "rows that refer to it") for key in own),
+        ):
+            if self._index(branch.name, names) is None:
+                listed = ", ".join(table.column(name).quoted for name in names)
+                return (
+                    f"it needs an index that begins with {', '.join(names)}, else each search for {of} reads "
+                    f"the whole table: CREATE INDEX {quoted('_'.join(names))} ON {table.quoted} ({listed}). "
+                    "An index on the first characters of a column does not count"
+                ).replace("%%", "%")
         return None
 
     def _referenced(self, above: Branch, branch: Branch) -> tuple[str, ...]:
