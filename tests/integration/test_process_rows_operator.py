@@ -1,4 +1,7 @@
-"""ProcessRowsOperator: what it reports, how it stops, and what it leaves alone."""
+"""ProcessRowsOperator: what it reports, how it stops, and what it leaves alone.
+
+Most tests run in both modes, on the same table and with the same operator: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The schedule that starts a run when rows are due: what the triggerer asks, and when it fires."""
+"""The schedule that starts a run when rows are due: what the triggerer asks, and when it fires.
+
+All tests share the watched tables, and the poll that asks about them: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ LEAST_PAUSE = 1.0  # seconds until a row that is not ready is due again: it must
 # A text that begins with a date: year, month and day, with punctuation between them or without.
 _DATE = re.compile(r"\s*(\d{4})(?:[^\w\s]+(\d\d?)[^\w\s]+(\d\d?)|(\d\d)(\d\d)(?:\d{6})?)(?!\d)")
 
-DATES = frozenset({"date", "datetime", "timestamp"})
+DATES = frozenset({"date", "datetime"})  # can hold dates that are in no calendar; a TIMESTAMP can't
 VALUES = (bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, type(None))
 
 
