@@ -77,6 +77,17 @@ def test_a_moment_that_passed_while_paused_is_over(deployment):
     assert deployment.next == ""
 
 
+@pytest.mark.parametrize("spec", ["@at 2027-03-10T09:00:00Z", "0 9 10 * *", "@hourly"])
+@pytest.mark.parametrize(("up", "comes"), [("09:00:10", "09:00:12"), ("08:00:00", "09:05:02")])
+@pytest.mark.parametrize(("grace", "made_up"), [(None, ["09:00:00"]), (timedelta(0), [])])
+def test_the_first_time_of_all_is_made_up_for_too(deployment, spec, up, comes, grace, made_up):
+    """The DAG was known, and not paused; the scheduler came late."""
+    deployment.store(spec, missed_grace=grace)
+    deployment.due("09:00:00")
+    deployment.up_since(up)
+    assert deployment.scheduler_comes(comes) == made_up
+
+
 @pytest.mark.parametrize("within_savepoint", [False, True])
 def test_a_tick_is_dropped_once_also_by_a_scheduler_that_uses_savepoints(deployment, within_savepoint):
     """As Airflow means to: what was written before the exception is rolled back with it."""

@@ -91,7 +91,12 @@ class _Handler(logging.Handler):
         self._watch = watch
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._watch.line(record.getMessage())
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  what a task logs does not end the task
+            self.handleError(record)
+        else:
+            self._watch.line(text)
 
 
 class _Stream:

@@ -46,15 +46,22 @@ class History:
     def was_up_at(self, moment: datetime) -> bool:
         """Return whether this process was running, and the DAG known and not paused, since `moment`.
 
-        This distinguishes a slow scheduler from one that was down. Airflow stores the time of an unpause in
-        its audit log only, so an unpause that is not in the log is not noticed.
+        This distinguishes a slow scheduler from one that was down.
         """
         if datetime.now(UTC) - moment > _SLOWEST or moment < _process_start():
             return False
+        return not self.was_off_at(moment)
+
+    def was_off_at(self, moment: datetime) -> bool:
+        """Return whether the DAG was not known or paused at `moment`.
+
+        Airflow stores the time of an unpause in its audit log only, so an unpause that is not in the log is
+        not noticed.
+        """
         if runs.was_unpaused_after(self.session, self._dag_id, moment):
-            return False
+            return True
         known = runs.known_since(self.session, self._dag_id)
-        return known is None or known <= moment
+        return known is not None and known > moment
 
 
 def _process_start() -> datetime:

@@ -130,7 +130,7 @@ class TickTimetable(ScheduleTimetable):
         startable = max((end for end in going if end), default=tick)
         if history.was_up_at(startable):
             return None
-        if not history.has_automated_run():
+        if not history.has_automated_run() and history.was_off_at(startable):
             return "it was before the DAG was added or unpaused, and a DAG without runs has missed nothing"
         late = now - tick
         if late < self._grace(tick):
