@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import re
-import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.arguments import is_mail_address
-from iam_watcher.importer import names, vixie
-from iam_watcher.importer.job import (
-    Call,
-    Found,
-    Job,
-    NotTranslated,
-    Refused,
-    mails,
-    secrets_in,
-    secrets_in_command,
-    secrets_in_text,
-)
+from iam_watcher.importer import dkron_executors, names, vixie
+from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails
 from iam_watcher.importer.values import (
     ALLOW,
     AT_ONCE,
     documents,
-    duration,
     get,
-    number,
     retries,
     shown_name,
     text_or_empty,
     texts,
-    texts_in,
 )
 
 if TYPE_CHECKING:
@@ -175,71 +161,14 @@ class _Job:
                 self._differences.append("not kept: owner_email, which is not one mail address")
         return found
 
-    def _task(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _shell(self, config: Mapping[str, Any]) -> Call:
+        arguments = {"task_id": "run", **dkron_executors.shell(config, self._differences)}
         if self._is_parent:
             asset = Call("airflow.sdk", "Asset", {"": _ASSET.format(self._data["name"])})
             arguments["outlets"] = [asset]
-        return arguments
-
-    def _shell(self, config: Mapping[str, Any]) -> Call:
-        command = get(config, "command", str, "")
-        if not command.strip():
-            raise NotTranslated("its command is empty")
-        if get(config, "shell", str, "false").lower() not in ("true", "1"):
-            try:
-                # Without a shell, dkron splits the words itself: quoted, they mean nothing to ours.
-                command = shlex.join(shlex.split(command))
-            except ValueError as error:
-                raise NotTranslated(f"its command can't be split into words: {error}") from None
-        pairs = [pair.partition("=") for pair in get(config, "env", str, "").split(",") if pair]
-        env = {name.strip(): value for name, _, value in pairs}
-        self._differences += secrets_in(env)
-        self._differences += secrets_in_command(command)
-        if config.get("mem_limit"):
-            self._differences.append("not kept: mem_limit")
-        user = get(config, "su", str, "")
-        if user:
-            self._differences.append(f"the worker runs it by sudo as {user}: allow that on each worker")
-        arguments = {
-            "command": command,
-            "user": user,
-            "env": env,
-            "cwd": get(config, "cwd", str, ""),
-            "execution_timeout": duration(config, "timeout"),
-        }
-        kept = {key: value for key, value in arguments.items() if value}
-        return Call("iam_watcher.jobs.command", "CommandOperator", self._task({"task_id": "run", **kept}))
+        return Call("iam_watcher.jobs.command", "CommandOperator", arguments)
 
     def _http(self, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if self._is_parent:
             raise NotTranslated("others run after it, and it is an HTTP request: write the watcher by hand")
-        url = get(config, "url", str, "")
-        if not url:
-            raise NotTranslated("its url is empty")
-        self._differences += [f"not kept: {key}" for key in config if key.lower().startswith("tls")]
-        pairs = [text.partition(":") for text in texts_in(config, "headers")]
-        values: dict[str, Any] = {
-            "method": get(config, "method", str, "GET").upper(),
-            "url": url,
-            "headers": {name.strip(): value.strip() for name, _, value in pairs},
-            "body": get(config, "body", str, "") or None,
-            "timeout": number(config, "timeout", 30),
-            "codes": [
-                code.strip() for code in get(config, "expectCode", str, "200").split(",") if code.strip()
-            ],
-        }
-        self._differences += secrets_in(values["headers"])
-        self._differences += secrets_in_text("the url", url)
-        self._differences += secrets_in_text("the body", values["body"] or "")
-        if "authorization" in {name.lower() for name in values["headers"]}:
-            self._differences.append("the header Authorization is in the DAG file: move it to a connection")
-        pattern = get(config, "expectBody", str, "")
-        if not pattern:
-            return "request", values
-        try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise NotTranslated(
-                f"expectBody {pattern!r} is no regular expression of Python: {error}"
-            ) from None
-        return "request_with_body", {**values, "pattern": pattern}
+        return dkron_executors.http(config, self._differences)

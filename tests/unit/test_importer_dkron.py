@@ -1,0 +1,80 @@
+"""What the importer keeps of a job of dkron, and what it reports as a difference."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from iam_watcher.importer import dkron
+from iam_watcher.importer.job import Job, Refused
+
+
+def entries(*jobs: dict[str, Any], **arguments: Any) -> list[Job | Refused]:
+    return dkron.read(json.dumps(jobs), "jobs.json", "UTC", **arguments).entries
+
+
+def job(config: dict[str, Any], executor: str = "shell", **more: Any) -> dict[str, Any]:
+    shown = {"name": "job", "schedule": "@daily", "concurrency": "forbid"}
+    return {**shown, "executor": executor, "executor_config": config, **more}
+
+
+def translated(config: dict[str, Any], executor: str = "shell") -> Job:
+    entry = entries(job(config, executor))[0]
+    assert isinstance(entry, Job), entry
+    return entry
+
+
+def reason(config: dict[str, Any], executor: str = "shell") -> str:
+    entry = entries(job(config, executor))[0]
+    assert isinstance(entry, Refused), entry
+    return entry.reason
+
+
+def encoded(text: bytes) -> str:
+    return base64.b64encode(text).decode()
+
+
+def test_the_payload_is_the_standard_input() -> None:
+    found = translated({"command": "mail bob", "payload": encoded("grüße\n".encode())})
+    assert found.task is not None
+    assert found.task.arguments["stdin"] == "grüße\n"
+    assert found.differences == ()
+
+
+def test_a_secret_in_the_payload_is_reported() -> None:
+    found = translated({"command": "mysql", "payload": encoded(b"SET PASSWORD = 'hunter2'")})
+    assert found.differences[0].startswith("the standard input has what looks like a secret (PASSWORD)")
+    assert "hunter2" not in str(found.differences)
+
+
+@pytest.mark.parametrize("payload", ["hunter2!", "aGk", encoded(b"\xff\xfe"), encoded(b"a\0b"), "é"])
+def test_a_payload_that_is_no_text(payload: str) -> None:
+    text = reason({"command": "mail bob", "payload": payload})
+    assert text == "its payload is not UTF-8 text in base64: write the watcher by hand"
+
+
+@pytest.mark.parametrize(
+    ("executor", "config"),
+    [
+        ("shell", {"command": "x", "mem_limit": "1GB"}),
+        ("http", {"url": "https://x", "tlsCertificateFile": "a"}),
+    ],
+)
+def test_an_unknown_key_is_reported(executor: str, config: dict[str, Any]) -> None:
+    found = translated({**config, "project": "web", "unset": ""}, executor)
+    kept_not = [text for text in found.differences if text.startswith("not kept: ")]
+    assert kept_not == [f"not kept: {key} of executor_config" for key in (list(config)[1], "project")]
+
+
+def test_the_user_and_the_group_of_su() -> None:
+    found = translated({"command": "x", "su": "backup:www"})
+    assert found.task is not None
+    assert found.task.arguments["user"] == "backup"
+    assert found.differences == (
+        "the worker runs it by sudo as backup: allow that on each worker",
+        "not kept: the group www of su: the command runs in backup's groups",
+    )
+    assert reason({"command": "x", "su": ":www"}).startswith("su is ':www'; expected a user")
