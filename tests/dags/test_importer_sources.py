@@ -107,8 +107,11 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        self.seen.append((self.path, self.headers["X-Kind"], self.rfile.read(length).decode()))
-        self.send_response(201)
+        self.seen.append((self.path, self.headers["X-Kind"] or "", self.rfile.read(length).decode()))
+        moved = self.path == "/old"
+        self.send_response(307 if moved else 500 if self.path == "/broken" else 201)
+        if moved:
+            self.send_header("Location", "/broken")
         self.end_headers()
         self.wfile.write(self.body)
 
@@ -152,6 +155,26 @@ def test_an_http_request_of_dkron_is_sent(
     with pytest.raises(RuntimeError, match="the body is not as expected"):
         ask()
     assert answer.seen == [("/check?a=1", "a b", '{"x": "{{ 1 }}"}')] * 2
+
+
+@pytest.mark.parametrize("more", [{}, {"expectCode": ""}])
+def test_an_http_request_of_dkron_accepts_any_code(
+    capsys, tmp_path: Path, receiver: tuple[str, type[_Answer]], more: dict[str, str]
+) -> None:
+    """And a redirect is followed, with the body."""
+    url, answer = receiver
+    config = {"method": "POST", "url": f"{url}/old", "body": "x", **more}
+    jobs = [
+        {"name": name, "schedule": "@hourly", "executor": "http", "executor_config": {**config, **pattern}}
+        for name, pattern in (("any", {}), ("pattern", {"expectBody": "all w.ll"}))
+    ]
+    dags, _ = imported(capsys, tmp_path, "dkron", json.dumps(jobs))
+    for name in ("any", "pattern"):
+        dags[name].get_task("work").python_callable()
+    assert answer.seen == [("/old", "", "x"), ("/broken", "", "x")] * 2
+    answer.body = b"out of order"
+    with pytest.raises(RuntimeError, match="the body is not as expected"):
+        dags["pattern"].get_task("work").python_callable()
 
 
 KUBERNETES = """

@@ -27,6 +27,12 @@ def translated(config: dict[str, Any], executor: str = "shell") -> Job:
     return entry
 
 
+def command_of(config: dict[str, Any]) -> str:
+    found = translated(config)
+    assert found.task is not None
+    return str(found.task.arguments["command"])
+
+
 def reason(config: dict[str, Any], executor: str = "shell") -> str:
     entry = entries(job(config, executor))[0]
     assert isinstance(entry, Refused), entry
@@ -78,3 +84,36 @@ def test_the_user_and_the_group_of_su() -> None:
         "not kept: the group www of su: the command runs in backup's groups",
     )
     assert reason({"command": "x", "su": ":www"}).startswith("su is ':www'; expected a user")
+
+
+@pytest.mark.parametrize(
+    ("command", "character"),
+    [
+        ("backup --all > /dev/null 2>&1", ">"),
+        ("sort < /x", "<"),
+        ("/bin/a; /bin/b", ";"),
+        ("/bin/a && /bin/b", "&"),
+        ("/bin/a|/bin/b", "|"),
+        ("echo (a", "("),
+        ("echo a)", ")"),
+        ("echo $(date)", "("),
+        ("echo `date`", "`"),
+        (r"echo a\ b", "backslash"),
+        (r'printf "it' + "'" + r's \n" ' + "'x'", "backslash"),
+    ],
+)
+def test_a_command_that_dkron_reads_in_another_way(command: str, character: str) -> None:
+    text = reason({"command": command})
+    assert text.startswith(f"its command has an unquoted {character}, which"), text
+    assert 'set "shell": "true"' in text
+    assert command_of({"command": command, "shell": "true"}) == command
+
+
+def test_a_command_without_a_shell() -> None:
+    command = r"""report 'a;b' "c|d 'e' <>&()`" 'f\n"' '' $HOME"""
+    assert command_of({"command": command}) == r"""report 'a;b' 'c|d '"'"'e'"'"' <>&()`' 'f\n"' '' '$HOME'"""
+
+
+@pytest.mark.parametrize("value", ["true", "TRUE", "True", "t", "T", "1"])
+def test_what_dkron_takes_for_true(value: str) -> None:
+    assert command_of({"command": "a | b", "shell": value}) == "a | b"

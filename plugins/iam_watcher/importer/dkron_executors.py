@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # The keys of executor_config that a watcher keeps.
 _SHELL = frozenset(("command", "shell", "env", "cwd", "su", "timeout", "payload"))
 _HTTP = frozenset(("method", "url", "headers", "body", "timeout", "expectCode", "expectBody"))
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # as Go reads a text
 
 
 def shell(config: Mapping[str, Any], differences: list[str]) -> dict[str, Any]:
@@ -31,12 +32,8 @@ def shell(config: Mapping[str, Any], differences: list[str]) -> dict[str, Any]:
     command = get(config, "command", str, "")
     if not command.strip():
         raise NotTranslated("its command is empty")
-    if get(config, "shell", str, "false").lower() not in ("true", "1"):
-        try:
-            # Without a shell, dkron splits the words itself: quoted, they mean nothing to ours.
-            command = shlex.join(shlex.split(command))
-        except ValueError as error:
-            raise NotTranslated(f"its command can't be split into words: {error}") from None
+    if get(config, "shell", str, "") not in _TRUE:
+        command = _words(command)
     pairs = [pair.partition("=") for pair in get(config, "env", str, "").split(",") if pair]
     env = {name.strip(): value for name, _, value in pairs}
     stdin = _payload(config)
@@ -83,21 +80,23 @@ def http(config: Mapping[str, Any], differences: list[str]) -> tuple[str, dict[s
         "headers": {name.strip(): value.strip() for name, _, value in pairs},
         "body": get(config, "body", str, "") or None,
         "timeout": number(config, "timeout", 30),
-        "codes": [code.strip() for code in get(config, "expectCode", str, "200").split(",") if code.strip()],
+        "codes": [code.strip() for code in get(config, "expectCode", str, "").split(",") if code.strip()],
     }
     differences += secrets_in(values["headers"])
     differences += secrets_in_text("the url", url)
     differences += secrets_in_text("the body", values["body"] or "")
     if "authorization" in {name.lower() for name in values["headers"]}:
         differences.append("the header Authorization is in the DAG file: move it to a connection")
+    # Without codes, dkron accepts each of them.
+    body = "request_codes" if values["codes"] else "request"
     pattern = get(config, "expectBody", str, "")
     if not pattern:
-        return "request", values
+        return body, values
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise NotTranslated(f"expectBody {pattern!r} is no regular expression of Python: {error}") from None
-    return "request_with_body", {**values, "pattern": pattern}
+    return f"{body}_pattern", {**values, "pattern": pattern}
 
 
 def _not_kept(config: Mapping[str, Any], known: frozenset[str]) -> list[str]:
@@ -106,6 +105,38 @@ def _not_kept(config: Mapping[str, Any], known: frozenset[str]) -> list[str]:
         for key, value in config.items()
         if key not in known and value not in (None, "")
     ]
+
+
+def _words(command: str) -> str:
+    """Return a command that dkron splits into words itself, with the words quoted for a shell.
+
+    Raises:
+        NotTranslated: dkron's rules for the words differ from those of a shell here.
+    """
+    if found := _of_a_shell(command):
+        raise NotTranslated(
+            f"its command has an unquoted {found}, which dkron reads in another way than a shell: it may "
+            'leave out the rest of the command. If a shell is to read it, set "shell": "true" in the job'
+        )
+    try:
+        return shlex.join(shlex.split(command))
+    except ValueError as error:
+        raise NotTranslated(f"its command can't be split into words: {error}") from None
+
+
+def _of_a_shell(command: str) -> str:
+    """Return the first character of a command that dkron and a shell read differently."""
+    quote = ""
+    for character in command:
+        if character == "\\" and quote != "'":
+            return "backslash"
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in ";&|<>()`":
+            return character
+    return ""
 
 
 def _payload(config: Mapping[str, Any]) -> str:

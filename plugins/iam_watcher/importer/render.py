@@ -14,25 +14,36 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _INDENT = "    "
-# The body of a function: {name} is the repr() of a value.
-BODIES = {
-    "request": """\
-answer = httpx.request({method}, {url}, headers={headers}, content={body}, timeout={timeout})
+_REQUEST = """\
+answer = httpx.request(
+    {method}, {url}, headers={headers}, content={body}, timeout={timeout}, follow_redirects=True
+)
+"""
+_CODES = """\
 if str(answer.status_code) not in {codes}:
     raise RuntimeError(f"HTTP status {{answer.status_code}}; expected one of {codes}")
-""",
-    "request_with_body": """\
-answer = httpx.request({method}, {url}, headers={headers}, content={body}, timeout={timeout})
-if str(answer.status_code) not in {codes}:
-    raise RuntimeError(f"HTTP status {{answer.status_code}}; expected one of {codes}")
+"""
+_PATTERN = """\
 if not re.search({pattern}, answer.text):
     raise RuntimeError("the body is not as expected")
-""",
+"""
+# The body of a function: {name} is the repr() of a value.
+BODIES = {
+    "request": _REQUEST.removeprefix("answer = "),
+    "request_codes": _REQUEST + _CODES,
+    "request_pattern": _REQUEST + _PATTERN,
+    "request_codes_pattern": _REQUEST + _CODES + _PATTERN,
     "missing": """\
 raise NotImplementedError({what})
 """,
 }
-_IMPORTS = {"request": ("httpx",), "request_with_body": ("re", "httpx"), "missing": ()}
+_IMPORTS = {
+    "request": ("httpx",),
+    "request_codes": ("httpx",),
+    "request_pattern": ("re", "httpx"),
+    "request_codes_pattern": ("re", "httpx"),
+    "missing": (),
+}
 _STANDARD = ("datetime", "re")
 
 
