@@ -21,6 +21,7 @@ from cronsim import CronSim
 
 from iam_watcher import Mail, Notify
 from iam_watcher.importer.__main__ import main
+from iam_watcher.schedule import parse
 from tests.dags.runs import states
 
 if TYPE_CHECKING:
@@ -246,6 +247,9 @@ def test_an_anacrontab(capsys, tmp_path: Path) -> None:
         "cron_monthly": f"CRON_TZ={BERLIN} 0 45 3 1 * *",
         "every_third": "@every 3d",
     }
+    rules = {dag_id: dag.timetable.schedule for dag_id, dag in bag.dags.items()}
+    assert rules == {dag_id: parse(spec, dst="vixie") for dag_id, spec in specs.items()}
+    assert "dst=" not in (tmp_path / "dags/every_third.py").read_text()
     graces = {dag_id: dag.timetable.missed_grace.days for dag_id, dag in bag.dags.items()}
     assert graces == {"cron_daily": 1, "cron_weekly": 7, "cron_monthly": 31, "every_third": 3}
     task = bag.dags["cron_daily"].get_task("run")

@@ -93,6 +93,7 @@ class Anacrontab:
             suggestion=names.of_text(name),
             watcher={
                 "schedule": vixie.checked(spec),
+                **({} if spec.startswith("@every") else {"dst": "vixie"}),
                 "missed_grace": timedelta(days=days),
                 "default_args": {"retries": 0},
                 **mail,
