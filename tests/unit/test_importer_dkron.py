@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from iam_watcher.importer import dkron
-from iam_watcher.importer.job import Job, Refused
+from iam_watcher.importer.job import Call, Job, Refused
 
 
 def entries(*jobs: dict[str, Any], **arguments: Any) -> list[Job | Refused]:
@@ -117,3 +117,32 @@ def test_a_command_without_a_shell() -> None:
 @pytest.mark.parametrize("value", ["true", "TRUE", "True", "t", "T", "1"])
 def test_what_dkron_takes_for_true(value: str) -> None:
     assert command_of({"command": "a | b", "shell": value}) == "a | b"
+
+
+def assets_of(*entries: Job | Refused) -> list[str]:
+    calls = [
+        call
+        for entry in entries
+        if isinstance(entry, Job) and entry.task is not None
+        for call in (*(entry.watcher["schedule"] or ()), *entry.task.arguments.get("outlets", ()))
+        if isinstance(call, Call)
+    ]
+    return [call.arguments[""] for call in calls]
+
+
+def test_the_prefix_is_in_the_name_of_an_asset() -> None:
+    """So that the jobs of two dkrons don't start each other."""
+    parent = job({"command": "x"}, name="load")
+    child = job({"command": "x"}, name="report", parent_job="load")
+    found = entries(parent, child, prefix="web1_")
+    assert assets_of(*found) == ["web1_dkron-job-load"] * 2
+    assert [entry.differences for entry in found if isinstance(entry, Job)] == [(), ()]
+
+
+@pytest.mark.parametrize("others", [[], [job({}, "kafka", name="load")]])
+def test_a_parent_without_a_watcher(others: list[dict[str, Any]]) -> None:
+    child = entries(*others, job({"command": "x"}, parent_job="load"))[-1]
+    assert isinstance(child, Job)
+    assert child.differences == (
+        "parent_job 'load' has no watcher here: runs start when a task updates 'dkron-job-load'",
+    )

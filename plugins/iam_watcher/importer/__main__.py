@@ -71,7 +71,7 @@ def _read(options: argparse.Namespace, text: str) -> Found:
     if options.source == "anacrontab":
         return Anacrontab(name, options.timezone, user=options.user).read(text)
     if options.source == "dkron":
-        return dkron.read(text, name, options.timezone)
+        return dkron.read(text, name, options.timezone, options.prefix)
     if options.source == "kubernetes":
         return kubernetes.read(text, name, options.timezone)
     return go_watcher.read(text, name)

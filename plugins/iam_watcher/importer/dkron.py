@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,14 @@ _NOT_KEPT = {
 }
 
 
-def read(text: str, source: str, timezone: str) -> Found:
+def read(text: str, source: str, timezone: str, prefix: str = "") -> Found:
     """Return the jobs in a JSON text.
 
     Args:
         text: a list of jobs, or one.
         source: the file's name, for the watcher files.
         timezone: of dkron's servers, for jobs that name none.
+        prefix: before the name of each asset, so that the jobs of two dkrons don't start each other.
 
     Raises:
         NotTranslated: there are no jobs in it.
@@ -51,6 +53,8 @@ def read(text: str, source: str, timezone: str) -> Found:
     found = Found(notes=["a command gets the variables in env= only, and none of the worker's"])
     parents = {text_or_empty(job, "parent_job") for job in jobs} - {""}
     parents |= {text_or_empty(job, "name") for job in jobs if job.get("dependent_jobs")}
+    translated: set[str] = set()
+    children: dict[int, str] = {}
     for position, job in enumerate(given, 1):
         name = shown_name(job, "name")
         place = f"job {position} ({name})" if name else f"job {position}"
@@ -59,20 +63,37 @@ def read(text: str, source: str, timezone: str) -> Found:
             continue
         try:
             is_parent = text_or_empty(job, "name") in parents
-            found.entries.append(_Job(job, place, source, timezone, is_parent=is_parent).read())
+            one = _Job(job, place, source, timezone, prefix=prefix, is_parent=is_parent).read()
+            found.entries.append(one)
+            translated.add(text_or_empty(job, "name"))
+            children[position - 1] = text_or_empty(job, "parent_job")
         except NotTranslated as reason:
             found.entries.append(Refused(place, str(reason)))
+    for position, parent in children.items():
+        entry = found.entries[position]
+        if parent and parent not in translated and isinstance(entry, Job):
+            asset = prefix + _ASSET.format(parent)
+            missing = f"parent_job {parent!r} has no watcher here: runs start when a task updates {asset!r}"
+            found.entries[position] = replace(entry, differences=(*entry.differences, missing))
     return found
 
 
 class _Job:
     def __init__(
-        self, data: Mapping[str, Any], place: str, source: str, timezone: str, *, is_parent: bool
+        self,
+        data: Mapping[str, Any],
+        place: str,
+        source: str,
+        timezone: str,
+        *,
+        prefix: str,
+        is_parent: bool,
     ) -> None:
         self._data = data
         self._place = place
         self._source = source
         self._timezone = get(data, "timezone", str, "") or timezone
+        self._prefix = prefix
         self._is_parent = is_parent
         self._differences: list[str] = []
 
@@ -108,7 +129,7 @@ class _Job:
     def _schedule(self) -> dict[str, Any]:
         data = self._data
         if parent := get(data, "parent_job", str, ""):
-            return {"schedule": [Call("airflow.sdk", "Asset", {"": _ASSET.format(parent)})]}
+            return {"schedule": [Call("airflow.sdk", "Asset", {"": self._prefix + _ASSET.format(parent)})]}
         text = get(data, "schedule", str, "").strip()
         if text == "@manually" or not text:
             return {"schedule": None}
@@ -164,7 +185,7 @@ class _Job:
     def _shell(self, config: Mapping[str, Any]) -> Call:
         arguments = {"task_id": "run", **dkron_executors.shell(config, self._differences)}
         if self._is_parent:
-            asset = Call("airflow.sdk", "Asset", {"": _ASSET.format(self._data["name"])})
+            asset = Call("airflow.sdk", "Asset", {"": self._prefix + _ASSET.format(self._data["name"])})
             arguments["outlets"] = [asset]
         return Call("iam_watcher.jobs.command", "CommandOperator", arguments)
 
