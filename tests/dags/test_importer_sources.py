@@ -217,6 +217,7 @@ def test_cronjobs_of_kubernetes(capsys, tmp_path: Path) -> None:
     job = dags["report_job"]
     assert str(job.timetable.schedule) == "CRON_TZ=Europe/Berlin 0 30 2 * * *"
     assert job.timetable.missed_grace == timedelta(seconds=200)
+    assert job.timetable.overlap == "delay"  # the controller starts one run when the job ends
     task = job.get_task("work")
     assert (task.retries, task.execution_timeout) == (3, timedelta(seconds=600))
     assert "image: registry/report:1" in job.doc_md
@@ -228,6 +229,36 @@ def test_cronjobs_of_kubernetes(capsys, tmp_path: Path) -> None:
     assert "object 2: not translated: it is a Service, not a CronJob" in report
     assert "object 3 ('replacing'): not translated: concurrencyPolicy Replace" in report
     assert "it is suspended" in report
+
+
+PARALLEL = """
+kind: CronJob
+metadata: {name: parallel}
+spec:
+  schedule: "@hourly"
+  concurrencyPolicy: Forbid
+  jobTemplate:
+    spec:
+      parallelism: 3
+      completions: 5
+      template:
+        spec:
+          initContainers: [{name: first, image: migrate:1}]
+          containers: [{name: work, envFrom: [{secretRef: {name: s}}]}]
+"""
+
+
+def test_what_is_not_kept_of_a_cronjob(capsys, tmp_path: Path) -> None:
+    _, report = imported(capsys, tmp_path, "kubernetes", PARALLEL)
+    for key in ("parallelism", "completions", "initContainers", "envFrom of a container"):
+        assert f"not kept: {key}\n" in report
+    assert (
+        "without startingDeadlineSeconds, Kubernetes makes up for the latest missed time at any age" in report
+    )
+    plain = PARALLEL.replace("parallelism: 3", "parallelism: 1").replace("completions: 5", "completions: 1")
+    _, report = imported(capsys, tmp_path, "kubernetes", plain, "--prefix", "one_")
+    assert "parallelism" not in report
+    assert "completions" not in report
 
 
 GO = """

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _RETRIES = 6  # Kubernetes' default of backoffLimit
+_MISSED = (
+    "without startingDeadlineSeconds, Kubernetes makes up for the latest missed time at any age; a watcher "
+    "does within half of its interval, at most an hour: set missed_grace for more"
+)
 
 
 def read(text: str, source: str, timezone: str) -> Found:
@@ -78,10 +82,15 @@ def _job(data: Mapping[str, Any], name: str, place: str, source: str, timezone: 
     if policy == "Allow":
         watcher |= ALLOW
         differences.append(f"concurrencyPolicy Allow: at most {AT_ONCE} runs at a time")
-    elif policy != "Forbid":
+    elif policy == "Forbid":
+        # When the job ends, the controller starts one for the latest time that came meanwhile.
+        watcher["overlap"] = "delay"
+    else:
         raise NotTranslated(f"concurrencyPolicy {policy}: no watcher ends a run that is going for a new one")
     if grace := seconds(spec, "startingDeadlineSeconds"):
         watcher["missed_grace"] = grace
+    else:
+        differences.append(_MISSED)
     if get(spec, "suspend", bool, default=False):
         differences.append("it is suspended: leave the watcher paused")
     task_arguments: dict[str, Any] = {"retries": retries(job, "backoffLimit", _RETRIES)}
@@ -89,7 +98,10 @@ def _job(data: Mapping[str, Any], name: str, place: str, source: str, timezone: 
         task_arguments["execution_timeout"] = limit
     watcher["default_args"] = task_arguments
     containers = [text for one in each(pod, "containers", dict) for text in _container(one)]
+    kept_not = [key for key in ("parallelism", "completions") if job.get(key) not in (None, 1)]
+    kept_not += ["initContainers"] if pod.get("initContainers") else []
     differences += [
+        *(f"not kept: {key}" for key in kept_not),
         "the task only fails, until you put into it what the container does",
         *containers,
     ]
@@ -115,3 +127,5 @@ def _container(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"the container's {key}: {shown}"
     if variables := [get(one, "name", str, "") for one in each(data, "env", dict)]:
         yield f"the container's env: {', '.join(variables)}"
+    if data.get("envFrom"):
+        yield "not kept: envFrom of a container"
