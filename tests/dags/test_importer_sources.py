@@ -1,4 +1,7 @@
-"""Jobs of dkron, Kubernetes and the Go iam-watcher as watcher files that Airflow parses."""
+"""Jobs of dkron, Kubernetes and the Go iam-watcher as watcher files that Airflow parses.
+
+Each source with an input of its own: hence the length.
+"""
 
 from __future__ import annotations
 

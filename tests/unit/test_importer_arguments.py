@@ -40,3 +40,43 @@ def test_a_block_of_the_go_iam_watcher_that_is_no_mapping(capsys, tmp_path: Path
     assert main(["iam-watcher", str(tmp_path / "input"), "--output", str(tmp_path / "dags")]) == 1
     assert "watcher.clean: not translated: expected a mapping" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "dags").iterdir()] == ["disable_inactive_users.py"]
+
+
+@pytest.fixture
+def localtime(monkeypatch, tmp_path: Path) -> Path:
+    """A machine's /etc, whose localtime is a copy of a zone's file, and no link to one."""
+    monkeypatch.delenv("TZ", raising=False)
+    monkeypatch.setattr("iam_watcher.importer.__main__._LOCALTIME", tmp_path / "localtime")
+    monkeypatch.setattr("iam_watcher.importer.__main__._TIMEZONE", tmp_path / "timezone", raising=False)
+    (tmp_path / "localtime").write_bytes(b"TZif2")
+    (tmp_path / "input").write_text("0 3 * * * true")
+    return tmp_path / "localtime"
+
+
+def imported(tmp_path: Path, *more: str) -> int:
+    return main(["crontab", str(tmp_path / "input"), "--output", str(tmp_path / "dags"), *more])
+
+
+def test_the_zone_of_a_machine_with_a_copy_of_a_zone(capsys, localtime: Path, tmp_path: Path) -> None:
+    (tmp_path / "timezone").write_text("Asia/Tokyo\n")
+    assert imported(tmp_path) == 0
+    assert "CRON_TZ=Asia/Tokyo 0 3 * * *" in (tmp_path / "dags/true.py").read_text()
+    assert "times without a zone are read in Asia/Tokyo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", [None, "", "\n", "two words"])
+def test_a_machine_whose_zone_has_no_name(capsys, localtime: Path, tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "timezone").write_text(text)
+    assert imported(tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "this machine's time zone has no name" in error
+    assert "--timezone" in error
+    assert not (tmp_path / "dags").exists()
+    assert imported(tmp_path, "--timezone", "Asia/Tokyo") == 0
+
+
+def test_a_machine_without_a_zone_is_in_utc(capsys, localtime: Path, tmp_path: Path) -> None:
+    localtime.unlink()
+    assert imported(tmp_path) == 0
+    assert "times without a zone are read in UTC" in capsys.readouterr().out

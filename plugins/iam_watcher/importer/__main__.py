@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from iam_watcher.importer.job import Found
 
 _LOCALTIME = Path("/etc/localtime")
+_TIMEZONE = Path("/etc/timezone")  # Debian's name of the zone
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,9 +39,14 @@ def run(options: argparse.Namespace) -> int:
     from iam_watcher.importer.write import write
 
     try:
+        has_zone = "timezone" in vars(options)
+        if has_zone:
+            options.timezone = options.timezone or _timezone()
         # cron takes bytes; those that are not UTF-8 come back as they were when a command is run.
         raw = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
         found = _read(options, raw.decode("utf-8", "surrogateescape"))
+        if has_zone:
+            found.notes.append(f"times without a zone are read in {options.timezone}")
     except (OSError, NotTranslated) as error:
         sys.stderr.write(f"{options.file}: {error}\n")
         return 2
@@ -98,8 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name != "iam-watcher":
             source.add_argument(
                 "--timezone",
-                default=_timezone(),
-                help="time zone of jobs that name no time zone (default: this machine's, %(default)s)",
+                help="time zone of jobs that name no time zone (default: this machine's)",
             )
         if name == "crontab":
             source.add_argument(
@@ -125,14 +130,30 @@ def _is_system(path: Path) -> bool:
 
 
 def _timezone() -> str:
-    """Return the tz database name of this machine's zone, or UTC."""
+    """Return the tz database name of this machine's zone; UTC if the machine has no zone.
+
+    Raises:
+        NotTranslated: the machine has a zone without a name.
+    """
+    from iam_watcher.importer.job import NotTranslated
+
     if name := os.environ.get("TZ", "").removeprefix(":"):
         return name
     try:
         _, found, name = str(_LOCALTIME.resolve()).partition("/zoneinfo/")
+        if found:
+            return name.removeprefix("Etc/")
+        if not _LOCALTIME.exists():
+            return "UTC"
+        name = _TIMEZONE.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return "UTC"
-    return name.removeprefix("Etc/") if found else "UTC"
+        name = ""
+    if not re.fullmatch(r"[A-Za-z][\w+/-]*", name):
+        raise NotTranslated(
+            f"this machine's time zone has no name: {_LOCALTIME} is no link to a zone, and {_TIMEZONE} has "
+            "no name. Set --timezone, such as --timezone Europe/Berlin"
+        )
+    return name.removeprefix("Etc/")
 
 
 if __name__ == "__main__":
