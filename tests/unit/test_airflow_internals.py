@@ -280,8 +280,8 @@ class Trigger(BaseTrigger):
 def test_a_secret_is_hidden():
     from airflow.sdk.log import mask_secret
 
-    mask_secret("hunter22-of-the-canary")
-    assert tasks.masked("begin hunter22-of-the-canary end") == "begin *** end"
+    mask_secret("swordfish-of-the-canary")
+    assert tasks.masked("begin swordfish-of-the-canary end") == "begin *** end"
 
 
 def test_what_the_triggerer_sets_on_a_trigger():

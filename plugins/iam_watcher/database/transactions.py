@@ -57,7 +57,7 @@ class Transactions:
         *,
         committing: Callable[[], None] = lambda: None,
         reconnect: Callable[[], Connection] | None = None,
-        tries: int = TRIES,
+        tries: int | None = None,
     ) -> None:
         self.retries = 0
         self.error = connection.Error
@@ -65,7 +65,7 @@ class Transactions:
         self._safe_point = safe_point
         self._committing = committing
         self._reconnect = reconnect
-        self._tries = tries
+        self._tries = TRIES if tries is None else tries
         self._changes = self._lost = False
         self._set_up: dict[str, Mapping[str, object]] = {}
         self._spoke_at = time.monotonic()

@@ -94,7 +94,7 @@ class Finish:
                 transaction, what=what, before_retry=halve, keep_locks=keep_locks
             )
             keep_locks = 0
-            self._done.outcomes.update(written)
+            self._done.outcomes += written
             self._done.lost += lost
             self._done.longest_finish = max(self._done.longest_finish, seconds)
             for key, _ in left[:size]:
