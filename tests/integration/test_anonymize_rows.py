@@ -127,6 +127,28 @@ def test_the_old_values_come_back_and_only_where_nothing_was_changed_since(custo
     assert perform(restore(location, report))["restored"] == 0
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("kind", ["varchar(9)", "char(9)", "tinytext"])
+def test_a_text_that_only_the_collation_takes_for_the_same_was_changed_since(
+    customers, perform, location, kind
+):
+    customers.run(f"ALTER TABLE t MODIFY plan {kind} NULL")
+    options = {"set": {"plan": "gone"}, "archive": location}
+    report = perform(anonymize(**options))
+    assert (report["changed"], perform(anonymize(**options))["changed"]) == (300, 0)
+    customers.run("UPDATE t SET plan = 'GONE' WHERE id = 7")
+    back = perform(restore(location, report))
+    assert (back["restored"], back["skipped"]) == (299, {"changed_since": 1})
+    assert customers.value("SELECT plan FROM t WHERE id = 7") == "GONE"
+
+
+def test_the_report_of_a_restore_names_the_columns_that_were_not_archived(customers, perform, location):
+    report = perform(anonymize(archive=location, redact=("email",)))
+    back = perform(restore(location, report))
+    assert (back["restored"], back["lost"]) == (300, ["email"])
+    assert customers.value("SELECT COUNT(*) FROM t WHERE id <= 300 AND email IS NULL") == 300
+
+
 def test_a_run_takes_back_its_own_rows_alone(customers, perform, location):
     first = perform(anonymize(archive=location, where=[("id", "<=", 100)]))
     customers.run("UPDATE t SET anonymized_at = anonymized_at - INTERVAL 1 MINUTE WHERE id <= 100")

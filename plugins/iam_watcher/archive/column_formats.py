@@ -207,3 +207,11 @@ def same(archived: Any, found: Any) -> bool:
     if isinstance(found, bytes):
         found = base64.b64encode(found).decode()
     return bool(archived == found) or (archived == "" and isinstance(found, int))
+
+
+def has_value(column: Column, bound: str) -> str:
+    """Return the condition for a column that has a bound value; of a text, byte by byte in any collation."""
+    if column.charset is None or column.data_type not in TEXTS:
+        return f"{column.quoted} <=> %({bound})s"
+    stored = BYTES.format(column=f"CONVERT(%({bound})s USING {column.charset})")
+    return f"{BYTES.format(column=column.quoted)} <=> {stored}"

@@ -38,7 +38,7 @@ def columns_to_write(table: Table, manifest: Mapping[str, Any]) -> tuple[list[Co
                 f"{archived[column.name]}. Restore into a table as it was"
             )
     if manifest["kind"] == ArchiveKind.CHANGED_ROWS:
-        return columns, []
+        return columns, list(manifest.get("redacted", ()))
     absent = [c for c in table.columns.values() if c.name not in archived and not c.generated]
     needed = [column.name for column in absent if not (column.nullable or column.has_default)]
     if needed:

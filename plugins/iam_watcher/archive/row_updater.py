@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from iam_watcher.archive.column_formats import has_value
 from iam_watcher.archive.row_inserter import DOES_NOT_FIT, STRICT, Batch, Put, RowInserter
 from iam_watcher.archive.row_keys import literals_of, row_key
 
@@ -40,7 +41,7 @@ class RowUpdater(RowInserter):
             f"left{n}": Decimal(value) if value and table.column(name).data_type == "decimal" else value
             for n, (name, value) in enumerate(set_to.items())
         }
-        conditions = [f"{table.column(name).quoted} <=> %(left{n})s" for n, name in enumerate(set_to)]
+        conditions = [has_value(table.column(name), f"left{n}") for n, name in enumerate(set_to)]
         self._unchanged = f"({' AND '.join(conditions)})"
 
     def _put(self, batch: Batch) -> Put:

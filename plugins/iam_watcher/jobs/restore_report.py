@@ -33,7 +33,8 @@ class RestoreReport(RunReport):
             refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile).
         children: child table → the same report of its rows; empty without children. The other fields are
             those of `table` alone.
-        lost: columns that the archive does not have; they get their default.
+        lost: columns that the archive does not have: a deleted row gets their defaults, and a changed row
+            keeps what the run wrote.
         examples: `{"key", "why"}` of a few rows that were refused.
     """
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.archive.column_formats import BYTES
+from iam_watcher.archive.column_formats import has_value
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.row_archive import kept_columns
-from iam_watcher.database.column import SHORT_TEXTS, TEXTS
+from iam_watcher.database.column import SHORT_TEXTS
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
@@ -106,7 +106,7 @@ class AnonymizeJob(RetentionJob):
                 mark = f"{column.quoted} IS NULL"
             else:
                 values[bound] = conditions.value_to_set(value, column, table, self.zone)
-                different.append(f"NOT ({_same(column, bound)})")
+                different.append(f"NOT ({has_value(column, bound)})")
         return Update(", ".join(first + then), values, mark or f"({' OR '.join(different)})")
 
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
@@ -200,11 +200,3 @@ class AnonymizeJob(RetentionJob):
             )
         self._keys.append(HashKey.of(value, source, number=len(self._keys)))
         return self._keys[-1].sql(digits)
-
-
-def _same(column: Column, bound: str) -> str:
-    """Return the condition for a column that has a value; of a text, byte by byte, whatever the collation."""
-    if column.charset is None or column.data_type not in TEXTS:
-        return f"{column.quoted} <=> %({bound})s"
-    stored = BYTES.format(column=f"CONVERT(%({bound})s USING {column.charset})")
-    return f"{BYTES.format(column=column.quoted)} <=> {stored}"
