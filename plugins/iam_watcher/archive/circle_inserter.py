@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.archive.row_inserter import FOREIGN_KEY, STRICT, Batch, Put, RowInserter
-from iam_watcher.archive.row_keys import literals_of
+from iam_watcher.archive.row_comparison import Batch
+from iam_watcher.archive.row_inserter import FOREIGN_KEY, STRICT, Put, RowInserter
 from iam_watcher.database.foreign_keys import references_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     Refused = dict[RowKey, str]
 
-UPDATE = "UPDATE {table} FORCE INDEX ({index}) SET {assignments} WHERE {key}"
 SAVEPOINT = "before_circles"
 
 
@@ -38,7 +37,6 @@ class CircleInserter(RowInserter):
         among: names of the tables of the archive.
 
     Attributes:
-        name: of the table.
         waiting: the rows.
         references: name of another table, column of this one → column of the other one, for each foreign key.
         later: names of the columns that are written when all rows are there.
@@ -48,7 +46,6 @@ class CircleInserter(RowInserter):
         self, db: Transactions, table: Table, waiting: Sequence[Batch], among: Collection[str]
     ) -> None:
         super().__init__(db, table, dry_run=False)
-        self.name = table.name
         self.waiting = waiting
         self.references = [(to, pairs) for to, pairs in references_of(db, table.name) if to in among]
         self.later = {name for _, pairs in self.references for name in pairs if table.columns[name].nullable}
@@ -61,7 +58,7 @@ class CircleInserter(RowInserter):
 
     def insert(self, apart_from: Collection[RowKey]) -> Put:
         """Insert the rows whose keys are not there, without their references."""
-        put, key_columns = Put(), [part.column for part in self._table.key.columns]
+        put, key_columns = Put(), [part.column for part in self.table.key.columns]
         self._db.change(STRICT)
         for batch in self.waiting:
             rows = {key: self._without(batch, key) for key in batch.rows if key not in apart_from}
@@ -88,8 +85,7 @@ class CircleInserter(RowInserter):
     def compare(self, put: Put) -> None:
         """Count the values in which the table differs from the archive."""
         for batch in self.waiting:
-            differing = self._differing(batch, put.inserted & batch.rows.keys())
-            put.altered.update(name for names in differing.values() for name in names)
+            put.altered.update(self._altered(batch, put.inserted & batch.rows.keys()))
 
     def _without(self, batch: Batch, key: RowKey) -> tuple[Row, list[Any]]:
         row, bound = batch.rows[key]
@@ -97,21 +93,6 @@ class CircleInserter(RowInserter):
             ("{value}", None) if column.name in self.later else one
             for column, one in zip(batch.columns, bound, strict=True)
         ]
-
-    def _update(self, batch: Batch, key: RowKey) -> str | None:
-        """Write all values of a row: so the server sets none to the current time (ON UPDATE)."""
-        table, assignments, values = self._table, list[str](), dict[str, object]()
-        for place, (column, bound) in enumerate(zip(batch.columns, batch.rows[key][1], strict=True)):
-            if column.name not in table.key.names:
-                literal = self._literal(batch, place, bound, values, f"v{place}")
-                assignments.append(f"{column.quoted} = {literal}")
-        query = UPDATE.format(
-            table=table.quoted,
-            assignments=", ".join(assignments),
-            index=table.key.index,
-            key=table.key.among_literals([literals_of(batch.rows[key][0], table.key)]),
-        )
-        return self._refused(query, values)
 
 
 def insert_circles(db: Transactions, tables: Sequence[CircleInserter], what: str) -> list[Put]:
@@ -171,7 +152,7 @@ def _add_referring(
     while open_rows:
         number, key = open_rows.pop()
         for to, names in referred:
-            if to == tables[number].name:
+            if to == tables[number].table.name:
                 values = tuple(rows[number][key].get(name) for name in names)
                 for other, one in referring.get((to, names, values), ()):
                     if one not in refused[other]:

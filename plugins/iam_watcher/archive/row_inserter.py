@@ -1,7 +1,6 @@
 """Inserts archived rows, a batch in a transaction, and compares what the table then has with the archive.
 
-The insert and its comparison use the same batch and the same transaction, so they are one class: hence the
-length.
+What a statement can't take, or the server refuses, ends in the same insert: hence the length.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.archive.column_formats import format_of, same
+from iam_watcher.archive.column_formats import format_of
 from iam_watcher.archive.refusals import PACKET
+from iam_watcher.archive.row_comparison import Batch, RowComparison
 from iam_watcher.archive.row_keys import literals_of, row_key
 from iam_watcher.database.server_errors import code_of
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.column_formats import Bound
     from iam_watcher.archive.reader import Row
+    from iam_watcher.archive.replaced_rows import ReplacedRows
     from iam_watcher.archive.row_keys import RowKey
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
@@ -33,8 +34,8 @@ STRICT = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_AUT
 # may make another value of it: so the row is compared, and taken back if it did.
 LENIENT = "SET SESSION sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
 
-THERE = "SELECT {columns}, {also} FROM {table} FORCE INDEX ({index}) WHERE {keys}{lock}"
 INSERT = "INSERT INTO {table} ({columns}) VALUES {rows}"
+UPDATE = "UPDATE {table} FORCE INDEX ({index}) SET {assignments} WHERE {key} AND {condition}"
 
 # A value that would make a statement too long is put together from pieces, in a variable of the session.
 BEGIN_VALUE = "SET @archived_{number} = _binary %(piece)s"
@@ -44,10 +45,10 @@ CHARSETS = "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS"
 
 SAVEPOINT = "before_row"
 
-DOES_NOT_FIT, FOREIGN_KEY = "does_not_fit", "foreign_key"
+DOES_NOT_FIT, FOREIGN_KEY, UNIQUE_KEY, REPLACED = "does_not_fit", "foreign_key", "unique_key", "replaced"
 
 REFUSED = {
-    1062: "unique_key",
+    1062: UNIQUE_KEY,
     1216: FOREIGN_KEY,
     1452: FOREIGN_KEY,
     3819: "check",
@@ -62,21 +63,6 @@ LONGEST_INLINE = 256  # bytes of a value in the statement of a row that is too l
 
 
 @dataclass
-class Batch:
-    """Rows of one statement.
-
-    Attributes:
-        columns: to be written.
-        rows: key → the row, and its values as they are written, column by column.
-        is_long: whether it is one row that is too long for a statement.
-    """
-
-    columns: Sequence[Column]
-    rows: dict[RowKey, tuple[Row, list[Bound]]] = field(default_factory=dict)
-    is_long: bool = False
-
-
-@dataclass
 class Put:
     """What one transaction has done.
 
@@ -84,34 +70,39 @@ class Put:
         there: keys of rows that existed.
         inserted: keys of rows that were inserted.
         unconfirmed: keys of rows that exist now, after a commit of ours that got no answer.
-        refused: key and reason of rows that the server refused.
+        unlike: keys of rows that existed with other values than the archive has, if others refer to them.
+        refused: key and reason of rows that the server refused, or that belong to a replaced row.
         altered: column → rows in which the table now has another value than the archive.
     """
 
     there: set[RowKey] = field(default_factory=set)
     inserted: set[RowKey] = field(default_factory=set)
     unconfirmed: set[RowKey] = field(default_factory=set)
+    unlike: set[RowKey] = field(default_factory=set)
     refused: list[tuple[RowKey, str]] = field(default_factory=list)
     altered: Counter[str] = field(default_factory=Counter)
 
 
-class RowInserter:
+class RowInserter(RowComparison):
     """Inserts rows into one table.
 
     Args:
         db: where.
         table: of the rows.
         dry_run: look which rows exist, insert none.
+        replaced: the replaced rows of the archive; None if all rows are of one table.
 
     Attributes:
         unanswered: keys of the batch at work whose commit got no answer.
     """
 
-    def __init__(self, db: Transactions, table: Table, *, dry_run: bool) -> None:
+    def __init__(
+        self, db: Transactions, table: Table, *, dry_run: bool, replaced: ReplacedRows | None = None
+    ) -> None:
+        super().__init__(db, table)
         self.unanswered: set[RowKey] = set()
-        self._db = db
-        self._table = table
         self._dry_run = dry_run
+        self._replaced = replaced
 
         def facts() -> tuple[int, frozenset[str]]:
             ((packet,),) = db.read(PACKET)
@@ -129,7 +120,7 @@ class RowInserter:
         for row in rows:
             bound = [self._bind(row[column.name], column) for column in columns]
             more = sum(len(value) for _, value in bound if isinstance(value, bytes))
-            key = row_key(row, self._table.key)
+            key = row_key(row, self.table.key)
             full = len(batch.rows) >= min(size.rows, MOST_ROWS) or length + more > self._most_bytes
             # Of a row in two parts the newer one comes first, and has to be there before the older one.
             if batch.rows and (full or key in batch.rows):
@@ -156,20 +147,32 @@ class RowInserter:
 
     def _put(self, batch: Batch) -> Put:
         db, put = self._db, Put()
-        there = self._read(batch, batch.rows, [part.column for part in self._table.key.columns]).keys()
+        there = self._read(batch, batch.rows, [part.column for part in self.table.key.columns]).keys()
         put.unconfirmed = there & self.unanswered
         put.there = there - put.unconfirmed
         missing = [key for key in batch.rows if key not in there]
+        if self._replaced is not None:
+            missing = self._without_replaced(self._replaced, batch, missing, put)
         if self._dry_run:
             put.inserted.update(missing)
         elif missing:
             db.change(STRICT)
             self._insert(batch, missing, put)
-        put.altered.update(name for names in self._differing(batch, put.inserted).values() for name in names)
+        put.altered.update(self._altered(batch, put.inserted))
         self.unanswered |= put.inserted
         db.commit()
         self.unanswered = set()
         return put
+
+    def _without_replaced(
+        self, replaced: ReplacedRows, batch: Batch, missing: list[RowKey], put: Put
+    ) -> list[RowKey]:
+        """Return the rows that belong to no replaced row; note the others, and those that may be replaced."""
+        if replaced.are_referred_to(self.table.name):
+            put.unlike = set(self._differing(batch, put.there))
+        strangers = {key for key in missing if replaced.refers(self.table.name, batch.rows[key][0])}
+        put.refused += [(key, REPLACED) for key in missing if key in strangers]
+        return [key for key in missing if key not in strangers]
 
     def _insert(self, batch: Batch, keys: list[RowKey], put: Put) -> None:
         """Insert rows; if the server refuses one, find it by halving."""
@@ -206,7 +209,29 @@ class RowInserter:
             ]
             texts.append(f"({', '.join(inserts)})")
         columns = ", ".join(column.quoted for column in batch.columns)
-        query = INSERT.format(table=self._table.quoted, columns=columns, rows=", ".join(texts))
+        query = INSERT.format(table=self.table.quoted, columns=columns, rows=", ".join(texts))
+        return self._refused(query, values)
+
+    def _update(
+        self, batch: Batch, key: RowKey, condition: str = "TRUE", bound: Mapping[str, object] | None = None
+    ) -> str | None:
+        """Write all values of a row that meets a condition; return why the server refuses them, or None.
+
+        What is written, the server does not set to the current time (ON UPDATE).
+        """
+        table, values = self.table, dict(bound or {})
+        assignments = [
+            f"{column.quoted} = {self._literal(batch, place, one, values, f'v{place}')}"
+            for place, (column, one) in enumerate(zip(batch.columns, batch.rows[key][1], strict=True))
+            if column.name not in table.key.names
+        ]
+        query = UPDATE.format(
+            table=table.quoted,
+            assignments=", ".join(assignments),
+            index=table.key.index,
+            key=table.key.among_literals([literals_of(batch.rows[key][0], table.key)]),
+            condition=condition,
+        )
         return self._refused(query, values)
 
     def _literal(self, batch: Batch, place: int, bound: Bound, values: dict[str, object], name: str) -> str:
@@ -237,52 +262,12 @@ class RowInserter:
             statement = ADD_TO_VALUE
         return f"@archived_{number}"
 
-    def _differing(self, batch: Batch, keys: Iterable[RowKey]) -> dict[RowKey, list[str]]:
-        """Return key → columns in which the table has another value than the archive."""
-        wanted = {key: batch.rows[key][0] for key in keys}
-        if self._dry_run or not wanted:
-            return {}
-        found = self._read(batch, wanted, batch.columns)
-        differing = {
-            key: [name for name, value in row.items() if not same(value, found.get(key, {}).get(name))]
-            for key, row in wanted.items()
-        }
-        return {key: names for key, names in differing.items() if names}
+    def _altered(self, batch: Batch, inserted: Iterable[RowKey]) -> list[str]:
+        """Return the columns in which rows were written with another value, once for each row."""
+        differing = {} if self._dry_run else self._differing(batch, inserted)
+        return [name for names in differing.values() for name in names]
 
     def _bind(self, value: Any, column: Column) -> Bound:
         if value is None:
             return "{value}", None
-        return format_of(column, self._table.name).bind(value, self._charsets)
-
-    def _read(self, batch: Batch, keys: Iterable[RowKey], columns: Sequence[Column]) -> dict[RowKey, Row]:
-        """Return the rows of these keys that the table has: these columns, as an archive has them."""
-        return {row_key(row, self._table.key): row for row, _ in self._select(batch, keys, columns)}
-
-    def _select(
-        self,
-        batch: Batch,
-        keys: Iterable[RowKey],
-        columns: Sequence[Column],
-        *,
-        also: str = "NULL",
-        values: Mapping[str, object] | None = None,
-        lock: str = "",
-    ) -> Iterator[tuple[Row, Any]]:
-        """Yield the rows of these keys that the table has, each with the value of `also`."""
-        table, key = self._table, self._table.key
-        formats = [(column, format_of(column, table.name)) for column in columns]
-        query = THERE.format(
-            columns=", ".join(form.selected(column) for column, form in formats),
-            also=also,
-            table=table.quoted,
-            index=key.index,
-            keys=key.among_literals([literals_of(batch.rows[one][0], key) for one in keys]),
-            lock=lock,
-        )
-        readings = [(column.name, form.reading(column)) for column, form in formats]
-        for *found, more in self._db.read(query, values):
-            row = {
-                name: value if read is None or value is None else read(value)
-                for (name, read), value in zip(readings, found, strict=True)
-            }
-            yield row, more
+        return format_of(column, self.table.name).bind(value, self._charsets)

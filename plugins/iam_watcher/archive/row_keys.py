@@ -24,19 +24,20 @@ NO_MEMBER = -1  # equals no value of an ENUM
 
 def row_key(row: Row, key: Key) -> RowKey:
     """Return the key of a row, as an archive has it or as it was read from the table in the same formats."""
-    found = tuple(_hashable(row[name]) for name in key.names)
+    found = tuple(hashable(row[name]) for name in key.names)
     return found[0] if len(found) == 1 else found
+
+
+def hashable(value: Any) -> Hashable:
+    """Return a value of an archive, or of a row that was read in its formats, so that a set can have it."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value
 
 
 def literals_of(row: Row, key: Key) -> list[str]:
     """Return the key of an archived row as SQL: literals of the columns' own types."""
     return [_literal(row[part.column.name], part) for part in key.columns]
-
-
-def _hashable(value: Any) -> Hashable:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value
 
 
 def _literal(value: Any, part: KeyColumn) -> str:

@@ -6,17 +6,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from iam_watcher.archive.column_formats import has_value
-from iam_watcher.archive.row_inserter import DOES_NOT_FIT, STRICT, Batch, Put, RowInserter
-from iam_watcher.archive.row_keys import literals_of, row_key
+from iam_watcher.archive.row_inserter import DOES_NOT_FIT, STRICT, Put, RowInserter
+from iam_watcher.archive.row_keys import row_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from iam_watcher.archive.row_comparison import Batch
     from iam_watcher.archive.row_keys import RowKey
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.transactions import Transactions
-
-UPDATE = "UPDATE {table} FORCE INDEX ({index}) SET {assignments} WHERE {key} AND {unchanged}"
 
 GONE, CHANGED_SINCE = "gone", "changed_since"
 
@@ -45,7 +44,7 @@ class RowUpdater(RowInserter):
         self._unchanged = f"({' AND '.join(conditions)})"
 
     def _put(self, batch: Batch) -> Put:
-        db, table, put = self._db, self._table, Put()
+        db, table, put = self._db, self.table, Put()
         found = self._select(
             batch,
             batch.rows,
@@ -71,7 +70,7 @@ class RowUpdater(RowInserter):
                 put.inserted.add(key)
             else:
                 put.refused.append((key, why))
-        put.altered.update(name for names in self._differing(batch, put.inserted).values() for name in names)
+        put.altered.update(self._altered(batch, put.inserted))
         self.unanswered |= put.inserted
         db.commit()
         self.unanswered = set()
@@ -79,17 +78,5 @@ class RowUpdater(RowInserter):
 
     def _try(self, batch: Batch, keys: list[RowKey]) -> str | None:
         """Write the old values of one row; return why the server refuses them, or None."""
-        table, assignments, values = self._table, list[str](), dict[str, object](self._values)
         (key,) = keys
-        for place, (column, bound) in enumerate(zip(batch.columns, batch.rows[key][1], strict=True)):
-            if column.name not in table.key.names:
-                literal = self._literal(batch, place, bound, values, f"v{place}")
-                assignments.append(f"{column.quoted} = {literal}")
-        query = UPDATE.format(
-            table=table.quoted,
-            assignments=", ".join(assignments),
-            index=table.key.index,
-            key=table.key.among_literals([literals_of(batch.rows[key][0], table.key)]),
-            unchanged=self._unchanged,
-        )
-        return self._refused(query, values)
+        return self._update(batch, key, self._unchanged, self._values)

@@ -30,7 +30,8 @@ class RestoreReport(RunReport):
             inserted them meanwhile.
         skipped: reason → rows that were not. `exists`: a row of that key is there. Refused by the server:
             `unique_key` (another row has a value that must be unique), `foreign_key` (the row that it
-            refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile).
+            refers to is gone), `check`, `trigger`, `does_not_fit` (a column was changed meanwhile). Not
+            tried: `replaced` (another row now has the key or a unique value of the parent).
         children: child table → the same report of its rows; empty without children. The other fields are
             those of `table` alone.
         lost: columns that the archive does not have: a deleted row gets their defaults, and a changed row

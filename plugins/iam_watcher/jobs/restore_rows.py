@@ -15,7 +15,8 @@ from iam_watcher.archive.circle_inserter import CircleInserter, insert_circles
 from iam_watcher.archive.column_formats import format_of_type
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
-from iam_watcher.archive.row_inserter import FOREIGN_KEY, Put, RowInserter
+from iam_watcher.archive.replaced_rows import ReplacedRows
+from iam_watcher.archive.row_inserter import FOREIGN_KEY, UNIQUE_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGERS
@@ -26,16 +27,17 @@ from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import ChunkSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from airflow.sdk import Context
 
     from iam_watcher.archive.reader import ArchivedTry, Row
-    from iam_watcher.archive.row_inserter import Batch
+    from iam_watcher.archive.row_comparison import Batch
+    from iam_watcher.archive.row_keys import RowKey
     from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
 
-    Tries = Sequence[tuple[Iterator[Row], list[Column]]]
+    Tries = Sequence[tuple[ArchivedTry, list[Column]]]
 
 logger = get_logger(__name__)
 
@@ -51,8 +53,9 @@ class RestoreRowsOperator(UndoOperator):
     So a second restore changes nothing. A column that the archive does not have (see `redact`) gets its
     default; if such a column has no default, the job restores nothing. The job reads each restored row again
     and compares it with the archive. Rows of child tables that were deleted with the rows are restored after
-    them. The database account needs INSERT on each table, or UPDATE on the changed columns. It needs both for
-    rows that refer to each other in a circle.
+    them, except where another row now has the key or a unique value of their parent. The database account
+    needs INSERT on each table, or UPDATE on the changed columns. It needs both for rows that refer to each
+    other in a circle.
 
     It also takes the arguments of `UndoOperator`: `location`, `from_database`; and of `DatabaseOperator`:
     `mysql_conn_id`, `pace`, `throttle`, `dry_run`.
@@ -103,16 +106,23 @@ class RestoreRowsOperator(UndoOperator):
         )
         with top.reported(context), self.transactions(locked=not dry_run) as (_, db):
             try:
+                replaced = ReplacedRows(db, tables) if others else None
                 # All of them before the first row is written.
                 todo = [
-                    (restored, self._looked_at(db, tries, restored))
+                    (restored, self._looked_at(db, tries, restored, replaced))
                     for restored, tries in zip([top, *others], tables.values(), strict=True)
                 ]
                 waiting: list[tuple[RestoreReport, list[Batch]]] = []
                 try:
                     for restored, each in todo:
                         waiting.append((restored, []))
-                        self._restore_table(db, restored, each, waiting[-1][1])
+                        for restoring, tries in each:
+                            try:
+                                changed = self._restore(db, restoring, tries, restored, waiting[-1][1])
+                            finally:
+                                restored.unconfirmed += len(restoring.unanswered)
+                            if replaced is not None and changed:
+                                replaced.add(changed, restoring, tries, ChunkSize(self.paced.target))
                     if not isinstance(todo[0][1][0][0], RowUpdater):
                         self._restore_circles(db, waiting)
                 finally:
@@ -126,7 +136,11 @@ class RestoreRowsOperator(UndoOperator):
         return top.as_dict()
 
     def _looked_at(
-        self, db: Transactions, found: Sequence[ArchivedTry], restored: RestoreReport
+        self,
+        db: Transactions,
+        found: Sequence[ArchivedTry],
+        restored: RestoreReport,
+        replaced: ReplacedRows | None,
     ) -> list[tuple[RowInserter, Tries]]:
         """Compare the archive with its table; return what restores the tries into it."""
         table, dry_run = read_table(db, restored.table), restored.dry_run
@@ -135,26 +149,12 @@ class RestoreRowsOperator(UndoOperator):
         for written in found:
             to_write, restored.lost = columns_to_write(table, written.manifest)
             columns.append(to_write)
-        tries = [(written.rows(), kept) for written, kept in zip(found, columns, strict=True)]
+        tries = list(zip(found, columns, strict=True))
         if found[0].manifest["kind"] == ArchiveKind.DELETED_ROWS:
-            return [(RowInserter(db, table, dry_run=dry_run), tries)]
+            return [(RowInserter(db, table, dry_run=dry_run, replaced=replaced), tries)]
         # Each try set its own time: only its own rows are as it left them.
         updaters = [RowUpdater(db, table, set_to(written), dry_run=dry_run) for written in found]
         return [(updater, [rows]) for updater, rows in zip(updaters, tries, strict=True)]
-
-    def _restore_table(
-        self,
-        db: Transactions,
-        restored: RestoreReport,
-        todo: Sequence[tuple[RowInserter, Tries]],
-        waiting: list[Batch],
-    ) -> None:
-        """Restore the rows of a table; add those to `waiting` that wait for rows they refer to."""
-        for restoring, tries in todo:
-            try:
-                self._restore(db, restoring, tries, restored, waiting)
-            finally:
-                restored.unconfirmed += len(restoring.unanswered)
 
     def _restore_circles(
         self, db: Transactions, waiting: Sequence[tuple[RestoreReport, list[Batch]]]
@@ -167,8 +167,8 @@ class RestoreRowsOperator(UndoOperator):
         ]
         if not any(one.later for one in tables):
             return  # What they refer to is gone.
-        what = f"INSERT on {', '.join(one.name for one in tables)} from {left[0][0].archive}"
-        with self.throttling(db, tables[0].name) as throttler:
+        what = f"INSERT on {', '.join(one.table.name for one in tables)} from {left[0][0].archive}"
+        with self.throttling(db, tables[0].table.name) as throttler:
             throttler.wait()
             try:
                 done = insert_circles(db, tables, what)
@@ -189,12 +189,16 @@ class RestoreRowsOperator(UndoOperator):
         tries: Tries,
         restored: RestoreReport,
         waiting: list[Batch],
-    ) -> None:
+    ) -> set[RowKey]:
         """Restore batch by batch, as the throttle and the pace allow.
 
         A row may refer to a row of the same table that comes later: such rows are tried again until that
-        helps no more.
+        helps no more. Those that wait for rows of other tables are added to `waiting`.
+
+        Returns:
+            the keys of the rows whose place another row may have.
         """
+        displaced: set[RowKey] = set()
         size = ChunkSize(self.paced.target)
         what = f"INSERT on {restored.table} from {restored.archive}"
         orphans: list[Batch] = []
@@ -207,13 +211,14 @@ class RestoreRowsOperator(UndoOperator):
             if sum(len(one.rows) for one in orphans) < MOST_ORPHANS and not batch.is_long:
                 orphans.append(restoring.orphans(batch, put))
             restored.take(put)
+            displaced.update(put.unlike, (key for key, why in put.refused if why == UNIQUE_KEY))
             size.wrote(len(batch.rows), seconds)
             db.sleep(self.paced.rest(seconds))
 
         with self.throttling(db, restored.table) as throttler:
             try:
-                for rows, columns in tries:
-                    for batch in restoring.batches(rows, columns, size):
+                for written, columns in tries:
+                    for batch in restoring.batches(written.rows(), columns, size):
                         restore(batch)
                 before = -1
                 while restored.restored > before and any(one.rows for one in orphans):
@@ -223,6 +228,7 @@ class RestoreRowsOperator(UndoOperator):
                         restore(batch)
             finally:
                 waiting += [one for one in orphans if one.rows]
+        return displaced
 
     def _checking(self, written: ArchivedTry) -> Callable[[Row], None]:
         """Return what checks a row of an archive, and reaches a safe point now and then."""

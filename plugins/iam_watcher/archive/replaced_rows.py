@@ -1,0 +1,109 @@
+"""Archived rows whose place another row has now: rows that belonged to them must not be restored.
+
+A name or a number can be given again after a purge. The restored secrets of the old user "anna" would then
+belong to a stranger who is called "anna" too.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from iam_watcher.archive.row_keys import hashable, row_key
+from iam_watcher.database.foreign_keys import references_of
+from iam_watcher.errors import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Sequence
+
+    from iam_watcher.archive.reader import ArchivedTry, Row
+    from iam_watcher.archive.row_inserter import RowInserter
+    from iam_watcher.archive.row_keys import RowKey
+    from iam_watcher.database.column import Column
+    from iam_watcher.database.transactions import Transactions
+    from iam_watcher.walk.pace import ChunkSize
+
+    Tries = Sequence[tuple[ArchivedTry, list[Column]]]
+    Columns = tuple[str, ...]
+
+MOST_ROWS = 100_000  # that are remembered
+
+
+class ReplacedRows:
+    """The rows of an archive whose place another row has, and the rows that refer to them.
+
+    Args:
+        db: where.
+        tables: names of the tables of the archive.
+    """
+
+    def __init__(self, db: Transactions, tables: Collection[str]) -> None:
+        self._references = {
+            table: [
+                (to, tuple(pairs), tuple(pairs.values()))
+                for to, pairs in references_of(db, table)
+                if to in tables and to != table
+            ]
+            for table in tables
+        }
+        self._values: dict[tuple[str, Columns], set[tuple[Hashable, ...] | None]] = {
+            (to, columns): set() for found in self._references.values() for to, _, columns in found
+        }
+
+    def are_referred_to(self, table: str) -> bool:
+        """Return whether rows of another table of the archive refer to those of this one."""
+        return any(to == table for to, _ in self._values)
+
+    def refers(self, table: str, row: Row) -> bool:
+        """Return whether a row belongs to a replaced one."""
+        return any(
+            (values := _values(row, columns)) is not None and values in self._values[to, referenced]
+            for to, columns, referenced in self._references[table]
+        )
+
+    def add(self, keys: Collection[RowKey], restoring: RowInserter, tries: Tries, size: ChunkSize) -> None:
+        """Remember those of the rows that the table has in no version of the archive.
+
+        After a crash, a row can be in two parts of an archive, and the table can have it as one of them.
+
+        Args:
+            keys: of the rows that are not as the archive has them, or whose unique value another row has.
+            restoring: reads the rows of the table.
+            tries: the archives with these rows, each with its columns.
+            size: of a statement.
+
+        Raises:
+            TableError: they are more than are remembered.
+        """
+        if len(keys) > MOST_ROWS:
+            raise TableError(
+                f"{len(keys):,} rows of {restoring.table.name} are not as the archive has them, so the job"
+                f" restores no rows that belong to rows of this table. The limit is {MOST_ROWS:,}"
+            )
+        versions: dict[RowKey, list[Row]] = {key: [] for key in keys}
+        for written, columns in tries:
+            rows = (row for row in written.rows() if row_key(row, restoring.table.key) in versions)
+            for batch in restoring.batches(rows, columns, size):
+                unlike = restoring.unlike(batch)
+                for key, (row, _) in batch.rows.items():
+                    if key not in unlike:
+                        versions.pop(key, None)
+                    elif key in versions:
+                        versions[key].append(row)
+        for (to, names), values in self._values.items():
+            if to == restoring.table.name:
+                values.update(_values(row, names) for rows in versions.values() for row in rows)
+
+
+def _values(row: Row, columns: Columns) -> tuple[Hashable, ...] | None:
+    """Return values as a foreign key compares them; None if one of them is NULL or not in the archive."""
+    values = [row.get(name) for name in columns]
+    return None if None in values else tuple(map(_folded, values))
+
+
+def _folded(value: Any) -> Hashable:
+    """Return a text without case, accents and trailing spaces, which many collations ignore."""
+    if not isinstance(value, str):
+        return hashable(value)
+    letters = unicodedata.normalize("NFKD", value.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).rstrip(" ")
