@@ -37,11 +37,11 @@ compose-test: bootstrap ## Test docker-compose.yaml in a Docker engine of its ow
 	@dev/download_servers.sh docker
 	exec $(python) -m pytest tests/e2e/test_docker_compose.py
 
-test: bootstrap ## Run all tests except the long ones on MariaDB, then the tests of each SQL statement on MySQL
+test: bootstrap ## Run all tests except the long ones on MariaDB, then one case of each test of SQL on MySQL
 	@dev/download_servers.sh mysql
 	dev/bootstrap.sh browser
 	$(python) -m pytest $(in_parallel) -m "not e2e" --durations=10 --durations-min=5
-	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest $(in_parallel) -m "every_server and not e2e" \
+	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest $(in_parallel) --one-case-each -m "every_server and not e2e" \
 		$$(grep --recursive --files-with-matches --include='test_*.py' every_server tests)
 
 test-servers: bootstrap ## Run the tests of tests/integration and tests/contract on each of three database servers
@@ -51,16 +51,16 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 		IAM_WATCHER_DATABASE=$$server $(python) -m pytest $(in_parallel) -m "not e2e" tests/integration tests/contract
 	done
 
-e2e: bootstrap ## Run the long tests: complete Airflows, the wheel in its own environment, workers killed fifty times
+e2e: bootstrap ## Run the long tests: complete Airflows, the page in a browser, workers killed fifty times
 	@dev/bootstrap.sh browser
 	dev/bootstrap.sh cluster
 	dev/download_servers.sh docker
 	export UNDER_FIRE_KILLS=50 ROWS_UNDER_FIRE=100000 ARCHIVED_ROWS=500
-	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/integration/test_under_fire.py \
-		tests/integration/test_rows_under_fire.py tests/integration/test_archive_values.py \
+	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/packaging/test_tooling.py \
+		tests/integration/test_under_fire.py tests/integration/test_rows_under_fire.py \
+		tests/integration/test_children_under_fire.py tests/integration/test_archive_values.py \
 		tests/integration/test_keys.py tests/integration/test_key_plans.py \
-		tests/dags/test_how_do_i.py \
-		tests/dags/test_notices.py
+		tests/dags/test_how_do_i.py tests/dags/test_notices.py
 
 soak: bootstrap ## Test the lock under random faults for SOAK_SECONDS (default 300)
 	@PYTHONPATH=plugins exec $(python) -m dev.soak

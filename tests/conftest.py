@@ -45,6 +45,14 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--one-case-each",
+        action="store_true",
+        help="of a test with parameters, run the first case that this database server can run",
+    )
+
+
 def pytest_configure() -> None:
     chosen_database()  # A wrong name is an error before the first test.
 
@@ -62,10 +70,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     first = [unit.with_name("e2e"), unit.with_name("page")]
     items.sort(key=lambda item: next((n for n, at in enumerate(first) if item.path.is_relative_to(at)), 2))
     capabilities = chosen_database().capabilities
-    needs = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
-    if elsewhere := [item for item in items if not needs[item] <= capabilities]:
+    kept, elsewhere, tests = [], [], set()
+    for item in items:
+        needs = {name for mark in item.iter_markers("needs") for name in mark.args}
+        test = item.nodeid.partition("[")[0]
+        if needs <= capabilities and not (config.option.one_case_each and test in tests):
+            kept.append(item)
+            tests.add(test)
+        else:
+            elsewhere.append(item)
+    if elsewhere:
         config.hook.pytest_deselected(items=elsewhere)
-        items[:] = [item for item in items if needs[item] <= capabilities]
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

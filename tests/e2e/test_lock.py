@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.deployments import cpu_waits, until
 
+pytestmark = pytest.mark.e2e
 logger = logging.getLogger(__name__)
 
 

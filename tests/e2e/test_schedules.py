@@ -1,7 +1,7 @@
 """Schedules under a real scheduler: which runs exist, for which tick, from when to when.
 
-The short part watches a few Watchers for about two minutes; the long one (`make e2e`) also stops the
-scheduler, pauses and triggers.
+The short part watches a few Watchers for about two minutes; the long one also stops the scheduler, pauses
+and triggers.
 
 All tests look at the runs of one scheduler, which takes minutes: hence the length.
 """
@@ -19,6 +19,8 @@ import pytest
 from dev.airflow import Airflow
 from dev.migrated import copy_migrated
 from dev.sessions import wait_until
+
+pytestmark = pytest.mark.e2e
 
 HEAD = '''"""An Airflow DAG file for the tests of schedules: Watchers without locks."""
 from datetime import timedelta
@@ -183,26 +185,22 @@ def test_a_failure_does_not_stop_the_schedule(short):
     assert distances(runs) <= {20, 40}
 
 
-@pytest.mark.e2e
 def test_allow(long):
     runs = long.ended("allow", 4, 300)
     assert distances(runs) == {20}
     assert any(late.start < early.end for early, late in pairwise(runs))
 
 
-@pytest.mark.e2e
 def test_after_a_long_run(long):
     runs = long.ended("after_long", 3, 300)
     for early, late in pairwise(runs):
         assert late.tick - early.end == timedelta(seconds=10)
 
 
-@pytest.mark.e2e
 def test_an_old_moment_does_not_come_again(long):
     assert long.runs("once") == []
 
 
-@pytest.mark.e2e
 def test_a_manual_run_beside(long):
     long.ended("manual", 1, 120)
     asked = datetime.now(UTC)
@@ -225,7 +223,6 @@ def test_a_manual_run_beside(long):
         assert late.tick - early.end == timedelta(seconds=10)
 
 
-@pytest.mark.e2e
 def test_the_first_unpause_is_no_surprise(long):
     assert long.runs("new_cron") == []
     # In the middle between two ticks.
@@ -240,7 +237,6 @@ def test_the_first_unpause_is_no_surprise(long):
     assert len(long.runs("new_after")) == 1
 
 
-@pytest.mark.e2e
 def test_missed_while_paused(long):
     for dag_id in ("missed", "never_made_up"):
         long.ended(dag_id, 1, 120)
@@ -258,7 +254,6 @@ def test_missed_while_paused(long):
     assert [run for run in runs if paused < run.tick < unpaused] == []
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_missed_while_the_scheduler_was_down(long, ending):
     scheduler = long.processes.pop("scheduler")
@@ -281,7 +276,6 @@ def test_missed_while_the_scheduler_was_down(long, ending):
         assert distances(since) <= {10.0, 20.0}
 
 
-@pytest.mark.e2e
 def test_ten_seconds_for_five_minutes_without_a_miss(long):
     known = len(long.runs("cron"))
     runs = long.ended("cron", known + 30, 420)[known:]

@@ -92,6 +92,7 @@ def archived(url):
     return found
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("redis_client")
 def test_no_orphan_no_lost_archive_and_no_work_left(orders, mariadb, perform, tmp_path):
     front = OrdersFront(

@@ -422,7 +422,7 @@ def test_any_other_task_gets_sigterm_at_once_says_why_and_ends(
 def test_any_other_task_ends_before_its_lease_when_redis_is_gone(
     process, redis_server: Redis, tmp_path: Path
 ) -> None:
-    worker = process(has_safe_points=False, ttl=4.0, kill_after=2.0)
+    worker = process(has_safe_points=False, ttl=6.0, kill_after=3.0)
     time.sleep(0.8)  # The lease is longer by then than when the worker looked at it.
     redis_server.pause()
     try:
@@ -430,7 +430,7 @@ def test_any_other_task_ends_before_its_lease_when_redis_is_gone(
     finally:
         redis_server.resume()
     assert worker.exitcode == 1
-    assert 0.5 < float((tmp_path / "sigterm").read_text()) <= 2.0  # kill_after
+    assert 0 < float((tmp_path / "sigterm").read_text()) <= 3.0  # kill_after
 
 
 def test_max_hold_ends_the_work(fast: None, redis_client: Client, redis_server: Redis) -> None:

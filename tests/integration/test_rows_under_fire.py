@@ -123,7 +123,13 @@ class Crew:
             os.kill(random.choice(self._workers).pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("given", [{"working": "work", **ALL}, HOLD], ids=["claim", "hold"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"working": "work", **ALL}, id="claim", marks=pytest.mark.e2e),
+        pytest.param(HOLD, id="hold"),
+    ],
+)
 def test_every_row_is_finished_once_and_only_bad_ones_fail(scratch, mariadb, tmp_path, given):
     create(scratch)
     for statement in LEDGERS.split(";"):

@@ -252,7 +252,7 @@ def test_the_original_breaks_promises(iam, mariadb):
 
 
 @pytest.mark.usefixtures("redis_client")
-@pytest.mark.parametrize("on_disable", ["keep", "expire_secrets"])
+@pytest.mark.parametrize("on_disable", ["keep", pytest.param("expire_secrets", marks=pytest.mark.e2e)])
 def test_no_promise_is_broken_and_no_work_left(iam, mariadb, perform, tmp_path, on_disable):
     users = ROWS // 2 * 3
     fill_users(iam, users)
@@ -365,12 +365,12 @@ OTHER_KEYS = {
     ("order", "other_key"),
     [
         ("key", None),
-        ("index", None),
+        pytest.param("index", None, marks=pytest.mark.e2e),
         pytest.param("key", "two columns", marks=pytest.mark.e2e),
         pytest.param("key", "text", marks=pytest.mark.e2e),
     ],
 )
-@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("archived", [pytest.param(False, marks=pytest.mark.e2e), True])
 def test_the_audit_table_loses_the_old_rows_only(iam, mariadb, perform, tmp_path, order, other_key, archived):
     for statement in OTHER_KEYS.get(other_key, []):
         iam.run(statement)

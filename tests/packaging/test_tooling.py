@@ -36,6 +36,7 @@ def test_make_alone_is_help():
     assert _make() == _make("help")
 
 
+@pytest.mark.e2e
 def test_every_target_that_needs_the_packages_installs_them_first():
     for target in (
         "demo",
@@ -53,6 +54,17 @@ def test_every_target_that_needs_the_packages_installs_them_first():
         "check",
     ):
         assert _make("--dry-run", target).splitlines()[0] == "dev/bootstrap.sh", target
+
+
+def test_the_long_tests_are_all_of_those_that_are_marked():
+    paths = re.findall(r"\btests/[\w/.]+", _make("--dry-run", "e2e"))
+    marked = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "pytest.mark.e2e" in path.read_text()
+    ]
+    assert "tests/e2e/test_lock.py" in marked
+    assert [path for path in marked if not path.startswith(tuple(paths))] == []
 
 
 def test_ci_runs_the_check_and_then_the_tests():

@@ -1,7 +1,5 @@
 """The Watchers page in a browser: an API server and Redis with invented runs, and no scheduler.
 
-`make test` runs the first steps of a person; `make e2e` runs all.
-
 All tests share the server and the browser, which take long to start: hence the length.
 """
 
@@ -22,6 +20,7 @@ from dev.page.server import hold, page_server, progress
 from dev.sessions import wait_until
 from iam_watcher.schedule import describe, parse
 
+pytestmark = pytest.mark.e2e
 LIST = "/plugin/watchers"
 TAB = "/dags/{}/plugin/watcher"
 NASTY = "<img src=x onerror=window.hit=1>\"'\u202egnp"
@@ -98,7 +97,6 @@ def test_first_what_needs_a_person_then_a_sentence_for_each(visit):
     expect(row(page, "clean_sessions").get_by_role("img", name=re.compile("5 skipped"))).to_be_visible()
 
 
-@pytest.mark.e2e
 def test_the_totals_count_a_day_however_many_runs_a_watcher_had_then(visit, server):
     page = visit(LIST)
     lead = page.locator(".lead")
@@ -118,7 +116,6 @@ add_run(session, "collect_bounces", at=datetime.now(UTC), state="success")
     expect(lead).to_contain_text("4 failed in 24 h")
 
 
-@pytest.mark.e2e
 def test_filters_are_in_the_url_and_rows_keep_their_order(visit):
     page = visit(LIST)
     names = page.locator("tbody .name a")
@@ -282,7 +279,6 @@ def test_a_run_by_the_watchers_own_form(visit, server):
     expect(row(page, "disable_inactive_users")).to_contain_text("Queued")
 
 
-@pytest.mark.e2e
 def test_a_dry_run_of_a_paused_watcher_leaves_it_paused(visit, server):
     page = visit(LIST)
     page.get_by_role("button", name="More for clean_sessions_gently").click()
@@ -305,7 +301,6 @@ def test_a_dry_run_of_a_paused_watcher_leaves_it_paused(visit, server):
     server[0].api("/dags/clean_sessions_gently", {"is_paused": True}, method="PATCH")
 
 
-@pytest.mark.e2e
 def test_a_lock_is_released_by_force_with_a_reason(visit, server):
     hold(server[1], "cleansecret", "standby/clean_expired_secrets/x")
     page = visit(LIST)
@@ -327,7 +322,6 @@ def test_a_lock_is_released_by_force_with_a_reason(visit, server):
     assert [(event["owner"], event["dag_id"]) for event in events] == [("admin", "clean_expired_secrets")]
 
 
-@pytest.mark.e2e
 def test_a_viewer_sees_all_and_changes_nothing(visit):
     page = visit(LIST, user="viewer")
     expect(page.locator("tbody tr")).to_have_count(7)
@@ -340,7 +334,6 @@ def test_a_viewer_sees_all_and_changes_nothing(visit):
     expect(page.get_by_role("button", name=re.compile("^(Run|Dry run) …$"))).to_have_count(0)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious(visit, dark):
     assert findings(visit(LIST, dark=dark)) == []
@@ -349,7 +342,6 @@ def test_axe_finds_nothing_serious(visit, dark):
     assert findings(page) == []
 
 
-@pytest.mark.e2e
 def test_by_keyboard_alone(visit):
     page = visit(LIST)
     page.get_by_role("searchbox").focus()
@@ -380,7 +372,6 @@ def test_the_tab_shows_a_tilde_and_its_value(visit):
     expect(card.locator("ol.ticks li")).to_have_count(10)
 
 
-@pytest.mark.e2e
 def test_older_runs_stay_when_new_ones_come_and_none_is_missing(visit, server):
     write(
         server,
@@ -414,7 +405,6 @@ add_run(session, "collect_bounces", at=datetime.now(UTC), state="success")
     assert [one.get_attribute("title") for one in times.all()][2:] == older
 
 
-@pytest.mark.e2e
 def test_chinese_and_narrow(visit):
     page = visit(LIST, language="zh-CN", width=420)
     expect(page.get_by_role("heading", name="需要处理")).to_be_visible()
@@ -428,7 +418,6 @@ def test_chinese_and_narrow(visit):
     expect(page.get_by_role("heading", name="Needs attention")).to_be_visible()
 
 
-@pytest.mark.e2e
 def test_texts_of_others_are_inert(visit, server):
     write(
         server,
@@ -448,7 +437,6 @@ add_run(session, "clean_expired_secrets", at=datetime.now(UTC), state="failed", 
         assert page.evaluate("[window.hit, document.querySelectorAll('.iw img').length]") == [None, 0]
 
 
-@pytest.mark.e2e
 def test_without_redis_the_rest_stands(visit, server):
     page = visit(LIST)
     server[1].process.stop()
