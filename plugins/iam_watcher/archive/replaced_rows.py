@@ -9,21 +9,17 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.archive.row_keys import hashable, row_key
+from iam_watcher.archive.row_keys import hashable
 from iam_watcher.database.foreign_keys import references_of
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Sequence
+    from collections.abc import Collection, Hashable, Iterable
 
-    from iam_watcher.archive.reader import ArchivedTry, Row
-    from iam_watcher.archive.row_inserter import RowInserter
+    from iam_watcher.archive.reader import Row
     from iam_watcher.archive.row_keys import RowKey
-    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
-    from iam_watcher.walk.pace import ChunkSize
 
-    Tries = Sequence[tuple[ArchivedTry, list[Column]]]
     Columns = tuple[str, ...]
 
 MOST_ROWS = 100_000  # that are remembered
@@ -61,38 +57,26 @@ class ReplacedRows:
             for to, columns, referenced in self._references[table]
         )
 
-    def add(self, keys: Collection[RowKey], restoring: RowInserter, tries: Tries, size: ChunkSize) -> None:
-        """Remember those of the rows that the table has in no version of the archive.
-
-        After a crash, a row can be in two parts of an archive, and the table can have it as one of them.
+    def add(self, table: str, keys: Collection[RowKey], rows: Iterable[Row]) -> None:
+        """Remember rows that the table has in no version of the archive.
 
         Args:
+            table: of the rows.
             keys: of the rows that are not as the archive has them, or whose unique value another row has.
-            restoring: reads the rows of the table.
-            tries: the archives with these rows, each with its columns.
-            size: of a statement.
+            rows: those of them that the table has in no version. They are read if they are not too many.
 
         Raises:
             TableError: they are more than are remembered.
         """
         if len(keys) > MOST_ROWS:
             raise TableError(
-                f"{len(keys):,} rows of {restoring.table.name} are not as the archive has them, so the job"
-                f" restores no rows that belong to rows of this table. The limit is {MOST_ROWS:,}"
+                f"{len(keys):,} rows of {table} are not as the archive has them, so the job restores no rows "
+                f"that belong to rows of this table. The limit is {MOST_ROWS:,}"
             )
-        versions: dict[RowKey, list[Row]] = {key: [] for key in keys}
-        for written, columns in tries:
-            rows = (row for row in written.rows() if row_key(row, restoring.table.key) in versions)
-            for batch in restoring.batches(rows, columns, size):
-                unlike = restoring.unlike(batch)
-                for key, (row, _) in batch.rows.items():
-                    if key not in unlike:
-                        versions.pop(key, None)
-                    elif key in versions:
-                        versions[key].append(row)
-        for (to, names), values in self._values.items():
-            if to == restoring.table.name:
-                values.update(_values(row, names) for rows in versions.values() for row in rows)
+        for row in rows:
+            for (to, columns), values in self._values.items():
+                if to == table:
+                    values.add(_values(row, columns))
 
 
 def _values(row: Row, columns: Columns) -> tuple[Hashable, ...] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.archive.column_formats import format_of
@@ -16,16 +17,18 @@ from iam_watcher.archive.row_keys import literals_of, row_key
 from iam_watcher.database.server_errors import code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from iam_watcher.archive.column_formats import Bound
-    from iam_watcher.archive.reader import Row
+    from iam_watcher.archive.reader import ArchivedTry, Row
     from iam_watcher.archive.replaced_rows import ReplacedRows
     from iam_watcher.archive.row_keys import RowKey
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.pace import ChunkSize
+
+    Tries = Sequence[tuple[ArchivedTry, list[Column]]]
 
 # What was there may come back: a 0 in an AUTO_INCREMENT column, a zero date, the 31st of February.
 STRICT = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
@@ -144,6 +147,23 @@ class RowInserter(RowComparison):
     def put(self, batch: Batch, what: str) -> Put:
         """Insert the rows of a batch whose keys are not there, in one transaction."""
         return self._db.run(lambda: self._put(batch), what=what)
+
+    def missing(self, keys: Collection[RowKey], tries: Tries, size: ChunkSize) -> Iterator[Row]:
+        """Return all versions of the rows of these keys that the table has in none of them.
+
+        After a crash, a row can be in two parts of an archive, and the table can have it as one of them.
+        """
+        versions: dict[RowKey, list[Row]] = {key: [] for key in keys}
+        for written, columns in tries:
+            rows = (row for row in written.rows() if row_key(row, self.table.key) in versions)
+            for batch in self.batches(rows, columns, size):
+                unlike = self.unlike(batch)
+                for key, (row, _) in batch.rows.items():
+                    if key not in unlike:
+                        versions.pop(key, None)
+                    elif key in versions:
+                        versions[key].append(row)
+        yield from chain.from_iterable(versions.values())
 
     def _put(self, batch: Batch) -> Put:
         db, put = self._db, Put()

@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 
     from iam_watcher.archive.reader import ArchivedTry, Row
     from iam_watcher.archive.row_comparison import Batch
+    from iam_watcher.archive.row_inserter import Tries
     from iam_watcher.archive.row_keys import RowKey
-    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
-
-    Tries = Sequence[tuple[ArchivedTry, list[Column]]]
 
 logger = get_logger(__name__)
 
@@ -122,7 +120,8 @@ class RestoreRowsOperator(UndoOperator):
                             finally:
                                 restored.unconfirmed += len(restoring.unanswered)
                             if replaced is not None and changed:
-                                replaced.add(changed, restoring, tries, ChunkSize(self.paced.target))
+                                missing = restoring.missing(changed, tries, ChunkSize(self.paced.target))
+                                replaced.add(restored.table, changed, missing)
                     if not isinstance(todo[0][1][0][0], RowUpdater):
                         self._restore_circles(db, waiting)
                 finally:
