@@ -123,7 +123,10 @@ def redis_client(redis_server: Redis) -> Iterator[RedisClient]:
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     """Airflow's metadata database (SQLite): `dag.test()` needs it."""
+    from airflow import settings
+
     copy_migrated(_HOME)
+    settings.engine.dispose()  # Where a test looked before, it has a connection to an empty file.
 
 
 @pytest.fixture

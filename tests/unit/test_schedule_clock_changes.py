@@ -31,9 +31,11 @@ def changes(name: str) -> list[datetime]:
     info = ZoneInfo(name)
     found = []
     late = datetime(YEARS[0], 1, 1, tzinfo=UTC)
+    behind = offset(late, info)
     while late.year <= YEARS[-1]:
         early, late = late, late + 5 * A_DAY
-        if offset(early, info) == (behind := offset(late, info)):
+        before, behind = behind, offset(late, info)
+        if before == behind:
             continue
         low, high = early, late
         while high - low > timedelta(seconds=1):
