@@ -283,7 +283,7 @@ def test_a_run_disables_as_many_as_it_may(iam, run_dag, location):
 
     for number in range(5):
         user(iam, f"user-{number}")
-    with DAG("capped", schedule=None) as dag:
+    with DAG("limited", schedule=None) as dag:
         disable(location, max_rows="2")
     for left in (3, 1, 0):
         (ti,) = run_dag(dag).get_task_instances()

@@ -82,7 +82,7 @@ def test_a_retry_goes_on_where_the_first_try_failed(table, run_dag, monkeypatch)
     assert fails.chunks == 11
 
 
-def test_a_cap_is_for_all_tries_of_a_run(table, run_dag, monkeypatch):
+def test_a_row_limit_is_for_all_tries_of_a_run(table, run_dag, monkeypatch):
     Fails(monkeypatch, chunk=4)
     done = report(run_dag(purging(max_rows=450, retries=1, retry_delay=timedelta(0))))
     assert (done["changed_before"], done["changed"], done["stopped"]) == (300, 150, "max_rows")
@@ -90,7 +90,7 @@ def test_a_cap_is_for_all_tries_of_a_run(table, run_dag, monkeypatch):
     assert report(run_dag(purging(max_rows=1000)))["began_after"] == 450
 
 
-def test_a_cap_is_for_all_tries_of_a_run_by_the_index(table, run_dag, monkeypatch):
+def test_a_row_limit_is_for_all_tries_of_a_run_by_the_index(table, run_dag, monkeypatch):
     table.run(f"INSERT INTO t SELECT seq + 1000, UTC_TIMESTAMP() FROM {numbers(19_000)}")
     table.run("ALTER TABLE t ADD INDEX (age)")
     table.run("ANALYZE TABLE t")
@@ -246,7 +246,7 @@ def test_the_position_is_saved_while_it_walks(table, run_dag, monkeypatch):
     assert saved == list(range(100, 1001, 100))
 
 
-def test_the_next_run_goes_on_where_a_cap_ended_the_last(table, run_dag):
+def test_the_next_run_goes_on_where_a_row_limit_ended_the_last(table, run_dag):
     for begin, end in ((None, 400), (400, 800), (800, None), (None, None)):
         done = report(run_dag(purging(max_rows="{{ 200 + 200 }}")))
         assert (done["began_after"], done["position"]) == (begin, end)

@@ -140,7 +140,7 @@ def test_where_many_rows_match_they_are_counted_and_not_listed(table, session, c
     assert table.value("SELECT COUNT(*) FROM t") == 100
 
 
-def test_a_cap_or_few_matching_rows_want_a_list(table, session, chunks):
+def test_a_row_limit_or_few_matching_rows_want_a_list(table, session, chunks):
     fill(table, [(key, 50) for key in range(1, 101)])
     deletion(session, limit=10, limits=Limits(max_rows=50)).write()
     fill(table, [(key, 150 if key % 25 else 50) for key in range(1, 1001)])

@@ -53,15 +53,15 @@ def in_tens(monkeypatch):
     monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(target=1e-9, rows=10, span=1000))
 
 
-@pytest.mark.parametrize(("cap", "changed"), [(1, 1), (10, 10), (25, 25), (99, 99), (100, 100), (101, 100)])
-def test_no_more_rows_than_the_cap_are_written(table, session, in_tens, cap, changed):
-    job = Walk(Transactions(session), OLD, limits=Limits(max_rows=cap))
+@pytest.mark.parametrize(("limit", "changed"), [(1, 1), (10, 10), (25, 25), (99, 99), (100, 100), (101, 100)])
+def test_no_more_rows_than_the_limit_are_written(table, session, in_tens, limit, changed):
+    job = Walk(Transactions(session), OLD, limits=Limits(max_rows=limit))
     assert job.write().changed == 100 - count(table) == changed
-    assert job.done.stopped == ("max_rows" if cap < 100 else None)
-    assert job.order.finished == (cap >= 100)
+    assert job.done.stopped == ("max_rows" if limit < 100 else None)
+    assert job.order.finished == (limit >= 100)
 
 
-def test_a_cap_holds_also_for_rows_that_only_match_after_the_probe(table, session):
+def test_a_row_limit_holds_also_for_rows_that_only_match_after_the_probe(table, session):
     """As a range, the write would take these along."""
     table.run("UPDATE t SET age = 150 WHERE id % 2")
 

@@ -16,6 +16,7 @@ READ = ("*.py", "*.md", "*.js", "*.sh", "*.sql", "*.yaml", "*.toml", "Makefile")
 INSTEAD = {
     "bookmarks?": "position, saved position",
     "brakes?": "safety limit",
+    "cap(s|ped)?": "row limit, time limit",
     "beats?": "heartbeat",
     "checkpoints?": "safe point",
     "(?<!_)fenc(e[sd]?|ing)": "database lock",

@@ -109,8 +109,8 @@ class Walk:
         self._limits = limits
         self._reserve = reserve
         self._before_write = before_write
-        # A range with gaps may change rows that no probe has found: too many, if rows are counted to a
-        # cap, and unseen, if they are recorded.
+        # A range with gaps may change rows that no probe has found: too many if there is a row limit, and
+        # unseen rows if they are recorded.
         self._exact = limits.max_rows is not None or recorder is not None
         self._writer = Writer(db, rows, recorder, descendants)
         self._descendants = descendants
