@@ -31,6 +31,10 @@ def test_the_decorator_is_the_function_and_not_a_module() -> None:
     assert iam_watcher.Watcher is watcher_dag.Watcher
 
 
+def test_the_changelog_has_the_version() -> None:
+    assert f"\n## [{iam_watcher.__version__}] " in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Watchers'"):
         iam_watcher.Watchers  # noqa: B018  the access is the test
