@@ -8,6 +8,7 @@ from iam_watcher.database.detached_table import detached_name, left_behind
 from iam_watcher.database.partitions import EXPECTED, read_partitions
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.table_job.age_column import DateColumn
+from iam_watcher.jobs.table_job.side_effects import TRIGGERS
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-TRIGGERS = (
-    "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = DATABASE()"
-    " AND EVENT_OBJECT_TABLE = %(table)s AND EVENT_MANIPULATION = 'DELETE' ORDER BY TRIGGER_NAME"
-)
 # MariaDB lets a table refer to a partitioned one, if it is created while foreign_key_checks is off.
 CHILDREN = (
     "SELECT CONCAT(CONSTRAINT_SCHEMA, '.', TABLE_NAME) FROM information_schema.REFERENTIAL_CONSTRAINTS"
@@ -59,7 +56,7 @@ def check_partitions(db: Transactions, table: Table, age: AgeColumn, cut_off: ob
                 f"drop_partitions expects an age column of dates or whole numbers; {column!r} of "
                 f"{table.name} has {age.form}. {INSTEAD}"
             )
-        if triggers := [name for (name,) in db.read(TRIGGERS, {"table": table.name})]:
+        if triggers := [name for (name,) in db.read(TRIGGERS, {"table": table.name, "event": "DELETE"})]:
             raise TableError(
                 f"{table.name} has the trigger {', '.join(triggers)} for DELETE, which the server does not "
                 f"run when a partition is dropped. {INSTEAD}"
