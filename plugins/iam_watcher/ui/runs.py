@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 # What the reports of the jobs call the rows that they wrote: each report has one of them.
 WRITTEN = ("changed", "enabled", "restored", "done")
-NUMBERS = (
+NUMBER_FACTS = (
     *("examined", "matched", "changed", "changed_before", "eligible", "max_share", "unconfirmed", "chunks"),
     *("retries", "longest_chunk_seconds", "duration_seconds", "enabled", "listed", "restored", "rows"),
     *("claimed", "done", "failed", "retried", "not_ready", "remaining", "lost"),
     *("secrets_restored", "position", "began_after"),
 )
-TEXTS = ("table", "cut_off", "now", "stopped", "error", "archive", "undo_record", "listed", "order")
+TEXT_FACTS = ("table", "cut_off", "now", "stopped", "error", "archive", "undo_record", "listed", "order")
 COUNTS = ("skipped", "also", "altered", "secrets_left")
 UNFINISHED = ("queued", "running")
 WAITS = ("scheduled", "queued", "running", "deferred", "up_for_retry")  # of `acquire`
@@ -193,8 +193,8 @@ _LETTERS = {"success": "s", "failed": "f", "skipped": "k", "running": "r", "queu
 
 def read_report(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page shows of a run report, cut to a size that it can show."""
-    found: dict[str, Any] = {name: _number(value.get(name)) for name in NUMBERS}
-    found |= {name: text for name in TEXTS if (text := _text(value.get(name))) is not None}
+    found: dict[str, Any] = {name: _number(value.get(name)) for name in NUMBER_FACTS}
+    found |= {name: text for name in TEXT_FACTS if (text := _text(value.get(name))) is not None}
     found |= {name: counts for name in COUNTS if (counts := _counts(value.get(name)))}
     found["dry_run"] = value.get("dry_run") is True
     found["real_run"] = [

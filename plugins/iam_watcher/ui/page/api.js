@@ -4,7 +4,7 @@
 const url = (path) => new URL(path, document.baseURI).href;
 
 /** An answer that is not good: `status`, and the server's words as the message. */
-export class Refused extends Error {
+class Refused extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;

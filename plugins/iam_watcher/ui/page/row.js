@@ -23,7 +23,7 @@ const Next = ({ watcher, now }) => {
   return [h("div", { key: "at", title: exactZone(watcher.next) }, short(watcher.next, now)), h("small", { key: "in" }, watcher.next > now ? relative(watcher.next, now) : say("next.due"))];
 };
 
-export const LockCell = ({ watcher, home, now }) => {
+const LockCell = ({ watcher, home, now }) => {
   const { lock, key } = watcher;
   if (!key) return h("span", { className: "free" }, say("lock.none"));
   if (lock?.unknown) return h("span", { className: "free", title: lock.errors?.join("\n") }, say("lock.unknown"));

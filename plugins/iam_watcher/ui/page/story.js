@@ -11,7 +11,7 @@ const JOBS = {
   RestoreRowsOperator: { rows: "rows", done: "restored", n: "restored", of: "rows" },
 };
 const OTHER = { rows: "rows", done: "changed" };
-export const GO = "unknown (Go)";
+const GO = "unknown (Go)";
 
 export const jobOf = (watcher, task) => JOBS[watcher.jobs?.[task.split("/")[0]]] ?? OTHER;
 
@@ -159,7 +159,7 @@ export const lastWorked = (watcher) => past(watcher).find((run) => run.state ===
 const KNOWN = 30; // runs of a watcher that the list has
 
 /** Return how many runs the list has of a watcher, if all are skips and dry runs: it may not know the last failure. */
-export const noReal = (watcher) => {
+const noReal = (watcher) => {
   const known = watcher.runs.length + watcher.bars.s.length;
   const isReal = ({ state }) => state === "success" || state === "failed";
   return known >= KNOWN && !past(watcher).some(isReal) ? known : 0;
