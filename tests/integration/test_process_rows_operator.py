@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ import msgspec
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from dev.airflow import ROOT
 from iam_watcher.errors import JobError, LockLost, RowFailed
 from iam_watcher.jobs.process_rows import ProcessRowsOperator
 from iam_watcher.lock import current
@@ -315,3 +317,16 @@ def test_a_worker_with_a_wrong_clock_can_process_rows(scratch, perform):
         perform(operator(lambda row: None, **CLAIM))
     assert states(scratch) == {"normal": 2}
     assert scratch.value("SELECT COUNT(*) FROM orders WHERE claimed_at > '2026-01-01'") == 2
+
+
+def test_the_columns_of_the_page_are_those_that_the_job_needs(scratch, perform):
+    page = (ROOT / "docs" / "rows-in-a-state.md").read_text()
+    (alter,) = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    scratch.run(
+        "CREATE TABLE orders (id INT AUTO_INCREMENT PRIMARY KEY, status VARCHAR(10) DEFAULT 'pending')"
+    )
+    scratch.run(alter)
+    scratch.run("INSERT INTO orders () VALUES (), ()")
+    columns = {f"{name}_column": name for name in ("attempts", "retry_at", "error")}
+    assert perform(operator(lambda row: None, working="work", **columns))["done"] == 2
+    assert states(scratch) == {"normal": 2}
