@@ -27,11 +27,8 @@ def main() -> int:
         page_server(Path(folder)) as (airflow, _),
         chromium() as browser,
     ):
-        for name, dark in (("watchers", False), ("watchers-dark", True)):
-            page = Visitor(browser, airflow, dark=dark, height=800).open(LIST)
-            page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
-        page = Visitor(browser, airflow, width=420, height=1000).open(LIST)
-        page.screenshot(path=FOLDER / "watchers-narrow.png", animations="disabled")
+        page = Visitor(browser, airflow, height=800).open(LIST)
+        page.screenshot(path=FOLDER / "watchers.png", animations="disabled")
         page = Visitor(browser, airflow, height=1100).open(TAB.format("disable_inactive_users"))
         page.locator("article").nth(0).get_by_role("button").first.click()
         page.locator("article").nth(1).get_by_role("button").first.click()

@@ -39,3 +39,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in _anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+def test_a_page_shows_each_picture() -> None:
+    pictures = {path.name for path in (REPO / "docs" / "images").iterdir()}
+    shown = re.findall(r"!\[.+?\]\([\w./]*images/(.+?)\)", "".join(page.read_text() for page in _pages()))
+    assert pictures == set(shown)
