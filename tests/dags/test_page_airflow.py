@@ -55,6 +55,15 @@ def test_the_columns_that_the_page_reads():
         assert columns <= {column.key for column in model.__table__.columns}, model
 
 
+def test_the_name_that_a_dag_file_gives_to_a_dag_is_none_without_one():
+    from iam_watcher.airflow_internals import page as airflow
+
+    model = airflow.DagModel(dag_id="a")
+    assert (getattr(model, airflow.DISPLAY_NAME.key), model.dag_display_name) == (None, "a")
+    setattr(model, airflow.DISPLAY_NAME.key, "A name")
+    assert model.dag_display_name == "A name"
+
+
 def test_the_name_that_airflow_gives_to_a_run_is_its_kind_and_its_time():
     """The page finds the last runs of a watcher by this."""
     from airflow.timetables.simple import OnceTimetable

@@ -22,6 +22,7 @@ from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
 __all__ = [
+    "DISPLAY_NAME",
     "DagAccessEntity",
     "DagDetails",
     "DagModel",
@@ -43,3 +44,7 @@ __all__ = [
     "requires_access_dag",
     "trigger_dag",
 ]
+
+# The name that a DAG file gives to a DAG beside its id; NULL without one. The public `dag_display_name` is
+# the id then, which each answer of the page has already.
+DISPLAY_NAME = DagModel._dag_display_property_value  # noqa: SLF001  see above

@@ -12,6 +12,7 @@ from sqlalchemy import and_, case, func, null, or_, select, true, union, union_a
 from sqlalchemy.orm import aliased, join
 
 from iam_watcher.airflow_internals.page import (
+    DISPLAY_NAME,
     DagModel,
     DagRun,
     DagRunType,
@@ -88,7 +89,7 @@ def watchers(
     found = (
         select(
             DagModel.dag_id,
-            DagModel._dag_display_property_value.label("display_name"),  # noqa: SLF001  the column behind a hybrid
+            DISPLAY_NAME.label("display_name"),
             DagModel.is_paused,
             or_(DagModel.is_stale, DagModel.has_import_errors.is_(True)).label("is_broken"),
             DagModel.timetable_description,
