@@ -584,7 +584,7 @@ def test_rows_that_can_not_be_reattached_are_kept_and_named(table, perform, monk
 def test_rows_whose_partition_is_gone_are_kept_and_named(table, perform, monkeypatch):
     interrupted(monkeypatch, perform, "drop")
     table.run("ALTER TABLE t DROP PARTITION p1")
-    with pytest.raises(AirflowFailException, match=r"the partition is gone, or has new rows\. Copy the rows"):
+    with pytest.raises(AirflowFailException, match=r"it is gone, or has new rows\. Copy the rows"):
         perform(purge(older_than_days=36_000))
     assert table.value(f"SELECT COUNT(*) FROM {detached_name('t')}") == EACH
 

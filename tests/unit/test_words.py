@@ -23,7 +23,7 @@ INSTEAD = {
     "held[ _]back": "throttled, or what the safety limit did",
     "(come|came)s?[ _]of[ _]age": "old enough",
     "poison": "a row that fails",
-    "put[ _]back": "restored, re-enabled",
+    "put([ _](it|them))?[ _]back": "restored, re-enabled",
     "stands?[ _]in": "is in",
     "tellers?": "progress",
     "ways?[ _]back": "undo: re-enable users, restore rows",

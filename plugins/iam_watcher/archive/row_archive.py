@@ -72,7 +72,7 @@ def kept_columns(table: Table, redact: Collection[str]) -> list[Column]:
         if table.columns[name].generated:
             raise TableError(
                 f"{name!r}, of the key of {table.name}, is computed from other columns; an archive can't "
-                "bring such rows back. Set archive=None to delete them without one"
+                "restore such rows. Set archive=None to delete them without one"
             )
     columns = [
         column

@@ -250,7 +250,7 @@ def _flush_folder(path: Path) -> None:
 @cache
 def _say_once_that_folders_stay_unflushed(error: str) -> None:
     logger.warning(
-        "The file system of the archive can't flush folders (%s). The job works on, but a crash of that "
+        "The file system of the archive can't flush folders (%s). The job continues, but a crash of that "
         "machine could lose the files that were written last.",
         error,
     )

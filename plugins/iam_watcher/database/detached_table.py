@@ -179,11 +179,11 @@ class DetachedTable:
             there = partition in read_partitions(self._db, self._table).by_name
             with self._locks.hold(self._both):
                 if not self._any(self.quoted):
-                    return  # A try whose answer was lost has put them back.
+                    return  # A try whose answer was lost has moved the rows into the partition.
                 if not there or self._any(self._rows_of(partition)):
                     raise TableError(
                         f"{self.name} has rows of the partition {partition} of {self._table} that are not to "
-                        "be deleted, and the job can't put them back: the partition is gone, or has new "
+                        "be deleted, and the job can't move them into the partition: it is gone, or has new "
                         f"rows. Copy the rows of {self.name} into {self._table}, then drop {self.name}"
                     )
                 self._alter(EXCHANGE, partition)

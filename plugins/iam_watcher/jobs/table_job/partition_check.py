@@ -82,7 +82,7 @@ def warn_of_detached(db: Transactions, table: Table) -> None:
     if partition is not None:
         logger.warning(
             "An interrupted run with drop_partitions has left rows of the partition %s of %s in the table "
-            "%s. Run with drop_partitions=True once: that run goes on with them",
+            "%s. Run with drop_partitions=True once: that run continues with them",
             partition,
             table.name,
             detached_name(table.name),
