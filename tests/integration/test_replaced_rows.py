@@ -30,7 +30,7 @@ def people(scratch):
     )
     scratch.run(
         "CREATE TABLE uses (id int PRIMARY KEY, secret int NOT NULL,"
-        " FOREIGN KEY (secret) REFERENCES secrets (id))"
+        " CONSTRAINT of_secrets FOREIGN KEY (secret) REFERENCES secrets (id))"
     )
     scratch.run("INSERT INTO people VALUES (1, 'Ännä', '2020-01-01'), (2, 'bob', '2020-01-01')")
     scratch.run("INSERT INTO secrets VALUES (10, 'anna', 'of anna'), (20, 'bob', 'of bob')")
@@ -95,7 +95,7 @@ def test_a_stranger_gets_no_rows(people, archive, restore, stranger, skipped):
     assert people.column("SELECT id FROM uses") == [200]
     assert (report["restored"], report["skipped"]) == (1, skipped)
     assert report["children"]["secrets"]["skipped"] == {"replaced": 1}
-    assert report["children"]["uses"]["skipped"] == {"foreign_key": 1}
+    assert report["children"]["uses"]["skipped"] == {"replaced": 1}
     if "exists" in skipped:
         assert dry["children"]["secrets"]["skipped"] == {"replaced": 1}
 
@@ -122,6 +122,17 @@ def test_the_rows_of_a_secret_that_was_given_to_another_person(people, archive, 
     report = restore(archive)
     assert people.column("SELECT id FROM uses") == [200]
     assert report["children"]["uses"]["skipped"] == {"replaced": 1}
+
+
+def test_without_a_foreign_key_too(people, purge, restore):
+    people.run("ALTER TABLE uses DROP FOREIGN KEY of_secrets")
+    path = purge()["archive"]
+    people.run("INSERT INTO people VALUES (1, 'anna', NOW()), (3, 'carol', NOW())")
+    people.run("INSERT INTO secrets VALUES (20, 'carol', 'of carol')")
+    report = restore(path)
+    assert people.rows("SELECT * FROM uses") == []
+    assert report["children"]["secrets"]["skipped"] == {"replaced": 1, "exists": 1}
+    assert report["children"]["uses"]["skipped"] == {"replaced": 2}
 
 
 def test_too_many_strangers(people, archive, restore, monkeypatch):

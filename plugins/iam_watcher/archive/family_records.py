@@ -75,4 +75,5 @@ def _facts(table: Table, columns: Mapping[str, Sequence[Column]]) -> dict[str, A
         "columns": kept,
         "redacted": redacted,
         "children": [],
+        "belongs_to": [],
     }

@@ -55,6 +55,20 @@ class ArchiveKind(StrEnum):
     DRY_RUN = "dry_run"
 
 
+class BelongsTo(msgspec.Struct):
+    """How the rows of a child table belong to those of another table of the archive.
+
+    Attributes:
+        table: of the child.
+        to: the table of its parents.
+        columns: column of the child → column of the parent.
+    """
+
+    table: str
+    to: str
+    columns: dict[str, str]
+
+
 class Facts(msgspec.Struct):
     """What every manifest has, as its types are checked; each kind has more."""
 
@@ -66,6 +80,7 @@ class Facts(msgspec.Struct):
     columns: dict[str, str] = {}
     redacted: list[str] = []
     children: list[str] = []
+    belongs_to: list[BelongsTo] = []
 
 
 class PartFacts(msgspec.Struct):

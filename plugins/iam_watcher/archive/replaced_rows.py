@@ -14,13 +14,14 @@ from iam_watcher.database.foreign_keys import references_of
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable
+    from collections.abc import Collection, Hashable, Iterable, Mapping
 
     from iam_watcher.archive.reader import Row
     from iam_watcher.archive.row_keys import RowKey
     from iam_watcher.database.transactions import Transactions
 
     Columns = tuple[str, ...]
+    Manifest = Mapping[str, Any]
 
 MOST_ROWS = 100_000  # that are remembered
 
@@ -31,17 +32,19 @@ class ReplacedRows:
     Args:
         db: where.
         tables: names of the tables of the archive.
+        manifests: of the archive. They say how the rows belong to each other, also without foreign keys.
+            Those of an earlier version don't, so the foreign keys of the tables count as well.
     """
 
-    def __init__(self, db: Transactions, tables: Collection[str]) -> None:
-        self._references = {
-            table: [
-                (to, tuple(pairs), tuple(pairs.values()))
-                for to, pairs in references_of(db, table)
-                if to in tables and to != table
-            ]
-            for table in tables
-        }
+    def __init__(self, db: Transactions, tables: Collection[str], manifests: Iterable[Manifest]) -> None:
+        found = [(table, to, columns) for table in tables for to, columns in references_of(db, table)]
+        for manifest in manifests:
+            belongs_to = manifest.get("belongs_to", [])
+            found += [(one["table"], one["to"], one["columns"]) for one in belongs_to]
+        self._references: dict[str, set[tuple[str, Columns, Columns]]] = {table: set() for table in tables}
+        for table, to, columns in found:
+            if table in tables and to in tables and to != table:
+                self._references[table].add((to, tuple(columns), tuple(columns.values())))
         self._values: dict[tuple[str, Columns], set[tuple[Hashable, ...] | None]] = {
             (to, columns): set() for found in self._references.values() for to, _, columns in found
         }

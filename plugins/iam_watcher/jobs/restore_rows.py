@@ -16,7 +16,7 @@ from iam_watcher.archive.column_formats import format_of_type
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
 from iam_watcher.archive.replaced_rows import ReplacedRows
-from iam_watcher.archive.row_inserter import FOREIGN_KEY, UNIQUE_KEY, Put, RowInserter
+from iam_watcher.archive.row_inserter import FOREIGN_KEY, REPLACED, UNIQUE_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGERS
@@ -41,6 +41,7 @@ logger = get_logger(__name__)
 
 ROWS_BETWEEN_SAFE_POINTS = 1_000
 MOST_ORPHANS = 10_000  # rows that are kept to be tried again
+OUSTED = (UNIQUE_KEY, REPLACED)  # refused because of another row
 
 
 class RestoreRowsOperator(UndoOperator):
@@ -104,7 +105,9 @@ class RestoreRowsOperator(UndoOperator):
         )
         with top.reported(context), self.transactions(locked=not dry_run) as (_, db):
             try:
-                replaced = ReplacedRows(db, tables) if others else None
+                replaced = (
+                    ReplacedRows(db, tables, [written.manifest for written in found]) if others else None
+                )
                 # All of them before the first row is written.
                 todo = [
                     (restored, self._looked_at(db, tries, restored, replaced))
@@ -210,7 +213,7 @@ class RestoreRowsOperator(UndoOperator):
             if sum(len(one.rows) for one in orphans) < MOST_ORPHANS and not batch.is_long:
                 orphans.append(restoring.orphans(batch, put))
             restored.take(put)
-            displaced.update(put.unlike, (key for key, why in put.refused if why == UNIQUE_KEY))
+            displaced.update(put.unlike, (key for key, why in put.refused if why in OUSTED))
             size.wrote(len(batch.rows), seconds)
             db.sleep(self.paced.rest(seconds))
 

@@ -90,6 +90,21 @@ class Family:
         """Return all tables below that of the job; a table may be there more than once."""
         return [one for child in self.children for one in child.all()]
 
+    def pairs(self, top: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+        """Yield the name of each child table and of its parent, and column → column of the parent.
+
+        Args:
+            top: name of the table of the job.
+        """
+
+        def below(parent: str, children: Sequence[ChildTable]) -> Iterator[tuple[str, str, dict[str, str]]]:
+            for child in children:
+                to = child.parent.to.names
+                yield child.table.name, parent, dict(zip(child.parent.by.names, to, strict=True))
+                yield from below(child.table.name, child.children)
+
+        yield from below(top, self.children)
+
     def shown(self) -> list[dict[str, Any]]:
         """Return the tree as plain values, from top to bottom: table, key and depth of each child table."""
 

@@ -142,6 +142,10 @@ class PurgeJob(RetentionJob):
         facts["redacted"] = redacted
         if plan.family is not None:
             facts["children"] = [table.name for table in plan.family.tables]
+            facts["belongs_to"] = [
+                {"table": table, "to": to, "columns": columns}
+                for table, to, columns in plan.family.pairs(plan.table.name)
+            ]
         return facts
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
