@@ -123,6 +123,9 @@ class DatabaseOperator(BaseOperator):
             logger.warning("Nothing was changed: %s", skip)
             raise
         metrics.worked(context["ti"], report)
+        if report.get(run_conf.DRY_RUN):
+            # For `release`: with do_xcom_push=False there is no report.
+            context["ti"].xcom_push(key=run_conf.DRY_RUN, value=True)
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = report

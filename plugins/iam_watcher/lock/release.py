@@ -12,6 +12,7 @@ from iam_watcher.airflow_internals import dag_files
 from iam_watcher.airflow_internals.tasks import is_tasks_test
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.log_lines import WAITING_EVERY, get_logger
+from iam_watcher.run_conf import DRY_RUN
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -89,13 +90,12 @@ def _all_went_well(context: Context) -> bool:
 
 
 def _was_dry_run(context: Context) -> bool:
-    """Return whether the run report of a job says so: another deployment must still do the work.
+    """Return whether a job has said so in its XCom DRY_RUN: another deployment must still do the work.
 
     `tick.tick_of` can't know it: the value of a template, or of a mapped task, is known to the job alone.
     """
     jobs = [task.task_id for task in context["dag"].tasks if _may_be_dry_run(task)]
-    reports = context["ti"].xcom_pull(task_ids=jobs) if jobs else []
-    return any(isinstance(report, dict) and report.get("dry_run") is True for report in reports)
+    return bool(jobs) and True in context["ti"].xcom_pull(task_ids=jobs, key=DRY_RUN)
 
 
 def _may_be_dry_run(task: Any) -> bool:
@@ -103,5 +103,5 @@ def _may_be_dry_run(task: Any) -> bool:
     if "is_dry_run" not in task.template_fields:
         return False
     mapped = dag_files.is_mapped(task)
-    given = dag_files.values_in_file(task, "dry_run", default=False) if mapped else [task.is_dry_run]
+    given = dag_files.values_in_file(task, DRY_RUN, default=False) if mapped else [task.is_dry_run]
     return not given or any(str(value).strip().lower() != "false" for value in given)
