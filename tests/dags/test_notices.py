@@ -467,6 +467,28 @@ def test_a_secret_at_the_cut_of_a_long_error_is_hidden() -> None:
     assert notice._short("x" * (notice._LONGEST - 8) + "hunter-9912-token").endswith("xxx***")
 
 
+def test_a_secret_in_the_error_of_a_notifier_is_hidden(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(receivers, "PAUSES", (0.0, 0.0))
+    mask_secret("hunter-9913-token")
+
+    def refused(context: dict[str, Any]) -> None:
+        raise ConnectionError("https://hooks.example.com/hunter-9913-token refused it")
+
+    found = notice.Notice("failure", "secrets", "run", "it failed", "https://airflow")
+    receivers.send_all([receivers.sending("0", refused, {}, found)])
+    monkeypatch.setattr(overrun, "PAUSES", (0.0, 0.0))
+
+    async def refused_too(*_: Any) -> None:
+        refused({})
+
+    monkeypatch.setattr(overrun, "_send", refused_too)
+    asyncio.run(overrun._tell(["webhook", "ops_webhook"], found))
+    assert caplog.text.count("was not sent: https://hooks.example.com/*** refused it") == 6
+    assert "hunter-9913-token" not in caplog.text
+
+
 @pytest.mark.parametrize("uri", ["mysql://host/x", "file:///etc/passwd", '{"conn_type": "http"}'])
 def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk import Connection

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import WatcherError
-from iam_watcher.log_lines import get_logger, one_line
+from iam_watcher.log_lines import get_logger
 from iam_watcher.notices import notice
-from iam_watcher.notices.receivers import PAUSES, Mail, Webhook, filled, smtp_notifier
+from iam_watcher.notices.receivers import PAUSES, Mail, Webhook, filled, reason_of, smtp_notifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,9 +67,7 @@ async def _tell(spec: list[str], found: Notice) -> None:
         try:
             await _send(spec, found)
         except Exception as error:  # noqa: BLE001  whatever a connection or a server raises
-            logger.warning(
-                "the notice 'overrun' was not sent: %s", one_line(str(error) or type(error).__name__)
-            )
+            logger.warning("the notice 'overrun' was not sent: %s", reason_of(error))
             if pause is not None:
                 await asyncio.sleep(pause)
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
+from iam_watcher.airflow_internals.tasks import masked
 from iam_watcher.errors import NoticeError, WatcherError, shown_at_the_call
 from iam_watcher.log_lines import get_logger, one_line
 
@@ -164,10 +165,15 @@ def _is_sent(one: Sending, pause: float | None, sent: Callable[[str], Any]) -> b
             raise NoticeError(f"the receiver returned a {type(answer).__name__}, which nobody runs")  # noqa: TRY301
     except Exception as error:  # noqa: BLE001  whatever a notifier raises
         again = "" if pause is None else f"; another try follows after {pause:g} s"
-        logger.warning("%s was not sent: %s%s", one.what, one_line(str(error) or type(error).__name__), again)
+        logger.warning("%s was not sent: %s%s", one.what, reason_of(error), again)
         return False
     try:
         sent(one.name)
     except Exception as error:  # noqa: BLE001  such as an API server that is away
-        logger.warning("that %s was sent is not stored: %s", one.what, one_line(str(error)))
+        logger.warning("that %s was sent is not stored: %s", one.what, reason_of(error))
     return True
+
+
+def reason_of(error: Exception) -> str:
+    """Return the text of an error of a receiver as one line, without secrets."""
+    return one_line(masked(str(error) or type(error).__name__))
