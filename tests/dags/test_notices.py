@@ -142,6 +142,25 @@ def test_a_dead_receiver_costs_the_others_no_notice_and_gets_it_later(
         coroutine.close()
 
 
+def test_what_an_earlier_execution_of_a_run_sent_is_no_notice_of_a_later_failure(
+    run_dag, redis_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that failed first is not executed again: a person marked it as successful, for instance."""
+    said: list[str] = []
+    told = Notify(to=lambda context: said.append(context["notice"].what))
+    with Watcher("cleared", schedule=None, lock=None, notify=told, default_args=ONCE) as dag:
+        fail() >> work()
+    run = run_dag(dag)
+    ti, *_ = run.get_task_instances()
+    monkeypatch.setattr(tasks, "has_supervisor", lambda: True)  # as in the DAG processor
+    context = {"dag": dag, "ti": ti, "dag_run": run, "run_id": run.run_id}
+    dag.notices._run_failed(context)
+    assert said == ["task fail failed: the disk\nis full"]
+    run.start_date += timedelta(hours=1)  # Airflow does so when a task is cleared
+    dag.notices._run_failed(context)
+    assert [text[:15] for text in said[1:]] == ["the run failed."]
+
+
 def bodies_of_webhook(received: Received) -> list[dict[str, Any]]:
     return [json.loads(body) for path, _, body in received.requests if path.startswith("/services")]
 

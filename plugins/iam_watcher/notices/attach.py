@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from iam_watcher.notices.notice import Notice
 
 _FAILED = {"failed", "upstream_failed"}
-_FAILURE_SENT = "failure_sent"  # XCom of a task that failed: the receivers that got its notice
+# XCom of a task that failed: the receivers that got its notice, and when this execution of the run began.
+_FAILURE_SENT = "failure_sent"
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Notices:
 
         def sent(name: str) -> None:
             told.append(name)
-            context["ti"].xcom_push(key=_FAILURE_SENT, value=told)
+            context["ti"].xcom_push(key=_FAILURE_SENT, value={"began": _began(context), "told": told})
 
         send_all(self._failure(context, notice.of_failure(context)), sent)
 
@@ -183,7 +184,8 @@ class Notices:
         ti = context.get("ti")
         names = [task.task_id for task in context["dag"].tasks]
         stored = () if ti is None else ti.xcom_pull(task_ids=names, key=_FAILURE_SENT)
-        told = {name for one in stored if isinstance(one, list) for name in one}
+        sent = [one for one in stored if isinstance(one, dict) and one["began"] == _began(context)]
+        told = {name for one in sent for name in one["told"]}
         found = self._failure(context, notice.of_failed_run(context))
         send_all([one for one in found if one.name not in told])
 
@@ -215,3 +217,8 @@ class Notices:
             return
         found = notice.of_success(context)
         send_all(self._sendings(context, found, signal=SUCCESS))
+
+
+def _began(context: Any) -> str:
+    """Return when this execution of the run began: it begins anew when tasks are cleared after its end."""
+    return str(getattr(context.get("dag_run"), "start_date", None))
