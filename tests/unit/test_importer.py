@@ -39,7 +39,12 @@ def test_names_are_unique() -> None:
     [
         ("a b", "a b", ""),
         (r"date +\%F", "date +%F", ""),
-        ("a%", "a", "\n"),
+        ("a%", "a", ""),
+        ("a%%", "a", "\n"),
+        (r"a%b\%c", "a", "b%c\n"),
+        (r"a%b\\%c%", "a", "b\\%c\n"),
+        (r"a%b\\", "a", "b\\\\\n"),
+        ("a%\\", "a", "\\"),
         ("a%b", "a", "b\n"),
         ("a%b%", "a", "b\n"),
         (r"a '%' \% b%c\%d%e", "a '", "' % b\nc%d\ne\n"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from iam_watcher.arguments import is_mail_address
 from iam_watcher.importer import names, vixie
@@ -19,9 +18,6 @@ from iam_watcher.importer.job import (
     secrets_in_command,
     secrets_in_text,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # As cron's load_env: quotes around the name or the value are optional, and nothing is expanded.
 _VARIABLE = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s="']+))\s*=\s*(.*?)\s*""", re.DOTALL)
@@ -191,31 +187,22 @@ def mail_to(mailto: str) -> tuple[dict[str, Call], list[str]]:
 def split_input(text: str) -> tuple[str, str]:
     r"""Return the command of a line, and its standard input: what stands behind the first `%`.
 
-    Further ones are line breaks, and `\%` is a percent sign. Other backslashes stay.
+    Further ones are line breaks, and `\%` is a percent sign. Other backslashes stay. As in do_command.c of
+    cronie, a backslash that another one escapes does not escape a `%` in the command, but does in the input.
     """
-    command, rest = _until_percent(text)
-    if rest is None:
-        return command, ""
-    lines = []
-    while rest is not None:
-        line, rest = _until_percent(rest)
-        lines.append(line)
-    stdin = "\n".join(lines)
-    return command, stdin if stdin.endswith("\n") else f"{stdin}\n"
-
-
-def _until_percent(text: str) -> tuple[str, str | None]:
     parts: list[str] = []
-    for match in _pieces(text):
+    for match in re.finditer(r"\\?.|\\", text, re.DOTALL):
         if match[0] == "%":
-            return "".join(parts), text[match.end() :]
+            return "".join(parts), _input(text[match.end() :])
         parts.append("%" if match[0] == r"\%" else match[0])
-    return "".join(parts), None
+    return "".join(parts), ""
 
 
-def _pieces(text: str) -> Iterator[re.Match[str]]:
-    """Yield what a `%` may be in: an escaped character, or one by itself."""
-    return re.finditer(r"\\?.|\\", text, re.DOTALL)
+def _input(text: str) -> str:
+    """Return what cron writes to a command: with a line break at the end, but for an empty last line."""
+    given = re.sub(r"\\?%", lambda match: "\n" if match[0] == "%" else "%", text)
+    # cron does not count backslashes at the end as text of the last line.
+    return given if given.rstrip("\\")[-1:] in ("", "\n") else f"{given}\n"
 
 
 def variable(line: str) -> tuple[str, str] | None:
