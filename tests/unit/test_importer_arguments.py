@@ -80,3 +80,34 @@ def test_a_machine_without_a_zone_is_in_utc(capsys, localtime: Path, tmp_path: P
     localtime.unlink()
     assert imported(tmp_path) == 0
     assert "times without a zone are read in UTC" in capsys.readouterr().out
+
+
+SYSTEM = """MAILTO=root
+17 * * * * root cd / && run-parts /etc/cron.hourly
+*/5 * * * * www-data /usr/bin/php -f /srv/cloud/cron.php
+0 4 * * * deploy /srv/app/clean
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        (SYSTEM, [], True),
+        (SYSTEM, ["--user", "bob"], True),
+        (SYSTEM, ["--system"], False),
+        (SYSTEM + "0 5 * * * /srv/app/report\n", [], False),
+        (SYSTEM + "0 5 * * * cleanup\n", [], False),
+        (SYSTEM + "0 5 * * * sync && date\n@daily date > /tmp/x\n", [], False),
+        ("0 4 * * * backup /srv\n0 5 * * * git gc\n", [], False),
+        ("0 4 * * * root\n", [], False),
+        ("@reboot root /opt/start\n", [], False),
+    ],
+)
+def test_a_crontab_of_the_system_with_another_name(
+    capsys, tmp_path: Path, text: str, options: list[str], said: bool
+) -> None:
+    (tmp_path / "jobs").write_text(text)
+    main(["crontab", str(tmp_path / "jobs"), "--output", str(tmp_path / "dags"), *options])
+    report = capsys.readouterr().out
+    assert ("each command begins with a user, such as 'root'" in report) is said
+    assert ("--system" in report) is said

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _LOCALTIME = Path("/etc/localtime")
 _TIMEZONE = Path("/etc/timezone")  # Debian's name of the zone
+_WITH_USER = re.compile(r"([\w.-]+)[ \t]+[^\s&|;<>)=#-].*", re.DOTALL)
+_USERS = frozenset({"root", "nobody", "www-data", "apache", "wwwrun", "ubuntu", "ec2-user"})  # no programs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +71,11 @@ def _read(options: argparse.Namespace, text: str) -> Found:
     if options.source == "crontab":
         system = options.system or (options.user is None and _is_system(Path(options.file)))
         found = Crontab(name, options.timezone, system=system, user=options.user).read(text)
+        if not system and (user := _user_in_each(found)):
+            found.notes.append(
+                f"each command begins with a user, such as {user!r}: {name} looks like a crontab of the "
+                "system. If it is one, delete the files, and import it again with --system"
+            )
         if "." in name and Path(options.file).absolute().parent.name == "cron.d":
             found.notes.append(
                 f"Debian's cron ignores {name}: the name of a file in /etc/cron.d may have no dot"
@@ -127,6 +134,18 @@ def _prefix(text: str) -> str:
 
 def _is_system(path: Path) -> bool:
     return path.absolute() == Path("/etc/crontab") or path.absolute().parent.name == "cron.d"
+
+
+def _user_in_each(found: Found) -> str | None:
+    """Return a user whose name stands before a command, if each command can have a user before it."""
+    from iam_watcher.importer.job import Job
+
+    jobs = (entry.task for entry in found.entries if isinstance(entry, Job))
+    words = [_WITH_USER.fullmatch(task.arguments["command"]) for task in jobs if task is not None]
+    users = [match[1] for match in words if match is not None]
+    if len(users) < len(words):
+        return None
+    return next((user for user in users if user in _USERS), None)
 
 
 def _timezone() -> str:
