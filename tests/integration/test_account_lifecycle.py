@@ -20,6 +20,8 @@ from iam_watcher.database import transactions as transaction
 from iam_watcher.errors import ArchiveError
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
+from iam_watcher.walk import walk
+from iam_watcher.walk.pace import ChunkSize
 from tests.integration.conftest import TaskInstance
 from tests.integration.test_announce import heard
 from tests.integration.test_disable_users import LATELY, LONG_AGO, enabled, user
@@ -183,6 +185,29 @@ def test_a_run_that_is_killed_before_its_commit_has_recorded_too_many_at_most(ia
 
 
 # Secrets
+
+
+@pytest.mark.usefixtures("redis_client")
+def test_a_run_that_fails_halfway_reports_the_secrets_of_its_commits(iam, perform, location, monkeypatch):
+    for name in ("one", "two", "three"):
+        user(iam, name)
+        secret(iam, f"of-{name}", name, 0)
+    record, calls = DisableRecorder.record, []
+
+    def fail_before_the_second_commit(self, keys):
+        record(self, keys)
+        calls.append(keys)
+        if len(calls) == 2:
+            raise ArchiveError("made by the test")
+
+    monkeypatch.setattr(DisableRecorder, "record", fail_before_the_second_commit)
+    monkeypatch.setattr(walk, "ChunkSize", lambda target: ChunkSize(target, rows=1))
+    run = TaskInstance("run")
+    with pytest.raises(ArchiveError, match="made by the test"):
+        perform(disable(location, on_disable="expire_secrets"), run)
+    report = run.xcom["return_value"]
+    assert (report["changed"], report["also"]) == (1, {"secrets_expired": 1})
+    assert sum(expires > 0 for expires in expiries(iam).values()) == 1
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class DisableRecorder:
         cut_off: for the reason, ISO 8601.
 
     Attributes:
-        expired: user → how many of their secrets were expired.
+        expired: secrets that were expired, and committed.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DisableRecorder:
         expire_secrets: bool,
         cut_off: str,
     ) -> None:
-        self.expired: dict[KeyValue, int] = {}
+        self.expired = self._in_transaction = 0
         self.refused: Mapping[str, int] = {}  # every user can be recorded
         self._db = db
         self._rows = rows
@@ -87,6 +87,7 @@ class DisableRecorder:
         """Lock and read the users of these keys who still match; return their keys, in the same order."""
         key, columns = self._rows.key, self._columns
         self._locked = {}
+        self._in_transaction = 0
         for row in self._ask(LOCK, keys, self._rows.values):
             name, login, created, updated, never = row[len(key.columns) :]
             since = _shown(columns.last_seen(login, created, never), created if never else login)
@@ -119,7 +120,12 @@ class DisableRecorder:
         else:
             lines = (msgspec.json.encode(user) + b"\n" for user in users)
             self._archive.add(Packed.of(len(users), lines))
-        self.expired.update({key: len(found) for key, found in secrets.items()})
+        self._in_transaction = sum(map(len, secrets.values()))
+
+    def committed(self) -> None:
+        """Count the secrets that the transaction has expired."""
+        self.expired += self._in_transaction
+        self._in_transaction = 0
 
     def _expire(self, keys: Sequence[KeyValue]) -> dict[KeyValue, list[ExpiredSecret]]:
         found = self._ask(SECRETS, keys)

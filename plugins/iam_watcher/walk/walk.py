@@ -69,6 +69,7 @@ class Walk:
         reserve: called before each transaction that writes with the number of rows that this walk will have
             changed after it, at most; what it raises ends the walk.
         before_write: called before each transaction that writes; what it raises ends the walk.
+        after_write: called after each commit of them, except for rows that are deleted alone.
         recorder: records the rows that are changed, before the commit.
         descendants: are deleted with the rows; needs a recorder. None if there are none.
         large: deletes rows with too many descendants for one transaction; None only without descendants.
@@ -94,6 +95,7 @@ class Walk:
         index: AgeIndex | None = None,
         reserve: Callable[[int], None] = lambda _: None,
         before_write: Callable[[], None] = lambda: None,
+        after_write: Callable[[], None] = lambda: None,
         recorder: RowRecorder | None = None,
         descendants: Descendants | None = None,
         large: LargeFamilies | None = None,
@@ -109,6 +111,7 @@ class Walk:
         self._limits = limits
         self._reserve = reserve
         self._before_write = before_write
+        self._after_write = after_write
         # A range with gaps may change rows that no probe has found: too many if there is a row limit, and
         # unseen rows if they are recorded.
         self._exact = limits.max_rows is not None or recorder is not None
@@ -272,6 +275,7 @@ class Walk:
         except self._db.error:
             self.done.unconfirmed += written.changed
             raise
+        self._after_write()
         if self._descendants is not None:
             self._descendants.committed()
             self.done.descendants += self._descendants.deleted

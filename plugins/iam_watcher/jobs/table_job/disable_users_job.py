@@ -171,9 +171,16 @@ class DisableUsersJob(TableJob):
         )
         return self._recorder
 
+    def committed(self) -> None:
+        """Count the secrets that were expired."""
+        if self._recorder is not None:
+            self._recorder.committed()
+
     def fill(self, report: TableJobReport) -> None:
-        """Report exempt names that no account has."""
+        """Report exempt names that no account has, and expired secrets."""
         report.unmatched = self._unmatched
+        if self._recorder is not None and self.expire_secrets:
+            report.also["secrets_expired"] = self._recorder.expired
         if self._unmatched and report.dry_run:
             report.real_run.append(
                 f"leave nobody alone for {shown(self._unmatched)} of exempt_names: no account matches"
@@ -182,9 +189,7 @@ class DisableUsersJob(TableJob):
     def finish(
         self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler
     ) -> None:
-        """Warn the users who are due; report expired secrets."""
-        if self._recorder is not None and self.expire_secrets:
-            report.also["secrets_expired"] = sum(self._recorder.expired.values())
+        """Warn the users who are due."""
         if not self.warn_days:
             return
         search = Search(

@@ -111,6 +111,9 @@ class TableJob(ABC):
         """Return what records the rows of all tables of `plan.family`; called only if there is one."""
         raise NotImplementedError
 
+    def committed(self) -> None:  # noqa: B027  a hook
+        """Count what only the job knows of a transaction of the walk, which is committed."""
+
     def fill(self, report: TableJobReport) -> None:  # noqa: B027  a hook
         """Add to the report what only the job knows, also if the run ends early."""
 

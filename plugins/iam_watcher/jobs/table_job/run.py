@@ -153,7 +153,7 @@ class TableRun:
             drop = self._partition_drop(db, plan, archive)
             if drop is not None:
                 drop.run(before_write, lambda: self._seconds_left(began) == 0, self._report.dropped)
-            how = {"before_write": before_write, "recorder": recorder, **family}
+            how = {"before_write": before_write, "after_write": job.committed, "recorder": recorder, **family}
             self._walk(db, plan, self._seconds_left(began), **how)
 
     def _seconds_left(self, began: float) -> float | None:
