@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.models.variable import Variable
@@ -342,9 +343,18 @@ def test_a_list_that_is_not_complete_warns_nobody_and_says_so(users, run_dag, ca
 
 
 def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch):
-    walks, asked = [], []
-    begin = KeyOrder.begin
+    walks, asked, waits, sleeps = [], [], [], []
+    begin, wait = KeyOrder.begin, Throttler.wait
+
+    def waited(throttler, *, at_most):
+        waits.append(at_most)
+        wait(throttler, at_most=at_most)
+
     monkeypatch.setattr(KeyOrder, "begin", lambda order: walks.append(begin(order)))
+    monkeypatch.setattr(Throttler, "wait", waited)
+    monkeypatch.setattr(Transactions, "sleep", lambda _, seconds: sleeps.append(seconds))
+    clock = SimpleNamespace(monotonic=iter([100.0, 101.0, 102.0, 103.0, 106.0]).__next__)
+    monkeypatch.setattr("iam_watcher.accounts.due_search.time", clock)
     with mariadb.connect() as connection:
         connection.autocommit(on=False)
         set_up(connection)
@@ -360,6 +370,7 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
             min_age=0 * DAY,
             pace=PACES["polite"],
             throttler=Throttler(db, "user", lambda: asked.append("why"), patience=1),
+            time_limit=timedelta(seconds=60),
         )
         found = search.users(bands(plan.cut_off, (14, 3, 30), {}))
     assert {one["name"]: one["days"] for one in found} == {
@@ -369,3 +380,4 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
         "seen-160": 30,
     }
     assert (len(walks), len(asked)) == (1, 1)
+    assert (waits, sleeps) == ([59.0], [3.0])

@@ -106,6 +106,17 @@ def test_bytes_alone_are_refused_with_an_archive(scratch, perform, tmp_path):
     assert perform(change(tmp_path, set={"c": b"new"}, archive=None))["changed"] == 3
 
 
+def test_a_redacted_column_that_the_table_does_not_have_is_said_if_there_is_an_archive(
+    scratch, perform, tmp_path, caplog
+):
+    fill(scratch, "varchar(9)", "old")
+    options = {"set": {"c": "new"}, "redact": ["absent"], "dry_run": True}
+    perform(change(tmp_path, archive=None, **options))
+    assert "redact names" not in caplog.text
+    perform(change(tmp_path, **options))
+    assert "redact names absent, and t has no such column" in caplog.text
+
+
 @pytest.mark.every_server
 def test_columns_that_the_server_sets_besides_are_said(scratch, perform, tmp_path, caplog):
     fill(scratch, "timestamp", None)

@@ -38,6 +38,12 @@ def test_a_question_that_the_server_does_not_take_is_left_to_the_first_write(tri
     assert "Only the first write will tell whether the CHECK constraint low of t takes" in caplog.text
 
 
+def test_a_text_that_is_no_json_is_left_to_the_first_write(trial, caplog):
+    query = "SELECT j.a FROM JSON_TABLE('no JSON', '$[*]' COLUMNS (a int PATH '$')) AS j"
+    assert trial.tried(query, "the CHECK constraint low") is None
+    assert "Only the first write will tell whether the CHECK constraint low of t takes" in caplog.text
+
+
 def test_another_error_is_raised(trial):
     with pytest.raises(trial._db.error, match="absent"):
         trial.tried("SELECT 1 FROM absent", "the CHECK constraint low")

@@ -238,3 +238,21 @@ def test_a_trigger_may_remove_what_protects_a_row(table, session, children):
     children(1, 5)
     table.run("CREATE TRIGGER t_d BEFORE DELETE ON t FOR EACH ROW DELETE FROM child WHERE t_id = OLD.id")
     assert Walk(Transactions(session), OLD).write().changed == 100
+
+
+def test_the_next_chunk_is_as_large_as_the_rows_that_were_tried_in_time(
+    table, session, children, monkeypatch
+):
+    children(1)
+    job = Walk(Transactions(session), OLD, pace=Pace(target=1e-9, duty=1))
+    wrote, tried = job._size.wrote, []
+
+    def noted(rows, seconds):
+        tried.append(rows)
+        wrote(rows, seconds)
+
+    monkeypatch.setattr(job._size, "wrote", noted)
+    monkeypatch.setattr(job, "_try_again", lambda: False)
+    assert job.write().changed == 99
+    assert sum(tried) == 100
+    assert min(tried) == 0  # a statement that the foreign key refused took all the time

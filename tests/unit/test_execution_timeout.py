@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 import pytest
 
@@ -53,3 +54,23 @@ def test_afterwards_the_handler_is_airflows_again(job, airflows):
     with job._timeout.deferrable():
         assert signal.getsignal(signal.SIGALRM) is not airflows
     assert signal.getsignal(signal.SIGALRM) is airflows
+
+
+def test_outside_of_the_main_thread_it_leaves_the_handler_alone(job, airflows):
+    seen = []
+
+    def work():
+        with job._timeout.deferrable():
+            seen.append(signal.getsignal(signal.SIGALRM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [airflows]
+
+
+@pytest.mark.parametrize("nobodys", [signal.SIG_DFL, signal.SIG_IGN])
+def test_without_a_handler_of_airflow_it_sets_none(job, nobodys):
+    signal.signal(signal.SIGALRM, nobodys)
+    with job._timeout.deferrable():
+        assert signal.getsignal(signal.SIGALRM) is nobodys
