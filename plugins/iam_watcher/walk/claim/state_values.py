@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
 
 # The server compares the states as it compares the column, since its collation goes before that of a value.
+# It refuses states that it can't compare with the column, and reads no row.
 EQUAL = (
     "SELECT MIN(number), MAX(number) FROM"
     " (SELECT -1 AS number, {column} AS state FROM {table} WHERE FALSE {selects}) AS states"
     " GROUP BY state HAVING COUNT(*) > 1 LIMIT 1"
 )
-# The server says whether it can compare the column with them, and reads no row.
-REHEARSAL = "SELECT 1 FROM {table} WHERE {column} IN ({placeholders}) LIMIT 0"
 
 
 def check(db: Transactions, table: Table, column: Column, states: Mapping[str, object]) -> None:
@@ -45,13 +44,11 @@ def check(db: Transactions, table: Table, column: Column, states: Mapping[str, o
     names = {
         "table": table.quoted,
         "column": column.quoted,
-        "placeholders": ", ".join(f"%({name})s" for name in values),
         "selects": " ".join(f"UNION ALL SELECT {n}, %({name})s" for n, name in enumerate(values)),
     }
 
     def ask() -> tuple[int, int] | None:
         try:
-            db.read(REHEARSAL.format(**names), values)
             found = db.read(EQUAL.format(**names), values)
         except db.error as error:
             if code_of(error) not in NOT_COMPARABLE:
