@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -61,6 +63,24 @@ def test_the_first_moment_that_is_a_date(iam, perform, time):
     report = perform(disable())
     assert enabled(iam) == {"before"}
     assert (report["changed"], report["skipped"]) == (1, {"zero_date": 1})
+
+
+def test_who_was_seen_or_created_at_the_very_cut_off_stays(iam, perform, monkeypatch):
+    now = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    monkeypatch.setattr("iam_watcher.jobs.table_job.run.read_now", lambda _: now)
+    inactive, old = (f"'{now - timedelta(days=days):%F %T}'" for days in (180, 200))
+    a_second = " - INTERVAL 1 SECOND"
+    user(iam, "seen", logined=inactive, created="'2020-01-01'")
+    user(iam, "seen-before", logined=inactive + a_second, created="'2020-01-01'")
+    user(iam, "never", logined="NULL", created=inactive)
+    user(iam, "never-before", logined="NULL", created=inactive + a_second)
+    user(iam, "new", logined="'2020-01-01'", created=old)
+    user(iam, "not-new", logined="'2020-01-01'", created=old + a_second)
+    report = perform(disable(min_age_days=200))
+    assert enabled(iam) == {"seen", "never", "new", "never-before"}
+    assert report["skipped"] == {"new_account": 2}
+    perform(disable(min_age_days=0))
+    assert enabled(iam) == {"seen", "never"}
 
 
 def test_no_other_column_is_written(iam, perform):
