@@ -1,4 +1,7 @@
-"""Rows that a foreign key protects, for good or until other rows are gone."""
+"""Rows that a foreign key protects, for good or until other rows are gone.
+
+All tests share one table, whose rows refer to each other: hence the length.
+"""
 
 from __future__ import annotations
 
