@@ -399,21 +399,26 @@ def test_a_task_that_loses_the_lock_and_fails_of_it_sends_that_notice(
     assert one["what"].startswith("task lose failed: the connection broke. The run lost the lock")
 
 
-@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "dated",
+    [pytest.param(True, id="scheduled", marks=pytest.mark.e2e), pytest.param(False, id="of an asset")],
+)
 def test_a_watcher_that_is_always_skipped_sends_a_notice(
-    run_dag, redis_client: Client, web: Received, monkeypatch: pytest.MonkeyPatch
+    run_dag, redis_client: Client, web: Received, dated: bool
 ) -> None:
-    """Counted from the run that worked last; one that another deployment did is none that was missed."""
+    """Counted from the run that worked last, with a logical date or without one."""
     told = Notify(on="stale", to=Webhook("ops_webhook"))
-    with Watcher("stale", schedule=None, lock=QUICK, notify=told, stale_after=timedelta(hours=1)) as dag:
+    limit = timedelta(hours=1)
+    with Watcher(f"stale_{dated}", schedule=None, lock=QUICK, notify=told, stale_after=limit) as dag:
         work()
+    key = f"iam-watcher:stale_{dated}"
     start = datetime.now(UTC)
 
-    def run_at(hours: float) -> None:
+    def run_at(hours: float, *, dated: bool = True) -> None:
         with time_machine.travel(start + timedelta(hours=hours)):
-            run_dag(dag, logical_date=start + timedelta(hours=hours))
+            run_dag(dag, logical_date=datetime.now(UTC) if dated else None)
 
-    redis_client.set("iam-watcher:stale", "prod/stale/manual__1")
+    redis_client.set(key, "prod/stale/manual__1")
     run_at(0)
     run_at(0.9)
     assert web.requests == []  # no run has worked, but not for long yet
@@ -421,9 +426,9 @@ def test_a_watcher_that_is_always_skipped_sends_a_notice(
     (first,) = bodies_of_webhook(web)
     assert first["event"] == "stale"
     assert f"No run has worked since {start.isoformat(timespec='minutes')[:16]}" in first["what"]
-    redis_client.delete("iam-watcher:stale")
-    run_at(5)
-    redis_client.set("iam-watcher:stale", "prod/stale/manual__1")
+    redis_client.delete(key)
+    run_at(5, dated=dated)
+    redis_client.set(key, "prod/stale/manual__1")
     run_at(5.5)
     assert len(web.requests) == 1
     run_at(6.1)

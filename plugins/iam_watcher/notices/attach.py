@@ -25,10 +25,10 @@ from iam_watcher.notices import (
     notice,
     overrun,
     positive,
+    stale,
 )
 from iam_watcher.notices.ping import FAIL, LOG, START, SUCCESS, Ping
 from iam_watcher.notices.receivers import Sending, send_all, sending
-from iam_watcher.notices.stale import skipped_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,6 +142,8 @@ class Notices:
     def _acquired(self, context: Any) -> None:
         metrics.acquired(context["ti"])
         self._started(context)
+        if self.stale_after is not None:
+            stale.note_work(context)
 
     def _started(self, context: Any) -> None:
         if self.ping is not None:
@@ -198,7 +200,7 @@ class Notices:
         send_all(self._sendings(context, found, signal=LOG))
         if self.stale_after is None:
             return
-        since = skipped_since(context)
+        since = stale.skipped_since(context)
         if datetime.now(UTC) - since > self.stale_after:
             more = f". No run has worked since {since.isoformat(timespec='seconds')}"
             self.tell(context, notice.of_skip(context, event="stale", more=more))

@@ -1,34 +1,39 @@
-"""How long a Watcher has not worked, because each of its runs was skipped."""
+"""How long a Watcher has not worked, because each of its runs was skipped.
+
+The moment is in an Airflow Variable: Airflow finds earlier runs by their logical dates, and the runs of assets
+have none.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
+
+from airflow.sdk import Variable
 
 from iam_watcher.lock import ACQUIRE_TASK_ID
+from iam_watcher.task_variable import task_variable
 
-_KEY = "skipped_since"  # XCom of `acquire`: since when no run of this Watcher has worked
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+VARIABLE = "iam_watcher:worked:{dag_id}:{task_id}"
 
 
-def skipped_since(context: Any) -> datetime:
-    """Return since when no run has worked, for the task `acquire` of a run that is skipped, and store it.
+def note_work(context: Context) -> datetime:
+    """Store that a run of this Watcher works now, for the task `acquire`; return the time."""
+    now = datetime.now(UTC)
+    Variable.set(task_variable(VARIABLE, context), now.isoformat())
+    return now
 
-    It is when the last run that got the lock began, or else when the first run was skipped. If another
-    deployment did this scheduled time, the Watcher has worked now.
+
+def skipped_since(context: Context) -> datetime:
+    """Return since when no run has worked, for the task `acquire` of a run that is skipped.
+
+    It is when the last run got the lock, or else when the first run was skipped. If another deployment did
+    this scheduled time, the Watcher has worked now.
     """
-    ti, now = context["ti"], datetime.now(UTC)
-    since = now
-    if not _done_by_another(ti):
-        earlier = ti.xcom_pull(task_ids=ACQUIRE_TASK_ID, key=_KEY, map_indexes=-1, include_prior_dates=True)
-        last = ti.get_previous_ti(state="success")
-        moments = [datetime.fromisoformat(earlier)] if earlier else []
-        if last is not None and last.start_date is not None:
-            moments.append(last.start_date)
-        since = max(moments, default=now)
-    ti.xcom_push(key=_KEY, value=since.isoformat())
-    return since
-
-
-def _done_by_another(ti: Any) -> bool:
-    holder = ti.xcom_pull(task_ids=ACQUIRE_TASK_ID, key="holder")
-    return bool(holder and holder.get("done"))
+    holder = context["ti"].xcom_pull(task_ids=ACQUIRE_TASK_ID, key="holder")
+    done_by_another = bool(holder and holder.get("done"))
+    stored = None if done_by_another else Variable.get(task_variable(VARIABLE, context), default=None)
+    return note_work(context) if stored is None else datetime.fromisoformat(stored)
