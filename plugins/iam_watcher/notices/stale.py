@@ -1,7 +1,7 @@
 """How long a Watcher has not worked, because each of its runs was skipped.
 
-The moment is in an Airflow Variable: Airflow finds earlier runs by their logical dates, and the runs of assets
-have none.
+The moment is in an Airflow Variable. Airflow finds earlier runs by their logical dates, which runs of assets
+don't have.
 """
 
 from __future__ import annotations
