@@ -7,7 +7,7 @@ and the error numbers of `server_errors`.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iam_watcher.database.connection import open_cursor
@@ -16,7 +16,7 @@ from iam_watcher.errors import ConnectionRefused, DatabaseUnavailable, TableErro
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from iam_watcher.database.connection import Connection
 
@@ -31,6 +31,10 @@ PING = "SELECT 1"
 SAVEPOINT, TO_SAVEPOINT = "SAVEPOINT kept_locks", "ROLLBACK TO SAVEPOINT kept_locks"
 
 Result = TypeVar("Result")
+
+
+def _go_on() -> None:
+    """Be a safe point at which nothing stops."""
 
 
 class Transactions:
@@ -53,7 +57,7 @@ class Transactions:
     def __init__(
         self,
         connection: Connection,
-        safe_point: Callable[[], None] = lambda: None,
+        safe_point: Callable[[], None] = _go_on,
         *,
         committing: Callable[[], None] = lambda: None,
         reconnect: Callable[[], Connection] | None = None,
@@ -101,6 +105,15 @@ class Transactions:
         """Close the connection."""
         with suppress(self.error):
             self._connection.close()
+
+    @contextmanager
+    def without_safe_point(self) -> Iterator[None]:
+        """Don't stop within the block: what it writes must be written also when the work has to stop."""
+        kept, self._safe_point = self._safe_point, _go_on
+        try:
+            yield
+        finally:
+            self._safe_point = kept
 
     def abandon(self) -> None:
         """End the session, in whatever state it is; the next transaction has another one."""

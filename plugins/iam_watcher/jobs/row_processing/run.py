@@ -108,9 +108,9 @@ class ProcessRowsRun:
         return report.as_dict()
 
     def _connected(self) -> None:
-        # Not the operator's transactions: outcomes are written also when the run has to stop. No database
-        # lock: rows are protected by their claims, and tasks of one run share them.
-        with closing(Transactions(self._connect(), reconnect=self._connect)) as db:
+        # No database lock: rows are protected by their claims, and tasks of one run share them.
+        go_on = self._operator.go_on
+        with closing(Transactions(self._connect(), go_on, reconnect=self._connect)) as db:
             try:
                 states = find_states.find(db, self._names())
                 first_look.check(db, states)

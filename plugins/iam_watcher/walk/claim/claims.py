@@ -16,9 +16,11 @@ claim are together, so that one reader can check that no other session comes bet
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.database.server_errors import LOST, code_of
 from iam_watcher.walk.claim.outcome import ClaimedRow
 
 if TYPE_CHECKING:
@@ -224,16 +226,24 @@ class Claims:
 
     def _take(self, keys: Sequence[KeyValues], claimable: str) -> list[ClaimedRow]:
         """Claim those of the rows that are still claimable and not locked by another session."""
+        to_the_end = ExitStack()
 
         def transaction() -> tuple[list[ClaimedRow], int, float]:
             began = time.monotonic()
             rows, died = self._lock(keys, claimable)
             if not self._states.holds:
                 self._mark(rows, claimable)
-                self._db.commit()
+                try:
+                    self._db.commit()
+                except self._db.error as error:
+                    if code_of(error) in LOST:
+                        # Only another try finds out whether the rows are claimed. A stop gives them back.
+                        to_the_end.enter_context(self._db.without_safe_point())
+                    raise
             return rows, died, time.monotonic() - began
 
-        rows, died, seconds = self._db.run(transaction, what=self._what("claim"))
+        with to_the_end:
+            rows, died, seconds = self._db.run(transaction, what=self._what("claim"))
         done = self._done
         done.claimed += len(rows)
         done.worker_died += died

@@ -36,7 +36,7 @@ TARGETS = {Kind.DONE: "done", Kind.FAILED: "failed"}  # all others become pendin
 
 
 class Finish:
-    """Writes the outcomes of one run's rows.
+    """Writes the outcomes of one run's rows, also when the run has to stop.
 
     Args:
         db: transactions on the database.
@@ -90,9 +90,10 @@ class Finish:
         self._perhaps_written.clear()
         while left:
             what = f"outcomes in {self._states.name}"
-            written, lost, seconds = self._db.run(
-                transaction, what=what, before_retry=halve, keep_locks=keep_locks
-            )
+            with self._db.without_safe_point():
+                written, lost, seconds = self._db.run(
+                    transaction, what=what, before_retry=halve, keep_locks=keep_locks
+                )
             keep_locks = 0
             self._done.outcomes += written
             self._done.lost += lost

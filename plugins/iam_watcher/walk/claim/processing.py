@@ -38,8 +38,7 @@ class Processing:
     """One run over the rows of a table.
 
     Args:
-        db: transactions on the database; they must not stop at a safe point of their own, so that outcomes
-            are written although the run has to stop.
+        db: transactions on the database; those that write outcomes don't stop at its safe point.
         states: the rows and their states.
         call: calls the function, see `function.caller`.
         renewal: renews the claims; None if the rows stay locked.
