@@ -131,6 +131,10 @@ class RowFailed(IamWatcherError):  # noqa: N818  an outcome, which a function ra
     """The row can't be processed."""
 
 
+class ValueTooLarge(RowFailed):
+    """The server can't send a value of the row."""
+
+
 class RowNotReady(IamWatcherError):  # noqa: N818  an outcome, which a function raises for its row
     """The row is not ready to be processed.
 

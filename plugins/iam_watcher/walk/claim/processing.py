@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing
+from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing, ValueTooLarge
 from iam_watcher.walk.claim.claims import Claims
 from iam_watcher.walk.claim.finish import Finish
 from iam_watcher.walk.claim.idle_time import IdleTime
@@ -168,17 +168,30 @@ class Processing:
 
     def _process(self, rows: Sequence[ClaimedRow], claimed_at: float) -> None:
         self._rows = {row.key: row for row in rows}
-        self._waiting = dict(self._rows)
         self._outcomes = {}
+        self._fail_unread(rows)
+        self._waiting = {key: row for key, row in self._rows.items() if key not in self._outcomes}
         self._finished_at = time.monotonic()
         if self._renewal is not None:
             self._renewal.add(self._rows, claimed_at)
         try:
-            self._call(rows, self)
+            if self._waiting:
+                self._call(list(self._waiting.values()), self)
         finally:
             for key in self._rows:
                 self._outcomes.setdefault(key, Outcome(Kind.GIVEN_BACK))
             self._write()
+
+    def _fail_unread(self, rows: Sequence[ClaimedRow]) -> None:
+        """Let rows fail of which the server did not send a value: the function must not get another one."""
+        for row in rows:
+            if column := self._states.unread(row.values):
+                error = ValueTooLarge(
+                    f"the JSON in column {column!r} is larger than max_allowed_packet. Increase "
+                    "max_allowed_packet, or name other columns in the argument columns"
+                )
+                self._outcomes[row.key] = self._outcome(error, row)
+                self._count(row.key, error, shared=True)  # It is no outage of what the function calls.
 
     @property
     def _seconds(self) -> float:

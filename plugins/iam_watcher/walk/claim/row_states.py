@@ -101,6 +101,21 @@ class RowStates:
         """Return whether no attempt is left after so many."""
         return self.max_attempts is not None and attempts >= self.max_attempts
 
+    def unread(self, values: Mapping[str, object]) -> str | None:
+        """Return the name of a column whose value the server did not send; None if it sent all of them.
+
+        MySQL sends an empty text in place of a JSON value whose text is larger than max_allowed_packet. No
+        JSON value has an empty text.
+        """
+        return next(
+            (
+                column.name
+                for column in self.columns
+                if column.data_type == "json" and values[column.name] == ""
+            ),
+            None,
+        )
+
     @property
     def one_attempt_more(self) -> str:
         """SQL for the next number of attempts: the largest one that the column can hold stays."""
