@@ -26,6 +26,7 @@ HOSTILE = {
     "check_constraint_checks": 0,
     "collation_connection": "latin1_bin",
     "completion_type": "RELEASE",
+    "default_regex_flags": "EXTENDED",
     "default_storage_engine": "MEMORY",
     "default_week_format": 3,
     "div_precision_increment": 0,
@@ -149,6 +150,19 @@ def test_the_jobs_do_the_same(hostile, iam, scratch, perform, tmp_path):
     report = perform(purge(None, archive=None, table="t", age_column="age", mysql_conn_id="scratch"))
     assert (report["changed"], report["skipped"]) == (2, {"foreign_key": 1})
     assert scratch.column("SELECT id FROM t") == [2]
+
+    scratch.run(
+        "CREATE TABLE logs (id int PRIMARY KEY, at datetime NOT NULL, who int NOT NULL, text char(19) NOT NULL,"
+        " KEY by_who (who, at)) ENGINE InnoDB"
+    )
+    scratch.run("INSERT INTO logs VALUES (1, '2001-01-01', 1, '2001-01-01 00:00:00')")
+    scratch.run("INSERT INTO logs VALUES (2, '2001-01-02', 1, '2001-01-02 12:00:00')")
+    scratch.run("INSERT INTO logs VALUES (3, '2001-01-03', 1, '2999-01-03 00:00:00')")
+    logs = {"table": "logs", "mysql_conn_id": "scratch"}
+    report = perform(purge(None, archive=None, age_column="at", keep_last=2, per="who", **logs))
+    assert (report["changed"], scratch.column("SELECT id FROM logs ORDER BY id")) == (1, [2, 3])
+    report = perform(purge(None, archive=None, age_column="text", age_format="%Y-%m-%d %H:%M:%S", **logs))
+    assert (report["changed"], scratch.column("SELECT id FROM logs")) == (1, [3])
 
 
 def test_what_the_session_needs_is_set(hostile, mariadb):
