@@ -77,7 +77,7 @@ class DownloadedMariaDB(MariaDB):
 class MySQL(DatabaseServer):
     """The MySQL of Debian unstable."""
 
-    capabilities = frozenset({"invisible-index", "offline-mode", "typed-json"})
+    capabilities = frozenset({"generated-key", "invisible-index", "offline-mode", "typed-json"})
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str = "mysql") -> None:
         super().__init__(folder, arguments, name=name)

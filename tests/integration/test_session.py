@@ -1,23 +1,36 @@
-"""The session of a job is the same whatever the server's globals and the connection say."""
+"""The session of a job is the same whatever the server's globals and the connection say.
+
+The settings of a server that hurt, and those of a job in place of them, are two long lists: hence the length.
+"""
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 import pytest
 
+from dev.sessions import wait_until
+from iam_watcher.database import session as job_session
+from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import set_up
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.lock.renewal import HEARTBEAT_TTL
+from tests.integration.conftest import numbers
 from tests.integration.test_account_lifecycle import disable, enable, secret
 from tests.integration.test_archive import OLD, fill, purge
 from tests.integration.test_disable_users import enabled, user
+from tests.integration.test_key_plans import plans
 from tests.integration.test_restore_rows import restore
+
+__all__ = ["plans"]
 
 pytestmark = pytest.mark.every_server
 
 # What an administrator can set for all sessions, and what would change what the jobs do.
 HOSTILE = {
     "auto_increment_increment": 7,
+    "auto_increment_offset": 5,
     "autocommit": 0,
     "big_tables": 1,
     "character_set_client": "latin1",
@@ -31,6 +44,7 @@ HOSTILE = {
     "default_week_format": 3,
     "div_precision_increment": 0,
     "eq_range_index_dive_limit": 1,
+    "explain_format": "TREE",
     "foreign_key_checks": 0,
     "group_concat_max_len": 4,
     "idle_readonly_transaction_timeout": 1,
@@ -46,16 +60,20 @@ HOSTILE = {
     "lc_messages": "de_DE",
     "lc_time_names": "de_DE",
     "lock_wait_timeout": 1000,
+    "low_priority_updates": 1,
+    "max_error_count": 0,
     "max_execution_time": 1,
     "max_join_size": 1,
     "max_length_for_sort_data": 4,
     "max_seeks_for_key": 1,
     "max_sort_length": 64,
+    "max_statement_time": 1000,
     "net_read_timeout": 1,
     "net_write_timeout": 1,
     "old_mode": "ZERO_DATE_TIME_CAST",
     "optimizer_max_sel_arg_weight": 1,
     "optimizer_max_sel_args": 1,
+    "optimizer_search_depth": 1,
     "range_optimizer_max_mem_size": 1,
     "show_gipk_in_create_table_and_information_schema": 0,
     "sql_auto_is_null": 1,
@@ -68,6 +86,7 @@ HOSTILE = {
     "sql_select_limit": 1,
     "system_versioning_asof": "2001-01-01 00:00:00",
     "time_zone": "+08:00",
+    "sql_warnings": 1,
     "transaction_isolation": "SERIALIZABLE",
     "transaction_read_only": 1,
     "tx_isolation": "SERIALIZABLE",
@@ -75,6 +94,50 @@ HOSTILE = {
     "unique_checks": 0,
     "use_stat_tables": "NEVER",
     "wait_timeout": 1,
+}
+
+# What the session of a job has in place of it.
+OURS = {
+    "autocommit": "OFF",
+    "character_set_client": "utf8mb4",
+    "character_set_connection": "utf8mb4",
+    "character_set_results": "utf8mb4",
+    "check_constraint_checks": "ON",
+    "collation_connection": "utf8mb4_general_ci",
+    "completion_type": "NO_CHAIN",
+    "default_regex_flags": "",
+    "foreign_key_checks": "ON",
+    "group_concat_max_len": "1048576",
+    "idle_readonly_transaction_timeout": "0",
+    "idle_transaction_timeout": "0",
+    "idle_write_transaction_timeout": "0",
+    "in_predicate_conversion_threshold": "0",
+    "information_schema_stats_expiry": "0",
+    "innodb_lock_wait_timeout": "1",
+    "lock_wait_timeout": "1",
+    "max_execution_time": "5000",
+    "max_join_size": "18446744073709551615",
+    "max_statement_time": "5.000000",
+    "net_read_timeout": "30",
+    "net_write_timeout": "60",
+    "old_mode": "",
+    "optimizer_max_sel_arg_weight": "0",
+    "optimizer_max_sel_args": "0",
+    "range_optimizer_max_mem_size": "0",
+    "show_gipk_in_create_table_and_information_schema": "ON",
+    "sql_auto_is_null": "OFF",
+    "sql_big_selects": "ON",
+    "sql_mode": "STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION",
+    "sql_safe_updates": "OFF",
+    "sql_select_limit": "18446744073709551615",
+    "system_versioning_asof": "DEFAULT",
+    "time_zone": "+00:00",
+    "transaction_isolation": "READ-COMMITTED",
+    "transaction_read_only": "OFF",
+    "tx_isolation": "READ-COMMITTED",
+    "tx_read_only": "OFF",
+    "unique_checks": "ON",
+    "wait_timeout": "60",
 }
 
 INIT_CONNECT = (
@@ -111,12 +174,16 @@ def hostile(iam, scratch, redis_client):
             iam.run(f"SET GLOBAL {name} = %s", [value])
         yield settings
     finally:
-        numbers = {name: int(before[name]) for name in changed if before[name].isdecimal()}
+        old = {
+            name: float(before[name]) if "." in before[name] else int(before[name])
+            for name in changed
+            if before[name].replace(".", "").isdecimal()
+        }
         for name in changed:
             if before[name] == "DEFAULT":
                 iam.run(f"SET GLOBAL {name} = DEFAULT")
             else:
-                iam.run(f"SET GLOBAL {name} = %s", [numbers.get(name, before[name])])
+                iam.run(f"SET GLOBAL {name} = %s", [old.get(name, before[name])])
 
 
 def test_the_jobs_do_the_same(hostile, iam, scratch, perform, tmp_path):
@@ -152,8 +219,8 @@ def test_the_jobs_do_the_same(hostile, iam, scratch, perform, tmp_path):
     assert scratch.column("SELECT id FROM t") == [2]
 
     scratch.run(
-        "CREATE TABLE logs (id int PRIMARY KEY, at datetime NOT NULL, who int NOT NULL, text char(19) NOT NULL,"
-        " KEY by_who (who, at)) ENGINE InnoDB"
+        "CREATE TABLE logs (id int PRIMARY KEY, at datetime NOT NULL, who int NOT NULL,"
+        " text char(19) NOT NULL, KEY by_who (who, at)) ENGINE InnoDB"
     )
     scratch.run("INSERT INTO logs VALUES (1, '2001-01-01', 1, '2001-01-01 00:00:00')")
     scratch.run("INSERT INTO logs VALUES (2, '2001-01-02', 1, '2001-01-02 12:00:00')")
@@ -171,33 +238,47 @@ def test_what_the_session_needs_is_set(hostile, mariadb):
         with closing(connection.cursor()) as cursor:
             cursor.execute("SHOW SESSION VARIABLES")
             found = dict(cursor.fetchall())
-    ours = {
-        "autocommit": "OFF",
-        "character_set_client": "utf8mb4",
-        "character_set_connection": "utf8mb4",
-        "character_set_results": "utf8mb4",
-        "check_constraint_checks": "ON",
-        "completion_type": "NO_CHAIN",
-        "foreign_key_checks": "ON",
-        "idle_transaction_timeout": "0",
-        "innodb_lock_wait_timeout": "1",
-        "lock_wait_timeout": "1",
-        "sql_auto_is_null": "OFF",
-        "sql_big_selects": "ON",
-        "sql_mode": "STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION",
-        "sql_safe_updates": "OFF",
-        "system_versioning_asof": "DEFAULT",
-        "time_zone": "+00:00",
-        "transaction_isolation": "READ-COMMITTED",
-        "transaction_read_only": "OFF",
-        "tx_isolation": "READ-COMMITTED",
-        "tx_read_only": "OFF",
-        "unique_checks": "ON",
-        "wait_timeout": "60",
+    assert {name: found[name] for name in OURS if name in found} == {
+        name: value for name, value in OURS.items() if name in found
     }
-    assert {name: found[name] for name in ours if name in found} == {
-        name: value for name, value in ours.items() if name in found
-    }
+
+
+def test_no_setting_of_the_session_is_without_a_test():
+    names = {*re.findall(r"(\w+) = ", job_session.SETTINGS), *job_session.MORE_SETTINGS}
+    assert sorted(names - OURS.keys()) == []
+    assert sorted(names - HOSTILE.keys()) == []
+
+
+def test_no_list_of_keys_is_read_by_a_scan(hostile, scratch, perform, plans, tmp_path):
+    scratch.run("CREATE TABLE t (a int, b int, age timestamp NULL, PRIMARY KEY (a, b)) ENGINE InnoDB")
+    scratch.run(f"INSERT INTO t SELECT seq, seq, IF(seq <= 300, {OLD}, NOW()) FROM {numbers(3000)}")
+    scratch.run("ANALYZE TABLE t")
+    location = f"file://{tmp_path}/archive"
+    assert perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))["changed"] == 300
+    lists = [(way, query) for query, way, _ in plans if " IN (" in query]
+    assert len(lists) > 1
+    assert [one for one in lists if one[0] in {"ALL", "index"}] == []
+
+
+def test_the_number_of_rows_is_that_of_now(scratch, session):
+    """MySQL shows others the number of an earlier look, for a day."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY)")
+    scratch.rows("SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_NAME = 't'")
+    scratch.run(f"INSERT INTO t SELECT seq FROM {numbers(5000)}")
+    assert wait_until(lambda: read_table(Transactions(session), "t").rows > 4000, 10)
+
+
+@pytest.mark.needs("generated-key")
+def test_a_generated_invisible_key_is_a_key(hostile, scratch, perform, tmp_path):
+    scratch.run("SET sql_generate_invisible_primary_key = 1")
+    scratch.run("CREATE TABLE t (age timestamp NOT NULL, name varchar(9)) ENGINE InnoDB")
+    scratch.run(f"INSERT INTO t (age, name) VALUES ({OLD}, 'a'), ({OLD}, 'b'), (NOW(), 'c'), ({OLD}, 'd')")
+    query = "SELECT my_row_id, age, name FROM t ORDER BY my_row_id"
+    before, location = scratch.rows(query), f"file://{tmp_path}/archive"
+    report = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch"))
+    assert (report["changed"], scratch.rows(query)) == (3, [before[2]])
+    perform(restore(location, report["archive"], tables=["t"], mysql_conn_id="scratch"))
+    assert scratch.rows(query) == before
 
 
 def test_a_statement_ends_before_the_mark_of_its_dead_worker(mariadb):

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 # The same on every server, whatever its own settings and its init_connect say: what a job reads and writes
 # must not depend on them. Numbers, not DEFAULT, which is the server's own setting.
+# The largest max_join_size turns sql_big_selects on.
 # MySQL would refuse to compare a key with a date that no calendar has, such as 31 February.
 # A wait for a lock is short, because the job can't stop during the wait. The statement is tried again.
 SETTINGS = (
     "SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615,"
-    " sql_big_selects = 1, sql_safe_updates = 0, sql_auto_is_null = 0,"
+    " sql_safe_updates = 0, sql_auto_is_null = 0,"
     " foreign_key_checks = 1, unique_checks = 1, group_concat_max_len = 1048576,"
     " autocommit = 0, completion_type = 0, time_zone = '+00:00',"
     " sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION',"
