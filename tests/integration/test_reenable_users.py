@@ -5,6 +5,7 @@ Each reason to leave a user disabled is a test on the same undo record: hence th
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -13,11 +14,14 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.accounts import user_enabler
 from iam_watcher.archive.reader import ArchivedTry
+from iam_watcher.database import transactions
 from iam_watcher.database.throttle import Throttle
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import WalkError
 from iam_watcher.jobs.table_job.disable_users_job import DisableUsersJob
 from iam_watcher.walk.pace import Pace
+from tests.integration.account_shapes import DJANGO
+from tests.integration.account_shapes import enable as enable_accounts
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.test_account_lifecycle import (
     SECRET_CHANGED,
@@ -27,6 +31,7 @@ from tests.integration.test_account_lifecycle import (
     later,
     location,
     recorded,
+    secret,
     with_secrets,
 )
 from tests.integration.test_announce import heard
@@ -232,6 +237,55 @@ def test_users_and_secrets_are_locked_while_they_are_compared(
     before_the_write(monkeypatch, others)
     perform(enable(location, report["undo_record"]))
     assert refused == [1205, 1205]
+
+
+def test_a_lock_on_the_secret_of_another_user_holds_nothing_up(
+    iam, mariadb, perform, location, redis_client, monkeypatch
+):
+    """In a small table the server would rather look at all secrets, under lock."""
+    for number in range(8):
+        user(iam, f"user-{number}")
+        secret(iam, number, f"user-{number}", 0)
+    user(iam, "active", logined="UTC_TIMESTAMP()")
+    secret(iam, "another", "active", 0)
+    report = perform(disable(location, on_disable="expire_secrets"))
+    iam.run("ANALYZE TABLE user, secret")
+    monkeypatch.setattr(transactions, "TRIES", 1)
+    with closing(mariadb.connect(autocommit=False)) as connection:
+        connection.cursor().execute("SELECT * FROM secret WHERE username = 'active' FOR UPDATE")
+        assert perform(enable(location, report["undo_record"]))["secrets_restored"] == 8
+
+
+@pytest.fixture
+def without_index(scratch):
+    """The users `one`, `two` and `three`, who are disabled, in a table without an index on the name."""
+    scratch.run(DJANGO.create.replace(" UNIQUE", ""))
+    for name in ("one", "two", "three"):
+        DJANGO.add(scratch, name, is_active=0)
+    return scratch
+
+
+def test_a_lock_on_another_user_holds_nothing_up(without_index, mariadb, perform, location, monkeypatch):
+    monkeypatch.setattr(transactions, "TRIES", 1)
+    with closing(mariadb.connect("scratch", autocommit=False)) as connection:
+        connection.cursor().execute("SELECT * FROM auth_user WHERE id = 2 FOR UPDATE")
+        back = perform(enable_accounts(DJANGO, location, None, names=["ONE", "three", "nobody"]))
+    assert (back["enabled"], back["skipped"]) == (2, {"gone": 1})
+    assert DJANGO.of(without_index, 1) == {"one", "three"}
+
+
+def test_who_gets_another_name_meanwhile_is_not_enabled(without_index, perform, location, monkeypatch):
+    read = Transactions.read
+
+    def renamed_first(db, query, values=None):
+        if "FOR UPDATE" in query:
+            without_index.run("UPDATE auth_user SET username = 'four' WHERE id = 2")
+        return read(db, query, values)
+
+    monkeypatch.setattr(Transactions, "read", renamed_first)
+    back = perform(enable_accounts(DJANGO, location, None, names=["one", "two"]))
+    assert (back["enabled"], back["skipped"]) == (1, {"gone": 1})
+    assert DJANGO.of(without_index, 1) == {"one"}
 
 
 def test_a_user_who_is_not_disabled_any_more_is_not_written(iam, perform, location, monkeypatch):

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 # These users as they are now, under lock unless in a dry run.
 BY_KEY = "SELECT {columns} FROM {table} FORCE INDEX ({index}) WHERE {keys} AND {where}{lock}"
-# One name at a time: only the server knows which names its collation takes for equal.
-BY_NAME = "SELECT {columns} FROM {table} WHERE {name} = %(name)s AND {where}{lock}"
+# One name at a time: only the server knows which names its collation takes for equal. Without lock: where no
+# index has the names, the server would lock all users.
+BY_NAME = "SELECT {columns} FROM {table} WHERE {name} = %(name)s AND {where}"
+# Under lock again: the user may have another name by now.
+HAS_NAME = "{name} = %(name)s AND {where}"
 
 # Their inactivity counts from now. Otherwise the next run would disable them again.
 SET = "{status} = %(active)s, {last_login} = %(login)s"
@@ -29,7 +32,7 @@ ENABLE = "UPDATE {table} FORCE INDEX ({index}) SET {set} WHERE {keys} AND {is_di
 NOW = "SELECT NOW()"
 
 # The secrets that were expired with them.
-SECRETS = "SELECT `id`, `expires` FROM `secret` WHERE `id` IN ({keys}){lock}"
+SECRETS = "SELECT `id`, `expires` FROM `secret` FORCE INDEX (PRIMARY) WHERE `id` IN ({keys}){lock}"
 RESTORE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = CASE `id` {cases} END WHERE `id` IN ({keys})"
 
 # These statements let the server check the account's rights. They change nothing.
@@ -92,20 +95,9 @@ class UserEnabler:
 
     def ids_of(self, names: Sequence[str]) -> dict[str, list[UserId]]:
         """Return name → users who have this name now; the server's collation decides."""
-        key, columns = self._table.key, self._columns
-        query = BY_NAME.format(
-            columns=key.selected,
-            table=self._table.quoted,
-            name=columns.name.quoted,
-            where=columns.where,
-            lock="",
-        )
 
         def read() -> dict[str, list[UserId]]:
-            found = {}
-            for name in names:
-                rows = self._db.read(query, {**columns.values, "name": name})
-                found[name] = [columns.id_of(key.take(row)) for row in rows]
+            found = {name: self._ids(name) for name in names}
             self._db.commit()
             return found
 
@@ -121,9 +113,9 @@ class UserEnabler:
     def _transaction(self, batch: Sequence[Any]) -> Batch:
         db, table = self._db, self._table
         if self._disabled is None:
-            todo = by_name((name, self._users(BY_NAME, {"name": name})) for name in batch)
+            todo = by_name((name, self._users(self._ids(name), name)) for name in batch)
         else:
-            now = self._users(BY_KEY, {}, batch)
+            now = self._users(batch)
             todo = from_record(batch, now, self._disabled)
             self._find_secrets(todo, now, self._disabled)
         todo.mark_unconfirmed(self.unanswered)
@@ -153,23 +145,34 @@ class UserEnabler:
             raise
         return todo
 
-    def _users(
-        self, query: str, values: Mapping[str, object], users: Sequence[UserId] | None = None
-    ) -> list[User]:
-        """Return users as they are now."""
+    def _ids(self, name: str) -> list[UserId]:
+        """Return the users who have a name now, without a lock."""
+        key, columns = self._table.key, self._columns
+        query = BY_NAME.format(
+            columns=key.selected, table=self._table.quoted, name=columns.name.quoted, where=columns.where
+        )
+        rows = self._db.read(query, {**columns.values, "name": name})
+        return [columns.id_of(key.take(row)) for row in rows]
+
+    def _users(self, users: Sequence[UserId], name: str | None = None) -> list[User]:
+        """Return users as they are now; if a name is given, those of them who have it."""
+        if not users:
+            return []
         table, columns = self._table, self._columns
+        where = columns.where
+        if name is not None:
+            where = HAS_NAME.format(name=columns.name.quoted, where=where)
         digits = checksum(self._checksum_of) if self._checksum_of else "NULL"
         found = self._db.read(
-            query.format(
+            BY_KEY.format(
                 columns=f"{table.key.selected}, {columns.state}, {columns.texts}, {digits}",
                 table=table.quoted,
                 index=table.key.index,
-                keys="" if users is None else table.key.among(self._keys(users)),
-                name=columns.name.quoted,
-                where=columns.where,
+                keys=table.key.among(self._keys(users)),
+                where=where,
                 lock=self._lock,
             ),
-            {**columns.values, **values},
+            {**columns.values, "name": name},
         )
         return [self._user(row) for row in found]
 
