@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from iam_watcher.accounts.disable_recorder import DisableRecorder
 from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive import writer as archive
 from iam_watcher.database import transactions as transaction
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import ArchiveError
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.reenable_users import ReenableUsersOperator
@@ -268,6 +270,44 @@ def test_others_need_not_wait_for_a_run(iam, perform, location, redis_client, mo
     monkeypatch.setattr(transaction, "TRIES", 1)
     assert perform(disable(location, on_disable="expire_secrets"))["changed"] == 20
     assert iam.value("SELECT COUNT(*) FROM secret WHERE name LIKE 'another-%'") == 10
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("secrets", [0, 1])
+def test_a_lock_on_the_secret_of_another_user_holds_nothing_up(
+    iam, mariadb, perform, location, redis_client, monkeypatch, secrets
+):
+    for number in range(8):
+        user(iam, f"user-{number}")
+        for _ in range(secrets):
+            secret(iam, number, f"user-{number}", 0)
+    user(iam, "active", logined=LATELY)
+    secret(iam, "another", "active", 0)
+    iam.run("ANALYZE TABLE user, secret")
+    monkeypatch.setattr(transaction, "TRIES", 1)
+    with closing(mariadb.connect(autocommit=False)) as connection:
+        connection.cursor().execute("SELECT * FROM secret WHERE username = 'active' FOR UPDATE")
+        report = perform(disable(location, on_disable="expire_secrets"))
+    assert (report["changed"], report["also"]) == (8, {"secrets_expired": 8 * secrets})
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("change", ["username = 'active'", "expires = 1"])
+def test_a_secret_that_changes_before_it_is_locked_is_left(
+    with_secrets, perform, location, redis_client, monkeypatch, change
+):
+    read = Transactions.read
+
+    def changed_first(db, query, values=None):
+        if "FROM `secret`" in query and "FOR UPDATE" in query:
+            with_secrets.run(f"UPDATE secret SET {change} WHERE name = 'never-expires'")
+        return read(db, query, values)
+
+    monkeypatch.setattr(Transactions, "read", changed_first)
+    report = perform(disable(location, on_disable="expire_secrets"))
+    assert report["also"] == {"secrets_expired": 1}
+    left = "expires = 0 AND username = 'active'" if "username" in change else "expires = 1"
+    assert with_secrets.column(f"SELECT name FROM secret WHERE {left}").count("never-expires") == 1
 
 
 def test_secrets_need_a_place_for_their_old_values(with_secrets, perform, redis_client):

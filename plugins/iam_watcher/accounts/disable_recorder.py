@@ -32,13 +32,18 @@ LOCK = (
 # the checksum shows a change within the same second.
 WRITTEN = "SELECT {selected}, {updated}, {checksum} FROM {table} FORCE INDEX ({index}) WHERE {keys}"
 
-# Their secrets that work, and the server's time. The users come first and by their keys: whatever else it
-# looks at, the server locks as well, and in a small table that would be everyone.
+# Their secrets, without lock: whatever else the server looks at, it would lock as well, and in a small table
+# that would be all secrets.
 SECRETS = (
-    "SELECT u.{selected}, s.`id`, s.`expires`, UNIX_TIMESTAMP() FROM {table} AS u FORCE INDEX ({index})"
-    " STRAIGHT_JOIN `secret` AS s ON s.`username` = u.`name`"
-    " WHERE u.{keys} AND (s.`expires` = 0 OR s.`expires` > UNIX_TIMESTAMP()) FOR UPDATE"
+    "SELECT u.{selected}, s.`id`, BINARY s.`username` FROM {table} AS u FORCE INDEX ({index})"
+    " STRAIGHT_JOIN `secret` AS s ON s.`username` = u.`name` WHERE u.{keys} AND {valid}"
 )
+# Under lock: those that still work, whose they are, and the server's time.
+LOCK_SECRETS = (
+    "SELECT s.`id`, BINARY s.`username`, s.`expires`, UNIX_TIMESTAMP()"
+    " FROM `secret` AS s FORCE INDEX (PRIMARY) WHERE s.`id` IN ({ids}) AND {valid} FOR UPDATE"
+)
+VALID = "(s.`expires` = 0 OR s.`expires` > UNIX_TIMESTAMP())"
 
 EXPIRE = "UPDATE `secret` FORCE INDEX (PRIMARY) SET `expires` = %(now)s WHERE `id` IN ({keys})"
 EXPIRE_REHEARSAL = "UPDATE `secret` SET `expires` = 1"
@@ -128,13 +133,19 @@ class DisableRecorder:
         self._in_transaction = 0
 
     def _expire(self, keys: Sequence[KeyValue]) -> dict[KeyValue, list[ExpiredSecret]]:
-        found = self._ask(SECRETS, keys)
+        owners = {secret: (user, name) for user, secret, name in self._ask(SECRETS, keys)}
         secrets: dict[KeyValue, list[ExpiredSecret]] = {}
-        for user, secret, expires, now in found:
-            secrets.setdefault(user, []).append(ExpiredSecret(secret, expires, now))
-        if found:
-            ids = ",".join(str(secret) for _, secret, _, _ in found)
-            self._db.change(EXPIRE.format(keys=ids), {"now": found[0][3]})
+        if not owners:
+            return secrets
+        ids = ",".join(map(str, owners))
+        for secret, name, expires, now in self._db.read(LOCK_SECRETS.format(ids=ids, valid=VALID)):
+            user, name_then = owners[secret]
+            if name == name_then:
+                secrets.setdefault(user, []).append(ExpiredSecret(secret, expires, now))
+        expired = [one for ones in secrets.values() for one in ones]
+        if expired:
+            ids = ",".join(str(one.id) for one in expired)
+            self._db.change(EXPIRE.format(keys=ids), {"now": expired[0].expired})
         return secrets
 
     def _ask(self, query: str, keys: Sequence[KeyValue], values: Any = None) -> Any:
@@ -149,6 +160,7 @@ class DisableRecorder:
                 index=rows.key.index,
                 keys=rows.key.among(keys),
                 predicate=rows.predicate,
+                valid=VALID,
             ),
             values,
         )
