@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from MySQLdb import OperationalError
 
+from iam_watcher.database import transactions
 from iam_watcher.database.server_errors import LOCK_WAIT_TIMEOUT
 from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants, large_family
@@ -113,6 +116,51 @@ def test_no_row_of_a_table_outside_of_the_tree_begins_to_protect_a_large_family(
     report = perform(purge(children=[Child("order_lines", key=key)]))
     assert did == [LOCK_WAIT_TIMEOUT]
     assert report["changed"] == 1
+
+
+@pytest.mark.parametrize("of", ["small", "large"])
+@pytest.mark.parametrize("rule", ["RESTRICT", "CASCADE", "SET NULL"])
+def test_a_lock_on_a_reply_of_another_family_holds_nothing_up(
+    scratch, mariadb, perform, monkeypatch, request, rule, of
+):
+    """Where most of a small table is deleted, the server would rather look at all of it, under lock."""
+    if of == "large":
+        request.getfixturevalue("large")
+        monkeypatch.setattr(large_family, "ChunkSize", lambda target: ChunkSize(target, rows=1_000))
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run("INSERT INTO orders VALUES (1, '2020-01-01'), (9, '2999-01-01')")
+    scratch.run(
+        "CREATE TABLE comments (id int PRIMARY KEY, order_id int NOT NULL, answers int NULL,"
+        f" INDEX (order_id), FOREIGN KEY (answers) REFERENCES comments (id) ON DELETE {rule})"
+    )
+    scratch.run(f"INSERT INTO comments SELECT seq * 3, IF(seq = 7, 9, 1), NULL FROM {numbers(400)}")
+    scratch.run("UPDATE comments SET answers = 3 WHERE id > 300")
+    scratch.run("ANALYZE TABLE comments")
+    monkeypatch.setattr(transactions, "TRIES", 1)
+    with closing(mariadb.connect("scratch", autocommit=False)) as connection:
+        connection.cursor().execute("SELECT * FROM comments WHERE id = 21 FOR UPDATE")
+        report = perform(purge(children=[Child("comments", key="order_id")]))
+    assert (report["changed"], report["children"]) == (1, {"comments": 399})
+    assert scratch.column("SELECT id FROM comments") == [21]
+
+
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_lock_on_a_child_of_another_family_holds_nothing_up(
+    scratch, mariadb, perform, tmp_path, monkeypatch, archived
+):
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run("INSERT INTO orders VALUES (1, '2020-01-01'), (3, '2020-01-01'), (9, '2999-01-01')")
+    scratch.run(
+        "CREATE TABLE lines_ (id int PRIMARY KEY, order_id int NOT NULL, n int NULL, INDEX (order_id))"
+    )
+    scratch.run(f"INSERT INTO lines_ SELECT seq * 3, IF(seq = 7, 9, 1 + seq % 2 * 2), 1 FROM {numbers(400)}")
+    scratch.run("ANALYZE TABLE lines_")
+    monkeypatch.setattr(transactions, "TRIES", 1)
+    archive = f"file://{tmp_path}" if archived else None
+    with closing(mariadb.connect("scratch", autocommit=False)) as connection:
+        connection.cursor().execute("SELECT * FROM lines_ WHERE id = 21 FOR UPDATE")
+        report = perform(purge(children=[Child("lines_", key="order_id")], archive=archive))
+    assert (report["changed"], report["children"]) == (2, {"lines_": 399})
 
 
 @pytest.mark.parametrize("of", ["small", "large"])

@@ -14,7 +14,7 @@ from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from iam_watcher.database.transactions import Transactions
 
@@ -109,6 +109,18 @@ class Table:
                 f"expected {' or '.join(sorted(data_types))}"
             )
         return column
+
+    def any_row(self, *, beyond: Collection[str]) -> str:
+        """Return a condition that each row meets. It reads a column other than these, if there is one.
+
+        If a statement reads only columns of an index and of the primary key, the server may scan the whole
+        index in spite of FORCE INDEX, and lock all rows.
+        """
+        others = [column for name, column in self.columns.items() if name not in beyond]
+        if not others:
+            return "TRUE"
+        column = min(others, key=lambda one: one.length is not None).quoted
+        return f"({column} IS NULL OR {column} IS NOT NULL)"
 
     def integer_key(self) -> Column:
         """Return the column of the primary key, if it is one integer.

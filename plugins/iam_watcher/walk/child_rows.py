@@ -44,7 +44,7 @@ class ChildTable:
 
     Attributes:
         table: the table.
-        change: deletes rows of it, whatever they are.
+        change: deletes rows of it, whatever they are; each row meets its condition.
         parent: how its rows refer to their parents.
         children: the tables of its own children.
         protected_by: other references to its rows, for which these stay.

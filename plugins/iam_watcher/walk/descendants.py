@@ -36,10 +36,8 @@ COUNT = (
     "SELECT COUNT(*) FROM (SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT {limit}) AS found"
 )
 READ = "SELECT {selected}, {size} FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT {limit} FOR UPDATE"
-DELETE = "DELETE {table} FROM {table} FORCE INDEX ({index}) WHERE {rows}"
-
-# The form for one table is the only one with an order; it takes no index.
-DELETE_NEWEST_FIRST = "DELETE FROM {table} WHERE {rows} ORDER BY {order}"
+# The form for several tables is the only one that takes an index on every server. It takes no order.
+DELETE = "DELETE {table} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {any_row}"
 
 # A row that the delete left where it is.
 STAYS = "SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} LIMIT 1"
@@ -199,7 +197,9 @@ class Descendants:
         ((found,),) = self._db.read(COUNT.format(limit=self._left + 1, **names))
         self._count_down(found)
         if found:
-            self._in_transaction[child.table.name] += self._db.change(DELETE.format(**names))
+            self._in_transaction[child.table.name] += self._db.change(
+                DELETE.format(any_row=child.change.predicate, **names)
+            )
 
     def _delete_by_keys(
         self, child: ChildTable, conditions: Sequence[str], recorder: RowRecorder | None
@@ -234,7 +234,9 @@ class Descendants:
             self._delete(below, lock_referred(db, child.change.table, key, list(sizes), below.parent))
         for some in parts:
             self._lock(recorder, some)
-            changed = db.change(_delete_statement(child, some))
+            # In a circle, only single statements have an order.
+            statements = [[one] for one in some] if circle else [some]
+            changed = sum(db.change(_delete_statement(child, few)) for few in statements)
             # In a circle, the server deletes rows by ON DELETE CASCADE, and does not count them.
             self._in_transaction[child.table.name] += len(some) if child.to_itself else changed
             if recorder is not None:
@@ -266,8 +268,7 @@ class Descendants:
 
 
 def _delete_statement(child: ChildTable, keys: Sequence[KeyValue]) -> str:
-    key, table = child.change.key, child.change.table
-    rows = condition(key, keys)
-    if child.to_itself:
-        return DELETE_NEWEST_FIRST.format(table=table, rows=rows, order=key.reversed)
-    return DELETE.format(table=table, index=key.index, rows=rows)
+    change, key = child.change, child.change.key
+    return DELETE.format(
+        table=change.table, index=key.index, rows=condition(key, keys), any_row=change.predicate
+    )

@@ -99,8 +99,9 @@ def in_order(
 ) -> tuple[list[list[KeyValue]], bool]:
     """Return rows and all of the family that refer to them, in lists: one after the other can be deleted.
 
-    Within a list, a row goes before another one that it refers to in the order of `Key.reversed`. The second
-    value is whether rows refer to each other in a circle: then there is one list, for one statement.
+    No row refers to another one of its list: one statement can delete them, in any order. The second value is
+    whether rows refer to each other in a circle. Then there is one list, in the order of `Key.reversed`, and
+    its rows should be deleted one by one.
 
     Args:
         db: where.
@@ -138,9 +139,7 @@ def in_order(
     place: dict[KeyValue, int] = {}
     lists: defaultdict[int, list[KeyValue]] = defaultdict(list)
     for one in ordered:
-        place[one] = max(
-            (place[other] + (not goes_first(key, other, one)) for other in before[one]), default=0
-        )
+        place[one] = max((place[other] + 1 for other in before[one]), default=0)
         lists[place[one]].append(one)
     return [sorted(lists[number], reverse=True) for number in sorted(lists)], False
 

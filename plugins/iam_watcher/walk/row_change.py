@@ -33,7 +33,7 @@ class RowChange:
             No row may match two of them, or one of them and `predicate`.
         size: SQL for the bytes of a row's long values; "0" if it has none. A chunk has at most
             `pace.MOST_BYTES` of them.
-        last_first: delete the rows with the larger keys first: they refer to others of the same table.
+        last_first: rows may refer to others of the same table: the last keys are written first.
     """
 
     table: str
@@ -53,20 +53,12 @@ class RowChange:
 
     @property
     def write(self) -> str:
-        """The statement that writes, without WHERE and `order`. It goes by the key."""
+        """The statement that writes, without WHERE. It goes by the key."""
         by_key = f"{self.table} FORCE INDEX ({self.key.index})"
         if self.assignments:
             return f"UPDATE {by_key} SET {self.assignments}"  # noqa: S608  text that the caller vouches for
-        if self.last_first:
-            # The form for one table is the only one with an order; it takes no index.
-            return f"DELETE FROM {self.table}"  # noqa: S608  text that the caller vouches for
         # The form for several tables is the only one that takes an index on every server.
         return f"DELETE {self.table} FROM {by_key}"
-
-    @property
-    def order(self) -> str:
-        """The end of the statement that writes: in which order, if that matters."""
-        return f" ORDER BY {self.key.reversed}" if self.last_first else ""
 
 
 class RowRecorder(Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from iam_watcher.walk.row_change import RowChange, RowRecorder
 
 # Writes a range of keys, or a list of keys that lie far apart.
-WRITE = "{write} WHERE {keys} AND ({predicate}){order}"
+WRITE = "{write} WHERE {keys} AND ({predicate})"
 
 Parts = list[list[Any]]
 
@@ -158,7 +158,7 @@ class Writer:
         """Return how many rows a statement changed, or None if a foreign key protects one of them."""
         rows = self._rows
         predicate = rows.write_predicate or rows.predicate
-        query = WRITE.format(write=rows.write, keys=keys, predicate=predicate, order=rows.order)
+        query = WRITE.format(write=rows.write, keys=keys, predicate=predicate)
         try:
             return self._db.change(query, rows.values)
         except self._db.error as error:

@@ -144,7 +144,12 @@ class ChildTree:
         behind = columns[len(branch.columns) :]
         return ChildTable(
             table,
-            RowChange(table.quoted, table.key, "TRUE", size=table.size),
+            RowChange(
+                table.quoted,
+                table.key,
+                table.any_row(beyond={*table.key.names, *columns}),
+                size=table.size,
+            ),
             Reference(
                 table.quoted,
                 self._key(branch.name, branch.columns, index),
