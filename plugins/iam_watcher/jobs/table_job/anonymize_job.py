@@ -14,9 +14,10 @@ from iam_watcher.jobs.new_values import Hashed, Now
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import DATES, DateColumn
 from iam_watcher.jobs.table_job.hash_keys import HashKey
+from iam_watcher.jobs.table_job.redaction import warn_of_absent
 from iam_watcher.jobs.table_job.refused_values import check_new_values
 from iam_watcher.jobs.table_job.retention_job import RetentionJob, Update
-from iam_watcher.jobs.table_job.side_effects import warn_of_absent, warn_of_on_update, warn_of_side_effects
+from iam_watcher.jobs.table_job.side_effects import warn_of_on_update, warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 from iam_watcher.jobs.table_job.value_trial import NewValues
 

@@ -13,8 +13,9 @@ from iam_watcher.jobs.announce import announcing
 from iam_watcher.jobs.table_job.child_tree import ChildTree
 from iam_watcher.jobs.table_job.partition_check import check_partitions, warn_of_detached
 from iam_watcher.jobs.table_job.partition_drop import PartitionDrop
+from iam_watcher.jobs.table_job.redaction import warn_of_absent, warn_of_redaction
 from iam_watcher.jobs.table_job.retention_job import RetentionJob
-from iam_watcher.jobs.table_job.side_effects import warn_of_absent, warn_of_redaction, warn_of_side_effects
+from iam_watcher.jobs.table_job.side_effects import warn_of_side_effects
 from iam_watcher.jobs.table_job.table_job_report import Words
 from iam_watcher.walk.row_locks import RowLocks
 

@@ -108,33 +108,3 @@ def warn_of_on_update(
             ", ".join(without_zone),
             table.name,
         )
-
-
-def warn_of_absent(tables: Sequence[Table], redact: Collection[str]) -> None:
-    """Log which names of `redact` are no columns: a misspelt one leaves its column in the archive."""
-    columns = [name for table in tables for name in table.columns]
-    known = {name.lower() for name in [*columns, *REDACTED]}
-    if absent := sorted(name for name in redact if name.lower() not in known):
-        logger.warning(
-            "redact names %s, and %s has no such column: the archive leaves nothing out for it. It has %s",
-            ", ".join(absent),
-            " or ".join(table.name for table in tables),
-            ", ".join(columns),
-        )
-
-
-def warn_of_redaction(table: Table, redact: Collection[str]) -> None:
-    """Log which columns the archive leaves out without which its rows can't be restored."""
-    left_out = {name.lower() for name in redact}
-    needed = [
-        column.name
-        for column in table.columns.values()
-        if column.name.lower() in left_out and not (column.nullable or column.has_default or column.generated)
-    ]
-    if needed:
-        logger.warning(
-            "The archive of %s can't be restored: redact leaves out %s, which must have a value and has no "
-            "default. Leave it in, or give the column a default",
-            table.name,
-            ", ".join(needed),
-        )
