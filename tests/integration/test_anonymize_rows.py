@@ -385,6 +385,23 @@ def test_rows_of_other_tables_that_change_with_a_column_are_named_in_a_warning(
     assert ("The UPDATE on t changes more than these rows" in caplog.text) is (rule != "RESTRICT")
 
 
+@pytest.mark.every_server
+def test_rows_that_change_with_rows_of_another_table_are_named_in_a_warning(customers, perform, caplog):
+    customers.run("ALTER TABLE t ADD UNIQUE (email)")
+    for name, column, to in (
+        ("orders", "customer", "t (email)"),
+        ("bills", "payer", "orders (customer)"),
+        ("notes", "bill", "bills (id)"),  # of a column that does not change
+    ):
+        customers.run(
+            f"CREATE TABLE {name} (id varchar(50) PRIMARY KEY, {column} varchar(50) NULL UNIQUE,"
+            f" FOREIGN KEY ({column}) REFERENCES {to} ON UPDATE CASCADE)"
+        )
+    perform(anonymize(set={"email": None}, dry_run=True))
+    expected = "ON UPDATE CASCADE of scratch.orders (customer), ON UPDATE CASCADE of scratch.bills (payer)\n"
+    assert expected in caplog.text
+
+
 def test_several_texts_are_set(customers, perform):
     assert perform(anonymize(set={"email": "nobody", "name": "no name", "plan": "gone"}))["changed"] == 300
     assert customers.rows("SELECT DISTINCT email, name, plan FROM t WHERE id <= 300") == [

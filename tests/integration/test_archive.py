@@ -197,6 +197,56 @@ def test_what_the_server_does_besides_is_said(scratch, perform, location, caplog
     assert f"The job neither counts nor archives it: {expected}\n" in caplog.text
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_a_cascade_deletes_or_changes_in_turn_is_said(
+    scratch, perform, location, caplog, mariadb, dry_run
+):
+    options = {"table": "t", "age_column": "age", "mysql_conn_id": "scratch", "dry_run": dry_run}
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
+    for name, to, rule in (
+        ("b", "t", "CASCADE"),
+        ("c", "b", "CASCADE"),
+        ("d", "c", "SET NULL"),
+        ("e", "d", "CASCADE"),  # of rows that stay
+        ("f", "c", "RESTRICT"),
+    ):
+        scratch.run(
+            f"CREATE TABLE {name} (id int PRIMARY KEY, {to} int,"
+            f" FOREIGN KEY ({to}) REFERENCES {to} (id) ON DELETE {rule})"
+        )
+    # Two circles.
+    scratch.run("ALTER TABLE b ADD c int, ADD FOREIGN KEY (c) REFERENCES c (id) ON DELETE CASCADE")
+    scratch.run("ALTER TABLE c ADD up int, ADD FOREIGN KEY (up) REFERENCES c (id) ON DELETE CASCADE")
+    perform(purge(location, **options))
+    expected = (
+        "ON DELETE CASCADE of scratch.b (t), ON DELETE CASCADE of scratch.c (b), ON DELETE CASCADE of"
+        " scratch.b (c), ON DELETE CASCADE of scratch.c (up), ON DELETE SET NULL of scratch.d (c)"
+    )
+    assert f"The job neither counts nor archives it: {expected}\n" in caplog.text
+
+
+@pytest.mark.every_server
+def test_what_a_cascade_into_another_database_deletes_in_turn_is_said(
+    scratch, perform, location, caplog, mariadb
+):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
+    scratch.run("CREATE DATABASE elsewhere")
+    try:
+        for name, to in (("b", "scratch.t"), ("c", "b")):
+            scratch.run(
+                f"CREATE TABLE elsewhere.{name} (id int PRIMARY KEY,"
+                f" FOREIGN KEY (id) REFERENCES {to} (id) ON DELETE CASCADE)"
+            )
+        scratch.run(f"GRANT SELECT ON elsewhere.* TO '{mariadb.user}'")
+        perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch", dry_run=True))
+    finally:
+        scratch.run("DROP DATABASE elsewhere")
+        scratch.run(f"REVOKE SELECT ON elsewhere.* FROM '{mariadb.user}'")
+    expected = "ON DELETE CASCADE of elsewhere.b (id), ON DELETE CASCADE of elsewhere.c (id)"
+    assert expected in caplog.text
+
+
 def test_columns_to_leave_out_can_be_chosen(iam, perform, location, caplog):
     fill(iam, 1)
     (row,) = kept(perform(purge(location, redact=["POLICYSHADOW", "absent"]))["archive"]).values()

@@ -19,7 +19,8 @@ REFERENCES = (
     " r.UPDATE_RULE, k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE AS k"
     " JOIN information_schema.REFERENTIAL_CONSTRAINTS AS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA"
     " AND r.TABLE_NAME = k.TABLE_NAME AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME"
-    " WHERE k.REFERENCED_TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_NAME = %(table)s"
+    " WHERE k.REFERENCED_TABLE_SCHEMA = COALESCE(%(database)s, DATABASE())"
+    " AND k.REFERENCED_TABLE_NAME = %(table)s"
     " ORDER BY k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
 )
 
@@ -77,14 +78,19 @@ class ForeignKey:
         return quoted(self.table) if self.is_here else f"{quoted(self.schema)}.{quoted(self.table)}"
 
 
-def references_to(db: Transactions, table: str) -> list[ForeignKey]:
-    """Return the foreign keys that refer to a table of the connection's database.
+def references_to(db: Transactions, table: str, database: str | None = None) -> list[ForeignKey]:
+    """Return the foreign keys that refer to a table.
 
     An account sees the foreign keys of tables on which it has a privilege.
+
+    Args:
+        db: where.
+        table: name of the table.
+        database: of the table; None for that of the connection.
     """
 
     def ask() -> list[ForeignKey]:
-        rows = db.read(REFERENCES, {"table": table})
+        rows = db.read(REFERENCES, {"table": table, "database": database})
         db.commit()
         found = []
         for (schema, name, _, here, *rules), parts in groupby(rows, key=lambda row: row[:6]):

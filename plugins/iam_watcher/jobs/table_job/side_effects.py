@@ -46,19 +46,8 @@ def warn_of_side_effects(
     An account sees the foreign keys of tables on which it has a privilege, and needs the privilege TRIGGER to
     see triggers.
     """
-    from iam_watcher.database.foreign_keys import REFUSES, references_to
-
     event = "DELETE" if columns is None else "UPDATE"
-    changed = {name.lower() for name in columns or ()}
-    ours = {(name, frozenset(own)) for name, own in apart_from}
-    found = []
-    for key in references_to(db, table.name):
-        if columns is None:
-            rule = None if key.is_here and (key.table, frozenset(key.columns)) in ours else key.on_delete
-        else:
-            rule = key.on_update if changed & {name.lower() for name in key.referenced} else None
-        if rule is not None and rule not in REFUSES:
-            found.append(f"ON {event} {rule} of {key.schema}.{key.table} ({', '.join(key.columns)})")
+    found = _references(db, table, columns, apart_from)
 
     def ask() -> list[str]:
         triggers = db.read(TRIGGERS, {"table": table.name, "event": event})
@@ -73,6 +62,43 @@ def warn_of_side_effects(
             table.name,
             ", ".join(found),
         )
+
+
+def _references(
+    db: Transactions,
+    table: Table,
+    columns: Collection[str] | None,
+    apart_from: Collection[tuple[str, Sequence[str]]],
+) -> list[str]:
+    """Return the foreign keys by which the server deletes or changes other rows, each with its rule.
+
+    A CASCADE can cause another one. So the search goes on from the rows that the server deletes, and from the
+    columns that it changes.
+    """
+    from iam_watcher.database.foreign_keys import DELETES_WITH_IT, REFUSES, references_to
+
+    ours = {(name, frozenset(own)) for name, own in apart_from}
+    changed = None if columns is None else frozenset(name.lower() for name in columns)
+    # Tables whose rows are deleted (None), or whose columns are changed.
+    writes = [(table.database, table.name, changed)]
+    found = {}
+    for write in writes:  # grows meanwhile
+        schema, name, changed = write
+        for key in references_to(db, name, schema):
+            if changed is None:
+                is_ours = write == writes[0] and key.is_here and (key.table, frozenset(key.columns)) in ours
+                event, rule = "DELETE", None if is_ours else key.on_delete
+            else:
+                is_changed = changed & {column.lower() for column in key.referenced}
+                event, rule = "UPDATE", key.on_update if is_changed else None
+            if rule is None or rule in REFUSES:
+                continue
+            found[f"ON {event} {rule} of {key.schema}.{key.table} ({', '.join(key.columns)})"] = True
+            is_deleted = (event, rule) == ("DELETE", DELETES_WITH_IT)
+            of_key = None if is_deleted else frozenset(column.lower() for column in key.columns)
+            if (next_write := (key.schema, key.table, of_key)) not in writes:
+                writes.append(next_write)
+    return list(found)
 
 
 def warn_of_on_update(
