@@ -45,7 +45,7 @@ def test_a_text_that_is_no_json_is_left_to_the_first_write(trial, caplog):
 
 
 def test_another_error_is_raised(trial):
-    with pytest.raises(trial._db.error, match="absent"):
+    with pytest.raises(trial.db.error, match="absent"):
         trial.tried("SELECT 1 FROM absent", "the CHECK constraint low")
 
 

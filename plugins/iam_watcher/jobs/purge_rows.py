@@ -34,7 +34,8 @@ class PurgeRowsOperator(RetentionOperator):
         first: `[Child("order_lines", key="order_id")]`, or "auto" for the tables whose foreign keys refer to
         `table`. The limits count the rows of `table`. See "Parents and children" in docs/retention.md.
     :param redact: names of columns that the archive leaves out. If such a column must have a value and has no
-        default, the rows can't be restored, and the job logs a warning.
+        default, the rows can't be restored, and the job logs a warning. The same is true of rows whose
+        default a unique key, a foreign key or a CHECK constraint refuses.
     :param drop_partitions: for a table that is partitioned by ranges of the age column: drop the partitions
         whose rows are all old, then delete the other old rows one by one. See "Partitions" in
         docs/retention.md.

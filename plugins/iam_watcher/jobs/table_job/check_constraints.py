@@ -13,6 +13,8 @@ from iam_watcher.errors import TableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.value_trial import ValueTrial
 
 # The table of a constraint is not in MySQL's list of CHECK constraints.
@@ -24,6 +26,8 @@ CHECKS_OF_MYSQL = (
 )
 # Names of columns in a clause.
 NAMES = re.compile(r"`((?:[^`]|``)+)`")
+# What MariaDB itself checks in a column of the type JSON.
+IS_JSON = re.compile(r"json_valid\(`(?:[^`]|``)+`\)")
 
 BY_VALUES = "SELECT COUNT(*) FROM (SELECT {columns}) AS {table} WHERE NOT ({clause})"
 # Rows of a sample that are to be changed, with the new values.
@@ -47,9 +51,8 @@ def check_constraints(trial: ValueTrial, used: Sequence[str] | None) -> None:
     """
     new, columns = trial.new, trial.table.columns
     given = {*new.bound, *new.null}
-    for name, clause in _clauses(trial):
-        found = (one.replace("``", "`") for one in NAMES.findall(clause))
-        names = [one for one in dict.fromkeys(found) if one in columns]
+    for name, clause in check_clauses(trial.db, trial.table):
+        names = [one for one in columns_in(clause) if one in columns]
         unknown = any(one in new.hashed or columns[one].generated for one in names)
         if unknown or not given & set(names):
             continue
@@ -63,16 +66,22 @@ def check_constraints(trial: ValueTrial, used: Sequence[str] | None) -> None:
                 )
 
 
-def _clauses(trial: ValueTrial) -> list[tuple[str, str]]:
-    """Return the names and texts of the CHECK constraints."""
-    ((version,),) = trial.read(VERSION)
+def check_clauses(db: Transactions, table: Table) -> list[tuple[str, str]]:
+    """Return the names and texts of the CHECK constraints of a table."""
+    ((version,),) = db.read(VERSION)
+    values = {"table": table.name}
     if "MariaDB" in version:
-        return list(trial.read(CHECKS, table=trial.table.name))
+        return list(db.read(CHECKS, values))
     # MySQL's catalogue has the clause as a text within quotes.
     return [
         (name, re.sub(r"\\(.)", r"\1", clause, flags=re.DOTALL))
-        for name, clause in trial.read(CHECKS_OF_MYSQL, table=trial.table.name)
+        for name, clause in db.read(CHECKS_OF_MYSQL, values)
     ]
+
+
+def columns_in(clause: str) -> list[str]:
+    """Return the names in a clause: of columns, and of whatever else it names in this way."""
+    return [name.replace("``", "`") for name in dict.fromkeys(NAMES.findall(clause))]
 
 
 def _broken(trial: ValueTrial, clause: str, names: Sequence[str], used: Sequence[str] | None) -> list[str]:

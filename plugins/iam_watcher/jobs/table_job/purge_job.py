@@ -89,7 +89,7 @@ class PurgeJob(RetentionJob):
         for table in tables:
             warn_of_side_effects(db, table, None, apart_from=children_of(plan, table))
             if self.location is not None:
-                warn_of_redaction(table, self.redact)
+                warn_of_redaction(db, table, self.redact)
         if self.location is not None:
             warn_of_absent(tables, self.redact)
         if self.drop_partitions:

@@ -58,11 +58,12 @@ class ValueTrial:
         new: the new values.
 
     Attributes:
+        db: as given.
         table: of the plan.
     """
 
     def __init__(self, db: Transactions, plan: Plan, new: NewValues) -> None:
-        self._db = db
+        self.db = db
         self.plan = plan
         self.new = new
         self.table = plan.table
@@ -71,7 +72,7 @@ class ValueTrial:
         """Return the rows of a query, or None, with a warning, if the server does not take it."""
         try:
             return self.read(query)
-        except self._db.error as error:
+        except self.db.error as error:
             if code_of(error) not in REFUSED:
                 raise
             logger.warning(
@@ -110,4 +111,4 @@ class ValueTrial:
 
     def read(self, query: str, **values: object) -> Any:
         """Return the rows of a query, whose placeholders are those of the plan and these."""
-        return self._db.read(query, {**self.plan.change.values, **values})
+        return self.db.read(query, {**self.plan.change.values, **values})
