@@ -22,6 +22,7 @@ from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.session import read_now, set_up
 from iam_watcher.database.throttle import Throttler
 from iam_watcher.database.transactions import Transactions
+from iam_watcher.jobs.account_table import AccountTable
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import PACES
@@ -307,6 +308,32 @@ def test_a_user_with_a_zero_date_is_not_due_and_keeps_nobody_from_being_warned(i
     assert run["skipped"] == {"zero_date": 2}
 
 
+@pytest.mark.every_server
+def test_a_last_login_that_no_calendar_has_keeps_nobody_else_from_being_warned(scratch, run_dag, caplog):
+    scratch.run(
+        "CREATE TABLE account (id int PRIMARY KEY, login varchar(50) NOT NULL, active tinyint NOT NULL,"
+        " seen datetime NULL)"
+    )
+    # Between two months, so that the server finds it due.
+    month = (datetime.now(UTC) - 180 * DAY).replace(day=1)
+    days = (datetime.now(UTC) - month).days + 7
+    scratch.run("SET sql_mode = 'ALLOW_INVALID_DATES'")
+    scratch.run(f"INSERT INTO account VALUES (1, 'odd', 1, '{month:%Y-%m}-00'), (2, 'due', 1, '{month:%F}')")
+    told = []
+    options = {
+        "accounts": AccountTable(table="account", name="login", status="active", last_login="seen"),
+        "exempt_admins": False,
+        "mysql_conn_id": "scratch",
+    }
+    run = report(run_dag(warn(lambda context: told.extend(context["due_users"]), days, **options)))
+    assert [(one["name"], one["days"]) for one in told] == [("due", 14)]
+    assert run["also"] == {"due_in_3_days": 0, "due_in_14_days": 1, "due_without_a_date": 1}
+    assert (
+        "The job can't warn users whose last login or creation is not a date of the calendar." in caplog.text
+    )
+    assert "Correct the date: 'odd'\n" in caplog.text
+
+
 def test_a_user_without_an_address_is_listed(iam, run_dag):
     iam.run("ALTER TABLE user MODIFY email varchar(256) NULL")
     user(iam, "due", logined=SEEN)
@@ -373,7 +400,7 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
             time_limit=timedelta(seconds=60),
         )
         found = search.users(bands(plan.cut_off, (14, 3, 30), {}))
-    assert {one["name"]: one["days"] for one in found} == {
+    assert {one["name"]: one["days"] for one in found.listed} == {
         "seen-178": 3,
         "never": 3,
         "seen-170": 14,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.accounts.inactive_users import seen_before
 from iam_watcher.archive.column_formats import AS_UTF8
-from iam_watcher.errors import WalkError
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize, Limits
 from iam_watcher.walk.row_change import RowChange
@@ -47,6 +46,21 @@ class Band:
 
 
 @dataclass(frozen=True)
+class DueUsers:
+    """The users whom a search found.
+
+    Attributes:
+        listed: for each `id`, `name`, `email` (None if there is none), `last_seen` and `due` (ISO 8601), and
+            `days`, those of the warning; in the order of `days`, then of the key.
+        without_date: names of the users whose last login, or creation, is no date of a calendar, such as
+            2026-06-00. So no date can be computed on which they are due.
+    """
+
+    listed: list[dict[str, Any]]
+    without_date: list[str]
+
+
+@dataclass(frozen=True)
 class Search:
     """A walk that finds users who are due.
 
@@ -72,21 +86,16 @@ class Search:
     throttler: Throttler
     time_limit: timedelta | None = None
 
-    def users(self, bands: Sequence[Band]) -> list[dict[str, Any]] | None:
-        """Return the users of all bands, found in one walk; None if the time limit ended it.
-
-        Returns:
-            For each `id`, `name`, `email` (None if there is none), `last_seen` and `due` (ISO 8601), and
-            `days`, those of the warning; in the order of `days`, then of the key.
-        """
+    def users(self, bands: Sequence[Band]) -> DueUsers | None:
+        """Return the users of all bands, found in one walk; None if the time limit ended it."""
         due = self._rows(bands)
         if due is None:
-            return []
+            return DueUsers([], [])
         rows, cases = due
         limits = Limits(seconds=None if self.time_limit is None else self.time_limit.total_seconds())
         size = ChunkSize(self.pace.target)
         order = KeyOrder(self.db, rows, size)
-        found: list[dict[str, Any]] = []
+        found = DueUsers([], [])
 
         def begin() -> None:
             order.begin()
@@ -108,10 +117,12 @@ class Search:
                 return None
             chunk_began = time.monotonic()
             due_now, details = self.db.run(chunk, what=what, before_retry=size.halve)
-            found += [self._described(rows.key, row) for row in details]
+            for row in details:
+                self._add(found, rows.key, row)
             order.advance(due_now)
             self.db.sleep(self.pace.rest(time.monotonic() - chunk_began))
-        return sorted(found, key=itemgetter("days"))
+        found.listed.sort(key=itemgetter("days"))
+        return found
 
     def _rows(self, bands: Sequence[Band]) -> tuple[RowChange, str] | None:
         """Return the users of these bands as rows of the table, and SQL for the cases days of the warning.
@@ -157,22 +168,24 @@ class Search:
             order=rows.key.ordered,
         )
 
-    def _described(self, key: Key, row: Sequence[Any]) -> dict[str, Any]:
+    def _add(self, found: DueUsers, key: Key, row: Sequence[Any]) -> None:
+        """Add the user of a row of DETAILS."""
         email, days, name, login, created, _, never = row[len(key.columns) :]
         last_seen = self.columns.last_seen(login, created, never)
         if last_seen is None:
-            raise WalkError(f"{name.decode()!r} of {self.columns.table.name} has no date that a calendar has")
+            found.without_date.append(name.decode())
+            return
         due = last_seen + self.max_inactive
         made = None
         if created is not None and self.columns.created is not None:
             made = self.columns.created.form.moment_of(created.decode())
         if made is not None and self.min_age:
             due = max(due, made + self.min_age)
-        return {
+        found.listed.append({
             "id": key.shown(key.take(row)),
             "name": name.decode(),
             "email": None if email is None else email.decode(),
             "last_seen": last_seen.isoformat(),
             "due": due.isoformat(),
             "days": days,
-        }
+        })  # fmt: skip

@@ -15,6 +15,7 @@ from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowSkipException
 
 from iam_watcher.accounts.due_search import Band
+from iam_watcher.accounts.exempt_names import shown
 from iam_watcher.errors import JobArgumentError, JobError
 from iam_watcher.log_lines import fact, get_logger
 from iam_watcher.task_variable import task_variable
@@ -102,7 +103,8 @@ def warn(
         warn_days: the warnings: days before.
         on_warning: called with the context, in which `due_users` is the list.
         dry_run: warn nobody.
-        counts: of the run report; gets the users of each warning, or that the list is incomplete.
+        counts: of the run report; gets the users of each warning, and those who are due without a date, or
+            that the list is incomplete.
         context: of the task.
 
     Raises:
@@ -120,15 +122,23 @@ def warn(
             search.time_limit,
         )
         return
+    due = found.listed
     for band in asked:
-        counts[f"due_in_{band.days}_days"] = sum(user["days"] == band.days for user in found)
-    for user in found:
+        counts[f"due_in_{band.days}_days"] = sum(user["days"] == band.days for user in due)
+    for user in due:
         logger.info("event=user_due user=%s due=%s days=%d", fact(user["name"]), user["due"], user["days"])
+    if found.without_date:
+        counts["due_without_a_date"] = len(found.without_date)
+        logger.warning(
+            "The job can't warn users whose last login or creation is not a date of the calendar. It will "
+            "still disable them. Correct the date: %s",
+            shown(found.without_date),
+        )
     if dry_run:
         return
-    if found and on_warning is not None:
+    if due and on_warning is not None:
         try:
-            answer = on_warning({**context, "due_users": found})  # type: ignore[typeddict-unknown-key]
+            answer = on_warning({**context, "due_users": due})  # type: ignore[typeddict-unknown-key]
         except AirflowSkipException as skip:
             # Airflow would show the task as skipped, although it has disabled users and warned nobody.
             raise JobError(f"on_warning skipped: {skip}. The users who are due are not warned") from skip
