@@ -7,6 +7,7 @@ were seen in Airflow 3.3.2, and tests/unit/test_airflow_internals.py fails when 
     tasks       in the process of a task, and in the triggerer
     runs        in the scheduler and the dag-processor: tables of the metadata database
     page        in the API server (tests/dags/test_page_airflow.py)
+    stored_dag  in the API server: a DAG as Airflow stores it (tests/unit/test_stored_dag.py)
     deployment  by the doctor
     other_dag   in a task that reads the file of another DAG (tests/dags/test_dry_run_watcher.py)
 

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from iam_watcher.airflow_internals.page import SerializedDagModel
+from iam_watcher.airflow_internals.stored_dag import (
+    stored_params,
+    stored_tags,
+    stored_tasks,
+    stored_timetable,
+    stored_triggers,
+    stored_values,
+)
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.lock.facts import LockFacts
 from iam_watcher.run_conf import DRY_RUN
@@ -124,13 +132,12 @@ class FactsCache:
 
 def read_facts(data: Mapping[str, Any]) -> Facts:
     """Return the facts in a serialized DAG."""
-    dag = data.get("dag", {})
-    tasks = {task["__var"]["task_id"]: task["__var"] for task in dag.get("tasks", ())}
-    params = dict(_params(dag.get("params", ())))
+    tasks = stored_tasks(data)
+    params = stored_params(data)
     acquire = tasks.get(ACQUIRE_TASK_ID, {}).get("lock_facts")
-    timetable = dag.get("timetable", {}).get("__var")
+    timetable = stored_timetable(data)
     return Facts(
-        tags=tuple(sorted(str(tag) for tag in dag.get("tags", ()))),
+        tags=tuple(sorted(stored_tags(data))),
         lock=LockFacts.read(acquire) if isinstance(acquire, dict) else None,
         timetable=timetable if isinstance(timetable, dict) and "spec" in timetable else {},
         jobs=tuple(
@@ -147,70 +154,43 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
             if task_id not in (ACQUIRE_TASK_ID, RELEASE_TASK_ID)
         ),
         dry_run=DRY_RUN in params,
-        schedule_mysql_conn_ids=tuple(dict.fromkeys(_asked_by_triggers(timetable))),
+        schedule_mysql_conn_ids=tuple(
+            dict.fromkeys(
+                arguments["mysql_conn_id"]
+                for trigger, arguments in stored_triggers(timetable)
+                if trigger == ROWS_IN_STATE
+            )
+        ),
     )
-
-
-def _asked_by_triggers(stored: Any) -> Iterator[str]:
-    """Yield the connections that the triggers in a stored timetable ask; assets may be anywhere in it."""
-    if isinstance(stored, list):
-        for part in stored:
-            yield from _asked_by_triggers(part)
-    elif isinstance(stored, dict):
-        if stored.get("classpath") == ROWS_IN_STATE:
-            yield stored["kwargs"]["mysql_conn_id"]
-        else:
-            yield from _asked_by_triggers(list(stored.values()))
 
 
 def _mysql_conn_ids(task: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the connections of a task, as far as the DAG file itself says them."""
     if DATABASE_FIELD not in task.get("template_fields", ()):
         return ()
-    return tuple(name for name in _values(task, "mysql_conn_id", MYSQL_CONN_ID) if isinstance(name, str))
+    return tuple(
+        name for name in stored_values(task, "mysql_conn_id", MYSQL_CONN_ID) if isinstance(name, str)
+    )
 
 
 def _has_own_limit(task: Mapping[str, Any]) -> bool:
     """Return whether the safety limit of a task is the param `max_share`."""
-    given = _values(task, "max_share") if "max_share" in task.get("template_fields", ()) else []
+    given = stored_values(task, "max_share") if "max_share" in task.get("template_fields", ()) else []
     return any(isinstance(value, str) and _OWN_LIMIT.search(value) for value in given)
 
 
 def _undo_locations(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str | None]:
     """Yield the locations of undo records of a task; None for one that the DAG file does not set."""
     if DATABASE_FIELD in (fields := task.get("template_fields", ())) and "undo_location" in fields:
-        for value in _values(task, "undo_location"):
+        for value in stored_values(task, "undo_location"):
             filled = _filled(value, params)
             yield _shown(str(filled)) if filled else None
-
-
-def _values(task: Mapping[str, Any], name: str, default: Any = None) -> list[Any]:
-    """Return an argument of a task, as far as the DAG file itself says it: of a mapped task, of each part."""
-    if not task.get("_is_mapped"):
-        return [task.get(name, default)]
-    partial = task.get("partial_kwargs", {})
-    default = partial.get(name, default)
-    mapped = task.get("expand_input", {})
-    value = mapped.get("value")
-    if mapped.get("type") == "dict-of-lists":  # of `expand`
-        found = value["__var"].get(name, [default])
-        return found if isinstance(found, list) else []
-    if isinstance(value, list):  # of `expand_kwargs`
-        return [part["__var"].get(name, default) for part in value]
-    # What another task returns: it can't set again what `partial` set.
-    return [default] if name in partial and task.get("_disallow_kwargs_override") else []
-
-
-def _params(stored: Iterable[Any]) -> Iterable[tuple[str, Any]]:
-    for name, param in stored:
-        default = param.get("default") if isinstance(param, dict) else None
-        yield name, default.get("__var") if isinstance(default, dict) else default
 
 
 def _params_of(task: Mapping[str, Any], params: Iterable[str]) -> Iterable[tuple[str, str]]:
     by_template = _templates(params)
     for name in task.get("template_fields", ()):
-        for value in _values(task, name):
+        for value in stored_values(task, name):
             if isinstance(value, str) and value in by_template:
                 yield name, by_template[value]
 
@@ -221,7 +201,7 @@ def _settings(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[tu
         return
     for name in fields:
         if name in SETTINGS:
-            given = (_filled(value, params) for value in _values(task, name))
+            given = (_filled(value, params) for value in stored_values(task, name))
             found = [*dict.fromkeys(_shown(value) for value in given if value is not None)]
             if found:
                 yield name, found[0] if len(found) == 1 else ", ".join(map(str, found))[:LONGEST_SETTING]
