@@ -1,4 +1,5 @@
 // The same texts in Chinese. What is missing here is shown in English.
+// It is one object, as in words.js: hence the length.
 export const chinese = {
   title: "Watchers",
   lead: "{watchers} 个 watcher",

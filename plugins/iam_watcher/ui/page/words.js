@@ -1,5 +1,6 @@
 // Every text of the page, in Airflow's language: English, Chinese; any other falls back to English.
 // {name} is filled in, {*name} as well and in bold. "one | more" are the forms for n = 1 and for others.
+// A translator finds all texts in one object: hence the length.
 import { h, useEffect, useState } from "./react.js";
 import { chinese, chineseSchedule } from "./words-zh.js";
 
