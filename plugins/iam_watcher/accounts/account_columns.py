@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
 
-# Of no account table is the first login earlier. Earlier values stand for no date: zero dates, and
-# sentinels such as 1970-01-01.
+# No account table has a login before this date. Earlier values stand for no date: zero dates, and special
+# values such as 1970-01-01.
 FIRST_DATE = datetime(1980, 1, 1, tzinfo=UTC)
 
 ACTIVE, DISABLED, OTHER = "active", "disabled", "other"
@@ -28,17 +28,17 @@ UserId = int | str | tuple[str, ...]
 
 
 class TimeForm(Protocol):
-    """What a time column has to offer: `AgeColumn` of the retention jobs does."""
+    """The interface of a time column. `AgeColumn` of the retention jobs implements it."""
 
     @property
     def column(self) -> Column:
         """The column."""
 
     def cut_off(self, moment: datetime) -> object:
-        """Return a moment as the column has it, never a later one."""
+        """Return a moment as a value of the column; if the column can't hold it exactly, an earlier one."""
 
     def moment_of(self, text: str) -> datetime | None:
-        """Return the moment that a value means, as the server shows it; None if it means none."""
+        """Return the moment that a value means; None if it means none. The text is as the server shows it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class TimeColumn:
     @property
     def never(self) -> str:
         """The condition for a value that says that there was no such time."""
-        # In WHERE, MariaDB takes IS NULL for a zero date if a DATETIME is NOT NULL; outside of OR, MySQL too.
+        # If a DATETIME is NOT NULL, then IS NULL is true of a zero date in WHERE: on MariaDB always, on MySQL
+        # outside of OR.
         is_null = f"{self.quoted} IS NULL" if self.form.column.nullable else "FALSE"
         return f"({is_null} OR {self.quoted} = 0)" if self.is_number else is_null
 
@@ -129,8 +130,8 @@ class AccountColumns:
         equal = f"{self.status.quoted} = %({placeholder})s"
         if self.status.charset is None or self.status.data_type == "enum":
             return equal
-        # A collation takes other texts for equal, in capitals or with spaces at the end. To the system of
-        # the accounts they may mean anything, and an undo would not bring them back.
+        # By the collation other texts are equal too: in capitals, or with spaces at the end. The system of
+        # the accounts may give them another meaning, and an undo would not restore them.
         stored, wanted = (
             AS_UTF8.format(column=self.status.quoted),
             AS_UTF8.format(column=f"%({placeholder})s"),
@@ -187,12 +188,12 @@ class AccountColumns:
         )
 
     def counted_from_moment(self, text: str) -> datetime | None:
-        """Return the moment of such a text; None if it is no date of the calendar."""
+        """Return the moment that a text of `counted_from` means; None if it is no date of the calendar."""
         time = self.created if text.startswith(CREATED) else self.last_login
         return None if time is None else time.form.moment_of(text[1:])
 
     def last_seen(self, login: bytes | None, created: bytes | None, never: object) -> datetime | None:
-        """Return the moment that a user's inactivity counts from, of values that `texts` reads.
+        """Return the moment that a user's inactivity counts from, given values that `texts` reads.
 
         Returns:
             The last login or, if there was none, the creation of the account; None if neither is known.

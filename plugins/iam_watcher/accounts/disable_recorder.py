@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# The users who are to be disabled: locked, so that they stay as they are read.
+# Reads the users who are to be disabled, and locks them, so that nobody changes them before the write.
 LOCK = (
     "SELECT {selected}, {texts} FROM {table} FORCE INDEX ({index}) WHERE {keys} AND ({predicate}) FOR UPDATE"
 )
@@ -106,8 +106,8 @@ class DisableRecorder:
                 why=f"{why} {since} before {self._cut_off}",
                 updated_at=updated.decode() if updated else "",
             )
-        # A key that was written in another way meanwhile, such as in capitals, is another key here: its user
-        # stays for the next run.
+        # If the text of a key was changed meanwhile, such as to capitals, it is another key here. Its user is
+        # left for the next run.
         return [value for value in keys if value in self._locked]
 
     def record(self, keys: Sequence[KeyValue]) -> None:

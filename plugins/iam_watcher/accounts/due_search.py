@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.pace import Pace
 
-# Of the users of a chunk: for which band, and what the dates of the list are computed from.
+# Reads the users of a chunk: the days of the warning, and the values from which the dates are computed.
 DETAILS = (
     "SELECT {selected}, {email}, CASE {bands} END, {texts} FROM {table} FORCE INDEX ({index})"
     " WHERE {keys} AND ({predicate}) ORDER BY {order}"
@@ -32,7 +32,7 @@ DETAILS = (
 
 @dataclass(frozen=True)
 class Band:
-    """The users who are due in up to so many days and were not listed for it.
+    """The users to list for one warning: due in at most so many days, and not listed for it before.
 
     Attributes:
         days: of the warning.
@@ -69,11 +69,11 @@ class Search:
         columns: of the accounts.
         rows: the table, and the values of the conditions.
         can_be_disabled: the condition for users whom a run can disable some day.
-        max_inactive: a user is due when the last login is that long ago,
-        min_age: and the creation of the account that long.
+        max_inactive: a user is due this long after the last login, or later if the account is too new.
+        min_age: an account is too new for this long after its creation.
         pace: how hard to work.
-        throttler: waits before each read for as long as it has to.
-        time_limit: begin no read after that long; None for no limit.
+        throttler: waits before each read while the server is busy.
+        time_limit: the search begins no read after this time; None for no limit.
     """
 
     db: Transactions
@@ -125,10 +125,10 @@ class Search:
         return found
 
     def _rows(self, bands: Sequence[Band]) -> tuple[RowChange, str] | None:
-        """Return the users of these bands as rows of the table, and SQL for the cases days of the warning.
+        """Return which rows of the table are the users of these bands; None if no band can have a user.
 
         Returns:
-            None if no band can have a user.
+            The rows; and the cases of a SQL CASE that gives the days of a user's warning.
         """
         parts, cases, values = [], [], dict(self.rows.values)
         for number, band in enumerate(bands):
@@ -145,11 +145,16 @@ class Search:
         return rows, " ".join(cases)
 
     def _due_before(self, name: str, moment: datetime) -> tuple[str, dict[str, object]]:
-        """Return the condition for users who are due `max_inactive` after an earlier moment than this."""
+        """Return the condition for users who are due before `moment` + `max_inactive`, and its values.
+
+        Args:
+            name: of the placeholders.
+            moment: the condition compares the last login with it.
+        """
         condition, values = seen_before(self.columns, name, moment)
         created = self.columns.created
         if created is not None and self.min_age:
-            # An account which is still too new when it has been inactive for long enough is due later.
+            # If the account is still too new `max_inactive` after the last login, its user is due later.
             values[f"{name}_old"] = created.form.cut_off(moment + self.max_inactive - self.min_age)
             condition += f" AND COALESCE({created.quoted} < %({name}_old)s, TRUE)"
         return condition, values

@@ -1,8 +1,8 @@
-"""Users who will be disabled soon, each listed once for each of the warnings that are asked for.
+"""Lists users who will be disabled soon, each of them once for each warning.
 
-For each number of days the last login up to which users were listed is kept. A run lists those between
-there and the login that is due in so many days now. So nobody is listed twice for the same login, and
-nobody is left out because a run was; who logs in is listed anew when the time comes.
+For each warning, a Variable stores the last login up to which users were listed. The next run lists the users
+from this login up to the login that is due in so many days. So no user is listed twice for the same login. If
+a run was missed, the next run lists its users. A user who logs in is listed again when the time comes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ VARIABLE = "iam_watcher:warned:{dag_id}:{task_id}"
 
 
 def bands(cut_off: datetime, warn_days: Iterable[int], warned: Mapping[str, Any]) -> list[Band]:
-    """Return whom to list for which warning.
+    """Return the users to list, as one band of last logins for each warning.
 
     Args:
-        cut_off: who logged in before it is to be disabled now.
-        warn_days: the warnings: days before.
+        cut_off: users whose last login is earlier are disabled now.
+        warn_days: the warnings: how many days before the user is disabled.
         warned: days → the last login up to which users were listed, ISO 8601.
     """
     found = []
@@ -95,12 +95,12 @@ def warn(
     counts: dict[str, int],
     context: Context,
 ) -> None:
-    """List the users who are due and, unless this is a dry run, pass the list on and save that.
+    """List the users who are due. Unless this is a dry run, call `on_warning` and save who was listed.
 
     Args:
-        search: finds them.
-        cut_off: who logged in before it is to be disabled now.
-        warn_days: the warnings: days before.
+        search: finds the users.
+        cut_off: users whose last login is earlier are disabled now.
+        warn_days: the warnings: how many days before the user is disabled.
         on_warning: called with the context, in which `due_users` is the list.
         dry_run: warn nobody.
         counts: of the run report; gets the users of each warning, and those who are due without a date, or

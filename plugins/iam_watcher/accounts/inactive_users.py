@@ -48,9 +48,9 @@ class InactiveUsers:
 
         Args:
             columns: of the accounts.
-            cut_off: who logged in before it is inactive.
+            cut_off: users whose last login is earlier are inactive.
             now: the database's time.
-            min_age_days: accounts that were made less than so many days ago are new; 0 for none.
+            min_age_days: accounts that were created less than so many days ago are new; 0 for none.
             exempt_admins: whether administrators stay enabled.
             exempt_names: names, or globs of them, that stay enabled.
         """
@@ -95,7 +95,7 @@ class InactiveUsers:
 def seen_before(columns: AccountColumns, name: str, moment: datetime) -> tuple[str, dict[str, object]]:
     """Return the condition for users who were last seen before a moment, and the values of its placeholders.
 
-    Who never logged in counts from the day the account was made.
+    For a user who never logged in, the creation of the account counts.
 
     Args:
         columns: of the accounts.

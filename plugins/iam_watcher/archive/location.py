@@ -48,7 +48,8 @@ def run_folder(location: str, table: str, context: Context) -> Folder:
     ti = context["ti"]
     deployment = conf.get("iam_watcher", "deployment_id", fallback="")
     whole = "\0".join((deployment, ti.dag_id, ti.run_id, ti.task_id, str(getattr(ti, "map_index", -1))))
-    # Run ids have characters that mean something in a URL; the digest tells apart what looks the same then.
+    # Characters of a run id that have a meaning in a URL are replaced. The digest differs for run ids that
+    # look the same then.
     run = f"{_plain(ti.run_id)}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     folder = Folder(location)
     folder.check_connection()

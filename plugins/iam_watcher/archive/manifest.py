@@ -81,6 +81,6 @@ def set_to(written: ArchivedTry) -> Mapping[str, str | int | None]:
     except msgspec.ValidationError as error:
         raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has no valid set_to: {error}") from error
     if not found:
-        # Then a row that was changed since would look the same.
+        # Without columns to compare, a row that was changed since then would look unchanged.
         raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has an empty set_to; expected a column")
     return found

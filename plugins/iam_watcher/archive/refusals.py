@@ -1,4 +1,4 @@
-"""Which rows an archive could not bring back as they are: the purge leaves and counts them."""
+"""Finds rows that could not be restored from an archive as they are. The purge leaves and counts them."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# The rows that are to be written: locked, so that they stay as they are read until they are.
+# Reads the rows that are to be written, and locks them, so that nobody changes them before the write.
 LOCK = (
     "SELECT {columns}, {selected} FROM {table} FORCE INDEX ({index})"
     " WHERE {keys} AND ({predicate}) FOR UPDATE"
@@ -155,8 +155,8 @@ class RowArchive:
         at = self._refusal_at
         found = {key.take(row[at + 2 :]): row for row in self._db.read(query, rows.values)}
         self._refuse((key, row[at]) for key, row in found.items())
-        # A key that was written in another way meanwhile, such as in capitals, is another key here: its row
-        # stays for the next run.
+        # If the text of a key was changed meanwhile, such as to capitals, it is another key here. Its row is
+        # left for the next run.
         keys = [key for key in keys if key in found and found[key][at] == NO_REFUSAL]
         self._locked = found
         self._packed = self._packer.submit(self._pack, [found[key] for key in keys])

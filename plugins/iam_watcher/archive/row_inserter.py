@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     Tries = Sequence[tuple[ArchivedTry, list[Column]]]
 
-# What was there may come back: a 0 in an AUTO_INCREMENT column, a zero date, the 31st of February.
+# Allows values that a table can have: a 0 in an AUTO_INCREMENT column, a zero date, the 31st of February.
 STRICT = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
 
 # For a row that the strict mode refuses, such as one with a value that is no member of its ENUM. The server
-# may make another value of it: so the row is compared, and taken back if it did.
+# may store another value. So the row is compared, and rolled back if it differs.
 LENIENT = "SET SESSION sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'"
 
 INSERT = "INSERT INTO {table} ({columns}) VALUES {rows}"
@@ -149,7 +149,7 @@ class RowInserter(RowComparison):
         return self._db.run(lambda: self._put(batch), what=what)
 
     def missing(self, keys: Collection[RowKey], tries: Tries, size: ChunkSize) -> Iterator[Row]:
-        """Return all versions of the rows of these keys that the table has in none of them.
+        """Return the rows of these keys that the table has in no version, in all their versions.
 
         After a crash, a row can be in two parts of an archive, and the table can have it as one of them.
         """
@@ -209,7 +209,7 @@ class RowInserter(RowComparison):
             put.refused.append((keys[0], why))
 
     def _fits_after_all(self, batch: Batch, key: RowKey) -> bool:
-        """Write a row that the strict mode refuses, if it becomes what it was."""
+        """Write a row that the strict mode refuses; return whether the table then has it as the archive."""
         db = self._db
         db.change(f"SAVEPOINT {SAVEPOINT}")
         db.change(LENIENT)

@@ -190,8 +190,8 @@ class KeyOrder:
                 return Chunk(
                     matched, None, window.upto, examined=examined, within=window.condition, left_out=+counts
                 )
-            # More of them stand here than further back, or larger ones: a shorter span, or it would be a long
-            # transaction.
+            # More rows match here than in the spans before, or larger ones. A shorter span keeps the
+            # transaction short.
             span = max(1, int(length / excess))
 
     def advance(self, chunk: Chunk) -> None:

@@ -127,7 +127,7 @@ class IntegerWindows:
         keys_done, keys_left = position - self._began, self._end - position
         rows_left = min(expected * (1 - before) - examined, keys_left)
         if rows_left <= 0:
-            # There are more than expected: as many for each key as so far.
+            # The table has more rows than expected. The rest is estimated: as many rows per key as so far.
             rows_left = examined / max(1, keys_done) * keys_left
         rows = examined + rows_left
         return before + (1 - before) * examined / rows if rows else before

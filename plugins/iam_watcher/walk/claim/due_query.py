@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
     from iam_watcher.walk.claim.row_states import RowStates
 
-# What tells the first row that is due from others; NULL if none is.
+# A text that identifies the first row that is due; NULL if no row is due.
 FIRST = (
     "(SELECT CONCAT_WS(',', {key}) FROM {table} FORCE INDEX ({index})"
     " WHERE {state} = %(pending)s{fresh} ORDER BY {in_order} LIMIT 1)"

@@ -224,7 +224,7 @@ def _same(outcome: Outcome) -> object:
 
 def fitting(reason: str, column: object) -> str:
     """Return a reason as the error column can hold it."""
-    # Half of a character, as JSON can have it, is in no character set.
+    # A text from JSON can have half of a surrogate pair, which no character set has.
     charset = "utf-8" if getattr(column, "charset", None) == "utf8mb4" else "ascii"
     reason = reason.encode(charset, "backslashreplace").decode(charset)
     longest = (getattr(column, "sizes", ()) or (LONGEST_REASON,))[0]

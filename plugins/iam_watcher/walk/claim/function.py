@@ -21,7 +21,7 @@ TICK = 0.1  # seconds between two looks whether async functions may go on
 
 
 class Watch(Protocol):
-    """What the calls ask and tell."""
+    """The interface by which a call asks which rows may begin, and reports the results."""
 
     def begin(self, rows: Sequence[ClaimedRow]) -> list[ClaimedRow]:
         """Return those of the rows that are still claimed; raise if the run has to stop."""

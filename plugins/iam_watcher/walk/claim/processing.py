@@ -232,7 +232,7 @@ class Processing:
     def _count(self, key: KeyValues, error: BaseException, *, shared: bool = False) -> None:
         name = type(error).__name__
         self.done.exceptions[name] += 1
-        # Half of a character, as JSON can have it, can't be in an XCom.
+        # A text from JSON can have half of a surrogate pair, which an XCom can't store.
         message = str(error).encode("utf-8", "backslashreplace").decode()
         self.done.examples.setdefault(name, (self._states.shown(key), self._masked(message)))
         if not shared:
