@@ -29,7 +29,10 @@ def outcomes(scratch):
 
 def test_a_text_that_is_too_large_to_be_accepted_is_read(scratch, perform, small_packets, mode):
     create(scratch)
-    scratch.run("ALTER TABLE orders ADD v varchar(3000) CHARACTER SET latin1, ADD b longblob, ADD t longtext")
+    scratch.run(
+        "ALTER TABLE orders ADD v varchar(3000) CHARACTER SET latin1, ADD b longblob,"
+        " ADD t longtext CHARACTER SET utf8mb4"
+    )
     scratch.run("INSERT INTO orders (v) VALUES (REPEAT('ü', 2500))")
     scratch.run("INSERT INTO orders (b) VALUES (REPEAT('x', 2500))")
     scratch.run("INSERT INTO orders (t) VALUES (REPEAT('三', 2040))")
