@@ -163,6 +163,20 @@ def test_a_lock_on_a_child_of_another_family_holds_nothing_up(
     assert (report["changed"], report["children"]) == (2, {"lines_": 399})
 
 
+def test_a_lock_on_another_row_that_can_be_referred_to_holds_nothing_up(
+    scratch, mariadb, perform, monkeypatch
+):
+    create_orders(scratch, "unique key")
+    scratch.run(f"INSERT INTO orders SELECT 1 + seq, 1 + seq, 1, '2020-01-01', '' FROM {numbers(40)}")
+    scratch.run("UPDATE orders SET at = '2999-01-01' WHERE id = 21")
+    scratch.run("ANALYZE TABLE orders")
+    monkeypatch.setattr(transactions, "TRIES", 1)
+    with closing(mariadb.connect("scratch", autocommit=False)) as connection:
+        connection.cursor().execute("SELECT * FROM orders WHERE number = 21 FOR UPDATE")
+        report = perform(purge(children=[Child("order_lines", key="to_number")]))
+    assert (report["changed"], report["children"]) == (40, {"order_lines": 20})
+
+
 @pytest.mark.parametrize("of", ["small", "large"])
 def test_no_row_is_added_below_a_child(scratch, perform, tmp_path, monkeypatch, request, of):
     if of == "large":

@@ -27,7 +27,8 @@ class Reference:
         on_delete: what the server does with the rows of a foreign key when the row that they refer to is
             deleted; set for the references of a table to itself.
         checked_by: quoted names of the indexes on `to`: before the server lets a row refer to another one, it
-            looks for that one in one of them. None if each lock on a row is in this index anyway.
+            looks for that one in one of them. None if each lock on a row is in this index anyway. With each,
+            the condition of `Table.any_row`.
     """
 
     table: str
@@ -35,7 +36,7 @@ class Reference:
     to: Key
     also: str = ""
     on_delete: str = ""
-    checked_by: tuple[str, ...] = ()
+    checked_by: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ LOCK = "SELECT {selected} FROM {table} FORCE INDEX ({index}) WHERE {keys} AND ({
 
 # What other columns of rows have that are not NULL, under the locks that the transaction has on them.
 REFERRED = "SELECT DISTINCT {selected} FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {present}"
-LOCK_REFERRED = "SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} FOR UPDATE"
+LOCK_REFERRED = "SELECT 1 FROM {table} FORCE INDEX ({index}) WHERE {rows} AND {any_row} FOR UPDATE"
 
 
 class RowLocks:
@@ -81,7 +81,8 @@ def lock_referred(
         reference: how others refer to them.
     """
     values = referred(db, table, key, keys, reference.to)
-    for index in reference.checked_by:
+    for index, any_row in reference.checked_by:
         for some in reference.to.in_lists(values):
-            db.read(LOCK_REFERRED.format(table=table, index=index, rows=reference.to.among(some)))
+            rows = reference.to.among(some)
+            db.read(LOCK_REFERRED.format(table=table, index=index, rows=rows, any_row=any_row))
     return values

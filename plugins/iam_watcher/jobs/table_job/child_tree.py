@@ -229,17 +229,18 @@ class ChildTree:
         ]
         return min(fitting)[1:] if fitting else None
 
-    def _checked_by(self, table: str, referenced: Sequence[str]) -> tuple[str, ...]:
+    def _checked_by(self, table: str, referenced: Sequence[str]) -> tuple[tuple[str, str], ...]:
         """Return `Reference.checked_by` for columns of a table.
 
         The server takes the first index that begins with the columns, and the primary key comes first. Which
         of the others comes first, the catalogue does not tell.
         """
-        key, width = self._tables[table].key, len(referenced)
+        found, width = self._tables[table], len(referenced)
+        key = found.key
         if key.index == "PRIMARY" and key.names[:width] == tuple(referenced):
             return ()  # Each lock on a row is in the primary key, too.
         return tuple(
-            quoted(name)
+            (quoted(name), found.any_row(beyond={*key.names, *columns}))
             for name, columns in index_columns(self._db, table, whole=False).items()
             if columns[:width] == [*referenced] and quoted(name) != key.index
         )
