@@ -1,4 +1,7 @@
-"""What other programs can't change while a family is deleted: rows that others refer to, and the family."""
+"""What other programs can't change while a family is deleted: rows that others refer to, and the family.
+
+And which of their locks a delete meets. Most tests use the same orders: hence the length.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from iam_watcher.database import transactions
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import walk
@@ -94,6 +95,22 @@ def test_an_archive_locks_by_the_primary_key(table, perform, plans, tmp_path, mo
     assert perform(job)["changed"] > 0
     assert len(plans) > 1
     assert set(plans) == {("PRIMARY", "range")}
+
+
+def test_a_table_whose_key_has_the_age_is_written_by_the_key(scratch, mariadb, perform, monkeypatch):
+    """The statement would read only columns of the key. For such a one, FORCE INDEX forces nothing."""
+    scratch.run("CREATE TABLE t (id int NOT NULL, age datetime NOT NULL, n int NULL, PRIMARY KEY (id, age))")
+    rows = [(key, "2999-01-01" if key == 21 else "2019-01-01") for key in range(1, 401)]
+    scratch.run_many("INSERT INTO t VALUES (%s, %s, NULL)", rows)
+    scratch.run("ANALYZE TABLE t")
+    monkeypatch.setattr(transactions, "TRIES", 2)
+    monkeypatch.setattr(walk, "ChunkSize", lambda _: ChunkSize(0.1, rows=ROWS, span=ROWS - 100))
+    job = PurgeRowsOperator(
+        task_id="purge", table="t", age_column="age", older_than_days=1, mysql_conn_id="scratch"
+    )
+    with closing(mariadb.connect("scratch", autocommit=False)) as connection:
+        connection.cursor().execute("SELECT * FROM t WHERE id = 21 AND age = '2999-01-01' FOR UPDATE")
+        assert perform(job)["changed"] == 399
 
 
 @pytest.fixture

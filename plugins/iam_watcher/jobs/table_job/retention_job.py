@@ -114,6 +114,8 @@ class RetentionJob(TableJob):
             behind = self.newest.behind(table, age, where)
             counted["newest"] = f"{predicate} AND ({behind}) IS NOT TRUE"
             predicate, write_predicate = f"{predicate} AND {behind}", predicate
+        if age.column.name in table.key.names:
+            write_predicate = f"{write_predicate or predicate} AND {table.any_row(beyond=table.key.names)}"
         change = RowChange(
             table=table.quoted,
             key=table.key,
