@@ -32,8 +32,8 @@ LOCK = (
 # the checksum shows a change within the same second.
 WRITTEN = "SELECT {selected}, {updated}, {checksum} FROM {table} FORCE INDEX ({index}) WHERE {keys}"
 
-# Their secrets, without lock: whatever else the server looks at, it would lock as well, and in a small table
-# that would be all secrets.
+# Reads the valid secrets of users without locks. With locks, the server would lock every row that it reads:
+# in a small table, all secrets.
 SECRETS = (
     "SELECT u.{selected}, s.`id`, BINARY s.`username` FROM {table} AS u FORCE INDEX ({index})"
     " STRAIGHT_JOIN `secret` AS s ON s.`username` = u.`name` WHERE u.{keys} AND {valid}"
