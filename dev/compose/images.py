@@ -58,16 +58,23 @@ def make_images(engine: Engine, root: Path, folder: Path) -> None:
         engine.docker("build", "--network", "host", "--tag", name, str(context))
 
 
-def build(engine: Engine, root: Path, folder: Path) -> None:
-    """Build the image of the compose file with its Dockerfile, as `docker compose build` does.
+def build(engine: Engine, root: Path, folder: Path, *, service: str) -> None:
+    """Build the image of a compose file with its Dockerfile, as `docker compose build` does.
+
+    Args:
+        engine: It uses this machine's network.
+        root: Where the compose file is; the only one of its folder.
+        folder: Gets files of the build.
+        service: The one that is built.
 
     Raises:
         ProcessError: The build failed.
     """
     # The containers of the build use this machine's network too.
     hosts = folder / "build.yaml"
-    hosts.write_text("services:\n  init:\n    build:\n      network: host\n")
-    files = ("--file", "docker-compose.yaml", "--file", str(hosts))
+    hosts.write_text(f"services:\n  {service}:\n    build:\n      network: host\n")
+    (compose,) = root.glob("*compose.yaml")
+    files = ("--file", compose.name, "--file", str(hosts))
     engine.docker("compose", *files, "build", "--progress", "plain", folder=root)
 
 

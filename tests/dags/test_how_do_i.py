@@ -127,7 +127,7 @@ def test_a_job_that_takes_too_long(recipe, run_dag, redis_client: Client) -> Non
 def test_growing_pauses(recipe) -> None:
     dag = recipe("fetch")
     task = dag.get_task("fetch")
-    assert (task.retries, task.retry_exponential_backoff) == (5, True)
+    assert (task.retries, task.retry_exponential_backoff) == (5, 2)
     # The lock outlives every pause.
     assert task.max_retry_delay == timedelta(minutes=10) < dag.lock.lease
 

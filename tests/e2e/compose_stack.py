@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 PATIENCE = 600.0  # seconds; several Airflow components start at once
 URL = "http://localhost:8080"
 _RUN_BY_COMPOSE = ("docker-compose.yaml", "Dockerfile", ".dockerignore", ".env.example", "cluster.env")
+EXAMPLE = ROOT / "docs" / "examples" / "first-watcher"
 _IN_THE_IMAGE = ("pyproject.toml", "constraints.txt", "constraints-cluster.txt", "README.md", "LICENSE")
 
 
@@ -40,6 +43,8 @@ class Stack:
         for name in ("dags", "include", "plugins"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
         assert make_env_file(self.root)
+        self.example = folder / "first-watcher"
+        shutil.copytree(EXAMPLE, self.example, ignore=shutil.ignore_patterns("__pycache__"))
         self.secrets = read_env_file(self.root)
         self._token = ""
         self.engine: Engine | None = None
@@ -55,13 +60,16 @@ class Stack:
             self.engine = None
 
     def build(self) -> None:
-        """Make the images, with the machine's network."""
+        """Make the images, and that of the example project, with the machine's network."""
         work = self.folder / "build"
         work.mkdir()
         engine = self.start_engine(own_network=False)
         try:
             make_images(engine, self.root, work)
-            build(engine, self.root, work)
+            build(engine, self.root, work, service="init")
+            wheel = ["wheel", ROOT, "--no-deps", "--no-build-isolation", "--wheel-dir", self.example]
+            subprocess.run([sys.executable, "-m", "pip", *wheel], check=True)
+            build(engine, self.example, work, service="airflow")
         finally:
             self.stop_engine()
 

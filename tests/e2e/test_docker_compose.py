@@ -1,11 +1,13 @@
 """docker-compose.yaml, started: by the file, the Dockerfile and a .env made as .env.example says.
 
-The base images are stand-ins (dev/compose/images.py). The tests share the services and run in this order.
+The base images are stand-ins (dev/compose/images.py). The tests share the services, which take minutes to
+start, and run in this order: hence the length. The example project's compose file runs after them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -230,6 +232,33 @@ def test_no_secret_is_in_an_image_or_a_log(stack):
     assert [
         (place, name) for place, text in texts.items() for name, value in secrets.items() if value in text
     ] == []
+
+
+def test_the_example_project_runs_as_its_page_says(stack):
+    stack.compose("down")  # it has the same port
+    page = (stack.example / "README.md").read_text()
+    up, logs, run, listing = re.findall(r"`docker compose (.+?)`", page)
+
+    def compose(command, *more):
+        arguments = [*command.replace("exec", "exec -T").split(), *more]
+        return stack.engine.docker("compose", *arguments, folder=stack.example).stdout
+
+    def sessions():
+        query = "--execute=SELECT COUNT(*) FROM session"
+        client = ("mariadb", "--user=watcher", "--password=watcher", "--skip-column-names", "shop", query)
+        return int(compose("exec mariadb", *client))
+
+    compose(up.replace("--build", "--no-build"))
+    until(lambda: "Password for user 'admin'" in compose(logs), "the password of admin", PATIENCE)
+    assert sessions() == 6
+    compose(run)
+    assert "clean_old_sessions" in compose(listing)
+    assert sessions() == 6
+    (dag_file,) = (stack.example / "dags").glob("*.py")
+    dag_file.write_text(re.sub(r".*dry_run=True.*\n", "", dag_file.read_text()))
+    compose(run)
+    assert sessions() == 3
+    compose("down --volumes")
 
 
 def test_nothing_is_left_on_the_machine(stack, machine):

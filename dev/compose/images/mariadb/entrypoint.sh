@@ -14,12 +14,16 @@ if [ ! -d /var/lib/mysql/mysql ]; then
         kill -0 "$server"
         sleep 0.3
     done
+    if [ -n "${MARIADB_RANDOM_ROOT_PASSWORD-}" ]; then
+        MARIADB_ROOT_PASSWORD=$(od --address-radix=n --read-bytes=16 --format=x8 /dev/urandom | tr --delete ' ')
+    fi
+    account=${MARIADB_USER:+"CREATE USER $MARIADB_USER@'%' IDENTIFIED BY '$MARIADB_PASSWORD';"}
     mariadb <<SQL
 ALTER USER root@localhost IDENTIFIED BY '$MARIADB_ROOT_PASSWORD';
 CREATE USER root@'%' IDENTIFIED BY '$MARIADB_ROOT_PASSWORD';
 GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;
-CREATE USER $MARIADB_USER@'%' IDENTIFIED BY '$MARIADB_PASSWORD';
 CREATE USER healthcheck@127.0.0.1;
+$account
 SQL
     export MYSQL_PWD=$MARIADB_ROOT_PASSWORD
     # Opened by the server's user, as with the official image.
