@@ -44,7 +44,6 @@ CORE = (
     "task_variable.py",
     "walk",
 )
-COPIED = ("plugins", "tests", "dev", "include", "dags", "docs", "bench", "pyproject.toml", "README.md")
 WORKERS = 2
 TIMES, PATIENCE = 5, 60.0  # a test that takes so many times as long, and so many seconds, hangs
 WANTED = 0.95
@@ -125,6 +124,8 @@ def _is_noticed(copy: Path, mutation: Mutation, selection: Selection, tests: lis
                 return True
         if failed == NO_TEST:
             failed = _first_failure(copy, selection, tests)
+            if failed == NO_TEST:
+                print(f"Without a change too, some of these hang or are not there: {tests}", flush=True)
             if failed in {None, NO_TEST}:
                 return failed is None
         tests = [test for test in tests if test != failed]
@@ -166,13 +167,17 @@ def _copy(number: int) -> Path:
     copy = RUN / f"copy-{number}"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, copy / name)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
     (copy / ".venv").symlink_to(ROOT / ".venv")
+    # Some tests have a case for each file of the repository.
+    subprocess.run(["git", "init", "--quiet", copy], check=True)
     return copy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -150,6 +151,23 @@ def test_the_quickest_tests_come_first_and_no_test_of_the_contract_is_left_out(c
 def test_only_for_a_script_all_tests_of_the_contract_run(chosen, monkeypatch):
     monkeypatch.setattr(selection, "LUA", "no script")
     assert "contract/test_model.py::test_slowest" not in chosen(6, "script")
+
+
+def test_a_copy_has_the_files_of_the_repository(tmp_path, monkeypatch):
+    # Some tests have a case for each file that git lists.
+    monkeypatch.setattr(main, "RUN", tmp_path)
+    listed = [
+        subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for folder in (main.ROOT, main._copy(0))
+    ]
+    assert set(listed[0]) - set(listed[1]) == set()
+    assert "CONTRIBUTING.md" in listed[1]
 
 
 @pytest.mark.parametrize(
