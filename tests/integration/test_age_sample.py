@@ -55,6 +55,8 @@ WRONG_UNITS = {
     "YYYYMMDDhhmmss": [20_000_131_235_959 + 10**10 * n for n in range(27)],
     "days since 1970": [seconds(n) // DAY for n in range(0, 4000, 40)],
 }
+# One of ten values is no plausible time in any unit.
+MIXED = [1, *(seconds(n) * 1000 for n in range(9))]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -72,6 +74,12 @@ def test_another_unit_is_named_before_the_first_write(table, perform, unit, expi
     )
     assert any(f"{value} (" in str(failed.value) for value in values)
     assert scratch.value("SELECT COUNT(*) FROM t") == len(values) + 2
+
+
+def test_a_unit_is_named_if_nine_of_ten_values_fit(table, perform):
+    table(MIXED)
+    with pytest.raises(AirflowFailException, match="They look like milliseconds. "):
+        perform(purge())
 
 
 def test_the_key_itself_is_no_age(table, perform):

@@ -68,7 +68,8 @@ def test_rows_with_their_children(orders, perform, tmp_path, left_open):
     archive = f"file://{tmp_path}"
     perform(purge(children="auto", archive=archive, dry_run=True))
     report = perform(purge(children="auto", archive=archive))
-    perform(restore(report["archive"], archive))
+    orders.run("INSERT INTO orders VALUES (1, NOW())")  # in place of another one
+    assert perform(restore(report["archive"], archive))["children"]["order_lines"]["skipped"]["replaced"]
     assert left_open == []
 
 

@@ -90,6 +90,7 @@ WRONG = {
         {**IDLE, "execution_timeout": timedelta(minutes=1)},
         "max_idle_time is 0:01:00, but Airflow ends the task after execution_timeout=0:01:00",
     ),
+    "age column": ({"age_column": "at`"}, "age_column is 'at`'"),
     "columns": ({"columns": "id"}, "columns is 'id'; expected a list of names"),
     "max_rows": ({"max_rows": 0}, "max_rows is 0"),
     "dry_run": ({"dry_run": "maybe"}, "dry_run is 'maybe'"),

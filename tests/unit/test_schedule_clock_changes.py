@@ -146,6 +146,12 @@ def test_always_later_where_robfig_goes_back():
         moment = tick
 
 
+def test_a_later_hour_of_a_second_pass():
+    # 0:01 became 22:01: half an hour after the second 22:30, the clock shows 23:00.
+    schedule = parse("0 0 23 * * *", timezone="America/St_Johns")
+    assert schedule.next(datetime(1988, 10, 30, 2, tzinfo=UTC)) == datetime(1988, 10, 30, 2, 30, tzinfo=UTC)
+
+
 def test_a_second_pass_is_left_behind_at_once():
     # vixie: all 3600 readings of the repeated hour have had their turn.
     schedule = parse("* 0-59 1 * * *", timezone="America/New_York", dst="vixie")
