@@ -78,7 +78,7 @@ def test_another_unit_is_named_before_the_first_write(table, perform, unit, expi
 
 def test_a_unit_is_named_if_nine_of_ten_values_fit(table, perform):
     table(MIXED)
-    with pytest.raises(AirflowFailException, match="They look like milliseconds. "):
+    with pytest.raises(AirflowFailException, match="They look like milliseconds"):
         perform(purge())
 
 
