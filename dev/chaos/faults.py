@@ -298,7 +298,7 @@ FAULTS = (
     Fault("kill -9 of a task", 90, _kill_task),
     Fault("kill -9 of a worker", 330, _kill_worker),
     Fault("SIGSTOP of a purge for longer than its lease", 120, _freeze_purge),
-    Fault("SIGSTOP of a task of `process_rows` for longer than `claim_timeout`", 90, _freeze_rows),
+    Fault("SIGSTOP of a process_rows task for longer than its claim time-out", 90, _freeze_rows),
     Fault("SIGSTOP of the other deployment's scheduler", 90, _freeze_other_scheduler),
     Fault("kill -9 of a scheduler", 150, lambda place, rng: _kill(place, rng.choice(SCHEDULERS))),
     Fault("FLUSHALL in Redis", 270, _flush_redis),
