@@ -177,6 +177,9 @@ def test_an_index_is_needed(scratch, perform, table, index, options, message, dr
     [
         ("FULLTEXT (at), PRIMARY KEY (id)", None, "at"),
         ("KEY (at(4)), PRIMARY KEY (id)", None, "at"),
+        ("KEY (name(4), at), PRIMARY KEY (id)", None, "at"),
+        ("KEY (grp, name(4)), PRIMARY KEY (at, id)", "grp", "grp, at"),
+        ("KEY (at, name(4)), PRIMARY KEY (id)", None, None),
         ("KEY (grp, id, at), PRIMARY KEY (id)", "grp", "grp, at"),
         ("KEY (at), PRIMARY KEY (id DESC)", None, "at, id"),
         ("KEY (at, id), PRIMARY KEY (id DESC)", None, None),
@@ -187,8 +190,11 @@ def test_an_index_is_needed(scratch, perform, table, index, options, message, dr
     ],
 )
 def test_which_index_finds_the_newest_rows(scratch, perform, index, per, needed):
-    scratch.run(f"CREATE TABLE t (id int NOT NULL, at varchar(8) NOT NULL, grp int NOT NULL, {index})")
-    scratch.run_many("INSERT INTO t VALUES (%s, %s, 1)", [(n, f"2020010{n}") for n in range(1, 6)])
+    scratch.run(
+        "CREATE TABLE t (id int NOT NULL, at varchar(8) NOT NULL, grp int NOT NULL, name varchar(9) NOT NULL,"
+        f" {index})"
+    )
+    scratch.run_many("INSERT INTO t VALUES (%s, %s, 1, '')", [(n, f"2020010{n}") for n in range(1, 6)])
     job = purge(keep_last=3, per=per, age_unit="YYYYMMDD")
     if needed:
         with pytest.raises(AirflowFailException, match=rf"an index of t that begins with \({needed}\)"):

@@ -26,10 +26,12 @@ NO_GROUP = "{newest}.{group} IS NULL AND "
 # The same in all of these rows. Without it, MySQL sorts them all instead of reading the end of the index.
 BY_GROUP = "{newest}.{group} DESC, "
 
+# The columns of each index. A part that is not a whole column keeps its place, without a name: the columns
+# behind it are in order only among rows with the same part.
 INDEXES = (
-    "SELECT GROUP_CONCAT(COLUMN_NAME ORDER BY SEQ_IN_INDEX SEPARATOR '`') FROM information_schema.STATISTICS"
-    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND SUB_PART IS NULL"
-    " AND INDEX_TYPE = 'BTREE' GROUP BY INDEX_NAME"
+    "SELECT GROUP_CONCAT(IF(SUB_PART IS NULL, COALESCE(COLUMN_NAME, ''), '') ORDER BY SEQ_IN_INDEX"
+    " SEPARATOR '`') FROM information_schema.STATISTICS"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND INDEX_TYPE = 'BTREE' GROUP BY INDEX_NAME"
 )
 
 # The unique index on this column alone, if it is unique as a whole.
