@@ -428,10 +428,29 @@ def test_a_claim_is_renewed_while_its_row_is_processed(scratch, mariadb):
     assert (done.outcomes[Kind.DONE], done.lost) == (1, 0)
 
 
-def test_rows_that_were_lost_while_the_process_stood_still_are_not_begun(scratch, mariadb, monkeypatch):
+@pytest.fixture
+def no_renewal(monkeypatch):
+    """Each renewal fails, with the error "no answer"."""
+
+    def renew(*_):
+        raise OSError("no answer")
+
+    monkeypatch.setattr("iam_watcher.walk.claim.renewal.renew", renew)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_why_claims_were_not_renewed_is_logged_once(scratch, mariadb, no_renewal, caplog, rows):
+    """With a second row, the run notices it before that row, and not again at its end."""
+    create(scratch)
+    fill(scratch, rows)
+    slow = threading.Event()
+    run(mariadb, lambda row: slow.wait(0.75 * (row["id"] == 1)) or None, claim_timeout=1.0)
+    assert caplog.text.count("could not be renewed") == caplog.text.count(": OSError: no answer") == 1
+
+
+def test_rows_that_were_lost_while_the_process_stood_still_are_not_begun(scratch, mariadb, no_renewal):
     create(scratch)
     fill(scratch, 3)
-    monkeypatch.setattr("iam_watcher.walk.claim.renewal.renew", lambda *_: (_ for _ in ()).throw(OSError))
     seen = []
 
     def work(row):

@@ -106,6 +106,7 @@ def test_each_connection_is_closed(renewed):
     with renewal:
         assert renewed.done.wait(30)
     assert (connect.opened, connect.open) == (3, 0)
+    assert str(renewal.error) == "lost again"  # A renewal that works keeps it for the log.
 
 
 def test_without_a_claim_no_connection_is_kept(renewed):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.errors import RowFailed, RowNotReady, RowsFailing, ValueTooLarge
+from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.claim.claims import Claims
 from iam_watcher.walk.claim.finish import Finish
 from iam_watcher.walk.claim.idle_time import IdleTime
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from iam_watcher.walk.claim.outcome import ClaimedRow, KeyValues
     from iam_watcher.walk.claim.renewal import Renewal
     from iam_watcher.walk.claim.row_states import RowStates
+
+logger = get_logger(__name__)
 
 FIRST_BATCH = 10  # rows
 BATCH_SECONDS = 2.0  # that a batch is to take: what is claimed and not begun is what a kill delays
@@ -108,6 +111,7 @@ class Processing:
         self._finished_at: float
         self._streak: tuple[str, int] = ("", 0)
         self._last_error: BaseException | None = None
+        self._logged_renewal = False
 
     def run(self) -> Processed:
         """Process every row that is due, or as many as the limits allow, and return what was done.
@@ -144,6 +148,7 @@ class Processing:
         finally:
             if self._renewal is not None:
                 self.done.late_renewals = self._renewal.late
+                self._log_failed_renewal(self._renewal)
         return self.done
 
     def _next(self, limit: int) -> list[ClaimedRow]:
@@ -203,6 +208,7 @@ class Processing:
         if self._limits.seconds_left(self._seconds) == 0:
             return []
         if self._renewal is not None and self._renewal.overdue:
+            self._log_failed_renewal(self._renewal)
             self._renew()
         return [row for row in rows if self._waiting.pop(row.key, None) is not None]
 
@@ -262,6 +268,18 @@ class Processing:
                 return
         if self._renewal is not None:
             self._renewal.confirm(since)
+
+    def _log_failed_renewal(self, renewal: Renewal) -> None:
+        """Log why claims were not renewed, once: the thread that renews them tries again every second."""
+        if renewal.error is None or self._logged_renewal:
+            return
+        self._logged_renewal = True
+        logger.warning(
+            "Claims of rows of %s could not be renewed. After the claim time-out, another run may process "
+            "these rows too. Check the server and its limit of connections: %s",
+            self._states.name,
+            self._masked(f"{type(renewal.error).__name__}: {renewal.error}"),
+        )
 
     def _write_from_time_to_time(self) -> None:
         now = time.monotonic()

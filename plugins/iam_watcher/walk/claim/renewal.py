@@ -1,6 +1,6 @@
 """Renews claims while their rows are processed, by a thread with a connection of its own.
 
-The thread never logs: a task whose supervisor died can't. `overdue` reports what went wrong.
+The thread never logs: a task whose supervisor died can't. It keeps its error, and `Processing` logs it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Renewal:
 
     Attributes:
         late: renewals that came after two thirds of the claim time-out.
-        error: why the last renewal failed; None if it did not.
+        error: why a renewal failed, the last one that did; None if none did.
     """
 
     def __init__(self, states: RowStates, connect: Callable[[], Connection]) -> None:
@@ -105,7 +105,6 @@ class Renewal:
                     renew(db, self._states, keys)
                     db.commit()
                     self.late += began - before > self._late_after
-                    self.error = None
                     self.confirm(began)
                 else:
                     # The server would end a session that is silent while the run waits for rows.
