@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -82,12 +83,38 @@ def test_a_user_that_the_machine_does_not_have() -> None:
         run(command="x", user="no-such-user")
 
 
+FILLED = "expected a text that is not empty, without NUL characters"
+TEXT = "expected a text without NUL characters"
+
+
 @pytest.mark.parametrize(
-    "arguments", [{"command": ""}, {"command": "a\0b"}, {"command": "a", "env": {"A": 1}}, {"command": None}]
+    ("arguments", "message"),
+    [
+        ({"command": ""}, f"command=''; {FILLED}"),
+        ({"command": "a\0b"}, f"command='a\\x00b'; {FILLED}"),
+        ({"command": None}, f"command=None; {FILLED}"),
+        ({"shell": ""}, f"shell=''; {FILLED}"),
+        ({"user": ""}, f"user=''; {FILLED}"),
+        ({"cwd": 1}, f"cwd=1; {TEXT}"),
+        ({"stdin": None}, f"stdin=None; {TEXT}"),
+        ({"env": {"A": 1}}, f"'A' in env is 1; {TEXT}"),
+        ({"env": {"cwd": None}}, f"'cwd' in env is None; {TEXT}"),
+        ({"command": "", "env": {"command": "x"}}, f"command=''; {FILLED}"),
+    ],
 )
-def test_wrong_arguments(arguments: dict[str, Any]) -> None:
-    with pytest.raises(JobArgumentError, match="expected a text without NUL"):
-        CommandOperator(task_id="run", **arguments)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobArgumentError, match=re.escape(message)):
+        CommandOperator(**{"task_id": "run", "command": "x", **arguments})
+
+
+def test_a_value_of_a_variable_is_not_shown() -> None:
+    with pytest.raises(JobArgumentError) as refused:
+        CommandOperator(task_id="run", command="x", env={"TOKEN": "hidden\0"})
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_variable_may_have_the_name_of_an_argument() -> None:
+    assert run(command="echo $user-$shell", env={"user": "", "shell": ""}) == "-"
 
 
 @pytest.mark.parametrize("stdin", ["", "x"])

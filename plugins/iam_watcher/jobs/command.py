@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.arguments import unless_secret
 from iam_watcher.errors import CommandFailed, JobArgumentError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class CommandOperator(BaseOperator):
         stdin: text for the standard input of the command. Default: no input.
 
     Raises:
-        JobArgumentError: the command or the user is not a text, or is empty, or has a NUL character.
+        JobArgumentError: an argument, or a value of `env`, is not a text or has a NUL character; or the
+            command, the shell or the user is empty.
     """
 
     template_fields: Sequence[str] = ()
@@ -71,12 +73,18 @@ class CommandOperator(BaseOperator):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        given = {"command": command, "shell": shell, "user": user, "cwd": cwd, "stdin": stdin, **(env or {})}
+        given = {"command": command, "shell": shell, "user": user, "cwd": cwd, "stdin": stdin}
         for name, value in given.items():
             optional = value is None and name in ("user", "cwd")
-            wrong = not optional and (not isinstance(value, str) or "\0" in value)
-            if wrong or (name in ("command", "shell", "user") and value == ""):
-                raise JobArgumentError(f"{name}={value!r}; expected a text without NUL characters")
+            filled = name in ("command", "shell", "user")
+            if not optional and (not _is_text(value) or (filled and not value)):
+                expected = "a text that is not empty," if filled else "a text"
+                raise JobArgumentError(f"{name}={value!r}; expected {expected} without NUL characters")
+        for name, value in (env or {}).items():
+            if not _is_text(value):
+                raise JobArgumentError(
+                    f"{name!r} in env is {unless_secret(value)}; expected a text without NUL characters"
+                )
         self.command = command
         self.shell = shell
         self.user = user
@@ -152,3 +160,7 @@ class CommandOperator(BaseOperator):
             "--",
             *arguments,
         ]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
