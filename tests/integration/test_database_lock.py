@@ -128,6 +128,20 @@ def test_another_task_of_the_same_run_is_waited_for(iam_schema: MariaDB) -> None
     assert None not in asked
 
 
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_lock_that_another_session_takes_first(iam_schema: MariaDB, monkeypatch, has_it: bool) -> None:
+    monkeypatch.setattr(module, "_taken_within", lambda *_: False)
+    with session(iam_schema) as old, session(iam_schema) as new:
+        if has_it:
+            old.cursor().execute("SELECT GET_LOCK(%s, 0)", (NAME,))
+        ended = f"connection {old.thread_id()} was ended, but " if has_it else ""
+        with pytest.raises(DatabaseLockTaken) as taken:
+            database_lock().take(new)
+    assert taken.value.facts == (
+        f"'clean': {ended}another session has it now. The next try of the task tries again"
+    )
+
+
 def test_who_lost_the_lease_ends_no_one(iam_schema: MariaDB) -> None:
     def lost() -> None:
         raise LockLost

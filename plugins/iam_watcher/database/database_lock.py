@@ -80,7 +80,8 @@ class DatabaseLock:
         """Take the database lock, if need be from a session that outlived its lease.
 
         Raises:
-            DatabaseLockTaken: another session has it, and this account may not end it.
+            DatabaseLockTaken: another session has it. This account may not end it, or it took the database
+                lock first when that was free.
             LockError: what `verify` raises.
         """
         name = database_lock_name(_ask(connection, DATABASE, {})[0], self.key)
@@ -94,12 +95,16 @@ class DatabaseLock:
         else:
             return
         other, user, host, command, seconds = _ask(connection, WHO, {"name": name})
+        ended = ""
         if other is not None:
             who = f"connection {other} of {user}@{host}, command {command} for {seconds} s"
             self._end(connection, int(other), who)
             logger.warning("event=database_lock_freed lock=%s ended=%r", self.key, who)
+            ended = f"connection {other} was ended, but "
         if not _taken_within(connection, name):
-            raise DatabaseLockTaken(f"{self.key!r}: connection {other} was ended, but another has it now")
+            raise DatabaseLockTaken(
+                f"{self.key!r}: {ended}another session has it now. The next try of the task tries again"
+            )
 
     def _end(self, connection: Connection, other: int, who: str) -> None:
         try:
