@@ -162,6 +162,33 @@ def test_who_and_why_must_be_said(redis_client: Client, by: str, reason: str) ->
     assert redis_client.get("clean") == b"a"
 
 
+@pytest.mark.parametrize(
+    ("following", "message"),
+    [
+        ("", "'clean' became free at this moment; there is nothing to release"),
+        (
+            "second",
+            "'clean' changed its owner at this moment, .* Now 'clean' is held by second since .* again",
+        ),
+    ],
+)
+def test_a_holder_that_releases_at_this_moment(
+    redis_client: Client, monkeypatch: pytest.MonkeyPatch, following: str, message: str
+) -> None:
+    first, revoke = Lease(redis_client, "clean", "first", ttl=60), Lease.revoke
+    assert first.acquire()
+
+    def revoke_late(lease: Lease, owner: str, record: str) -> bool:
+        assert first.release()
+        assert not following or Lease(redis_client, "clean", following, ttl=60).acquire()
+        return revoke(lease, owner, record)
+
+    monkeypatch.setattr(Lease, "revoke", revoke_late)
+    with pytest.raises(LockError, match=message):
+        force_release([redis_client], "clean", by="ops", reason="it hangs")
+    assert history([redis_client], "clean") == []
+
+
 def test_what_was_freed_is_remembered_newest_first(redis_client: Client) -> None:
     for number in range(3):
         assert Lease(redis_client, "clean", f"owner-{number}", ttl=60).acquire()

@@ -35,7 +35,8 @@ def force_release(clients: Sequence[Redis], key: str, *, by: str, reason: str) -
         Who held the lock.
 
     Raises:
-        LockError: nobody holds it, another owner acquired it at this moment, or `by` or `reason` is empty.
+        LockError: nobody holds it, it became free or another owner acquired it at this moment, or `by` or
+            `reason` is empty.
         LockUnavailable: too few servers answer.
     """
     if not by.strip() or not reason.strip():
@@ -47,5 +48,11 @@ def force_release(clients: Sequence[Redis], key: str, *, by: str, reason: str) -
     at = datetime.now(UTC).isoformat(timespec="seconds")
     record = ForcedRelease(at, by, reason, found.owner, found.deployment)
     if not lease.revoke(found.owner, json.dumps(asdict(record))):
-        raise LockError(f"{key!r} was acquired by another owner at this moment. Look again: {lease.holder()}")
+        now = lease.holder()
+        if now is None:
+            raise LockError(f"{key!r} became free at this moment; there is nothing to release")
+        raise LockError(
+            f"{key!r} changed its owner at this moment, so it was not released. Now {now}. If that owner is "
+            "to lose it too, release it again"
+        )
     return found
