@@ -9,6 +9,7 @@ import textwrap
 import time
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.errors import AnnouncementError
 from iam_watcher.jobs.announce import ENTRY_IS_OLD_AFTER, PENDING_KEY, SECRET_CHANGED, announcing
@@ -77,11 +78,25 @@ def test_a_table_without_an_announcement_needs_no_redis(expired, perform, monkey
     assert perform(purge(announce=None))["changed"] == 10
 
 
-def test_nothing_is_deleted_that_could_not_be_announced(expired, perform, monkeypatch):
-    monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", "redis://127.0.0.1:1")
-    with pytest.raises(
-        AnnouncementError, match=r"SecretChanged on iam\.cluster\.notifications: iam_redis did not answer"
-    ):
+SAID = r"^A message .* SecretChanged on iam\.cluster\.notifications: "
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "message"),
+    [
+        ("redis://127.0.0.1:1", AnnouncementError, SAID + "iam_redis did not answer"),
+        ("redis://127.0.0.1:1?cluster=true", AnnouncementError, SAID + r"127\.0\.0\.1:1 did not answer"),
+        (None, AnnouncementError, SAID + "The connection 'iam_redis' is not defined. Create it"),
+        # A retry can't help.
+        ("redis://127.0.0.1:1/x", AirflowFailException, "'iam_redis' has as its database"),
+    ],
+)
+def test_nothing_is_deleted_that_could_not_be_announced(expired, perform, monkeypatch, uri, error, message):
+    if uri is None:
+        monkeypatch.delenv("AIRFLOW_CONN_IAM_REDIS")
+    else:
+        monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", uri)
+    with pytest.raises(error, match=message):
         perform(purge())
     assert expired.value("SELECT COUNT(*) FROM secret") == 10
 

@@ -22,7 +22,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from iam_watcher import arguments
-from iam_watcher.errors import AnnouncementError, JobArgumentError, shown_at_the_call
+from iam_watcher.errors import AnnouncementError, JobArgumentError, LockUnavailable, shown_at_the_call
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -77,11 +77,13 @@ def announcing(announcement: Announcement, run: str) -> Iterator[Callable[[], No
     Raises:
         AnnouncementError: Redis failed. Before the first commit, so nothing is changed that could not be
             announced; or at the end, and then the next run announces it.
+        LockError: a value of the connection is not valid, which a retry can't help.
     """
     from iam_watcher.lock.clients import redis_client
 
     key = PENDING_KEY.format(channel=announcement.channel, command=announcement.command)
-    client = redis_client(announcement.redis_conn_id)
+    with _redis_errors(announcement):
+        client = redis_client(announcement.redis_conn_id)
     entered = False
 
     def enter() -> None:
@@ -121,15 +123,19 @@ def _publish(client: Redis, announcement: Announcement) -> None:
 
 @contextmanager
 def _redis_errors(announcement: Announcement) -> Iterator[None]:
+    from airflow.sdk.exceptions import AirflowNotFoundException
     from redis import RedisError
     from redis.exceptions import RedisClusterException
 
-    from iam_watcher.lock.answers import explain
+    from iam_watcher.lock.answers import explain, undefined
 
+    what = f"{announcement.command} on {announcement.channel}"
     try:
         yield
+    except AirflowNotFoundException as error:
+        raise AnnouncementError(f"{what}: {undefined(announcement.redis_conn_id)}") from error
+    except LockUnavailable as error:  # a cluster, to which a client connects at once
+        raise AnnouncementError(f"{what}: {error.facts}") from error
     except (RedisError, RedisClusterException) as error:
-        raise AnnouncementError(
-            f"{announcement.command} on {announcement.channel}: "
-            f"{explain(announcement.redis_conn_id, announcement.channel, error)}"
-        ) from error
+        answer = explain(announcement.redis_conn_id, announcement.channel, error)
+        raise AnnouncementError(f"{what}: {answer}") from error

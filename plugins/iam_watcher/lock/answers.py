@@ -48,6 +48,14 @@ def unavailable(server: Redis | str, key: str, error: Exception) -> LockUnavaila
     return LockUnavailable(explain(server, key, error))
 
 
+def undefined(conn_id: str) -> str:
+    """Return that Airflow has no connection of this id, and what to do."""
+    return (
+        f"The connection {conn_id!r} is not defined. Create it in Airflow (type Redis), or set "
+        f"AIRFLOW_CONN_{conn_id.upper()}"
+    )
+
+
 def explain(server: Redis | str, key: str, error: BaseException) -> str:
     """Return in one sentence what a server answered, or that it did not answer, and what to do.
 

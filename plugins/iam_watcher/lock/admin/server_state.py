@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from iam_watcher.errors import LockError
-from iam_watcher.lock.answers import explain, node
+from iam_watcher.lock.answers import explain, node, undefined
 from iam_watcher.lock.clients import LONGEST_TIMEOUT, redis_client
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def examined(conn_id: str, *, answer_within: float = LONGEST_TIMEOUT, asked: str
     try:
         client = redis_client(conn_id, answer_within=answer_within)
     except AirflowNotFoundException:
-        raise LockError(
-            f"The connection {conn_id!r} is not defined. Create it in Airflow (type Redis), or set "
-            f"AIRFLOW_CONN_{conn_id.upper()}"
-        ) from None
+        raise LockError(undefined(conn_id)) from None
     with closing(client):
         try:
             yield client
