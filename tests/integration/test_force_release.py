@@ -36,12 +36,14 @@ def process(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_connection_that_the_shell_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["iam_redis", "other"])
+def test_a_connection_that_the_shell_lacks_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_IAM_REDIS", raising=False)
-    done = process("list")
+    done = process("list", *(["--redis-conn-id", name] if name == "other" else []))
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert "`iam_redis` isn't defined. Expected the connection of the locks' Redis" in line
+    assert f"the connection '{name}' is not defined" in line
+    assert f"Set AIRFLOW_HOME or AIRFLOW_CONN_{name.upper()} as your Airflow has it" in line
 
 
 def test_an_account_without_a_name_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +104,15 @@ def test_every_key_that_a_forced_release_leaves_expires(redis_client: Client, ow
     assert b"{clean}:history" in left
     assert len(left) > 1
     assert all(ms > 0 for ms in left.values()), left
+
+
+@pytest.mark.parametrize("record", ['{"by": "ops", "in_version_2": 1}', "[]", "no JSON"])
+def test_a_record_that_this_version_does_not_know(redis_client: Client, command, record: str) -> None:
+    redis_client.lpush("{clean}:history", record)
+    shown = command("show", "clean")
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "the forced releases of 'clean' can't be read" in shown.stderr
+    assert "or delete the key '{clean}:history' in Redis" in shown.stderr
 
 
 def test_there_is_nothing_to_free(redis_client: Client, command) -> None:

@@ -10,10 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.arguments import connection_id
-from iam_watcher.errors import IamWatcherError
+from iam_watcher.errors import IamWatcherError, LockError
 from iam_watcher.log_lines import one_line
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from iam_watcher.lock.holder import Holder
 
 
@@ -52,18 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Do what the parsed arguments say and return the exit status: 0, or 1 after an error."""
-    from airflow.sdk.exceptions import AirflowNotFoundException
     from redis import RedisError
 
     try:
         return _run(given)
-    except AirflowNotFoundException as error:
-        print(  # noqa: T201  a command line
-            f"{error}. Expected the connection of the locks' Redis in this shell's Airflow: set AIRFLOW_HOME "
-            "or AIRFLOW_CONN_IAM_REDIS as your Airflow has it, or name another with --redis-conn-id",
-            file=sys.stderr,
-        )
-        return 1
     except (IamWatcherError, ValueError, RedisError) as error:
         print(one_line(str(error)), file=sys.stderr)  # noqa: T201  a command line
         return 1
@@ -82,15 +76,28 @@ def _fate(freed: Holder) -> str:
     return "If it is still alive, it stops at its next renewal, within 2 s"
 
 
+def _client(conn_id: str) -> Redis:
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from iam_watcher.lock.clients import redis_client
+
+    try:
+        return redis_client(conn_id)
+    except AirflowNotFoundException:
+        raise LockError(
+            f"the connection {conn_id!r} is not defined in this shell's Airflow. Set AIRFLOW_HOME or "
+            f"AIRFLOW_CONN_{conn_id.upper()} as your Airflow has it, or name another with --redis-conn-id"
+        ) from None
+
+
 def _run(given: argparse.Namespace) -> int:
     from iam_watcher.airflow_internals.tasks import use_stored_connections
     from iam_watcher.lock import progress
     from iam_watcher.lock.admin import inspection
     from iam_watcher.lock.admin.force_release import force_release
-    from iam_watcher.lock.clients import redis_client
 
     use_stored_connections()
-    clients = [redis_client(name) for name in given.redis_conn_id or ["iam_redis"]]
+    clients = [_client(name) for name in given.redis_conn_id or ["iam_redis"]]
     lines: list[object]
     if given.command == "list":
         lines = list(inspection.holders(clients)) or ["no lock is held"]

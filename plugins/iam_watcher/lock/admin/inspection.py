@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.errors import LockError
 from iam_watcher.lock import scripts
 from iam_watcher.lock.answers import unavailable
 from iam_watcher.lock.lease import Lease
@@ -69,10 +70,18 @@ def history(clients: Sequence[Redis], key: str) -> list[ForcedRelease]:
 
     Raises:
         LockUnavailable: no server answers.
+        LockError: a record is none of this version.
     """
     name = scripts.side_key(key, "history")
     records: list[Any] = max(_answers(clients, key, lambda client: client.lrange(name, 0, -1)), key=len)
-    return [ForcedRelease(**json.loads(record)) for record in records]
+    try:
+        return [ForcedRelease(**json.loads(record)) for record in records]
+    except (TypeError, ValueError) as error:
+        raise LockError(
+            f"the forced releases of {key!r} can't be read, because another version of iam-watcher or "
+            f"another program wrote one of them ({error}). Read them with that version, or delete the key "
+            f"{name!r} in Redis: no lock depends on it"
+        ) from error
 
 
 def _answers(clients: Sequence[Redis], key: str, ask: Callable[[Any], list[Any]]) -> list[list[Any]]:
