@@ -56,7 +56,7 @@ def checked(text: str, dst: str = "vixie", *, splay: bool = False) -> str:
     except InvalidSpec as error:
         raise NotTranslated(str(error)) from None
     if schedule.kind == "cron" and schedule.next(datetime.now(UTC)) is None:
-        raise NotTranslated(f"{text!r} never comes within five years")
+        raise NotTranslated(f"{text!r} never comes")
     return text
 
 

@@ -79,7 +79,7 @@ def preview(schedule: Schedule, after: datetime, count: int) -> Iterator[str]:
         if isinstance(schedule, Cron):
             yield from _skipped(schedule, before, tick or before)
         if tick is None:
-            yield "no further time" if schedule.kind == "at" else "no time in this year and the next five"
+            yield "no further time"
             return
         yield f"{_show(tick.astimezone(info))}{_repeated(schedule, tick.astimezone(info))}"
         before = tick

@@ -59,7 +59,8 @@ class Schedule(ABC):
                 Python compares two datetimes of one zone by their clock time.
 
         Returns:
-            The tick, or None if there is none (for cron: none in this and the next five years).
+            The tick, or None if there is none (for cron: none in this and the next five years; with rules for
+            days, forty).
 
         Raises:
             ValueError: `after` has no time zone.

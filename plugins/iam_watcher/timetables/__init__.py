@@ -65,9 +65,7 @@ def timetable(
     if isinstance(schedule, After):
         return AfterTimetable(schedule)
     if schedule.kind == "cron" and schedule.next(datetime.now(UTC)) is None:
-        raise InvalidSpec(
-            spec, field="cron", part=str(schedule), expected="a date that comes within five years"
-        )
+        raise InvalidSpec(spec, field="cron", part=str(schedule), expected="a date that comes")
     return TickTimetable(schedule, overlap=overlap, missed_grace=missed_grace)
 
 
