@@ -59,7 +59,7 @@ class Period:
 
 
 def period(name: str, value: object) -> Period:
-    """Return a period, also from a rendered template's text; it is not over 0 if the text begins with 0.
+    """Return a period, also from a rendered template's text; a period of 0 turns a job off.
 
     Raises:
         JobArgumentError: it is none, is negative, is over 100 years, or has minutes that could be months.
