@@ -41,10 +41,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "MySQL", "python-modules": list(OPERATORS)}],
         "sensors": [{"integration-name": "Redis", "python-modules": ["iam_watcher.lock.sensor"]}],
         "triggers": [
+            {"integration-name": "MySQL", "python-modules": ["iam_watcher.jobs.rows_in_state_trigger"]},
             {
                 "integration-name": "Redis",
                 "python-modules": ["iam_watcher.lock.deferred", "iam_watcher.lock.trigger"],
-            }
+            },
         ],
         "cli": ["iam_watcher.command_line.get_commands"],
         "config": {

@@ -67,6 +67,16 @@ def test_it_lists_every_operator_for_dag_files() -> None:
     assert {operator.__module__ for operator in _operators()} == _modules("operators")
 
 
+def test_it_lists_every_trigger() -> None:
+    plugins = Path(iam_watcher.__file__).parents[1]
+    modules = {
+        ".".join(path.relative_to(plugins).with_suffix("").parts)
+        for path in plugins.rglob("iam_watcher/**/*.py")
+        if "Trigger):" in path.read_text()
+    }
+    assert {name for name in modules if _defines(name, BaseTrigger)} == _modules("triggers")
+
+
 def test_the_registry_has_the_same_texts_as_the_package_and_its_operators() -> None:
     registry = yaml.safe_load((ROOT / ".airflow-registry.yaml").read_text())
     assert registry["package-name"] == INFO["package-name"] == PROJECT["name"]
