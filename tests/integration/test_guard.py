@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from iam_watcher.errors import LockBusy
 from iam_watcher.lock import guard
@@ -53,6 +53,14 @@ def test_another_run_at_work_in_a_task_of_the_same_name(redis_client: Client, on
         guard._acquire(lease, grant, TASK, "b's try")
     assert time.monotonic() - began < guard.PREDECESSOR_GONE_WITHIN / 2
     assert holder.holder().busy == (TASK,)
+
+
+def test_a_retry_whose_predecessor_does_not_end(redis_client: Client, monkeypatch) -> None:
+    monkeypatch.setattr(guard, "PREDECESSOR_GONE_WITHIN", 0.0)
+    lease = Lease(redis_client, "clean", "a/dag/run", ttl=60)
+    assert lease.enter(TASK, "first try", heartbeat_ttl=60)
+    with pytest.raises(AirflowException, match="A retry waits for it again; if it hangs, end it on its"):
+        guard._enter(lease, TASK, "second try")
 
 
 def test_a_task_that_was_forced_out_is_not_tried_again(redis_client: Client) -> None:

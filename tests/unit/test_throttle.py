@@ -16,8 +16,8 @@ from iam_watcher.errors import JobArgumentError, WalkError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"max_threads_running": -1}, "max_threads_running is -1; expected a whole number"),
-        ({"max_threads_running": True}, "max_threads_running is True; expected a whole number"),
+        ({"max_threads_running": -1}, "max_threads_running is -1; expected a whole number of 0 or more"),
+        ({"max_threads_running": True}, "max_threads_running is True; expected a whole number of 0 or more"),
         ({"replica_conn_ids": ("a replica",)}, "replica_conn_ids"),
         ({"max_replica_lag": 5, "replica_conn_ids": ("replica",)}, "max_replica_lag .* a timedelta"),
         ({"patience": 5}, "patience"),
@@ -119,6 +119,6 @@ def test_it_waits_no_longer_than_it_may(monkeypatch):
 
 def test_its_patience_ends(monkeypatch):
     waiting = Waiting(monkeypatch, [True] * 10)
-    with pytest.raises(WalkError, match="t was throttled for 6 s: busy"):
+    with pytest.raises(WalkError, match=r"t was throttled for 6 s: busy\. .*raise the limit or the patience"):
         waiting.throttler.wait()
     assert waiting.asked == [0, 1, 2, 3, 4, 5, 6]

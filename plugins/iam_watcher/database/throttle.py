@@ -52,7 +52,8 @@ class Throttle:
             type(self.max_threads_running) is not int or self.max_threads_running < 0
         ):
             raise JobArgumentError(
-                f"max_threads_running is {self.max_threads_running!r}; expected a whole number"
+                f"max_threads_running is {self.max_threads_running!r}; expected a whole number of 0 or more, "
+                "or None"
             )
         if not isinstance(self.replica_conn_ids, (list, tuple)):
             raise JobArgumentError(
@@ -170,7 +171,10 @@ class Throttler:
             if at_most is not None and waited >= at_most:
                 return
             if waited > self._patience:
-                raise WalkError(f"{self._what} was throttled for {waited:.0f} s: {why}")
+                raise WalkError(
+                    f"{self._what} was throttled for {waited:.0f} s: {why}. Find out what keeps the server "
+                    "busy, or raise the limit or the patience of the Throttle"
+                )
             if now >= log_at:
                 log_at = now + WAITING_EVERY
                 logger.info("event=throttled table=%s waited=%.0f why=%r", self._what, waited, why)

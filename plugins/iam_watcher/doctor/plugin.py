@@ -19,7 +19,9 @@ def check_plugin() -> Iterator[Finding]:
     timetables, errors = deployment.plugins()
     ours = {source: error for source, error in errors.items() if OURS in source or OURS in error}
     for source, error in ours.items():
-        yield Finding(f"Airflow can't load the plugin from {source}: {error}")
+        yield Finding(
+            f"Airflow can't load the plugin from {source}: {error}. Correct that, then restart all components"
+        )
     if ours:
         return
     for timetable in TIMETABLES:

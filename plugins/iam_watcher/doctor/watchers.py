@@ -81,7 +81,10 @@ def find_watchers() -> Watchers:
     for name, folder in deployment.dag_folders().items():
         if not folder.is_dir():
             found.findings.append(
-                Finding(f"The DAG bundle {name} has the folder {folder}, which is not on this machine")
+                Finding(
+                    f"The DAG bundle {name} has the folder {folder}, which is not on this machine. Create or "
+                    "mount it, or correct the path of the bundle"
+                )
             )
             continue
         dags, errors = deployment.parse(folder, name)

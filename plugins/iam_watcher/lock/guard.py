@@ -126,7 +126,8 @@ def _enter(lease: Lease, member: str, nonce: str) -> None:
         if time.monotonic() > deadline:
             raise AirflowException(
                 f"an earlier process of task {member} still works under the lock {lease.key!r} "
-                f"after {PREDECESSOR_GONE_WITHIN:g} s; not starting a second one beside it"
+                f"after {PREDECESSOR_GONE_WITHIN:g} s, so this one does not begin. A retry waits for it "
+                "again; if it hangs, end it on its worker"
             )
         time.sleep(0.25)
 

@@ -37,7 +37,8 @@ def refuse(lease: Lease, holder: Holder | None, grant: Grant, *, hint: str = "")
         raise AirflowFailException(f"{grant.key!r} of {grant.owner} was released by force; see its history")
     if lease.verdict is Verdict.MAX_HOLD:
         raise AirflowFailException(
-            f"{grant.key!r} was held by {grant.owner} for max_hold={grant.max_hold:g} s"
+            f"{grant.key!r} was held by {grant.owner} for max_hold={grant.max_hold:g} s. Find out what took "
+            "so long, or raise max_hold"
         )
     error = LockBusy(holder, grant.key)
     if grant.on_busy == "skip":

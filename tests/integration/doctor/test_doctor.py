@@ -103,6 +103,14 @@ def test_a_short_visibility_timeout(examine, monkeypatch, dags, more, seconds, s
     assert said in printed
 
 
+def test_the_plugin_has_an_error(examine, monkeypatch):
+    error = {"iam_watcher_plugin.py": "no module named redis"}
+    monkeypatch.setattr(plugins_manager, "get_import_errors", lambda: error)
+    status, printed = examine()
+    assert (status, printed.count("plugin: WRONG")) == (1, 1)
+    assert "from iam_watcher_plugin.py: no module named redis. Correct that, then restart all" in printed
+
+
 def test_the_plugin_is_not_in_the_plugins_folder(examine, monkeypatch, tmp_path):
     monkeypatch.setattr(plugins_manager, "get_timetables_plugins", dict)
     status, printed = examine()
@@ -358,6 +366,13 @@ def test_a_watcher_file_with_an_import_error(examine, dags):
     assert status == 1
     assert "broken.py has an import error" in printed
     assert "No module named 'absent'" in printed
+
+
+def test_a_dag_folder_that_this_machine_does_not_have(examine, dags):
+    dags.rename(dags.parent / "elsewhere")
+    status, printed = examine()
+    assert status == 1
+    assert f"has the folder {dags}, which is not on this machine. Create or mount it" in printed
 
 
 def test_no_watcher(examine, dags):
