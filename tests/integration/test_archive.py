@@ -203,8 +203,7 @@ def test_a_default_that_a_constraint_can_refuse_is_said(
     options = {"table": "t", "age_column": "age", "mysql_conn_id": "scratch", "dry_run": dry_run}
     perform(purge(location, **options, redact=["X"]))
     said = f"A restore of t can skip rows: redact leaves out x ({refused_by})"
-    assert (said in caplog.text) is (refused_by is not None)
-    assert "A restore of t" in caplog.text or refused_by is None
+    assert (said in caplog.text) is ("A restore of t" in caplog.text) is (refused_by is not None)
     caplog.clear()
     perform(purge(location, **options, redact=[]))
     perform(purge(None, **options, redact=["X"], archive=None))
