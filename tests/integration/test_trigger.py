@@ -207,7 +207,9 @@ def test_who_waits_keeps_its_place_in_a_redis_that_lost_its_keys(redis_client: C
         redis_client.flushall()
         assert holder.acquire()
         await until(lambda: redis_client.zcard("{clean}:queue") == 2)
-        for _, deadline in redis_client.zrange("{clean}:deadlines", 0, -1, withscores=True):
+        deadlines = redis_client.zrange("{clean}:deadlines", 0, -1, withscores=True)
+        assert [owner for owner, _ in deadlines] == [b"c", b"b"]
+        for _, deadline in deadlines:
             assert deadline / 1000 == pytest.approx(time.time() + 60, abs=WITHIN)
         assert await asyncio.to_thread(holder.release)
         async with asyncio.timeout(WITHIN):
