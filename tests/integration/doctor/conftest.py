@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 
 import pytest
 
@@ -39,8 +38,7 @@ def admin(redis):
         for name, value in (("appendonly", "yes"), ("maxmemory-policy", "noeviction"), ("maxmemory", "0")):
             client.config_set(name, value)
         for name in ("little", "watcher"):
-            with suppress(Exception):
-                client.acl_deluser(name)
+            client.acl_deluser(name)
 
 
 @pytest.fixture
