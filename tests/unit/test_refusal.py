@@ -22,7 +22,7 @@ def hint(run_type, holder):
     return hint_of_parent({"dag_run": SimpleNamespace(run_type=run_type)}, holder, GRANT)
 
 
-def test_a_run_that_held_the_lock_for_too_long_is_told_what_to_do():
+def test_the_error_of_a_run_that_held_the_lock_for_too_long_says_what_to_do():
     grant = replace(GRANT, max_hold=60.0)
     with pytest.raises(AirflowFailException, match=r"run-2 for max_hold=60 s\. .* or raise max_hold"):
         refuse(SimpleNamespace(verdict=Verdict.MAX_HOLD), None, grant)
