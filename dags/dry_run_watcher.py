@@ -23,8 +23,4 @@ with Watcher(
         ),
     },
 ):
-    DryRunWatcherOperator(
-        task_id="dry_run",
-        watcher="{{ params.watcher }}",
-        watcher_params="{{ params.params }}",
-    )
+    DryRunWatcherOperator(task_id="dry_run", watcher="{{ params.watcher }}")

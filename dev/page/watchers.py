@@ -67,9 +67,7 @@ def other_dags() -> Iterator[DAG]:
     """Yield the DAG that does dry runs, and one that is no watcher."""
     params = {"watcher": Param("", type="string"), "params": Param({}, type="object")}
     with Watcher("dry_run_watcher", schedule=None, lock=None, params=params) as dag:
-        DryRunWatcherOperator(
-            task_id="dry_run", watcher="{{ params.watcher }}", watcher_params="{{ params.params }}"
-        )
+        DryRunWatcherOperator(task_id="dry_run", watcher="{{ params.watcher }}")
     yield dag
     with DAG("plain", schedule=None) as plain:
         EmptyOperator(task_id="nothing")

@@ -193,7 +193,7 @@ def test_who_may_start_a_dry_run_of_a_watcher(how, call, watchers, store_dag):
         # Without the DAG that does it.
         assert codes() == {**refused, "user": 409, "admin": 409, "blind": 409}
     with Watcher("page_dry_run", schedule=None, lock=None) as dag:
-        DryRunWatcherOperator(task_id="dry_run", watcher="{{ params.w }}", watcher_params={})
+        DryRunWatcherOperator(task_id="dry_run", watcher="{{ params.w }}")
     store_dag(dag)
     watchers.get(DagModel, "page_dry_run").is_paused = False
     watchers.get(DagModel, "page_other").is_paused = True
@@ -372,7 +372,7 @@ def test_the_page_offers_no_run_of_a_watcher_whose_file_is_broken(call, watchers
         ReenableUsersOperator(task_id="enable", undo_record="{{ params.undo_record }}")
     store_dag(dag)
     with Watcher("page_broken_dry_run", schedule=None, lock=None) as dag:
-        DryRunWatcherOperator(task_id="dry_run", watcher="{{ params.w }}", watcher_params={})
+        DryRunWatcherOperator(task_id="dry_run", watcher="{{ params.w }}")
     store_dag(dag)
     store_dag(watcher("page_of_broken", lock="page-broken"))
     # Other tests of this process may have stored other DAGs that do it.
@@ -503,7 +503,7 @@ def test_the_settings_have_no_field_that_may_hold_a_secret(call, store_dag, redi
             undo_record=f"s3://bucket/{{{{ ds }}}}?X-Amz-Signature={secret}",
             names="{{ params.who }}",
         )
-        DryRunWatcherOperator(task_id="dry", watcher="w", watcher_params={"token": secret})
+        DryRunWatcherOperator(task_id="dry", watcher=secret)
     store_dag(dag)
     found = call("blind", "GET", "/watchers/page_settings")
     assert secret not in found.text

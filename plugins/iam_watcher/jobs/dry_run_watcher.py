@@ -32,17 +32,17 @@ class DryRunWatcherOperator(BaseOperator):
     task returns what a job is mapped over, or if a job is in a mapped task group, the dry run fails before it
     counts.
 
+    The run's param `params` has the values of the other watcher's params, as an object. Those that it does
+    not have get their defaults.
+
     :param watcher: DAG id of the other watcher. (templated)
-    :param watcher_params: values for its params, as an object. The other params have their defaults.
-        (templated)
     """
 
-    template_fields: Sequence[str] = ("watcher", "watcher_params")
+    template_fields: Sequence[str] = ("watcher",)
 
-    def __init__(self, *, watcher: str, watcher_params: Mapping[str, Any] | str, **kwargs: Any) -> None:
+    def __init__(self, *, watcher: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.watcher = watcher
-        self.watcher_params = watcher_params
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return task -> run report; `task/0`, `task/1` and so on for a mapped job.
@@ -52,7 +52,7 @@ class DryRunWatcherOperator(BaseOperator):
                 fit a param, or only a run knows what a mapped job works on.
         """
         dag_id = self.watcher.strip()
-        # Not `self.watcher_params`: a template makes a text of it.
+        # Not a template field, which would make a text of the object.
         given = context["params"].get("params") or {}
         dag = _read(context, dag_id)
         try:
