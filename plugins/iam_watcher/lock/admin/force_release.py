@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from iam_watcher.errors import LockError
-from iam_watcher.lock.admin.inspection import ForcedRelease, observer
+from iam_watcher.lock.admin.inspection import ForcedRelease
+from iam_watcher.lock.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,14 +42,14 @@ def force_release(clients: Sequence[Redis], key: str, *, by: str, reason: str) -
     """
     if not by.strip() or not reason.strip():
         raise LockError(f"by={by!r}, reason={reason!r}; expected who releases {key!r} and why")
-    lease = observer(clients, key)
-    found = lease.holder()
+    lock = Observer(clients, key)
+    found = lock.holder()
     if found is None:
         raise LockError(f"{key!r} is held by nobody; there is nothing to release")
     at = datetime.now(UTC).isoformat(timespec="seconds")
     record = ForcedRelease(at, by, reason, found.owner, found.deployment)
-    if not lease.revoke(found.owner, json.dumps(asdict(record))):
-        now = lease.holder()
+    if not lock.revoke(found.owner, json.dumps(asdict(record))):
+        now = lock.holder()
         if now is None:
             raise LockError(f"{key!r} became free at this moment; there is nothing to release")
         raise LockError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.errors import LockError
 from iam_watcher.lock import scripts
 from iam_watcher.lock.answers import unavailable
-from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from iam_watcher.lock.holder import Holder
-
-OBSERVER = "observer"
-ANY_TTL = 60.0  # seconds; an observer acquires nothing
 
 
 @dataclass(frozen=True)
@@ -45,14 +42,14 @@ def holders(clients: Sequence[Redis]) -> list[Holder]:
     """Return who holds which lock, of all locks that a Watcher held in the last day.
 
     Raises:
-        LockUnavailable: no server answers; or see `Lease.holder`.
+        LockUnavailable: no server answers; or see `Observer.holder`.
     """
     suffix = "}:info"
     pattern = "{*" + suffix
     listed = _answers(clients, pattern, lambda client: list(client.scan_iter(match=pattern, count=1000)))
     names = {name.decode() if isinstance(name, bytes) else name for found in listed for name in found}
     keys = sorted(name[1 : -len(suffix)] for name in names)
-    found = (observer(clients, key).holder() for key in keys)
+    found = (Observer(clients, key).holder() for key in keys)
     return [holder for holder in found if holder is not None]
 
 
@@ -60,9 +57,9 @@ def holder(clients: Sequence[Redis], key: str) -> Holder | None:
     """Return who holds the lock `key`, the Go iam-watcher included.
 
     Raises:
-        LockUnavailable: see `Lease.holder`.
+        LockUnavailable: see `Observer.holder`.
     """
-    return observer(clients, key).holder()
+    return Observer(clients, key).holder()
 
 
 def history(clients: Sequence[Redis], key: str) -> list[ForcedRelease]:
@@ -98,8 +95,3 @@ def _answers(clients: Sequence[Redis], key: str, ask: Callable[[Any], list[Any]]
     if not answers:
         raise errors[0]
     return answers
-
-
-def observer(clients: Sequence[Redis], key: str) -> Lease:
-    """Return the lock `key` as somebody sees it who does not own it."""
-    return Lease(clients, key, OBSERVER, ttl=ANY_TTL)
