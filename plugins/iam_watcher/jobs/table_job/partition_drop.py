@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.database_lock import DATABASE
 from iam_watcher.database.detached_table import DetachedTable, detached_name, left_behind
 from iam_watcher.database.partitions import read_partitions
 from iam_watcher.database.table_lock import TableLock
@@ -124,13 +123,7 @@ class PartitionDrop:
             WalkError: others used the table for too long, or a statement failed.
             ArchiveError: the rows could not be archived. They are in their partition again, if possible.
         """
-        table = self._plan.table.name
-
-        def ask() -> str:
-            ((database,),) = self._db.read(DATABASE)
-            return str(database)
-
-        database = self._db.run(ask, what="the name of the database")
+        database, table = self._plan.table.database, self._plan.table.name
         detached = DetachedTable(self._db, database, table, TableLock(self._db, self._connect))
         earlier = detached.find()
         if earlier is not None:
