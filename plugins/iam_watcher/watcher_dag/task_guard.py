@@ -28,7 +28,7 @@ logger = get_logger(__name__)
 # Arguments without which a job would change more rows or in another way, warn nobody, or could not undo it.
 # Not `key` and `per`: so short a name resembles arguments of other operators, such as `keys`.
 LIMITING = frozenset({
-    *("dry_run", "max_rows", "max_users", "max_share", "time_budget", "throttle"),
+    *("dry_run", "max_rows", "max_share", "time_budget", "throttle"),
     *("archive", "redact", "undo_location", "on_disable", "warn_days"),
     *("exempt_names", "exempt_admins", "min_age_days", "where", "keep_last", "orphans_of"),
 })  # fmt: skip
