@@ -133,7 +133,6 @@ class RowStates:
             "failed": self.failed,
             "me": self.claimant,
             "timeout": self.claim_timeout,
-            "max_attempts": self.max_attempts,
         }
 
     @property
