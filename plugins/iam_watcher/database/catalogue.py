@@ -122,8 +122,8 @@ class Table:
         column = min(others, key=lambda one: one.length is not None).quoted
         return f"({column} IS NULL OR {column} IS NOT NULL)"
 
-    def integer_key(self) -> Column:
-        """Return the column of the primary key, if it is one integer.
+    def check_integer_key(self) -> None:
+        """Check that the primary key is one integer column.
 
         Raises:
             TableError: it is not.
@@ -132,7 +132,6 @@ class Table:
             raise TableError(
                 f"{self.name} has the key {self.key.signature}; expected a primary key of one integer column"
             )
-        return self.key.columns[0].column
 
 
 def read_table(db: Transactions, name: str) -> Table:

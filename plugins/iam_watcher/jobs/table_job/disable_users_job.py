@@ -91,7 +91,7 @@ class DisableUsersJob(TableJob):
         if self.needs_record:
             check_undo(columns)
         if self.expire_secrets:
-            table.integer_key()
+            table.check_integer_key()
         if self.expire_secrets and self.location is None:
             raise JobArgumentError(
                 "on_disable is 'expire_secrets', which needs an undo record, but there is no location for "
