@@ -319,7 +319,7 @@ def test_the_folders_of_dag_bundles(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("safe_mode", ["True", "False"])
-def test_dag_files_and_those_that_safe_mode_skips(monkeypatch, tmp_path, safe_mode):
+def test_the_files_that_safe_mode_skips(monkeypatch, tmp_path, safe_mode):
     monkeypatch.setenv("AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE", safe_mode)
     (tmp_path / ".airflowignore").write_text("ignored.py\n")
     texts = {
@@ -329,9 +329,8 @@ def test_dag_files_and_those_that_safe_mode_skips(monkeypatch, tmp_path, safe_mo
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    made, plain = tmp_path / "made.py", tmp_path / "plain.py"
-    found = ({made}, {plain}) if safe_mode == "True" else ({made, plain}, set())
-    assert deployment.dag_files(tmp_path) == found
+    skipped = {tmp_path / "plain.py"} if safe_mode == "True" else set()
+    assert deployment.skipped_files(tmp_path) == skipped
 
 
 def test_dag_files_are_parsed(tmp_path):

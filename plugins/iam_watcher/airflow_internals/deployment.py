@@ -46,19 +46,18 @@ def dag_folders() -> dict[str, Path]:
     return {bundle.name: Path(bundle.path) for bundle in manager().get_all_dag_bundles()}
 
 
-def dag_files(folder: Path) -> tuple[set[Path], set[Path]]:
-    """Return the Python files that Airflow parses, and those that its safe mode skips.
+def skipped_files(folder: Path) -> set[Path]:
+    """Return the Python files that Airflow does not parse, because its safe mode skips them.
 
     `list_py_file_paths`, which reads .airflowignore too.
     """
     from airflow.configuration import conf
     from airflow.utils.file import list_py_file_paths
 
-    every = {Path(path) for path in list_py_file_paths(folder, safe_mode=False)}
     if not conf.getboolean("core", "dag_discovery_safe_mode", fallback=True):
-        return every, set()
-    parsed = {Path(path) for path in list_py_file_paths(folder, safe_mode=True)}
-    return parsed, every - parsed
+        return set()
+    every, parsed = (list_py_file_paths(folder, safe_mode=safe_mode) for safe_mode in (False, True))
+    return {Path(path) for path in set(every) - set(parsed)}
 
 
 def parse(folder: Path, name: str) -> tuple[list[DAG], dict[str, str]]:

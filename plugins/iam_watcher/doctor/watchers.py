@@ -95,7 +95,7 @@ def find_watchers() -> Watchers:
             found.findings.append(
                 Finding(f"{path} has an import error, so its watchers don't run: {last}. Correct the file")
             )
-        found.findings += _skipped(deployment.dag_files(folder)[1])
+        found.findings += _skipped(deployment.skipped_files(folder))
     found.findings += _add_jobs(found)
     if not found.dags:
         folders = ", ".join(map(str, deployment.dag_folders().values()))
