@@ -234,10 +234,9 @@ class RestoreRowsOperator(UndoOperator):
 
     def _checking(self, written: ArchivedTry) -> Callable[[Row], None]:
         """Return what checks a row of an archive, and reaches a safe point now and then."""
-        formats = {name: format_of_type(data_type) for name, data_type in archived_types(written).items()}
-        kept, rows = archived_types(written), count()
-        integers = [name for name in key_names(written.manifest) if kept[name] in INTEGERS]
-        key = key_names(written.manifest)
+        kept, key, rows = archived_types(written), key_names(written.manifest), count()
+        formats = {name: format_of_type(data_type) for name, data_type in kept.items()}
+        integers = [name for name in key if kept[name] in INTEGERS]
         needed = " and ".join(
             f"a {'whole number' if name in integers else 'value'} as {name}" for name in key
         )
