@@ -64,7 +64,7 @@ class PurgeRowsOperator(RetentionOperator):
 
             check_children(children, may_be_auto=True)
         arguments.listed_names("redact", redact)
-        arguments.instance("drop_partitions", drop_partitions, bool, "True or False")
+        arguments.boolean("drop_partitions", drop_partitions)
         if drop_partitions:
             self._check_whole_partitions()
 
@@ -98,12 +98,10 @@ class PurgeRowsOperator(RetentionOperator):
             if value is not None:
                 raise JobArgumentError(
                     f"drop_partitions is set, and so is {name}, {value!r}; a partition is dropped as a "
-                    "whole, "
-                    "whatever is in it. Leave one of the two out"
+                    "whole, whatever is in it. Leave one of the two out"
                 )
         if self.age_unit in IDS:
             raise JobArgumentError(
                 f"drop_partitions is set, and age_unit is {self.age_unit!r}; expected dates or whole "
-                "numbers, "
-                "which partitions have ranges of. Leave drop_partitions out"
+                "numbers, which partitions have ranges of. Leave drop_partitions out"
             )
