@@ -87,7 +87,13 @@ def process(
         first_look.check(db, states)
         renewal = stack.enter_context(Renewal(states, connect))
         Processing(
-            db, states, caller(function, "row"), renewal=renewal, batch=BATCH, limits=limits or Limits()
+            db,
+            states,
+            caller(function, "row"),
+            renewal=renewal,
+            batch=BATCH,
+            limits=limits or Limits(),
+            stop_after=None,
         ).run()
 
 

@@ -73,7 +73,7 @@ class Engine:
         self, server: Any, function: Any, *, per: str = "row", options: Any = None, **given: Any
     ) -> None:
         self._server, self._per, self._function = server, per, function
-        self._options, self._given = options or {}, given
+        self._options, self._given = {"batch": 100, "stop_after": 10, **(options or {})}, given
         self.done = Processed()
 
     def connect(self) -> Any:

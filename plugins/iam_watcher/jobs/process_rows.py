@@ -7,7 +7,7 @@ outcome, another worker processes the row again. See docs/rows-in-a-state.md.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, XComArg
 
-__all__ = ["ProcessRowsOperator", "RowFailed", "RowNotReady", "process_rows"]
+    from iam_watcher.walk.claim.function import Per
 
-Per = Literal["row", "batch"]
+__all__ = ["ProcessRowsOperator", "RowFailed", "RowNotReady", "process_rows"]
 
 
 class ProcessRowsOperator(LimitedOperator):
@@ -66,9 +66,9 @@ class ProcessRowsOperator(LimitedOperator):
     :param age_column: DATETIME or TIMESTAMP column with the time at which a row became pending, in UTC. The
         run report then has the age of the first pending row.
     :param columns: names of the columns that the function gets; None: all columns.
-    :param per: "row" or "batch": what the function gets.
-    :param batch: the largest number of rows of a claim. With per="row", a batch has fewer rows if they take
-        longer than 2 s.
+    :param per: "row" or "batch": what the function gets. Default: "row".
+    :param batch: the largest number of rows of a claim. Default: 100. With per="row", a batch has fewer rows
+        if they take longer than 2 s.
     :param claim_timeout: time after its last renewal at which another worker may take over a claim. In mode
         "hold": the longest time for one row.
     :param max_attempts: number of attempts after which a row fails. Default: 5 if there is an
@@ -77,7 +77,7 @@ class ProcessRowsOperator(LimitedOperator):
         hour. The time is half to all of it, at random.
     :param stop_after: number of consecutive rows (with per="batch": calls) with the same class of exception
         after which the run fails. So an outage of a service that the function calls does not use up the
-        attempts of all rows. None: no limit.
+        attempts of all rows. Default: 10. None: no limit.
     :param max_idle_time: if no row is due, the run waits for rows. It looks for them every half second and
         processes them. It ends after this time without a row. Needs `retry_at_column`. Default: 0; the run
         ends as soon as no row is due.
@@ -104,8 +104,8 @@ class ProcessRowsOperator(LimitedOperator):
         error_column: str | None = None,
         age_column: str | None = None,
         columns: Sequence[str] | None = None,
-        per: Per = "row",
-        batch: int = 100,
+        per: Per = RowProcessing.per,
+        batch: int = RowProcessing.batch,
         claim_timeout: timedelta = RowProcessing.claim_timeout,
         max_attempts: int | None = None,
         backoff: timedelta = RowProcessing.backoff,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError, shown_at_the_call
@@ -42,7 +42,7 @@ class RowProcessing:
     error_column: str | None = None
     age_column: str | None = None
     columns: Sequence[str] | None = None
-    per: str = "row"
+    per: function.Per = "row"
     batch: int = 100
     claim_timeout: timedelta = timedelta(minutes=5)
     max_attempts: int | None = None
@@ -56,7 +56,7 @@ class RowProcessing:
         Raises:
             JobArgumentError: one is not valid, or does not go with another.
         """
-        arguments.one_of("per", self.per, function.PER)
+        arguments.one_of("per", self.per, get_args(function.Per))
         function.check(self.python_callable, self.per)
         self._check_columns()
         working = {} if self.working is None else {"working": self.working}

@@ -20,7 +20,9 @@ from iam_watcher.lock.deployment import deployment_id
 from iam_watcher.lock.progress import ProgressRecord
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.claim import find_states, first_look
+from iam_watcher.walk.claim.claims import Claims
 from iam_watcher.walk.claim.function import caller
+from iam_watcher.walk.claim.outcome import Processed
 from iam_watcher.walk.claim.processing import Processing
 from iam_watcher.walk.claim.renewal import Renewal
 from iam_watcher.walk.progress import ProgressReporter
@@ -157,9 +159,9 @@ class ProcessRowsRun:
         return f"{uuid.uuid4().hex[:24]} {deployment}/{ti.dag_id}/{ti.run_id}/{task}"
 
     def _dry_run(self, db: Transactions, states: RowStates) -> None:
-        processing = Processing(db, states, lambda *_: None)
-        self._report.remaining = processing.claims.count(states.pending, MOST_REMAINING)
-        for key in processing.claims.due(self._report.most_examples):
+        claims = Claims(db, states, Processed())
+        self._report.remaining = claims.count(states.pending, MOST_REMAINING)
+        for key in claims.due(self._report.most_examples):
             self._report.add_example(key=states.shown(key))
 
     def _process(self, db: Transactions, states: RowStates) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from iam_watcher.errors import JobArgumentError, WrongResult
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from iam_watcher.walk.claim.outcome import ClaimedRow
 
-PER = ("row", "batch")
+Per = Literal["row", "batch"]
 TICK = 0.1  # seconds between two looks whether async functions may go on
 
 
