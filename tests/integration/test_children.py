@@ -410,9 +410,3 @@ def test_the_kind_of_a_row_is_a_column_of_its_parent(scratch, perform):
     assert scratch.column("SELECT id FROM order_lines ORDER BY id") == [
         key for key, order, age in rows if age < allowed[order]
     ]
-
-
-def test_a_kind_of_a_parent_whose_key_has_another_type_is_refused(orders, perform):
-    column = ParentColumn("note", table="order_lines", key="id")
-    with pytest.raises(AirflowFailException, match=r"'id' of orders is bigint.*order_lines is int"):
-        perform(purge(children=(), older_than={"column": column, "a": "1d"}))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.catalogue import read_table
-from iam_watcher.database.column import INTEGERS, TEXTS_AND_MEMBERS, quoted
+from iam_watcher.database.column import quoted
 from iam_watcher.database.foreign_keys import (
     DELETES_WITH_IT,
     REFUSES,
@@ -24,7 +24,7 @@ from iam_watcher.database.key_column import KeyColumn, why_not
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.children import AUTO
 from iam_watcher.jobs.table_job.branch import Branch, Meeting, in_order, is_strict, same_row
-from iam_watcher.jobs.table_job.reference import why_another_table, why_no_reference
+from iam_watcher.jobs.table_job.reference import why_another_table, why_no_reference, why_not_equal
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.child_rows import ChildTable, Family, Reference
 from iam_watcher.walk.row_change import RowChange
@@ -447,24 +447,4 @@ def _why_not_compared(column: Column, to: Column, parents: str) -> str | None:
     why = why_not(replace(column, nullable=False), prefix=False)
     if why is not None:
         return f"rows can't be found by {column.name}: {why}"
-    if _compared_as(column) != _compared_as(to):
-        return (
-            f"{column.name} is {_type(column)}, and {to.name} of {parents} is {_type(to)}; expected the same "
-            "type"
-        )
-    return None
-
-
-def _compared_as(column: Column) -> tuple[str, ...]:
-    """Return what two columns must have in common for equal values to be equal, and to be written alike."""
-    if column.data_type in INTEGERS:
-        return ("integer",)
-    # Members of an ENUM are compared by their numbers; a BINARY has zeros up to its length, and they count.
-    whole = column.column_type if column.data_type in {"enum", "binary", "bit"} else ""
-    kind = "text" if column.data_type in {"char", "varchar"} else column.data_type
-    return kind, column.collation or "", whole
-
-
-def _type(column: Column) -> str:
-    collation = f" of collation {column.collation}" if column.data_type in TEXTS_AND_MEMBERS else ""
-    return f"{column.column_type}{collation}"
+    return why_not_equal(column, to, parents)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import alias
 from iam_watcher.errors import TableError
+from iam_watcher.jobs.table_job.reference import why_not_equal
 
 if TYPE_CHECKING:
     from iam_watcher.database.catalogue import Table
@@ -91,16 +92,6 @@ def parent_key(argument: str, table: Table, name: str, parents: Table) -> tuple[
     key = part.column
     if parents.name == table.name:
         raise TableError(f"{argument} is {parents.name!r}, the table itself; expected another table")
-    if _compared_as(column) != _compared_as(key):
-        raise TableError(
-            f"column {name!r} of {table.name} is {column.column_type}, and the primary key of "
-            f"{parents.name} is {key.column_type}; expected the same type"
-        )
+    if (why := why_not_equal(column, key, parents.name)) is not None:
+        raise TableError(f"{argument} is {parents.name!r}, but in {table.name} {why}")
     return column, key
-
-
-def _compared_as(column: Column) -> tuple[str, ...]:
-    """Return what two columns must have in common for equal values to be equal for the server."""
-    # A BINARY has zeros up to its length, and they count: no value of another length equals it.
-    length = column.column_type if column.data_type == "binary" else ""
-    return column.data_type, column.collation or "", length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.column import INTEGERS, SHORT_TEXTS, TEXTS_AND_MEMBERS
 from iam_watcher.database.foreign_keys import references_of, references_to
 from iam_watcher.errors import TableError
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.foreign_keys import ForeignKey
     from iam_watcher.database.transactions import Transactions
 
@@ -104,6 +106,29 @@ def why_another_table(
         f"({listed}) of {table.name} has a foreign key to {found[0][0]}. Write the columns that refer to "
         f"{parents.name}. If ({listed}) does refer to {parents.name}, declare a foreign key on ({listed})"
     )
+
+
+def why_not_equal(column: Column, to: Column, parents: str) -> str | None:
+    """Return why a column can't have the values of a column of the table `parents`, or None if it can."""
+    if _compared_as(column) == _compared_as(to):
+        return None
+    types = f"{column.name} is {_type(column)}, and {to.name} of {parents} is {_type(to)}"
+    return f"{types}; expected the same type"
+
+
+def _compared_as(column: Column) -> tuple[str, ...]:
+    """Return what two columns must have in common for equal values to be equal, and to be written alike."""
+    if column.data_type in INTEGERS:
+        return ("integer",)
+    # Members of an ENUM are compared by their numbers; a BINARY has zeros up to its length, and they count.
+    whole = column.column_type if column.data_type in {"enum", "binary", "bit"} else ""
+    kind = "text" if column.data_type in SHORT_TEXTS else column.data_type
+    return kind, column.collation or "", whole
+
+
+def _type(column: Column) -> str:
+    collation = f" of collation {column.collation}" if column.data_type in TEXTS_AND_MEMBERS else ""
+    return f"{column.column_type}{collation}"
 
 
 def _referred(db: Transactions, table: str, columns: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
