@@ -93,5 +93,5 @@ def parent_key(argument: str, table: Table, name: str, parents: Table) -> tuple[
     if parents.name == table.name:
         raise TableError(f"{argument} is {parents.name!r}, the table itself; expected another table")
     if (why := why_not_equal(column, key, parents.name)) is not None:
-        raise TableError(f"{argument} is {parents.name!r}, but in {table.name} {why}")
+        raise TableError(f"{argument} names the parents {parents.name}. In {table.name}, {why}")
     return column, key
