@@ -29,6 +29,7 @@ from iam_watcher.errors import (
     SafetyLimitError,
     TableError,
 )
+from iam_watcher.job_tasks import DRY_RUN_FIELD, MYSQL_CONN_ID
 from iam_watcher.jobs.execution_timeout import ExecutionTimeout
 from iam_watcher.log_lines import get_logger
 from iam_watcher.notices import metrics
@@ -70,7 +71,7 @@ NO_THROTTLE = Throttle()
 class DatabaseOperator(BaseOperator):
     """Works on a database in short transactions, and can be stopped between two of them.
 
-    :param mysql_conn_id: id of the Airflow connection of the database.
+    :param mysql_conn_id: id of the Airflow connection of the database. Default: "iam_mysql".
     :param pace: "fast" (transactions of 0.1 s), "polite" (transactions of 25 ms, each with a pause of the
         same length) or a `Pace`.
     :param throttle: a `Throttle`: when the job waits because the server is busy.
@@ -78,7 +79,7 @@ class DatabaseOperator(BaseOperator):
         (templated)
     """
 
-    template_fields: Sequence[str] = ("is_dry_run",)
+    template_fields: Sequence[str] = (DRY_RUN_FIELD,)
 
     has_safe_points = True
     """The task stops by itself at its next safe point when its lease is lost."""
@@ -86,7 +87,7 @@ class DatabaseOperator(BaseOperator):
     def __init__(
         self,
         *,
-        mysql_conn_id: str = "iam_mysql",
+        mysql_conn_id: str = MYSQL_CONN_ID,
         pace: str | Pace = "fast",
         throttle: Throttle = NO_THROTTLE,
         dry_run: bool | str = False,

@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from iam_watcher import run_conf
 from iam_watcher.airflow_internals import dag_files
 from iam_watcher.errors import RunConfError
+from iam_watcher.job_tasks import is_job
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _jobs(dag: DAG) -> dict[str, Any]:
     found: dict[str, Any] = {}
     unknown = []
     for task in dag.tasks:
-        if "is_dry_run" not in task.template_fields:
+        if not is_job(task):
             continue
         parts = _parts(task)
         if parts is None:

@@ -16,6 +16,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, DeltaTriggerTi
 
 from iam_watcher import arguments
 from iam_watcher.errors import JobArgumentError
+from iam_watcher.job_tasks import MYSQL_CONN_ID
 from iam_watcher.jobs.process_rows import ProcessRowsOperator, process_rows
 from iam_watcher.jobs.row_processing.arguments import (
     CLAIMED_AT,
@@ -46,7 +47,7 @@ def rows_in_state(
     claimed_at_column: str | None = None,
     retry_at_column: str | None = None,
     claim_timeout: timedelta = RowProcessing.claim_timeout,
-    mysql_conn_id: str = "iam_mysql",
+    mysql_conn_id: str = MYSQL_CONN_ID,
     every: timedelta = EVERY,
     **others: Any,
 ) -> BaseTimetable:

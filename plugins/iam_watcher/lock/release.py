@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from iam_watcher.airflow_internals import dag_files
 from iam_watcher.airflow_internals.tasks import is_tasks_test
+from iam_watcher.job_tasks import is_job
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.log_lines import WAITING_EVERY, get_logger
 from iam_watcher.run_conf import DRY_RUN
@@ -100,7 +101,7 @@ def _was_dry_run(context: Context) -> bool:
 
 def _may_be_dry_run(task: Any) -> bool:
     """Return whether a task is a job that the DAG file does not simply give `dry_run=False`."""
-    if "is_dry_run" not in task.template_fields:
+    if not is_job(task):
         return False
     mapped = dag_files.is_mapped(task)
     given = dag_files.values_in_file(task, DRY_RUN, default=False) if mapped else [task.is_dry_run]

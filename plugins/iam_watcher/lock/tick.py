@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from iam_watcher.airflow_internals.dag_files import partial_argument
+from iam_watcher.job_tasks import dry_run_argument, is_job
 from iam_watcher.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -56,7 +56,5 @@ def _is_dry_run(context: Context) -> bool:
 
     Such a run does not do the work, so another deployment must still do it.
     """
-    tasks: Any = context["dag"].tasks
-    jobs = (task for task in tasks if "is_dry_run" in task.template_fields)
-    given = [partial_argument(task, "dry_run") if task.is_mapped else task.is_dry_run for task in jobs]
+    given = (dry_run_argument(task) for task in context["dag"].tasks if is_job(task))
     return any(str(value).strip().lower() == "true" for value in (context["params"].get("dry_run"), *given))

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from iam_watcher.airflow_internals.tasks import masked
 from iam_watcher.errors import LockLost
+from iam_watcher.job_tasks import is_job
 from iam_watcher.lock import current
 from iam_watcher.log_lines import fact_lines, one_line
 
@@ -167,7 +168,7 @@ def reports_of(context: Any, tasks: Iterable[Any] = ()) -> dict[str, Mapping[str
     """
     found: dict[str, Mapping[str, Any]] = {}
     for task in tasks or context["dag"].tasks:
-        if "is_dry_run" not in task.template_fields:
+        if not is_job(task):
             continue
         values = context["ti"].xcom_pull(task_ids=task.task_id)
         if isinstance(values, dict):

@@ -18,6 +18,7 @@ from iam_watcher.airflow_internals.stored_dag import (
     stored_triggers,
     stored_values,
 )
+from iam_watcher.job_tasks import DRY_RUN_FIELD, MYSQL_CONN_ID
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
 from iam_watcher.lock.facts import LockFacts
 from iam_watcher.run_conf import DRY_RUN
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 LONGEST_SETTING = 300  # characters that the page shows
-# What is true of each DatabaseOperator, which the page must not import.
-MYSQL_CONN_ID = "iam_mysql"
-DATABASE_FIELD = "is_dry_run"
 # The template fields that the page shows, of database operators only. Any other template field, also one of
 # an operator that a user derived from ours, may have a secret: `env`, `headers`, a command. `names` is not
 # here, because a person needs the right to read XComs to see names of users.
@@ -166,7 +164,7 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
 
 def _mysql_conn_ids(task: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the connections of a task, as far as the DAG file itself says them."""
-    if DATABASE_FIELD not in task.get("template_fields", ()):
+    if DRY_RUN_FIELD not in task.get("template_fields", ()):
         return ()
     return tuple(
         name for name in stored_values(task, "mysql_conn_id", MYSQL_CONN_ID) if isinstance(name, str)
@@ -181,7 +179,7 @@ def _has_own_limit(task: Mapping[str, Any]) -> bool:
 
 def _undo_locations(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str | None]:
     """Yield the locations of undo records of a task; None for one that the DAG file does not set."""
-    if DATABASE_FIELD in (fields := task.get("template_fields", ())) and "undo_location" in fields:
+    if DRY_RUN_FIELD in (fields := task.get("template_fields", ())) and "undo_location" in fields:
         for value in stored_values(task, "undo_location"):
             filled = _filled(value, params)
             yield _shown(str(filled)) if filled else None
@@ -197,7 +195,7 @@ def _params_of(task: Mapping[str, Any], params: Iterable[str]) -> Iterable[tuple
 
 def _settings(task: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     fields = task.get("template_fields", ())
-    if DATABASE_FIELD not in fields:
+    if DRY_RUN_FIELD not in fields:
         return
     for name in fields:
         if name in SETTINGS:

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from iam_watcher import arguments, run_conf
 from iam_watcher.airflow_internals import dag_files
 from iam_watcher.errors import RunConfError, WatcherError
+from iam_watcher.job_tasks import dry_run_argument, is_job
 from iam_watcher.log_lines import get_logger
 from iam_watcher.run_conf import DRY_RUN
 
@@ -76,7 +77,7 @@ def check(dag: DAG, operator: Any, conf_keys: Collection[str]) -> None:
                 f"{dag.dag_id!r}: task {operator.task_id!r} has the {name} {date}. Airflow would leave the "
                 f"task out of runs outside of it, and such a run would be green. {cure}"
             )
-    if "is_dry_run" not in operator.template_fields:
+    if not is_job(operator):
         return
     for name in run_conf.named_dry_run(conf_keys):
         raise WatcherError(
@@ -84,7 +85,7 @@ def check(dag: DAG, operator: Any, conf_keys: Collection[str]) -> None:
             f"{operator.task_id!r} does not read it. Remove it. For a dry run, add "
             f'params={{"{DRY_RUN}": False}}, and give the task {DRY_RUN}="{{{{ params.{DRY_RUN} }}}}"'
         )
-    if _dry_run_argument(operator) is not False:
+    if dry_run_argument(operator) is not False:
         return
     for name in run_conf.named_dry_run(dag.params):
         raise WatcherError(
@@ -120,12 +121,6 @@ def _arguments_of_jobs(operator_class: type) -> frozenset[str]:
     """Return the names of the arguments that an operator of iam-watcher declares."""
     ours = [base for base in inspect.getmro(operator_class) if base.__module__.startswith("iam_watcher.")]
     return frozenset[str]().union(*map(arguments.declared_by, ours))
-
-
-def _dry_run_argument(operator: Any) -> Any:
-    if dag_files.is_mapped(operator):
-        return dag_files.partial_argument(operator, DRY_RUN, default=False)
-    return operator.is_dry_run
 
 
 def without_tasks(function: Callable[..., Any], name: str) -> Callable[..., Any]:
