@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from iam_watcher.database.column import quoted
 from iam_watcher.database.connection import open_cursor
 from iam_watcher.database.server_errors import code_of
-from iam_watcher.database.session import BINARY_LOG, KNOWN, logs_statements
+from iam_watcher.database.session import BINARY_LOG_VARIABLES, logs_statements
 
 if TYPE_CHECKING:
     from iam_watcher.database.connection import Connection
@@ -20,6 +20,15 @@ UPDATES = "UPDATE {table} SET {column} = {column} WHERE FALSE"
 SKIPS_LOCKED = "SELECT 1 FROM {table} WHERE FALSE FOR UPDATE SKIP LOCKED"
 
 SYNTAX_ERROR = 1064
+
+# What is wrong with a server for rows that several workers claim.
+NO_SKIP_LOCKED = (
+    "the server does not know SKIP LOCKED; expected MariaDB 10.6, MySQL 8.0.1 or later. Upgrade the server"
+)
+STATEMENT_BASED = (
+    "the server's binlog_format is STATEMENT, in which SKIP LOCKED is not safe for replicas. Set "
+    "binlog_format=ROW"
+)
 
 
 def refusal(connection: Connection, statement: str, table: str, column: str = "") -> tuple[int, str] | None:
@@ -49,7 +58,7 @@ def refusal(connection: Connection, statement: str, table: str, column: str = ""
 def is_statement_based(connection: Connection) -> bool:
     """Return whether the server's binary log has statements, for which SKIP LOCKED is not safe."""
     with open_cursor(connection) as cursor:
-        cursor.execute(KNOWN.format(names=str(BINARY_LOG)[1:-1]))
+        cursor.execute(BINARY_LOG_VARIABLES)
         found = dict(cursor.fetchall())
     connection.rollback()
     return logs_statements(found)

@@ -60,6 +60,7 @@ MORE_SETTINGS = {
 # Which of those this server knows.
 KNOWN = "SHOW SESSION VARIABLES WHERE Variable_name IN ({names})"
 BINARY_LOG = ("log_bin", "binlog_format")
+BINARY_LOG_VARIABLES = KNOWN.format(names=str(BINARY_LOG)[1:-1])
 
 # The server ends a session that is silent for so long.
 SILENCE = "SET SESSION wait_timeout = %(seconds)s"

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from iam_watcher.doctor.watchers import Watchers
     from iam_watcher.jobs.rows_in_state_trigger import RowsInStateTrigger
 
-SOFTWARE = "expected MariaDB 10.6, MySQL 8.0.1 or later"
-
 
 def check_database(conn_id: str, watchers: Watchers) -> Iterator[Finding]:
     """Check the database behind an Airflow connection for the jobs and the schedules that use it.
@@ -59,15 +57,12 @@ def _faults(connection: Connection, job: Any) -> Iterator[Finding]:
         code, text = found
         name = f"The task {job.dag_id}.{job.task_id} can't use the table {table}"
         if statement is rights.SKIPS_LOCKED and code == rights.SYNTAX_ERROR:
-            yield Finding(f"{name}: the server does not know SKIP LOCKED; {SOFTWARE}. Upgrade the server")
+            yield Finding(f"{name}: {rights.NO_SKIP_LOCKED}")
             continue
         right = statement.partition(" ")[0] + (f" ({column})" if column else "")
         yield _refused(f"{name}: error {code}, {text}", right, job.mysql_conn_id)
     if isinstance(job, ProcessRowsOperator) and rights.is_statement_based(connection):
-        yield Finding(
-            f"The task {job.dag_id}.{job.task_id} can't claim rows: the server's binlog_format is STATEMENT, "
-            "in which SKIP LOCKED is not safe for replicas. Set binlog_format=ROW"
-        )
+        yield Finding(f"The task {job.dag_id}.{job.task_id} can't claim rows: {rights.STATEMENT_BASED}")
 
 
 def _faults_of_schedule(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.rights import SKIPS_LOCKED, SYNTAX_ERROR
+from iam_watcher.database.rights import NO_SKIP_LOCKED, SKIPS_LOCKED, STATEMENT_BASED, SYNTAX_ERROR
 from iam_watcher.database.server_errors import code_of
-from iam_watcher.database.session import BINARY_LOG, KNOWN, logs_statements
+from iam_watcher.database.session import BINARY_LOG_VARIABLES, logs_statements
 from iam_watcher.errors import TableError
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.claim.claims import PROBE, RETRIES
@@ -66,15 +66,9 @@ def check(db: Transactions, states: RowStates) -> None:
         except db.error as error:
             if code_of(error) != SYNTAX_ERROR:
                 raise
-            raise TableError(
-                f"{states.name}: this server does not know SKIP LOCKED; expected MariaDB 10.6, MySQL 8.0.1 "
-                "or later"
-            ) from error
-        if logs_statements(dict(db.read(KNOWN.format(names=str(BINARY_LOG)[1:-1])))):
-            raise TableError(
-                f"{states.name}: the server's binlog_format is STATEMENT, in which SKIP LOCKED is not safe "
-                "for replicas. Set binlog_format=ROW"
-            )
+            raise TableError(f"{states.name}: {NO_SKIP_LOCKED}") from error
+        if logs_statements(dict(db.read(BINARY_LOG_VARIABLES))):
+            raise TableError(f"{states.name}: {STATEMENT_BASED}")
         for query in _probes(db, states):
             _check_plan(db, states, query)
         if not db.read(WITH_A_STATE.format(**states.names), states.values):
