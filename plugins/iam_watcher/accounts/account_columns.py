@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from iam_watcher.archive.column_formats import AS_UTF8
+from iam_watcher.database.column import AS_UTF8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

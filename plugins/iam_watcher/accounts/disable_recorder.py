@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from iam_watcher.accounts.undo_record import DisabledUser, ExpiredSecret, checksum
-from iam_watcher.archive.column_formats import AS_UTF8
 from iam_watcher.archive.writer import Packed
+from iam_watcher.database.column import AS_UTF8
 from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.accounts.inactive_users import seen_before
-from iam_watcher.archive.column_formats import AS_UTF8
+from iam_watcher.database.column import AS_UTF8
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize, Limits
 from iam_watcher.walk.row_change import RowChange

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from iam_watcher.accounts.account_columns import UserId  # noqa: TC001  msgspec reads the annotations
 from iam_watcher.archive import reader
+from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError
 from iam_watcher.log_lines import get_logger
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from iam_watcher.database.column import Column
 
 logger = get_logger(__name__)
-
-KIND = "disabled_users"
 
 
 def checksum(columns: Sequence[Column]) -> str:
@@ -120,7 +119,7 @@ def read_undo_record(
         ArchiveError: it can't be read.
     """
     record = UndoRecord({}, [], [])
-    for written in reader.find(url, kind=KIND, below=below):
+    for written in reader.find(url, kind=ArchiveKind.DISABLED_USERS, below=below):
         if written.manifest["table"] != table:
             raise JobArgumentError(f"{url} is about {written.manifest['table']}; expected {table}")
         _check_shape(url, written.manifest.get("accounts", default_shape), shape)

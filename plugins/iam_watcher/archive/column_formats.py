@@ -16,7 +16,7 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.column import INTEGERS, TEXTS
+from iam_watcher.database.column import AS_UTF8, INTEGERS, TEXTS
 from iam_watcher.errors import ArchiveDamaged, TableError
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
 RAW, NUMBER = b"\xff", b"\xfe"
 
 BYTES = "CAST({column} AS BINARY)"
-# Also dates: zero dates come as they are, whatever the driver would make of them.
-AS_UTF8 = "CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
 
 # Text of other character sets: in some of them two codes are one character, or a code is none.
 CHECKED = (

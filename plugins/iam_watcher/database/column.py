@@ -19,6 +19,10 @@ LENGTHS = {
 }
 LONG = 1_000  # characters, or bytes, from which on a size of a type is one for long values
 
+# The text of a value, as bytes of UTF-8. Also of a date: zero dates come as they are, whatever the driver
+# would make of them.
+AS_UTF8 = "CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
+
 _SIZES = re.compile(r"\w+\(([\d,]+)\)")
 _MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
 _ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)

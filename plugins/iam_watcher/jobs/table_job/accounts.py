@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.accounts.account_columns import AccountColumns, TimeColumn
-from iam_watcher.archive.column_formats import AS_UTF8
 from iam_watcher.arguments import time_zone
-from iam_watcher.database.column import INTEGERS, SHORT_TEXTS
+from iam_watcher.database.column import AS_UTF8, INTEGERS, SHORT_TEXTS
 from iam_watcher.errors import TableError
 from iam_watcher.jobs.table_job import conditions
 from iam_watcher.jobs.table_job.age_column import DATES, NUMBERS, UnixColumn

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from iam_watcher.database.column import SHORT_TEXTS
+from iam_watcher.database.column import AS_UTF8, SHORT_TEXTS
 from iam_watcher.database.key_column import BINARIES
 from iam_watcher.jobs.table_job.age_column import EARLIEST, EPOCH, AgeColumn
 
@@ -150,7 +150,7 @@ class IdColumn(AgeColumn):
     @property
     def _time(self) -> str:
         """SQL for the part of a text that has the time, as bytes in lower case: they sort as the times do."""
-        return f"CAST(CONVERT(LOWER(LEFT({self._text}, {LENGTHS[self.kind][1]})) USING utf8mb4) AS BINARY)"
+        return AS_UTF8.format(column=f"LOWER(LEFT({self._text}, {LENGTHS[self.kind][1]}))")
 
     def _prefix(self, moment: datetime) -> bytes:
         """Return the beginning of the first id of a moment, in lower case."""

@@ -12,8 +12,8 @@ from iam_watcher.accounts.due_search import Search
 from iam_watcher.accounts.due_users import warn
 from iam_watcher.accounts.exempt_names import shown, warn_of_unmatched
 from iam_watcher.accounts.inactive_users import InactiveUsers
-from iam_watcher.accounts.undo_record import KIND
-from iam_watcher.archive.column_formats import AS_UTF8
+from iam_watcher.archive.format import ArchiveKind
+from iam_watcher.database.column import AS_UTF8
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.table_job import conditions
@@ -141,7 +141,7 @@ class DisableUsersJob(TableJob):
     def archive_facts(self, plan: Plan) -> dict[str, Any]:
         """Return what re-enabling needs to know."""
         return {
-            "kind": KIND,
+            "kind": ArchiveKind.DISABLED_USERS,
             "max_inactive_days": self.max_inactive_days,
             "accounts": self.accounts.shape,
             "on_disable": "expire_secrets" if self.expire_secrets else "keep",

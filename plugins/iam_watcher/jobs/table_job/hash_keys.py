@@ -10,7 +10,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.session import BINARY_LOG, KNOWN, logs_statements
+from iam_watcher.database.column import AS_UTF8
+from iam_watcher.database.session import BINARY_LOG_VARIABLES, logs_statements
 from iam_watcher.errors import JobArgumentError, TableError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ HASH = "LEFT(SHA2(CONCAT({key}, SHA2(CONCAT({inner}, {column}), 256)), 256), {di
 # In the character set of the column: else the server would convert the column, and hash other bytes.
 IN_CHARSET = "CONVERT({key} USING {charset})"
 SET = "SET {variable} = %(key)s"
-FITS = "SELECT CAST(CONVERT({converted} USING utf8mb4) AS BINARY) = CAST({variable} AS BINARY)"
+FITS = f"SELECT {AS_UTF8} = CAST({{variable}} AS BINARY)"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class HashKey:
             TableError: the server would write the key into its binary log, or the column's character set
                 lacks a character of the key.
         """
-        if logs_statements(dict(db.read(KNOWN.format(names=str(BINARY_LOG)[1:-1])))):
+        if logs_statements(dict(db.read(BINARY_LOG_VARIABLES))):
             raise TableError(
                 f"set has {self.value!r}, but the server's binlog_format is STATEMENT: the key of the hashes "
                 "would be in the binary log. Set binlog_format=ROW"
@@ -74,7 +75,7 @@ class HashKey:
         db.set_up(SET.format(variable=self.variable), {"key": self.key})
         if self.source.charset is None:
             return
-        ((fits,),) = db.read(FITS.format(converted=self._converted, variable=self.variable))
+        ((fits,),) = db.read(FITS.format(column=self._converted, variable=self.variable))
         if not fits:
             raise TableError(
                 f"set has {self.value!r}, but its key has a character that {self.source.name} of {table}, in "

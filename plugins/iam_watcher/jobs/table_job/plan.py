@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.column import AS_UTF8
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
@@ -50,4 +52,4 @@ def label(table: Table) -> str:
     column = table.columns.get("name")
     if column is None or column.charset is None:
         return "NULL"
-    return f"CAST(CONVERT({column.quoted} USING utf8mb4) AS BINARY)"
+    return AS_UTF8.format(column=column.quoted)
