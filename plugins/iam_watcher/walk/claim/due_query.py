@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from iam_watcher.database.column import quoted
 from iam_watcher.walk.claim import state_values
 from iam_watcher.walk.claim.find_states import column_of, index_of, read_shape
+from iam_watcher.walk.claim.row_states import IS_EXPIRED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +29,7 @@ FIRST_RETRY = (
     " WHERE {state} = %(pending)s AND {retry_at} <= NOW(6) ORDER BY {retry_at}, {in_order} LIMIT 1)"
 )
 FIRST_EXPIRED = (
-    "(SELECT CONCAT_WS(',', {claimed_at}, {key}) FROM {table} FORCE INDEX ({index})"
-    " WHERE {state} = %(working)s AND {claimed_at} < NOW(6) - INTERVAL %(timeout)s SECOND LIMIT 1)"
+    "(SELECT CONCAT_WS(',', {claimed_at}, {key}) FROM {table} FORCE INDEX ({index}) WHERE {expired} LIMIT 1)"
 )
 
 
@@ -83,4 +83,5 @@ def _first_due(names: Mapping[str, str], retry_at: Column | None) -> str:
         more = {"fresh": f" AND {retry_at.quoted} IS NULL", "retry_at": retry_at.quoted}
     if "claimed_at" in names:
         parts.append(FIRST_EXPIRED)
+        more["expired"] = IS_EXPIRED.format(**names)
     return f"COALESCE({', '.join(part.format(**names, **more) for part in parts)})"

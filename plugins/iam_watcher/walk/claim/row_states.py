@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from iam_watcher.database.key import Key, KeyValue
     from iam_watcher.walk.claim.outcome import KeyValues
 
+IS_EXPIRED = "{state} = %(working)s AND {claimed_at} < NOW(6) - INTERVAL %(timeout)s SECOND"
+
 
 @dataclass(frozen=True)
 class RowStates:
@@ -155,10 +157,7 @@ class RowStates:
         """The condition of rows whose claim is to be taken over."""
         if self.claimed_at is None:
             return "FALSE"  # Locks end with their session.
-        return (
-            f"{self.state.quoted} = %(working)s"
-            f" AND {self.claimed_at.quoted} < NOW(6) - INTERVAL %(timeout)s SECOND"
-        )
+        return IS_EXPIRED.format(state=self.state.quoted, claimed_at=self.claimed_at.quoted)
 
 
 def _value(key: Key, values: KeyValues) -> KeyValue:
