@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.database.server_errors import PROTECTED, code_of
+from iam_watcher.walk.child_rows import condition
 from iam_watcher.walk.chunk import DENSE
 from iam_watcher.walk.descendants import RowsRefusedError, TooManyRowsError
 
@@ -147,12 +148,12 @@ class Writer:
 
     def _change_keys(self, keys: Sequence[KeyValue], *, exact: bool) -> int | None:
         key = self._rows.key
-        if key.is_integer:
+        if key.is_integer and not exact:
             first, last = min(keys), max(keys)  # an index has them in another order
             span = last - first + 1
-            if len(set(keys)) == span or (len(keys) * DENSE >= span and not exact):
+            if len(keys) * DENSE >= span:
                 return self._change(f"{key.from_on(first)} AND {key.up_to(last)}")
-        return self._change(key.among(keys))
+        return self._change(condition(key, keys))
 
     def _change(self, keys: str) -> int | None:
         """Return how many rows a statement changed, or None if a foreign key protects one of them."""
