@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import lru_cache
+from typing import get_args
 
 from iam_watcher.errors import InvalidSpec
 from iam_watcher.schedule import splay
@@ -72,8 +73,8 @@ def parse(spec: str, *, timezone: str = "UTC", dst: Dst = "robfig", dag_id: str 
     Raises:
         InvalidSpec: the spec, or the time zone, isn't valid, or the spec has a `~` and no `dag_id` is given.
     """
-    if dst not in ("robfig", "vixie"):
-        raise InvalidSpec(spec, field="dst", part=str(dst), expected="robfig or vixie")
+    if dst not in (known := get_args(Dst)):
+        raise InvalidSpec(spec, field="dst", part=str(dst), expected=" or ".join(known))
     # Only the values of `~` depend on the DAG: many watchers share what is parsed once.
     return _parsed(spec, timezone, dst, dag_id if splay.SIGN in spec else None)
 

@@ -7,18 +7,19 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 from zoneinfo import ZoneInfo
 
-from iam_watcher.schedule import Cron, InvalidSpec, Schedule, describe, parse
+from iam_watcher.schedule import Cron, Dst, InvalidSpec, Schedule, describe, parse
 from iam_watcher.schedule.schedule import seconds
+from iam_watcher.schedule.search import LAST_YEAR
 from iam_watcher.schedule.zone import Span, zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# In every time zone, these years have a year before them and one after them that Python knows.
-_FIRST_YEAR, _LAST_YEAR = 2, 9_998
+# In every time zone, the years from here to LAST_YEAR have a year before and after them that Python knows.
+_FIRST_YEAR = 2
 _FORMAT = "%a %Y-%m-%d %H:%M:%S"
 
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dst",
         default="robfig",
-        choices=("robfig", "vixie"),
+        choices=get_args(Dst),
         help="behaviour at clock changes, see docs/schedules.md (default: robfig)",
     )
     parser.add_argument("--dag-id", help="the DAG whose schedule it is; needed for a spec with ~")
@@ -133,9 +134,9 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r}; expected an ISO 8601 time such as 2027-03-13T08:00:00+01:00"
         ) from None
-    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+    if not _FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise argparse.ArgumentTypeError(
-            f"{text!r}; expected a time in the years {_FIRST_YEAR} to {_LAST_YEAR}, such as "
+            f"{text!r}; expected a time in the years {_FIRST_YEAR} to {LAST_YEAR}, such as "
             "2027-03-13T08:00:00+01:00"
         )
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -26,7 +26,7 @@ _NOON = 12
 _YEARS = 5
 # February has a fifth day of one name in leap years only: mostly each 28 years, around 2100 after 40.
 _YEARS_OF_RULES = 40
-_LAST_YEAR = 9_998
+LAST_YEAR = 9_998
 
 
 class Search:
@@ -60,7 +60,7 @@ class Search:
         self._added = False
         self._steady = steady
         year = self._date().year
-        limit = min(year + (_YEARS_OF_RULES if self._fields.has_rules else _YEARS), _LAST_YEAR)
+        limit = min(year + (_YEARS_OF_RULES if self._fields.has_rules else _YEARS), LAST_YEAR)
         while year <= limit:
             if not (self._month() or self._day() or self._hour() or self._minute() or self._second()):
                 return self._instant

@@ -10,12 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.server_errors import (
-    INDEX_UNUSABLE,
-    STATEMENT_TIMEOUT_MARIADB,
-    STATEMENT_TIMEOUT_MYSQL,
-    code_of,
-)
+from iam_watcher.database.server_errors import INDEX_UNUSABLE, STATEMENT_TIMEOUTS, code_of
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.chunk import Chunk
 
@@ -51,7 +46,7 @@ NEXT_PROBE = (
 EXPLAIN = "EXPLAIN FORMAT=TRADITIONAL {query}"
 
 # If the count takes too long, the rows are not few.
-NOT_BY_INDEX = frozenset({INDEX_UNUSABLE, STATEMENT_TIMEOUT_MARIADB, STATEMENT_TIMEOUT_MYSQL})
+NOT_BY_INDEX = STATEMENT_TIMEOUTS | {INDEX_UNUSABLE}
 
 FEW_SHARE = 0.1
 MOST_COUNTED = 1_000_000
