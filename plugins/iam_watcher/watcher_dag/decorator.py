@@ -50,11 +50,13 @@ def watcher(
         stale_after: see `Watcher`.
         dag_arguments: see `Watcher`.
 
-    Returns: A decorator that turns the function into a Watcher. `doc_md` is the docstring of the function or,
+    Returns:
+        A decorator that turns the function into a Watcher. `doc_md` is the docstring of the function or,
         without one, of the file.
 
-    Raises: WatcherError: the function creates tasks, as a function under `@dag` does. If this can't be seen
-        when the file is parsed, the run fails.
+    Raises:
+        WatcherError: the function creates tasks, as a function under `@dag` does. If this can't be seen when
+            the file is parsed, the run fails.
     """
     if callable(dag_id) or schedule is ...:
         raise WatcherError("@watcher needs a schedule: write @watcher(schedule=...) above the function")
