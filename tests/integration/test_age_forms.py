@@ -311,6 +311,14 @@ def test_old_rows_go_and_no_others(scratch, perform, name):
 
 
 @pytest.mark.every_server
+@pytest.mark.parametrize("name", ["day first", "UUIDv7 text", "ULID text"])
+def test_what_is_no_time_stays_where_each_kind_has_its_period(scratch, perform, name):
+    column, arguments, *rest = FORMS[name]
+    kinds = {"older_than_days": None, "older_than": {"column": "id", 0: "1d", None: "100d"}}
+    check(scratch, perform, (column, {**arguments, **kinds}, *rest), "")
+
+
+@pytest.mark.every_server
 @pytest.mark.parametrize("name", [name for name in FORMS if name != "day first"])
 def test_an_index_on_the_age_is_used(scratch, perform, name):
     assert check(scratch, perform, FORMS[name], ", KEY by_at (at)")["order"] == "index"
