@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tests.integration.account_shapes import (
     DJANGO,
+    KEYCLOAK,
     OLD,
     SHAPES,
     STATUS_TEXT,
@@ -44,6 +45,7 @@ pytestmark = pytest.mark.every_server
         ("keycloak", {"active": 2}, "accounts has ENABLED = 2, expected a whole number from 0 to 1"),
         ("keycloak", {"time_unit": None}, "is bigint.*, a number, and time_unit is not given"),
         ("keycloak", {"time_unit": "unix_seconds"}, "Set time_unit='unix_milliseconds'"),
+        ("keycloak", {"time_unit": "unix_seconds", "created": None}, "Set time_unit='unix_milliseconds'"),
         ("keycloak", {"time_unit": "unix_microseconds"}, "Set time_unit='unix_milliseconds'"),
         ("status text", {"active": "aktiv", "disabled": "gesperrt"}, "has neither 'aktiv' nor 'gesperrt'"),
         ("status text", {"active": 1, "disabled": 0}, "column 'state' of members is varchar; expected"),
@@ -69,6 +71,13 @@ def test_what_does_not_fit_the_table_is_an_error_before_the_first_write(
     with pytest.raises(AirflowFailException, match=message):
         perform(disable(wrong, location, dry_run=dry_run))
     assert everything(shape, scratch) == before
+
+
+def test_a_wrong_unit_is_an_error_though_nobody_has_logged_in(scratch, perform, location):
+    scratch.run(KEYCLOAK.create)
+    KEYCLOAK.add(scratch, "never", LAST_LOGIN=None)
+    with pytest.raises(AirflowFailException, match="Set time_unit='unix_milliseconds'"):
+        perform(disable(replace_shape(KEYCLOAK, time_unit="unix_seconds"), location))
 
 
 def test_a_mail_address_is_needed_for_warnings_only(scratch, perform, location):
