@@ -113,7 +113,9 @@ def test_no_child_is_added_to_a_large_family(scratch, perform, monkeypatch, refe
 def test_no_row_of_a_table_outside_of_the_tree_begins_to_protect_a_large_family(
     scratch, perform, monkeypatch
 ):
-    key = create_orders(scratch, "unique key")
+    """They refer by another key than the children, whose own lock would keep them out."""
+    key = create_orders(scratch, "primary key")
+    scratch.run("ALTER TABLE orders ADD UNIQUE (number)")
     scratch.run("CREATE TABLE bills (number int, FOREIGN KEY (number) REFERENCES orders (number))")
     did = meanwhile(scratch, monkeypatch, LargeFamilies, "_write", "INSERT INTO bills VALUES (1)")
     report = perform(purge(children=[Child("order_lines", key=key)]))
