@@ -12,6 +12,7 @@ import re
 import signal
 import threading
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 
 import msgspec
@@ -19,7 +20,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from dev.airflow import ROOT
-from iam_watcher.errors import JobError, LockLost, RowFailed
+from iam_watcher.database.throttle import Throttle
+from iam_watcher.errors import JobError, LockLost, RowFailed, WalkError
 from iam_watcher.jobs.process_rows import ProcessRowsOperator
 from iam_watcher.lock import current
 from tests.integration.claims import ALL, create
@@ -65,6 +67,21 @@ def test_a_polite_job_rests_as_long_as_the_database_worked(scratch, perform, mod
     perform(operator(lambda row: None, pace="polite", **mode))
     assert rests
     assert 0 < min(rests) <= sum(rests) < time.monotonic() - began
+
+
+def test_no_row_is_claimed_while_the_server_is_busy(scratch, perform, mode):
+    fill(scratch, 2)
+    throttle = Throttle(max_threads_running=0, patience=timedelta(microseconds=1))
+    with pytest.raises(WalkError, match="threads are running, more than 0"):
+        perform(operator(lambda row: pytest.fail("called"), throttle=throttle, **mode))
+    assert states(scratch) == {"pending": 2}
+
+
+def test_a_row_fails_in_its_fifth_attempt_if_no_other_number_is_given(scratch, perform, mode):
+    fill(scratch, 2)
+    scratch.run("UPDATE orders SET attempts = id + 2")
+    perform(operator(lambda row: row["absent"], **mode))
+    assert scratch.rows("SELECT id, status FROM orders") == [(1, "pending"), (2, "failed")]
 
 
 def test_the_run_report_says_what_became_of_the_rows(scratch, perform, mode, caplog):
