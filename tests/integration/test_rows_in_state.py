@@ -111,9 +111,10 @@ def test_a_table_that_is_not_as_it_must_be_does_not_stop_the_others(scratch, cap
         scratch.run("DROP TABLE others")
         asyncio.run(poll.ask(both))
         assert asyncio.run(poll.ask(both)) == {both[0]: None}
-        scratch.run(f"KILL {poll._db.read('SELECT CONNECTION_ID()')[0][0]}")
-        asyncio.run(poll.ask(both))
-        assert asyncio.run(poll.ask(both)) == {both[0]: None}
+        for new in ([], [watched(claim="failed")]):  # it is the first to use the lost connection
+            scratch.run(f"KILL {poll._db.read('SELECT CONNECTION_ID()')[0][0]}")
+            asyncio.run(poll.ask([*both, *new]))
+            assert asyncio.run(poll.ask([*both, *new])) == dict.fromkeys([both[0], *new])
     finally:
         poll.close()
 
@@ -184,6 +185,26 @@ def test_triggers_of_a_connection_share_a_poll(scratch, monkeypatch):
     events = asyncio.run(one_event_of_each())
     assert [event.payload["table"] for event in events] == ["orders", "others"]
     assert not RowsInStateTrigger._sharing["scratch"]
+
+
+def test_the_database_is_asked_once_a_second(monkeypatch):
+    """An answer that takes longer is followed by the next question."""
+    rests = []
+
+    async def sleep(seconds):
+        rests.append(seconds)
+
+    async def look():
+        answers = RowsInStateTrigger.open_shared_stream({"mysql_conn_id": "scratch"})
+        for _ in range(3):
+            await anext(answers)
+        await answers.aclose()
+
+    clock = iter([0.0, 0.25, 1.0, 3.0, 3.0])
+    monkeypatch.setattr(triggers, "time", SimpleNamespace(monotonic=clock.__next__))
+    monkeypatch.setattr(triggers, "asyncio", SimpleNamespace(sleep=sleep))
+    asyncio.run(look())
+    assert rests == [0.75, 0.0]
 
 
 def test_an_event_comes_at_once_and_then_from_time_to_time():
