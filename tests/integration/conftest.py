@@ -17,6 +17,8 @@ from iam_watcher.database.column import Column
 from iam_watcher.database.key import Key
 from iam_watcher.database.key_column import KeyColumn
 from iam_watcher.database.session import set_up
+from iam_watcher.database.throttle import Throttler
+from iam_watcher.database.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,6 +176,20 @@ def perform(mariadb: DatabaseServer) -> Callable[..., dict[str, Any]]:
         return operator.execute({"ti": ti or TaskInstance(f"run-{next(runs)}")})  # type: ignore[typeddict-item]
 
     return perform
+
+
+def politeness(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> tuple[list[str], list[float]]:
+    """Return lists that get each wait for the throttle, and each rest, while a function runs."""
+    waits, rests, function = list[str](), list[float](), getattr(owner, name)
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(Throttler, "wait", lambda *_, **__: waits.append(name))
+            patch.setattr(Transactions, "sleep", lambda _, seconds: rests.append(seconds))
+            return function(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, noted)
+    return waits, rests
 
 
 @pytest.fixture

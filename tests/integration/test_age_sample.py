@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from MySQLdb import OperationalError
 
 from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.server_errors import LOCK_WAIT_TIMEOUT
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.jobs.table_job import age_sample
-from tests.integration.conftest import numbers
+from iam_watcher.walk.key_order import KeyOrder
+from tests.integration.conftest import numbers, politeness
 
 NOW = "UNIX_TIMESTAMP()"
 DAY = 86_400
@@ -180,6 +183,31 @@ def test_old_seconds_between_ends_without_ages_go(table, perform, monkeypatch, p
     monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "5"))
     table([*[0] * 50, seconds(40), seconds(1), *[0] * 50])
     assert perform(purge(pace=pace))["changed"] == 1
+
+
+def test_the_search_for_rows_to_go_waits_and_rests(table, perform, monkeypatch):
+    monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "5"))
+    waits, rests = politeness(monkeypatch, age_sample, "_to_go")
+    table([*[0] * 50, seconds(40), *[0] * 50])
+    perform(purge(pace="polite"))
+    assert waits
+    assert min(rests) > 0
+
+
+def test_the_search_for_rows_to_go_reads_less_after_an_error(table, perform, monkeypatch):
+    monkeypatch.setattr(age_sample, "BY_KEY", age_sample.BY_KEY.replace("500", "5"))
+    table([*[0] * 50, seconds(40), *[0] * 50])
+    spans, next_chunk = [], KeyOrder.next_chunk
+
+    def fail_once(order, *arguments, **options):
+        spans.append(order._size.span)
+        if len(spans) == 1:
+            raise OperationalError(LOCK_WAIT_TIMEOUT, "made by the test")
+        return next_chunk(order, *arguments, **options)
+
+    monkeypatch.setattr(KeyOrder, "next_chunk", fail_once)
+    assert perform(purge())["changed"] == 1
+    assert spans[1] < spans[0]
 
 
 def test_numbers_that_the_server_gives_are_no_ages_however_large(scratch, perform):

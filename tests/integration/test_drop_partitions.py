@@ -22,7 +22,7 @@ from iam_watcher.database.table_lock import TableLock
 from iam_watcher.errors import ArchiveError, LockLost, WalkError
 from iam_watcher.jobs.restore_rows import RestoreRowsOperator
 from iam_watcher.jobs.table_job import partition_drop
-from tests.integration.conftest import numbers
+from tests.integration.conftest import numbers, politeness
 from tests.integration.partitioned import (
     DAYS,
     EACH,
@@ -653,6 +653,14 @@ def test_an_account_without_the_rights_is_logged_before_the_first_write(table, p
         assert perform(purge())["partitions"] == DROPPED
     finally:
         table.run("REVOKE ALL ON scratch.* FROM iam_watcher")
+
+
+@pytest.mark.parametrize("step", ["count_rows", "record_rows"])
+def test_partitions_are_read_as_politely_as_the_rest(table, perform, tmp_path, monkeypatch, step):
+    waits, rests = politeness(monkeypatch, partition_drop, step)
+    assert perform(purge(pace="polite", archive=f"file://{tmp_path}"))["partitions"] == DROPPED
+    assert waits
+    assert min(rests) > 0
 
 
 def test_the_progress_of_an_archive_counts(table, perform, tmp_path, monkeypatch):
