@@ -14,7 +14,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from iam_watcher.errors import AnnouncementError
 from iam_watcher.jobs.announce import ENTRY_IS_OLD_AFTER, PENDING_KEY, SECRET_CHANGED, announcing
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from tests.integration import partitioned
 from tests.integration.conftest import numbers
+from tests.integration.test_drop_partitions import interrupted
 
 CHANNEL = "iam.cluster.notifications"
 
@@ -113,6 +115,18 @@ def test_what_failed_to_be_announced_is_announced_by_the_next_run(expired, perfo
     assert expired.value("SELECT COUNT(*) FROM secret") == 0
     assert heard() == []
     perform(purge())
+    assert heard() == [{"command": "SecretChanged"}]
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("earlier", [False, True])
+def test_rows_that_go_with_their_partition_are_announced(scratch, perform, heard, monkeypatch, earlier):
+    """Also those of a partition that an earlier run has left."""
+    partitioned.create(scratch, bounds={"p1": "'2001-01-01'", "later": "MAXVALUE"})
+    scratch.run("INSERT INTO t (id, day) VALUES (1, '2000-05-05')")
+    if earlier:
+        interrupted(monkeypatch, perform, "drop")
+    assert perform(partitioned.purge(announce=SECRET_CHANGED))["changed"] == 1
     assert heard() == [{"command": "SecretChanged"}]
 
 
