@@ -41,11 +41,10 @@ def purging(**options):
     with DAG("purging", schedule=None) as dag:
         PurgeRowsOperator(
             task_id="purge",
-            table="t",
             age_column="age",
             older_than_days=10,
             mysql_conn_id="scratch",
-            **options,
+            **{"table": "t", **options},
         )
     return dag
 
@@ -252,6 +251,12 @@ def test_the_next_run_goes_on_where_a_row_limit_ended_the_last(table, run_dag):
         assert (done["began_after"], done["position"]) == (begin, end)
         assert done["stopped"] == ("max_rows" if end else None)
     assert table.value("SELECT COUNT(*) FROM t") == 0
+
+
+def test_a_position_in_another_table_is_ignored(table, run_dag):
+    run_dag(purging(max_rows=400))
+    table.run("RENAME TABLE t TO others")
+    assert report(run_dag(purging(max_rows=400, table="others")))["began_after"] is None
 
 
 def test_a_time_budget_that_is_over_at_once_leaves_all_to_the_next_run(table, run_dag):
