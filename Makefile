@@ -37,12 +37,22 @@ compose-test: bootstrap ## Test docker-compose.yaml in a Docker engine of its ow
 	@dev/download_servers.sh docker
 	exec $(python) -m pytest tests/e2e/test_docker_compose.py
 
-test: bootstrap ## Run all tests except the long ones on MariaDB, then one case of each test of SQL on MySQL
+test: bootstrap ## Run all tests except the long ones on MariaDB, and at once one case of each test of SQL on MySQL
 	@dev/download_servers.sh mysql
 	dev/bootstrap.sh browser
-	$(python) -m pytest $(in_parallel) -m "not e2e" --durations=10 --durations-min=5
-	IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest $(in_parallel) --one-case-each -m "every_server and not e2e" \
-		$$(grep --recursive --files-with-matches --include='test_*.py' every_server tests)
+	mkdir -p .run
+	# The shell lets Ctrl-C end only what it waits for, unless told otherwise.
+	(
+		trap - INT
+		IAM_WATCHER_DATABASE=mysql exec $(python) -m pytest --one-case-each -m "every_server and not e2e" \
+			$$(grep --recursive --files-with-matches --include='test_*.py' every_server tests)
+	) > .run/test-mysql.log 2>&1 &
+	failed=0
+	$(python) -m pytest $(in_parallel) -m "not e2e" --durations=10 --durations-min=5 || failed=$$?
+	wait $$! || failed=$$?
+	printf '\nMySQL:\n'
+	cat .run/test-mysql.log
+	exit $$failed
 
 test-servers: bootstrap ## Run the tests of tests/integration and tests/contract on each of three database servers
 	@dev/download_servers.sh mariadb-11.8 mysql

@@ -13,6 +13,8 @@ import pytest
 from dev.processes import listening
 from dev.sessions import session_members
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def demo(tmp_path):
@@ -76,7 +78,6 @@ def test_the_demo_ends_with_the_expected_rows_and_leaves_nothing(demo, tmp_path)
     assert _sessions(tmp_path / "demo") == []
 
 
-@pytest.mark.e2e
 def test_ctrl_c_in_the_middle_leaves_nothing(demo, tmp_path):
     ports = _read_until(demo, r"MariaDB on port (\d+) .* Redis on port (\d+)").groups()
     _read_until(demo, "acquire")

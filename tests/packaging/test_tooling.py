@@ -67,9 +67,9 @@ def test_the_long_tests_are_all_of_those_that_are_marked():
     assert [path for path in marked if not path.startswith(tuple(paths))] == []
 
 
-def test_ci_runs_the_check_and_then_the_tests():
+def test_ci_runs_the_check_the_tests_and_the_demo():
     commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make")]
-    assert commands == ["make check", "make test"]
+    assert commands == ["make check", "make test", "make demo"]
 
 
 def test_the_hooks_are_the_first_commands_of_check():
