@@ -18,7 +18,7 @@ from iam_watcher.database.transactions import PING, Transactions
 from iam_watcher.errors import WalkError
 from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants, large_family
-from iam_watcher.walk.pace import ChunkSize, Limit, Limits
+from iam_watcher.walk.pace import ChunkSize, Limit, Limits, Pace
 from tests.integration.conftest import numbers
 from tests.integration.test_child_records import rows_of_children
 from tests.integration.test_children import orders, purge
@@ -97,6 +97,19 @@ def test_the_throttle_is_asked_between_the_transactions_of_a_large_family(orders
     between = waits.count({"meanwhile"})
     assert waits.count({"at_most", "meanwhile"}) == 2
     assert between == report["chunks"] - 2 > 1
+
+
+def test_each_transaction_of_a_family_has_the_target_of_the_pace(orders, perform, monkeypatch):
+    targets = set()
+
+    def noted(target, **rows):
+        targets.add(target)
+        return ChunkSize(target, **rows)
+
+    for module in (descendants, large_family):
+        monkeypatch.setattr(module, "ChunkSize", noted)
+    perform(purge(where=[("id", "in", [2, 5])], pace=Pace(target=0.3, duty=0.9)))
+    assert targets == {0.3}
 
 
 def test_the_row_limit_counts_a_large_family_before_it_is_deleted(orders, perform, monkeypatch):
