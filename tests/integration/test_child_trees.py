@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from iam_watcher.database.throttle import Throttler
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.children import Child
 from iam_watcher.walk import descendants, large_family
 from tests.integration.test_children import content, orders, protect, purge
@@ -243,3 +245,16 @@ def test_children_by_both_of_their_foreign_keys_go_with_either_parent(accounts, 
     assert accounts.column("SELECT id FROM orders") == [7]
     assert transfers(accounts) == {}
     assert report["children"] == {"transfer": 203}
+
+
+def test_the_count_of_a_table_that_is_in_the_tree_twice_rests_and_asks_the_throttle(
+    accounts, perform, monkeypatch
+):
+    throttled, rests = [], []
+    monkeypatch.setattr(Throttler, "wait", lambda *_, **__: throttled.append("asked"))
+    monkeypatch.setattr(Transactions, "sleep", lambda _, seconds: rests.append(seconds))
+    report = perform(purge(children="auto", dry_run=True, pace="polite"))
+    assert report["children"] == {"transfer": 200}
+    # One chunk of the accounts, and one of the transfers.
+    assert (len(throttled), len(rests)) == (2, 2)
+    assert min(rests) > 0
