@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import timedelta
 from enum import Enum
 from functools import partial
+from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
 
 from iam_watcher.errors import JobArgumentError, RowNotReady
 from iam_watcher.jobs.process_rows import ProcessRowsOperator, process_rows
+from iam_watcher.jobs.rows_in_state import rows_in_state
 
 IDLE = {"max_idle_time": timedelta(minutes=1), "retry_at_column": "retry_at"}
 STATES = {"state_column": "status", "claim": "pending", "done": "normal", "failed": "failed"}
@@ -75,6 +79,7 @@ WRONG = {
     "no batch": ({"batch": 0}, "batch is 0; expected a whole number over 0"),
     "claim_timeout": ({"claim_timeout": timedelta(milliseconds=1)}, "expected at least 1 second"),
     "seconds": ({"claim_timeout": 300}, "claim_timeout is 300; expected a timedelta"),
+    "backoff": ({"backoff": timedelta(0)}, "backoff is datetime.timedelta(0); expected a timedelta over 0"),
     "stop_after": ({"stop_after": 0}, "stop_after is 0"),
     "negative idle time": (
         {"max_idle_time": timedelta(seconds=-1)},
@@ -135,6 +140,22 @@ def test_an_idle_time_may_end_before_the_time_out(given):
 def test_attempts_have_a_limit_if_they_are_counted():
     assert operator().processing.attempts is None
     assert operator(attempts_column="tries").processing.attempts == 5
+
+
+def test_the_defaults_are_those_of_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "rows-in-a-state.md").read_text()
+    said = dict(re.findall(r"^\| .*?`(\w+)` \(([^)]+)\) \|", page, re.MULTILINE))
+    written = {
+        timedelta(0): "0", timedelta(seconds=10): "10 s", timedelta(minutes=5): "5 minutes",
+        timedelta(minutes=10): "10 minutes", "row": '"row"',
+    }  # fmt: skip
+    functions = (ProcessRowsOperator.__init__, process_rows, rows_in_state)
+    arguments = {name: one for each in functions for name, one in inspect.signature(each).parameters.items()}
+    defaults = {name: arguments[name].default for name in said} | {
+        "max_attempts": operator(attempts_column="tries").processing.attempts
+    }
+    assert len(said) == 9
+    assert said == {name: written.get(default, str(default)) for name, default in defaults.items()}
 
 
 @pytest.mark.parametrize("after", [5, timedelta(seconds=-1)])
