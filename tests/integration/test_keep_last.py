@@ -235,6 +235,15 @@ def test_groups_of_one_row_are_refused(scratch, perform, index, unique, dry_run)
 
 
 @pytest.mark.every_server
+def test_members_of_an_enum_are_in_the_order_of_its_declaration(scratch, perform):
+    """Of the same age, the rows with the largest keys are the newest."""
+    scratch.run("CREATE TABLE t (id enum('b', 'c', 'a') PRIMARY KEY, at datetime NOT NULL, KEY (at))")
+    scratch.run("INSERT INTO t VALUES ('a', '2020-01-01'), ('b', '2020-01-01'), ('c', '2020-01-01')")
+    perform(purge(keep_last=2))
+    assert set(scratch.column("SELECT id FROM t")) == {"c", "a"}
+
+
+@pytest.mark.every_server
 def test_ids_in_upper_and_lower_case_are_kept_by_their_time(scratch, perform):
     """A binary collation sorts all letters in upper case before those in lower case."""
     ids = [f"0190000{digit}-0000-7000-8000-000000000000" for digit in "89abcdef"]
