@@ -32,6 +32,7 @@ NOT_KEPT = [
     ("decimal(9,2)", Decimal("0.005"), "up to 2 digits after the point"),
     ("double(7,2)", 0.125, "FLOAT or DOUBLE without a number of digits"),
     ("datetime(3)", datetime(2000, 1, 1, 0, 0, 0, 500_001, tzinfo=UTC), "up to 3 digits after the second"),
+    ("timestamp", datetime(2000, 1, 1, 0, 0, 0, 1, tzinfo=UTC), "up to 0 digits after the second"),
     ("time", "00:00:00.6", "up to 0 digits after the second"),
     ("char(9)", "x ", "a text without spaces at its end"),
     ("enum('a','b')", "", "one of 'a', 'b'"),
