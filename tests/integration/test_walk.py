@@ -5,9 +5,11 @@ All tests share one table and one change: hence the length.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,10 +19,12 @@ from iam_watcher.database import transactions as transaction
 from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import TableError, WalkError
-from iam_watcher.walk import progress
+from iam_watcher.walk import count, progress, record
 from iam_watcher.walk.count import count_rows
 from iam_watcher.walk.pace import ChunkSize, Limits, Pace
+from iam_watcher.walk.record import record_rows
 from iam_watcher.walk.row_change import RowChange
+from iam_watcher.walk.row_locks import RowLocks
 from iam_watcher.walk.walk import Walk
 from tests.integration.conftest import ID
 
@@ -227,6 +231,41 @@ def test_a_count_is_a_short_transaction_for_each_span(table, session, monkeypatc
     assert count_rows(db, OLD).matched == 50
     assert (len(longest), since_commit) == (11, [])
     assert max(longest) <= 2
+
+
+READS = [
+    pytest.param(count, lambda db, **how: count_rows(db, OLD, **how).matched, id="count"),
+    pytest.param(record, lambda db, **how: record_rows(db, OLD, RowLocks(db, OLD), **how), id="record"),
+]
+
+
+@pytest.mark.parametrize(("module", "run"), READS)
+def test_a_read_that_takes_too_long_is_tried_again_with_fewer_rows(table, session, monkeypatch, module, run):
+    monkeypatch.setattr(transaction, "LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(module, "ChunkSize", lambda _: ChunkSize(1e-9, rows=1000, span=1000))
+    fill(table, [(key, 50) for key in range(1, 1001)])
+    db = Transactions(session)
+    read = db.read
+
+    def limited(query, values=None):
+        found = read(query, values)
+        if (found[0][0] if "COUNT(" in query else len(found)) > 500:
+            raise db.error(1969, "made by the test")
+        return found
+
+    monkeypatch.setattr(db, "read", limited)
+    assert (run(db), db.retries) == (1000, 1)
+
+
+@pytest.mark.parametrize(("module", "run"), READS)
+def test_a_read_rests_by_the_time_that_it_took(table, session, monkeypatch, module, run):
+    clock = SimpleNamespace(monotonic=itertools.count(100.0).__next__)
+    monkeypatch.setattr(module, "time", clock)
+    fill(table, [(1, 50)])
+    db, sleeps = Transactions(session), []
+    monkeypatch.setattr(db, "sleep", sleeps.append)
+    run(db, pace=Pace(target=0.1, duty=0.25))
+    assert sleeps == [9.0]
 
 
 def test_a_lock_of_someone_else_is_waited_for(table, session, mariadb, caplog):
