@@ -93,7 +93,9 @@ def test_a_misspelt_status_is_logged(scratch, perform, location, caplog):
     scratch.run(STATUS_TEXT.create)
     STATUS_TEXT.add(scratch, "old")
     STATUS_TEXT.add(scratch, "off", state="suspended")
-    perform(disable(replace_shape(STATUS_TEXT, disabled="suspendid"), location, dry_run=True))
+    STATUS_TEXT.add(scratch, "of another system", org=8, state="suspendid")
+    misspelt = replace_shape(STATUS_TEXT, disabled="suspendid", where=[("org", "=", 7)])
+    perform(disable(misspelt, location, dry_run=True))
     assert (
         "No account in a sample of members has state='suspendid'. It has 'active', 'suspended'" in caplog.text
     )
