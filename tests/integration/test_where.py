@@ -279,6 +279,7 @@ NO_DATE = "expected a date or a time such as"
         ("price", ">", Decimal("-0.01"), "the column can hold"),
         ("price", "<", 1000, "the column can hold"),
         ("float", "<", 1e39, "the column can hold"),
+        ("share", ">", -0.5, "the column can hold"),
         ("double", "<", 10**400, "the column can hold"),
         # A number made a text column be compared as a number.
         *((column, "=", value, "a text")
