@@ -6,6 +6,7 @@ All tests share the users, the warning and its letters: hence the length.
 from __future__ import annotations
 
 import json
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select
 
+from iam_watcher.accounts import due_search
 from iam_watcher.accounts.due_search import Band, Search
 from iam_watcher.accounts.due_users import bands
 from iam_watcher.database.catalogue import read_table
@@ -25,7 +27,7 @@ from iam_watcher.database.transactions import Transactions
 from iam_watcher.jobs.account_table import AccountTable
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.walk.key_order import KeyOrder
-from iam_watcher.walk.pace import PACES
+from iam_watcher.walk.pace import PACES, ChunkSize
 from tests.integration.conftest import numbers
 from tests.integration.test_disable_users import enabled, user
 
@@ -369,6 +371,25 @@ def test_a_list_that_is_not_complete_warns_nobody_and_says_so(users, run_dag, ca
     assert len(later) == 3
 
 
+@contextmanager
+def search_in(server, **options):
+    """A search in the table of IAM, and the cut-off of a run that begins now."""
+    with closing(server.connect()) as connection:
+        connection.autocommit(on=False)
+        set_up(connection)
+        now, db = read_now(connection), Transactions(connection)
+        job = DisableInactiveUsersOperator(task_id="t", max_inactive_days=180, undo_location="none").job()
+        plan = job.plan(read_table(db, "user"), now)
+        known = {
+            "can_be_disabled": job.users(plan.cut_off, now).can_be_disabled,
+            "max_inactive": 180 * DAY,
+            "min_age": 0 * DAY,
+            "pace": PACES["polite"],
+            "throttler": Throttler(db, "user", lambda: None, patience=1),
+        }
+        yield Search(db, job.columns, plan.change, **{**known, **options}), plan.cut_off
+
+
 def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch):
     walks, asked, waits, sleeps = [], [], [], []
     begin, wait = KeyOrder.begin, Throttler.wait
@@ -382,24 +403,9 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
     monkeypatch.setattr(Transactions, "sleep", lambda _, seconds: sleeps.append(seconds))
     clock = SimpleNamespace(monotonic=iter([100.0, 101.0, 102.0, 103.0, 106.0]).__next__)
     monkeypatch.setattr("iam_watcher.accounts.due_search.time", clock)
-    with mariadb.connect() as connection:
-        connection.autocommit(on=False)
-        set_up(connection)
-        now, db = read_now(connection), Transactions(connection)
-        job = DisableInactiveUsersOperator(task_id="t", max_inactive_days=180, undo_location="none").job()
-        plan = job.plan(read_table(db, "user"), now)
-        search = Search(
-            db,
-            job.columns,
-            plan.change,
-            can_be_disabled=job.users(plan.cut_off, now).can_be_disabled,
-            max_inactive=180 * DAY,
-            min_age=0 * DAY,
-            pace=PACES["polite"],
-            throttler=Throttler(db, "user", lambda: asked.append("why"), patience=1),
-            time_limit=timedelta(seconds=60),
-        )
-        found = search.users(bands(plan.cut_off, (14, 3, 30), {}))
+    throttler = Throttler(None, "user", lambda: asked.append("why"), patience=1)
+    with search_in(mariadb, throttler=throttler, time_limit=timedelta(seconds=60)) as (search, cut_off):
+        found = search.users(bands(cut_off, (14, 3, 30), {}))
     assert {one["name"]: one["days"] for one in found.listed} == {
         "seen-178": 3,
         "never": 3,
@@ -408,3 +414,34 @@ def test_all_warnings_are_one_walk_that_is_throttled(users, mariadb, monkeypatch
     }
     assert (len(walks), len(asked)) == (1, 1)
     assert (waits, sleeps) == ([59.0], [3.0])
+
+
+def test_a_user_at_the_edge_of_two_warnings_gets_the_one_with_more_days(iam, mariadb):
+    edge = CUT_OFF + 3 * DAY
+    old = "'2020-01-01'"
+    user(iam, "by login", logined=f"'{edge:%F %T}'", created=old)
+    user(iam, "by creation", logined=old, created=f"'{edge + 150 * DAY:%F %T}'")
+    with search_in(mariadb, min_age=30 * DAY) as (search, _):
+        found = search.users([Band(3, CUT_OFF, edge), Band(14, edge, edge + 11 * DAY)])
+    assert {one["name"]: one["days"] for one in found.listed} == {"by login": 14, "by creation": 14}
+
+
+def test_a_search_that_takes_too_long_is_tried_again_with_fewer_users(iam, mariadb, monkeypatch):
+    monkeypatch.setattr(due_search, "ChunkSize", lambda _: ChunkSize(1e-9, rows=1000, span=1000))
+    monkeypatch.setattr(Transactions, "sleep", lambda *_: None)
+    iam.run(
+        "INSERT INTO user (name, nickname, password, email, loginedAt)"
+        f" SELECT seq, '', '', '', {SEEN} FROM {numbers(700)}"
+    )
+    read = Transactions.read
+
+    def limited(db, query, values=None):
+        found = read(db, query, values)
+        if len(found) > 500:
+            raise db.error(1969, "made by the test")
+        return found
+
+    monkeypatch.setattr(Transactions, "read", limited)
+    with search_in(mariadb) as (search, cut_off):
+        assert len(search.users(bands(cut_off, (14, 3), {})).listed) == 700
+        assert search.db.retries == 1
