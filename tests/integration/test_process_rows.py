@@ -82,15 +82,16 @@ def test_every_row_is_processed_once(scratch, mariadb, mode, key):
 @pytest.mark.every_server
 def test_each_outcome_is_written(scratch, mariadb, mode):
     create(scratch)
-    fill(scratch, 6)
+    fill(scratch, 8)
+    scratch.run("UPDATE orders SET error = 'of an earlier attempt' WHERE id = 6")
 
     def work(row):
         if row["id"] == 1:
             raise RowFailed("no such customer")
-        if row["id"] == 2:
-            raise RowNotReady(after=timedelta(hours=2))
-        if row["id"] == 3:
-            raise ValueError("it is odd")
+        if row["id"] in (2, 8):
+            raise RowNotReady(after=timedelta(hours=row["id"]))
+        if row["id"] in (3, 7):
+            raise ValueError(f"it is {row['id']}")
         if row["id"] == 4:
             return {"note": "sent"}
         if row["id"] == 5:
@@ -104,17 +105,19 @@ def test_each_outcome_is_written(scratch, mariadb, mode):
     texts = {row[0]: row[1:4] for row in rows}
     assert texts[1] == ("failed", 1, "no such customer")
     assert texts[2] == ("pending", 0, None)
-    assert texts[3] == ("pending", 1, "ValueError: it is odd")
+    assert texts[3] == ("pending", 1, "ValueError: it is 3")
     assert texts[4] == ("normal", 1, None)
     assert texts[5][:2] == ("pending", 1)
     assert "note" in texts[5][2]
     assert texts[6] == ("normal", 1, None)
+    assert texts[7] == ("pending", 1, "ValueError: it is 7")
     delays = {row[0]: row[5] for row in rows}
     assert 7190 < delays[2] <= 7200
+    assert 28790 < delays[8] <= 28800
     assert 0 <= delays[3] <= 10
     assert rows[3][4] == "sent"
-    assert done.outcomes == {Kind.DONE: 2, Kind.FAILED: 1, Kind.NOT_READY: 1, Kind.RETRY: 2}
-    assert (done.exceptions["ValueError"], done.lost) == (1, 0)
+    assert done.outcomes == {Kind.DONE: 2, Kind.FAILED: 1, Kind.NOT_READY: 2, Kind.RETRY: 3}
+    assert (done.exceptions["ValueError"], done.lost) == (2, 0)
 
 
 ERRORS = {
