@@ -1,4 +1,7 @@
-"""Which trees of tables a purge can delete from, and which rows of them it leaves."""
+"""Which trees of tables a purge can delete from, and which rows of them it leaves.
+
+Many tests share the tables of one of three trees: hence the length.
+"""
 
 from __future__ import annotations
 
