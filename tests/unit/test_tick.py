@@ -47,13 +47,18 @@ def test_other_runs_are_for_no_tick(run_type: str) -> None:
 
 @pytest.mark.parametrize(
     ("lock", "name", "kept"),
-    [(Lock(), "clean:2027-03-10T03:30:00.000000Z", DAY), (Lock(once_per_tick=False), "", 0.0)],
+    [
+        (Lock(), "clean:2027-03-10T03:30:00.000000Z", DAY),
+        (Lock(once_per_tick=False, max_hold=timedelta(hours=1), database_lock=False), "", 0.0),
+    ],
 )
 def test_a_run_asks_for_its_tick_unless_each_deployment_does_it(lock: Lock, name: str, kept: float) -> None:
     run = SimpleNamespace(dag_id="clean", run_id="r", run_type="scheduled", run_after=AFTER)
     dag = SimpleNamespace(timetable=timetable("@every 10m"), tasks=[])
     grant = Grant.of(lock, {"dag_run": run, "dag": dag, "params": {}})  # type: ignore[typeddict-item]
     assert (grant.tick, grant.tick_kept) == (name, kept)
+    assert (grant.on_busy, grant.database_lock) == (lock.on_busy, lock.database_lock)
+    assert grant.max_hold == (lock.max_hold and lock.max_hold.total_seconds())
     assert grant.key == "iam-watcher:clean", "without `per_tick`, all runs have one key"
 
 
