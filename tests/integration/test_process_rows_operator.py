@@ -24,6 +24,7 @@ from iam_watcher.database.throttle import Throttle
 from iam_watcher.errors import JobError, LockLost, RowFailed, WalkError
 from iam_watcher.jobs.process_rows import ProcessRowsOperator
 from iam_watcher.lock import current
+from iam_watcher.walk.claim import find_states
 from tests.integration.claims import ALL, create
 from tests.integration.conftest import TaskInstance, numbers
 
@@ -139,6 +140,23 @@ def test_a_dry_run_claims_nothing(scratch, perform, mode):
     assert report["remaining"] == 7
     assert report["examples"] == [{"key": str(key)} for key in range(1, 6)]
     assert states(scratch) == {"pending": 7}
+
+
+@pytest.mark.parametrize("column", ["status", *HOLD.values()])
+def test_a_missing_right_to_write_an_outcome_is_said_before_the_first_call(
+    scratch, mariadb, perform, monkeypatch, column
+):
+    fill(scratch, 3)
+    others = ", ".join({"status", *HOLD.values()} - {column})
+    rights, called = f"SELECT, UPDATE ({others}) ON scratch.orders", []
+    monkeypatch.setenv("AIRFLOW_CONN_SCRATCH", mariadb.airflow_uri.removesuffix("/iam") + "/scratch")
+    scratch.run(f"GRANT {rights} TO {mariadb.user}")
+    try:
+        with pytest.raises(AirflowFailException, match="grant the connection's account this right"):
+            perform(operator(called.append, **HOLD))
+    finally:
+        scratch.run(f"REVOKE {rights} FROM {mariadb.user}")
+    assert called == []
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -315,15 +333,26 @@ def test_a_secret_is_neither_in_the_run_report_nor_in_the_table(scratch, perform
     assert not scratch.value(f"SELECT COUNT(*) FROM orders WHERE error LIKE '%{CANARY[:5]}%'")
 
 
-def test_a_failing_service_fails_the_task_without_a_retry(scratch, perform, mode):
+@pytest.mark.parametrize(("given", "rows"), [({}, 10), ({"stop_after": 3}, 3)])
+def test_a_failing_service_fails_the_task_without_a_retry(scratch, perform, mode, given, rows):
     fill(scratch, 30)
 
     def work(row):
         raise ConnectionError("away")
 
-    with pytest.raises(AirflowFailException, match="10 rows of orders in a row ended with ConnectionError"):
-        perform(operator(work, **mode))
-    assert scratch.value("SELECT SUM(attempts) FROM orders") == 10
+    message = f"{rows} rows of orders in a row ended with ConnectionError"
+    with pytest.raises(AirflowFailException, match=message):
+        perform(operator(work, **mode, **given))
+    assert scratch.value("SELECT SUM(attempts) FROM orders") == rows
+
+
+def test_each_limit_of_a_row_is_that_of_its_argument(scratch, perform, monkeypatch):
+    fill(scratch, 1)
+    find, found = find_states.find, []
+    monkeypatch.setattr(find_states, "find", lambda db, names: found.append(names) or find(db, names))
+    times = {"claim_timeout": timedelta(seconds=50), "backoff": timedelta(seconds=7)}
+    perform(operator(lambda row: None, **times, **CLAIM))
+    assert [(one.claim_timeout, one.backoff, one.max_attempts) for one in found] == [(50, 7, 5)]
 
 
 def test_a_worker_with_a_wrong_clock_can_process_rows(scratch, perform):
