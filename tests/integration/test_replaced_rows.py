@@ -33,7 +33,7 @@ def people(scratch):
         " CONSTRAINT of_secrets FOREIGN KEY (secret) REFERENCES secrets (id))"
     )
     scratch.run("INSERT INTO people VALUES (1, 'Ännä', '2020-01-01'), (2, 'bob', '2020-01-01')")
-    scratch.run("INSERT INTO secrets VALUES (10, 'anna', 'of anna'), (20, 'bob', 'of bob')")
+    scratch.run("INSERT INTO secrets VALUES (10, 'anna ', 'of anna'), (20, 'bob', 'of bob')")
     scratch.run("INSERT INTO uses VALUES (100, 10), (200, 20)")
     return scratch
 
