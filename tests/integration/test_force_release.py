@@ -17,6 +17,7 @@ from iam_watcher.lock import __main__ as command_line
 from iam_watcher.lock.admin.force_release import force_release
 from iam_watcher.lock.admin.inspection import history, holders
 from iam_watcher.lock.lease import Lease
+from iam_watcher.lock.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,15 +187,15 @@ def test_who_and_why_must_be_said(redis_client: Client, by: str, reason: str) ->
 def test_a_holder_that_releases_at_this_moment(
     redis_client: Client, monkeypatch: pytest.MonkeyPatch, following: str, message: str
 ) -> None:
-    first, revoke = Lease(redis_client, "clean", "first", ttl=60), Lease.revoke
+    first, revoke = Lease(redis_client, "clean", "first", ttl=60), Observer.revoke
     assert first.acquire()
 
-    def revoke_late(lease: Lease, owner: str, record: str) -> bool:
+    def revoke_late(lock: Observer, owner: str, record: str) -> bool:
         assert first.release()
         assert not following or Lease(redis_client, "clean", following, ttl=60).acquire()
-        return revoke(lease, owner, record)
+        return revoke(lock, owner, record)
 
-    monkeypatch.setattr(Lease, "revoke", revoke_late)
+    monkeypatch.setattr(Observer, "revoke", revoke_late)
     with pytest.raises(LockError, match=message):
         force_release([redis_client], "clean", by="ops", reason="it hangs")
     assert history([redis_client], "clean") == []
