@@ -47,6 +47,18 @@ def test_a_connection_that_the_shell_lacks_is_named(monkeypatch: pytest.MonkeyPa
     assert f"Set AIRFLOW_HOME or AIRFLOW_CONN_{name.upper()} as your Airflow has it" in line
 
 
+def test_a_connection_may_be_in_airflows_database(
+    airflow_db: None, redis_server: Server, redis_client: Client
+) -> None:
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Connection(conn_id="stored", uri=redis_server.airflow_uri))
+    done = process("list", "--redis-conn-id", "stored")
+    assert (done.returncode, done.stdout) == (0, "no lock is held\n")
+
+
 def test_an_account_without_a_name_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 50007")
