@@ -54,7 +54,7 @@ def test_a_connection_may_be_in_airflows_database(
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        session.add(Connection(conn_id="stored", uri=redis_server.airflow_uri))
+        session.add(Connection(conn_id="stored", uri=redis_server.airflow_uri))  # noqa: AIR311  a row
     done = process("list", "--redis-conn-id", "stored")
     assert (done.returncode, done.stdout) == (0, "no lock is held\n")
 

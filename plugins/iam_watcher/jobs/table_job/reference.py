@@ -122,8 +122,10 @@ def _compared_as(column: Column) -> tuple[str, ...]:
         return ("integer",)
     # Members of an ENUM are compared by their numbers; a BINARY has zeros up to its length, and they count.
     whole = column.column_type if column.data_type in {"enum", "binary", "bit"} else ""
-    kind = "text" if column.data_type in SHORT_TEXTS else column.data_type
-    return kind, column.collation or "", whole
+    collation = column.collation or ""
+    # A CHAR loses spaces at its end. They count in a collation that does not pad: MySQL's new ones, and some.
+    padded = column.data_type in SHORT_TEXTS and not any(part in collation for part in ("_0900_", "_nopad_"))
+    return "text" if padded else column.data_type, collation, whole
 
 
 def _type(column: Column) -> str:
