@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -183,6 +184,22 @@ def test_a_record_without_checksums_still_works(iam, perform, location, caplog):
     assert "The undo record has no checksums" in caplog.text
 
 
+@pytest.mark.usefixtures("_without_checksums")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "name = 'other', updatedAt = updatedAt",
+        "loginedAt = '2026-01-01', updatedAt = updatedAt",
+        "updatedAt = updatedAt + INTERVAL 1 SECOND",
+    ],
+)
+def test_without_checksums_name_login_and_time_of_change_are_compared(iam, perform, location, change):
+    user(iam, "inactive")
+    report = perform(disable(location))
+    iam.run(f"UPDATE user SET {change}")
+    assert perform(enable(location, report["undo_record"]))["skipped"] == {"changed_since": 1}
+
+
 def test_a_table_that_lost_a_column_since_is_compared_without_checksums(iam, perform, location, caplog):
     user(iam, "inactive")
     iam.run("ALTER TABLE user ADD COLUMN extra INT NOT NULL DEFAULT 1")
@@ -349,6 +366,15 @@ def test_without_a_record_or_names_nobody_is_enabled(iam, perform, location, und
     with pytest.raises(AirflowFailException, match=r"neither undo_record nor names|expected a folder below"):
         perform(enable(location, undo_record))
     assert enabled(iam) == set()
+
+
+def test_a_link_that_leads_out_of_the_location_is_refused(iam, perform, location, tmp_path):
+    user(iam, "inactive")
+    folder = Path(perform(disable(location))["undo_record"].removeprefix("file://"))
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AirflowFailException, match="is a link that leads out of"):
+        perform(enable(location, f"file://{folder}"))
 
 
 def test_an_archive_of_rows_is_no_report(iam, perform, location):
