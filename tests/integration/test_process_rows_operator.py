@@ -25,6 +25,7 @@ from iam_watcher.errors import JobError, LockLost, RowFailed, WalkError
 from iam_watcher.jobs.process_rows import ProcessRowsOperator
 from iam_watcher.lock import current
 from iam_watcher.walk.claim import find_states
+from iam_watcher.walk.claim.processing import Processing
 from tests.integration.claims import ALL, create
 from tests.integration.conftest import TaskInstance, numbers
 
@@ -344,6 +345,29 @@ def test_a_failing_service_fails_the_task_without_a_retry(scratch, perform, mode
     with pytest.raises(AirflowFailException, match=message):
         perform(operator(work, **mode, **given))
     assert scratch.value("SELECT SUM(attempts) FROM orders") == rows
+
+
+@pytest.mark.parametrize("per", ["row", "batch"])
+def test_the_rows_are_processed_as_the_arguments_say(scratch, perform, mode, monkeypatch, per):
+    fill(scratch, 1)
+    given = {}
+
+    def noted(*arguments, **options):
+        given.update(options)
+        return Processing(*arguments, **options)
+
+    monkeypatch.setattr("iam_watcher.jobs.row_processing.run.Processing", noted)
+    perform(operator(lambda _: None, per=per, batch=7, **mode))
+    assert (given["batch"], given["whole_batches"]) == (7, per == "batch")
+    assert (given["renewal"] is not None) == ("working" in mode), "claims are renewed"
+
+
+def test_no_row_is_claimed_while_the_server_is_busy(scratch, perform, mode):
+    fill(scratch, 3)
+    busy = Throttle(max_threads_running=0, patience=timedelta(microseconds=1))
+    with pytest.raises(WalkError, match="threads are running, more than 0"):
+        perform(operator(lambda row: pytest.fail("called"), throttle=busy, **mode))
+    assert states(scratch) == {"pending": 3}
 
 
 def test_each_limit_of_a_row_is_that_of_its_argument(scratch, perform, monkeypatch):
