@@ -77,7 +77,9 @@ class DownloadedMariaDB(MariaDB):
 class MySQL(DatabaseServer):
     """The MySQL of Debian unstable."""
 
-    capabilities = frozenset({"generated-key", "invisible-index", "offline-mode", "typed-json"})
+    capabilities = frozenset(
+        {"expression-index", "generated-key", "invisible-index", "offline-mode", "typed-json"}
+    )
 
     def __init__(self, folder: Path, arguments: Sequence[str] = (), *, name: str = "mysql") -> None:
         super().__init__(folder, arguments, name=name)

@@ -362,14 +362,6 @@ def test_the_rows_are_processed_as_the_arguments_say(scratch, perform, mode, mon
     assert (given["renewal"] is not None) == ("working" in mode), "claims are renewed"
 
 
-def test_no_row_is_claimed_while_the_server_is_busy(scratch, perform, mode):
-    fill(scratch, 3)
-    busy = Throttle(max_threads_running=0, patience=timedelta(microseconds=1))
-    with pytest.raises(WalkError, match="threads are running, more than 0"):
-        perform(operator(lambda row: pytest.fail("called"), throttle=busy, **mode))
-    assert states(scratch) == {"pending": 3}
-
-
 def test_each_limit_of_a_row_is_that_of_its_argument(scratch, perform, monkeypatch):
     fill(scratch, 1)
     find, found = find_states.find, []
