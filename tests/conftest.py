@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRF
     del os.environ[_name]
 os.environ.update(environment(_HOME, deployment_id="test"))
 
+BUNDLE = "dags-folder"  # Airflow's default
 _NEEDS_A_SERVER = {"mariadb", "redis_server", "airflow_db"}
 
 
@@ -139,21 +141,33 @@ def store_dag(airflow_db: None) -> Callable[[DAG], None]:
     from airflow.utils.session import create_session
 
     def store(dag: DAG) -> None:
-        bundle = "dags-folder"
         with create_session() as session:
             DagBundlesManager().sync_bundles_to_db(session=session)
         with create_session() as session:
             stored = LazyDeserializedDAG.from_dag(dag)
-            SerializedDAG.bulk_write_to_db(bundle, None, [stored], session=session)
+            SerializedDAG.bulk_write_to_db(BUNDLE, None, [stored], session=session)
             session.commit()
-            SerializedDagModel.write_dag(stored, bundle_name=bundle, session=session)
+            SerializedDagModel.write_dag(stored, bundle_name=BUNDLE, session=session)
 
     return store
 
 
 @pytest.fixture
-def run_dag(store_dag: Callable[[DAG], None]) -> Callable[..., DagRun]:
+def run_dag(
+    store_dag: Callable[[DAG], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., DagRun]:
     """A function that runs a DAG, which a test just built, by `dag.test()` and returns the run."""
+    empty = tmp_path_factory.getbasetemp() / "no-dags"
+    empty.mkdir(exist_ok=True)
+    # dag.test() parses and stores all files of the bundle, each time.
+    bundle = {
+        "name": BUNDLE,
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(empty)},
+    }
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
 
     def run(dag: DAG, **arguments: Any) -> DagRun:
         store_dag(dag)  # dag.test() only runs what is stored.

@@ -38,7 +38,9 @@ def disabled(server) -> int:
         return cursor.fetchone()[0]
 
 
-def test_it_counts_the_rows_and_the_watcher_stays_paused(dags, run_dag, mariadb):
+def test_it_counts_the_rows_and_the_watcher_stays_paused(dags, run_dag, mariadb, monkeypatch):
+    # The job looks for the watcher's file in its bundle.
+    monkeypatch.delenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST")
     before = disabled(mariadb)
     run = run_dag(
         dags["dry_run_watcher"],
