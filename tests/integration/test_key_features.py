@@ -211,6 +211,7 @@ def test_a_time_limit_and_the_next_runs(table, key, monkeypatch, in_sevens, dens
     assert (left(table), changed, examined) == (young, len(old), len(old) + len(young))
 
 
+@pytest.mark.every_server
 def test_the_share_of_a_walk_that_resumes(table, key, session, monkeypatch):
     monkeypatch.setattr(pace, "LEAST_ROWS", 10)
     table.run("ANALYZE TABLE t")
