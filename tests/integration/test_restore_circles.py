@@ -107,6 +107,60 @@ def test_a_long_thread_without_its_first_row_is_skipped_at_once(scratch, perform
     assert len(attempts) == 1
 
 
+@pytest.fixture
+def transactions(monkeypatch):
+    """The number of rows that each transaction with rows in a circle completes."""
+    complete, found = circle_inserter.CircleInserter.complete, []
+
+    def note(self, inserted):
+        if self.table.name == "orders":
+            found.append(len(list(self.rows())))
+        return complete(self, inserted)
+
+    monkeypatch.setattr(circle_inserter.CircleInserter, "complete", note)
+    monkeypatch.setattr(circle_inserter, "MOST_ROWS", 2)
+    return found
+
+
+def test_each_circle_can_have_its_own_transaction(scratch, perform, archived, transactions):
+    url, before = archived
+    report = perform(restore(url))
+    assert transactions == [1, 1, 1]
+    assert (report["restored"], report["children"]["order_lines"]["restored"]) == (3, 9)
+    assert content(scratch) == before
+
+
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [(str.upper, [1, 1]), (lambda text: text + " ", [1, 1]), (lambda text: text.replace("e", "é"), [2])],
+    ids=["case", "space", "accent"],
+)
+def test_texts_that_the_server_calls_equal_connect_rows(
+    scratch, perform, tmp_path, transactions, written, parts
+):
+    text = "varchar(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+    scratch.run(f"CREATE TABLE orders (id {text} PRIMARY KEY, at datetime NOT NULL, last_line {text})")
+    scratch.run(
+        f"CREATE TABLE order_lines (id {text} PRIMARY KEY, order_id {text} NOT NULL,"
+        " FOREIGN KEY (order_id) REFERENCES orders (id))"
+    )
+    for name in ("first", "second"):
+        scratch.run("INSERT INTO orders (id, at) VALUES (%s, '2020-01-01')", [name])
+        scratch.run("INSERT INTO order_lines VALUES (%s, %s)", [f"l-{name}", written(name)])
+    scratch.run(
+        "ALTER TABLE orders ADD FOREIGN KEY (last_line) REFERENCES order_lines (id) ON DELETE SET NULL"
+    )
+    for name in ("first", "second"):
+        scratch.run("UPDATE orders SET last_line = %s WHERE id = %s", [written(f"l-{name}"), name])
+    before = content(scratch)
+    children = [Child("order_lines", key="order_id")]
+    archive = perform(purge(children=children, archive=f"file://{tmp_path}"))["archive"]
+    report = perform(restore(archive))
+    assert transactions == parts
+    assert (report["restored"], report["skipped"]) == (2, {})
+    assert content(scratch) == before
+
+
 @pytest.mark.parametrize("took_place", [True, False])
 def test_a_commit_without_an_answer_is_unconfirmed(scratch, perform, archived, monkeypatch, took_place):
     url, before = archived

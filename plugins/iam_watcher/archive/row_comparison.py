@@ -9,7 +9,7 @@ from iam_watcher.archive.column_formats import format_of, same
 from iam_watcher.archive.row_keys import literals_of, row_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from iam_watcher.archive.column_formats import Bound
     from iam_watcher.archive.reader import Row
@@ -34,6 +34,11 @@ class Batch:
     columns: Sequence[Column]
     rows: dict[RowKey, tuple[Row, list[Bound]]] = field(default_factory=dict)
     is_long: bool = False
+
+    def without(self, keys: Collection[RowKey]) -> Batch:
+        """Return the rows apart from some."""
+        rows = {key: row for key, row in self.rows.items() if key not in keys}
+        return Batch(self.columns, rows, self.is_long)
 
 
 class RowComparison:

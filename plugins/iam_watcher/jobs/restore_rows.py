@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher import arguments
 from iam_watcher.archive import reader as archive_reader
-from iam_watcher.archive.circle_inserter import CircleInserter, insert_circles
+from iam_watcher.archive.circle_inserter import CircleInserter, connected, insert_circles
 from iam_watcher.archive.column_formats import format_of_type
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
@@ -171,18 +171,24 @@ class RestoreRowsOperator(UndoOperator):
             return  # What they refer to is gone.
         what = f"INSERT on {', '.join(one.table.name for one in tables)} from {left[0][0].archive}"
         with self.throttling(db, tables[0].table.name) as throttler:
-            throttler.wait()
-            try:
-                done = insert_circles(db, tables, what)
-            except TableError as error:  # They are counted as rows without what they refer to.
-                logger.warning("Rows that may refer to each other in a circle were not restored: %s", error)
-                return
-            finally:
-                for (restored, _), table in zip(left, tables, strict=True):
-                    restored.unconfirmed += len(table.unanswered)
-        for (restored, batches), put in zip(left, done, strict=True):
-            restored.take(put)
-            batches.clear()
+            for part in connected(tables):
+                throttler.wait()
+                began = time.monotonic()
+                try:
+                    done = insert_circles(db, part, what)
+                except TableError as error:  # They are counted as rows without what they refer to.
+                    logger.warning(
+                        "Rows that may refer to each other in a circle were not restored: %s", error
+                    )
+                    return
+                finally:
+                    for (restored, _), table in zip(left, part, strict=True):
+                        restored.unconfirmed += len(table.unanswered)
+                for (restored, batches), table, put in zip(left, part, done, strict=True):
+                    restored.take(put)
+                    keys = {key for key, _ in table.rows()}
+                    batches[:] = [batch.without(keys) for batch in batches]
+                db.sleep(self.paced.rest(time.monotonic() - began))
 
     def _restore(
         self,
