@@ -1,4 +1,4 @@
-"""The lock under two real Airflows: five of the rows of docs/lock.md; test_lock_faults.py has the others."""
+"""The lock under two real Airflows: events of docs/what-happens-when.md; test_lock_faults.py has more."""
 
 from __future__ import annotations
 

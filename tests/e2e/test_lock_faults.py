@@ -1,4 +1,4 @@
-"""The lock under two real Airflows: the rows of docs/lock.md that test_lock.py leaves out.
+"""The lock under two real Airflows: the events of docs/what-happens-when.md that test_lock.py leaves out.
 
 All tests share two Airflows, which take a minute to start: hence the length.
 """
