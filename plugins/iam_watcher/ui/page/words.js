@@ -155,7 +155,7 @@ const english = {
   "form.over": "more than {low}",
   "form.bad": "{name}: {error}",
   "release.title": "Release the lock by force",
-  "release.text": "{*who} holds {key} {since}. If its task is still alive, it stops within 2 seconds, in the middle of its work, and can't take the lock again for two leases.",
+  "release.text": "{*who} holds {key} {since}. If its task is still alive, it is stopped within 2 seconds, and can't acquire the lock again for twice the lease.",
   "release.go": "If the Go iam-watcher holds the lock, it continues to work: nothing stops it.",
   "release.reason": "Reason (kept for 90 days, with your name)",
   "release.do": "Release the lock",
