@@ -65,7 +65,7 @@ def rows_in_state(
         retry_at_column: see `ProcessRowsOperator`.
         claim_timeout: see `ProcessRowsOperator`.
         mysql_conn_id: see `ProcessRowsOperator`.
-        every: a run starts at least once in this time, also if the trigger found no row.
+        every: a run starts at least once in this time, even if the trigger found no row.
         others: other arguments of `process_rows`. The schedule ignores them, so both can get the same
             arguments.
 

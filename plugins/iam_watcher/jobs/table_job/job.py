@@ -115,7 +115,7 @@ class TableJob(ABC):
         """Count what only the job knows of a transaction of the walk, which is committed."""
 
     def fill(self, report: TableJobReport) -> None:  # noqa: B027  a hook
-        """Add to the report what only the job knows, also if the run ends early."""
+        """Add to the report what only the job knows, even if the run ends early."""
 
     def finish(  # noqa: B027  a hook
         self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler
