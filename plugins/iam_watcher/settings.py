@@ -188,6 +188,8 @@ class _File:
             }
         if not isinstance(node, yaml.ScalarNode):
             return []  # wherever it is, a list is not valid
+        if _is_null(node) and len(place) == len(("watcher", "task")):
+            return {}  # a block whose last key was removed
         if (node.tag == _INTEGER and not _PLAIN_INTEGER.fullmatch(node.value)) or (
             node.tag == _FLOAT and ":" in node.value
         ):

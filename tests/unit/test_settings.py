@@ -33,11 +33,24 @@ def test_the_file_of_this_repo_has_the_originals_shipped_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "watcher:\n", "watcher: ~", "watcher: {}\n", "watcher: {task: {}}\n"]
+    "text",
+    [
+        *["", "null", "watcher:\n", "watcher: ~", "watcher: {}\n", "watcher: {task: {}}\n"],
+        "watcher:\n  task:\n  clean: ~\n  cleansecret:  # dry-run: true\n",
+    ],
 )
 def test_what_is_not_set_is_off(tmp_path: Path, text: str) -> None:
-    loaded = settings.load(write(tmp_path, text))
-    assert (loaded.task.max_inactive_days, loaded.clean.max_reserve_days) == (0, 0)
+    assert settings.load(write(tmp_path, text)) == settings.Settings()
+    assert (settings.Settings().task.max_inactive_days, settings.Settings().clean.max_reserve_days) == (0, 0)
+
+
+def test_the_file_of_this_repo_without_the_lines_of_dry_runs(tmp_path: Path) -> None:
+    """As docs/first-day.md says, step 7: nothing is left of the block `cleansecret`."""
+    lines = (REPO / "include" / "iam-watcher.yaml").read_text().splitlines(keepends=True)
+    without = [line for line in lines if not line.strip().startswith("dry-run:")]
+    assert len(lines) - len(without) == 3
+    loaded = settings.load(write(tmp_path, "".join(without)))
+    assert loaded == settings.load(REPO / "include" / "iam-watcher.yaml")
 
 
 def test_a_value_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +120,11 @@ def test_the_blocks_that_airflow_replaces_are_accepted_and_said_once(
             for block in ("task", "clean", "cleansecret")
             for value in ("[]", "false", "''", "0", "!!omap []", "!!null []", "${IAM_EMPTY}")
         ),
-        ("watcher:\n  cleansecret:", ["line 2: watcher.cleansecret: expected a mapping, got no value"]),
+        ("watcher:\n  task:\n  other:", ["line 3: unknown key 'watcher.other'"]),
+        (
+            "watcher:\n  cleansecret:\n    dry-run:",
+            ["line 3", "dry-run: expected true or false, got no value"],
+        ),
         ("watcher: {cleansecret: {dry-run: [true]}}", ["dry-run: expected true or false, got a list"]),
         ("watcher: {cleansecret: {dry-run: {a: true}}}", ["dry-run: expected true or false, got a mapping"]),
         ("watcher: {cleansecret: {dry-run: !!bool x}}", ["cleansecret.dry-run", "can't read"]),
