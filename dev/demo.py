@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOTIFICATIONS = "iam.cluster.notifications"
 LOCKS = ("task", "clean", "cleansecret", "iam-watcher:provision_users")
 
-_HEADINGS = ("watcher", "examined", "changed", "skipped", "before → after", "job", "with Airflow")
+_HEADINGS = ("watcher", "examined", "changed", "left alone, failed", "before → after", "job", "with Airflow")
 _SHOWN_FAULTS = 10
 
 

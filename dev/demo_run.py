@@ -118,14 +118,14 @@ class Run:
     def cells(self) -> tuple[str, ...]:
         """Return its line of the final table."""
         report = self.report()
-        skipped = [f"{rows:,} {reason}" for reason, rows in report["skipped"].items() if rows]
+        others = [f"{rows:,} {reason}" for reason, rows in report["skipped"].items() if rows]
         if "failed" in report:
-            skipped.append(f"{report['failed']:,} failed")
+            others.append(f"{report['failed']:,} failed")
         return (
             self.subject.watcher,
             f"{report.get('examined', report.get('claimed')):,}",
             f"{report.get('changed', report.get('done')):,}",
-            ", ".join(skipped) or "none",
+            ", ".join(others) or "none",
             f"{self.before:,} → {self.count():,} {self.subject.what}",
             f"{report['duration_seconds']:.2f} s",
             f"{self.seconds:.0f} s",

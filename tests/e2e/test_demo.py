@@ -15,6 +15,8 @@ from dev.sessions import session_members
 
 pytestmark = pytest.mark.e2e
 
+README = Path(__file__).parents[2] / "README.md"
+
 
 @pytest.fixture
 def demo(tmp_path):
@@ -73,6 +75,9 @@ def test_the_demo_ends_with_the_expected_rows_and_leaves_nothing(demo, tmp_path)
         "1,000 → 700 secrets",
     ]
     assert rows["provision_users"] == ["provision_users", "420", "400", "20 failed", "420 → 0 pending users"]
+    (table,) = re.findall(r"^```\n(watcher .*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    shown = [re.split(r"\s{2,}", line) for line in table.splitlines()]
+    assert shown == [rows[line[0]] for line in shown]
     assert [port for port in ports if listening(int(port))] == []
     assert [session for session in sessions if session_members(session)] == []
     assert _sessions(tmp_path / "demo") == []
