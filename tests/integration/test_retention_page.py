@@ -125,24 +125,6 @@ ROWS: dict[str, tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[int]]]] =
         },
         {"comment": [1, 3, 4, 5]},
     ),
-    "Accounts of Django": (
-        {
-            "auth_user": [
-                *[
-                    ("old", ago(days=200), ago(days=900), 1, 0, 0),
-                    ("recent", ago(days=100), ago(days=900), 1, 0, 0),
-                ],
-                *[
-                    ("root", ago(days=200), ago(days=900), 1, 1, 0),
-                    ("svc-a", ago(days=200), ago(days=900), 1, 0, 0),
-                ],
-                *[("never", None, ago(days=200), 1, 0, 0), ("new", None, ago(days=100), 1, 0, 0)],
-                ("off", ago(days=200), ago(days=900), 0, 0, 0),
-                ("staff", ago(days=200), ago(days=900), 1, 0, 1),
-            ]
-        },
-        {"auth_user WHERE is_active = 0": [1, 5, 7]},
-    ),
     "Accounts of Keycloak": (
         {
             "USER_ENTITY": [
