@@ -46,7 +46,7 @@ def main() -> int:
         f"  watchers   http://localhost:{port}/plugin/watchers\n"
         "  user       admin\n"
         f"  password   AIRFLOW_ADMIN_PASSWORD in {ROOT / '.env'}\n\n"
-        "All watchers are paused. In this folder:\n\n"
+        "All watchers with a schedule are paused. In this folder:\n\n"
         "  docker compose exec scheduler airflow dags test disable_inactive_users -c '{\"dry_run\": true}'\n"
         "  docker compose logs --follow worker\n"
         "  docker compose down              ends the services and keeps their data\n"
