@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from iam_watcher.database.catalogue import read_table
+from iam_watcher.database.column import FIRST_TIME
 from iam_watcher.database.transactions import Transactions
-from iam_watcher.jobs.table_job.age_column import EARLIEST
 from iam_watcher.jobs.table_job.age_forms import age_column
 from tests.integration.test_age_forms import ulid, uuid7
 
@@ -70,5 +70,5 @@ def test_only_what_is_before_the_cut_off_is_old(found, kind, form, at, before):
 
 @pytest.mark.parametrize(("kind", "value"), [("char(36)", str), ("binary(16)", lambda one: one.bytes)])
 def test_the_first_moment_that_an_id_can_have(found, kind, value):
-    first, earlier = value(uuid7(EARLIEST)), value(uuid7(EARLIEST - MILLISECOND))
+    first, earlier = value(uuid7(FIRST_TIME)), value(uuid7(FIRST_TIME - MILLISECOND))
     assert found(kind, "uuid7", [first, earlier], lambda age: age.valid) == [first]

@@ -10,12 +10,13 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.walk import walk
 from iam_watcher.walk.pace import ChunkSize
 
-# In the order in which the server has them; those without a year are no dates at all.
+# In the order in which the server has them; those before 1980 are no ages.
 ODD = (
-    "0000-00-00", "0000-05-05", "0999-12-31", "1000-01-01", "2019-00-00", "2019-00-31", "2019-02-00",
-    "2019-02-29", "2019-02-31", "2019-11-31", "2019-12-31",
+    "0000-00-00", "0000-05-05", "1000-01-01", "1970-00-00", "1970-01-01", "1979-12-31", "1980-00-00",
+    "1980-01-01", "2019-00-00", "2019-00-31", "2019-02-00", "2019-02-29", "2019-02-31", "2019-11-31",
+    "2019-12-31",
 )  # fmt: skip
-NO_DATES = 3
+NO_DATES = 7
 YOUNG = "9999-02-31", "9999-12-31"
 
 
@@ -61,7 +62,7 @@ def test_a_dry_run_shows_them_as_the_server_does(odd_dates, perform):
     report = perform(purge(dry_run=True))
     assert report["matched"] == len(ODD) - NO_DATES
     examples = {example["since"][:10]: example["age_days"] for example in report["examples"]}
-    assert list(examples) == ["1000-01-01", "2019-00-00", "2019-00-31", "2019-02-00", "2019-02-29"]
+    assert list(examples) == ["1980-01-01", "2019-00-00", "2019-00-31", "2019-02-00", "2019-02-29"]
     assert [days is None for days in examples.values()] == [False, True, True, True, True]
 
 
@@ -70,13 +71,13 @@ def test_a_dry_run_shows_them_as_the_server_does(odd_dates, perform):
 @pytest.mark.parametrize("days", [10, 36_500])
 def test_the_first_and_the_last_year_in_any_zone(odd_dates, perform, zone, days):
     scratch = odd_dates("", copies=1)
-    scratch.run("DELETE FROM t WHERE at > '1000-01-01' AND at < '9999-01-01'")
+    scratch.run("DELETE FROM t WHERE at > '1980-01-01' AND at < '9999-01-01'")
     operator = PurgeRowsOperator(
         task_id="purge", table="t", age_column="at", older_than_days=days, age_timezone=zone,
         mysql_conn_id="scratch", dry_run=True,
     )  # fmt: skip
     report = perform(operator)
-    assert (report["matched"], report["skipped"]) == (1, {"zero_date": NO_DATES})
+    assert (report["matched"], report["skipped"]) == (int(days == 10), {"zero_date": NO_DATES})
 
 
 ZEROS = {

@@ -158,8 +158,8 @@ def test_the_report_is_a_sentence_and_short_lines_of_facts(iam, perform, caplog)
     lines = [record.getMessage() for record in caplog.records]
     first = lines.index(next(line for line in lines if line.startswith("event=run_report")))
     assert re.fullmatch(
-        r"1 of 2 rows of policy_audit deleted \(1 with a zero date left alone\) in \d+\.\d s; "
-        "no archive: the rows can't be restored",
+        r"1 of 2 rows of policy_audit deleted \(1 with a zero date or one before 1980 left alone\)"
+        r" in \d+\.\d s; no archive: the rows can't be restored",
         lines[first - 1],
     )
     assert "table=policy_audit dry_run=false" in lines[first]
@@ -197,15 +197,16 @@ def test_expired_secrets_go_and_those_that_never_expire_stay(iam, perform):
     secrets(
         iam,
         expired="UNIX_TIMESTAMP() - 5",
-        long_expired=1,
+        long_expired=315_532_800,
+        early=1,
         living="UNIX_TIMESTAMP() + 60",
         far=2**32 - 1,
         never=0,
         default="DEFAULT",
     )
     report = perform(purge_secrets())
-    assert names(iam, "secret") == {"living", "far", "never"}
-    assert report["skipped"] == {"never_expires": 1}
+    assert names(iam, "secret") == {"living", "far", "never", "early"}
+    assert report["skipped"] == {"never_expires": 2}
     assert report["changed"] == 3
 
 
@@ -252,7 +253,7 @@ def test_a_datetime_is_in_the_time_zone_it_is_said_to_be_in(scratch, perform, ag
 def test_a_date_is_over_only_when_its_day_is(scratch, perform):
     today = datetime.now(UTC).date()
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL)")
-    days = [date(1000, 1, 1), *(today - day * DAY for day in (9, 10, 11))]
+    days = [date(1980, 1, 1), *(today - day * DAY for day in (9, 10, 11))]
     scratch.run_many("INSERT INTO t VALUES (%s, %s)", list(enumerate(days)))
     scratch.run("INSERT INTO t VALUES (9, '0000-00-00')")
     report = perform(purge_scratch())

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from iam_watcher.database.column import AS_UTF8
+from iam_watcher.database.column import AS_UTF8, FIRST_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from iam_watcher.database.catalogue import Table
     from iam_watcher.database.column import Column
-
-# No account table has a login before this date. Earlier values stand for no date: zero dates, and special
-# values such as 1970-01-01.
-FIRST_DATE = datetime(1980, 1, 1, tzinfo=UTC)
 
 ACTIVE, DISABLED, OTHER = "active", "disabled", "other"
 """The states of an account, as `AccountColumns.state` reads them."""
@@ -161,7 +157,7 @@ class AccountColumns:
         return {
             "active": self.active,
             "disabled": self.disabled,
-            **{time.first: time.form.cut_off(FIRST_DATE) for time in times},
+            **{time.first: time.form.cut_off(FIRST_TIME) for time in times},
             **self.where_values,
         }
 

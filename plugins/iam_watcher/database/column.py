@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 INTEGERS = frozenset(INTEGER_BITS)
@@ -22,6 +23,9 @@ LONG = 1_000  # characters, or bytes, from which on a size of a type is one for 
 # The text of a value, as bytes of UTF-8. Also of a date: zero dates come as they are, whatever the driver
 # would make of them.
 AS_UTF8 = "CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
+
+# Earlier times are no times of rows: zero dates, and what programs write for "never", such as 1970-01-01.
+FIRST_TIME = datetime(1980, 1, 1, tzinfo=UTC)
 
 _SIZES = re.compile(r"\w+\(([\d,]+)\)")
 _MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)

@@ -27,9 +27,10 @@ MOST_KEPT = 1_000_000_000
 class RetentionOperator(TableJobOperator):
     """Changes the rows of a table that are old enough by their age column.
 
-    A zero date, 0 in a column of numbers, an empty text and NULL are no age. A value that is not a time in
-    the form of the column, such as a 13th month, is no age either. Rows without an age stay, and the job
-    counts them. Give one of `older_than`, `older_than_days`, `grace` and `grace_days`, or `keep_last`.
+    A zero date, a time before 1980, 0 in a column of numbers, an empty text and NULL are no age. A value that
+    is not a time in the form of the column, such as a 13th month, is no age either. Rows without an age stay,
+    and the job counts them. Give one of `older_than`, `older_than_days`, `grace` and `grace_days`, or
+    `keep_last`.
 
     It also takes the arguments of `TableJobOperator`: `max_share` (of the rows that meet `where`); of
     `LimitedOperator`: `max_rows`, `time_budget`; of `TableOperator`: `table`; and of `DatabaseOperator`:

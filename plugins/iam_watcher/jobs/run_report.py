@@ -25,7 +25,7 @@ REASONS = {
     "admin": ("admin", "admins"),
     "exempt_name": ("exempt name", "exempt names"),
     "new_account": ("new account", "new accounts"),
-    "zero_date": ("with a zero date", "with a zero date"),
+    "zero_date": ("with a zero date or one before 1980",) * 2,
     "no_date": ("without a date", "without a date"),
     "no_time": ("with a value that is no time", "with values that are no times"),
     "never_expires": ("that never expires", "that never expire"),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, ClassVar
 
-from iam_watcher.database.column import INTEGERS
+from iam_watcher.database.column import FIRST_TIME, INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from iam_watcher.database.column import Column
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# No row is older: a value that looks older has another form, or another meaning.
-EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
-
-# The first moment of each type. MySQL takes a comparison with one that a TIMESTAMP can't have for decided:
-# everything, the zero date too, would be later.
-FIRST_DATE = "1000-01-01"
-FIRST_TIMESTAMP = "1970-01-01 00:00:01"
 
 DATES = frozenset({"timestamp", "datetime", "date"})
 NUMBERS = INTEGERS | {"decimal", "double"}
@@ -34,7 +27,9 @@ class AgeColumn(ABC):
     """A column that a row's age counts from, in one of the forms that such columns have.
 
     `old` compares the bare column with the cut-off, so that the server can use an index on it. What the
-    comparison can't tell from a time, such as a 13th month, is not `valid`: such a row is never old.
+    comparison can't tell from a time, such as a 13th month, is not `valid`: such a row is never old. A time
+    before FIRST_TIME is no age either, in the column's own form: in another unit, such as seconds among
+    milliseconds, a young row would have one.
 
     Attributes:
         column: of the table.
@@ -62,18 +57,36 @@ class AgeColumn(ABC):
     def form(self) -> str:
         """The form of the values, for messages."""
 
-    @abstractmethod
+    @property
+    def sorted_by(self) -> str:
+        """SQL for what `cut_off` and `first` are compared with."""
+        return self.column.quoted
+
+    def sorts_before(self, number: int = 0) -> str:
+        """Return the condition for values that sort before a cut-off, also for those that are no age.
+
+        Args:
+            number: of the cut-off, see `values`.
+        """
+        return f"{self.sorted_by} < %(cut_off{number})s"
+
     def before(self, number: int = 0) -> str:
         """Return the condition for values that sort before a cut-off and may be an age.
 
         Args:
             number: of the cut-off, see `values`.
         """
+        return f"{self.sorts_before(number)} AND {self.sorted_by} >= %(age_first)s"
+
+    @property
+    def zero(self) -> str:
+        """The condition for values that stand for no time, such as a zero date or 1970-01-01."""
+        return f"{self.sorted_by} < %(age_first)s"
 
     @property
     @abstractmethod
-    def zero(self) -> str:
-        """The condition for values that stand for no time at all, such as a zero date."""
+    def first(self) -> object:
+        """FIRST_TIME as the column has it; values that sort before are no age."""
 
     @property
     def valid(self) -> str:
@@ -111,7 +124,8 @@ class AgeColumn(ABC):
 
     def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:
         """Return the values of the placeholders: each cut-off by its number, and what is the same for all."""
-        return {f"cut_off{number}": self.cut_off(moment) for number, moment in enumerate(cut_offs)}
+        values = {f"cut_off{number}": self.cut_off(moment) for number, moment in enumerate(cut_offs)}
+        return {**values, "age_first": self.first}
 
     @abstractmethod
     def moment_of(self, text: str) -> datetime | None:
@@ -128,18 +142,10 @@ class DateColumn(AgeColumn):
         """The data type."""
         return self.column.data_type
 
-    def before(self, number: int = 0) -> str:
-        """Return the condition. A zero date is smaller than any cut-off, but says nothing about an age."""
-        return f"{self.column.quoted} < %(cut_off{number})s AND {self.column.quoted} >= '{self._first}'"
-
     @property
-    def zero(self) -> str:
-        """Zero dates."""
-        return f"{self.column.quoted} < '{self._first}'"
-
-    @property
-    def _first(self) -> str:
-        return FIRST_TIMESTAMP if self.column.data_type == "timestamp" else FIRST_DATE
+    def first(self) -> object:
+        """The day, whatever the time zone is."""
+        return FIRST_TIME.date()
 
     def cut_off(self, moment: datetime) -> object:
         """Return a date or time."""
@@ -162,7 +168,7 @@ class DateColumn(AgeColumn):
 
 @dataclass(frozen=True)
 class UnixColumn(AgeColumn):
-    """A column of seconds, or parts of seconds, since 1970 in UTC; 0 stands for no time at all.
+    """A column of seconds, or parts of seconds, since 1970 in UTC.
 
     Attributes:
         unit: of one: a second, a millisecond or a microsecond.
@@ -176,14 +182,10 @@ class UnixColumn(AgeColumn):
         parts = {timedelta(seconds=1): "seconds", timedelta(milliseconds=1): "milliseconds"}
         return parts.get(self.unit, "microseconds")
 
-    def before(self, number: int = 0) -> str:
-        """Return the condition. 0 and less are no time."""
-        return f"{self.column.quoted} < %(cut_off{number})s AND {self.column.quoted} > 0"
-
     @property
-    def zero(self) -> str:
-        """0 and less."""
-        return f"{self.column.quoted} <= 0"
+    def first(self) -> object:
+        """A number of whole units."""
+        return self.cut_off(FIRST_TIME)
 
     def cut_off(self, moment: datetime) -> object:
         """Return a number of whole units."""

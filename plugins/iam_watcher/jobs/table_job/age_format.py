@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.column import INTEGERS, SHORT_TEXTS
+from iam_watcher.database.column import FIRST_TIME, INTEGERS, SHORT_TEXTS
 from iam_watcher.errors import JobArgumentError, TableError
 from iam_watcher.jobs.table_job.age_column import AgeColumn, latest_local
 
@@ -97,17 +97,13 @@ class FormatColumn(AgeColumn):
         """The values are in order if the format begins with the largest field."""
         return self._order == LARGEST_FIRST[: len(self._order)]
 
-    def before(self, number: int = 0) -> str:
-        """Return the condition. Texts compare digit by digit, and each digit is at the same place in all."""
-        if self.has_index:
-            return f"{self.column.quoted} < %(cut_off{number})s AND {self.present}"
-        fields = ", ".join(self._field(field) for field in LARGEST_FIRST[: len(self._order)])
-        return f"CONCAT({fields}) < %(cut_off{number})s AND {self.present}"
-
     @property
-    def zero(self) -> str:
-        """An empty text, or 0 and less."""
-        return f"NOT ({self.present}) AND {self.column.quoted} IS NOT NULL"
+    def sorted_by(self) -> str:
+        """The column, or its fields. Texts compare digit by digit: each digit is at the same place in all."""
+        if self.has_index:
+            return self.column.quoted
+        fields = ", ".join(self._field(field) for field in LARGEST_FIRST[: len(self._order)])
+        return f"CONCAT({fields})"
 
     @property
     def present(self) -> str:
@@ -144,9 +140,12 @@ class FormatColumn(AgeColumn):
     def cut_off(self, moment: datetime) -> object:
         """Return a text, or a number for a column of numbers."""
         # What the format leaves out is cut off: a whole day is over only if the cut-off is on a later one.
-        largest_first = "".join(f"%{field}" for field in LARGEST_FIRST[: len(self._order)])
-        text = latest_local(moment, self.zone).strftime(self.format if self.has_index else largest_first)
-        return int(text) if self.has_index and not self._is_text else text
+        return self._written(latest_local(moment, self.zone))
+
+    @property
+    def first(self) -> object:
+        """The beginning of that year, whatever the time zone is."""
+        return self._written(FIRST_TIME)
 
     def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:
         """Return the cut-offs and the patterns."""
@@ -164,6 +163,12 @@ class FormatColumn(AgeColumn):
             return datetime.strptime(text, self.format).replace(tzinfo=self.zone).astimezone(UTC)
         except (ValueError, OverflowError):
             return None
+
+    def _written(self, local: datetime) -> str | int:
+        """Return a time as `sorted_by` has it."""
+        largest_first = "".join(f"%{field}" for field in LARGEST_FIRST[: len(self._order)])
+        text = local.strftime(self.format if self.has_index else largest_first)
+        return int(text) if self.has_index and not self._is_text else text
 
     @property
     def _is_text(self) -> bool:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from iam_watcher.database.column import AS_UTF8, SHORT_TEXTS
+from iam_watcher.database.column import AS_UTF8, FIRST_TIME, SHORT_TEXTS
 from iam_watcher.database.key_column import BINARIES
-from iam_watcher.jobs.table_job.age_column import EARLIEST, EPOCH, AgeColumn
+from iam_watcher.jobs.table_job.age_column import EPOCH, AgeColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,13 +52,22 @@ class IdColumn(AgeColumn):
         """A binary collation sorts a later id in upper case before an earlier one in lower case."""
         return self.has_index and (self._is_bytes or not str(self.column.collation).endswith("_bin"))
 
-    def before(self, number: int = 0) -> str:
+    def sorts_before(self, number: int = 0) -> str:
         """Return the condition. The bare column lets the server use an index; `_time` decides on texts."""
         bare = f"{self.column.quoted} < %(cut_off{number})s AND {self.present}"
         if self._is_bytes:
             return bare
         exact = f"{self._time} < %(age_before{number})s"
         return f"{bare if self.has_index else self.present} AND {exact}"
+
+    def before(self, number: int = 0) -> str:
+        """Return the condition. An id of before FIRST_TIME is not `valid`."""
+        return self.sorts_before(number)
+
+    @property
+    def first(self) -> object:
+        """The beginning of the first id, as bytes."""
+        return self._prefix(FIRST_TIME)
 
     @property
     def zero(self) -> str:
@@ -107,7 +116,7 @@ class IdColumn(AgeColumn):
 
     def values(self, cut_offs: Sequence[datetime]) -> dict[str, object]:
         """Return the cut-offs, the first time and the pattern."""
-        values = {**super().values(cut_offs), "age_first": self._prefix(EARLIEST)}
+        values = super().values(cut_offs)
         if not self._is_bytes:
             before = {f"age_before{number}": self._prefix(moment) for number, moment in enumerate(cut_offs)}
             values |= {**before, "age_pattern": PATTERNS[self.kind]}

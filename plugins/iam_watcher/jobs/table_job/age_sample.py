@@ -1,8 +1,9 @@
 """Checks on a sample, before the first write, that an age column has values of the form that is named.
 
-In another unit every row would be old, or none: as seconds, 20240131 is a day in August 1970, and
+In another unit no row would be old: as seconds, 20240131 is a day in August 1970, which is no age, and
 milliseconds are thousands of years ahead. The sample is read at both ends of the table, and of an index if
-there is one. If no row there has an age and meets the conditions, the sample is the first rows to be deleted.
+there is one. If no row there has a value and meets the conditions, the sample is the first rows with a value
+that sorts before the cut-off.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.column import INTEGERS
+from iam_watcher.database.column import FIRST_TIME, INTEGERS
 from iam_watcher.database.server_errors import INDEX_UNUSABLE, code_of
 from iam_watcher.errors import TableError
-from iam_watcher.jobs.table_job.age_column import EARLIEST, UnixColumn
+from iam_watcher.jobs.table_job.age_column import UnixColumn
 from iam_watcher.walk.key_order import KeyOrder
 from iam_watcher.walk.pace import ChunkSize
 
@@ -107,7 +108,7 @@ def check_form(
         used: names of the columns that the conditions use.
         now: the database's time.
         expiry: whether the column says when rows expire: then far ahead is plausible too.
-        pace: how hard to look for rows to be deleted, if the sample has no age.
+        pace: how hard to look for rows, if the sample has no values.
         throttler: waits before each read of that search while the server is busy.
         argument: that names the unit.
 
@@ -133,7 +134,7 @@ def check_form(
     raise TableError(
         f"{len(doubtful)} of {len(values)} different values of column {age.column.name!r} of "
         f"{plan.table.name} are no plausible time in {age.form}, such as {shown}; expected most of them from "
-        f"{EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}. {f'They look like {looks}. ' if looks else ''}"
+        f"{FIRST_TIME:%Y-%m-%d} to {last:%Y-%m-%d}. {f'They look like {looks}. ' if looks else ''}"
         f"{_suggestion(looks, argument)}"
     )
 
@@ -176,10 +177,13 @@ def _sample(db: Transactions, plan: Plan, age: AgeColumn, used: Iterable[str]) -
 
 
 def _to_go(db: Transactions, plan: Plan, age: AgeColumn, pace: Pace, throttler: Throttler) -> list[Any]:
-    """Return different values of the age column of the first rows that are to be deleted."""
-    size = ChunkSize(pace.target)
-    order = KeyOrder(db, replace(plan.change, left_out={}, size="0"), size)
-    table = plan.table
+    """Return different values of the age column of the first rows whose value sorts before the cut-off."""
+    size, table = ChunkSize(pace.target), plan.table
+    # Also those of before FIRST_TIME, which the job leaves: they show that the column has another unit.
+    predicate = " AND ".join(filter(None, (age.sorts_before(), age.present, age.valid, plan.eligible)))
+    values = {**plan.change.values, **age.values([plan.cut_off])}
+    rows = replace(plan.change, predicate=predicate, values=values, left_out={}, size="0")
+    order = KeyOrder(db, rows, size)
 
     def begin() -> None:
         order.begin()
@@ -208,7 +212,7 @@ def _to_go(db: Transactions, plan: Plan, age: AgeColumn, pace: Pace, throttler: 
 
 
 def _plausible(moment: datetime | None, last: datetime) -> bool:
-    return moment is not None and EARLIEST <= moment <= last
+    return moment is not None and FIRST_TIME <= moment <= last
 
 
 def _other_units(values: Sequence[Any], last: datetime) -> list[str]:

@@ -1,9 +1,10 @@
 """Drops partitions that are old as a whole: their rows are not deleted one by one.
 
-A partition is old if its range ends at or before the cut-off. Its rows are counted first: if one of them
-stays, such as a row without an age, the partition is left to the walk. `database.detached_table` has the
-steps of the drop. The walk follows, and deletes the old rows of the other partitions. One class has the
-checks and what follows from them, so that one reader can follow a partition: hence the length.
+A partition is old if its range ends at or before the cut-off, and not before 1980. Its rows are counted
+first: if one of them stays, such as a row without an age, the partition is left to the walk.
+`database.detached_table` has the steps of the drop. The walk follows, and deletes the old rows of the other
+partitions. One class has the checks and what follows from them, so that one reader can follow a partition:
+hence the length.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# Whether a partition ends at or before the cut-off. The bound may be a day where the cut-off is a moment.
-IS_OLD_DATE = "SELECT CAST({end} AS DATETIME(6)) <= CAST(%(cut_off)s AS DATETIME(6))"
-IS_OLD_NUMBER = "SELECT {end} <= %(cut_off)s"
+# Whether a partition ends at or before a moment. The bound may be a day where the moment is none.
+DATE_ENDS_BY = "SELECT CAST({end} AS DATETIME(6)) <= CAST(%(moment)s AS DATETIME(6))"
+NUMBER_ENDS_BY = "SELECT {end} <= %(moment)s"
 
 AGELESS = "SELECT 1 FROM {rows} FORCE INDEX ({index}) WHERE {condition} LIMIT 1"
 
@@ -95,7 +96,7 @@ class PartitionDrop:
             texts.append(
                 f"go on with the partition {earlier}, whose rows an earlier run left in {detached_name(name)}"
             )
-        for partition in self._old():
+        for partition, _ in self._old():
             counted = self._count(self._rows_of(partition))
             if stay := counted.examined - counted.matched:
                 texts.append(f"not drop the partition {partition.name}: {stay:,} of its rows stay")
@@ -138,10 +139,10 @@ class PartitionDrop:
                 self._finish(detached, earlier, before_write, dropped)
             else:
                 detached.drop()
-        for number, partition in enumerate(self._old()):
+        for partition, begins_early in self._old():
             if is_over():
                 break
-            if stay := self._staying(partition, is_first=number == 0):
+            if stay := self._staying(partition, begins_early=begins_early):
                 logger.warning(
                     "The partition %s of %s is not dropped, because %s. The others are deleted one by one",
                     partition.name,
@@ -152,18 +153,19 @@ class PartitionDrop:
                 self._drop(detached, partition, before_write, dropped)
         detached.release()
 
-    def _staying(self, partition: Partition, *, is_first: bool) -> str | None:
+    def _staying(self, partition: Partition, *, begins_early: bool) -> str | None:
         """Return why a partition can't be dropped as a whole; None if nothing is known against it.
 
-        Only the first partition takes rows without an age. In the others all rows are as old as the bounds
-        say, unless a value of that range is no time, or an archive can't bring a row back. `_finish` checks
-        each row again when no row can be added any more; this check spares a partition the exchange.
+        Only a partition that begins before FIRST_TIME takes rows without an age. In the others all rows are
+        as old as the bounds say, unless a value of that range is no time, or an archive can't bring a row
+        back. `_finish` checks each row again when no row can be added any more; this check spares a partition
+        the exchange.
         """
         refusal = None
         if self._archive_of is not None:
             refusal = self._archive_of(self._change(self._rows_of(partition))).refusal
         if refusal is None and not self._age.valid:
-            if not is_first:
+            if not begins_early:
                 return None
             if self._plan.table.key.names[0] == self._age.column.name:
                 return "rows without an age are in it" if self._has_ageless(partition) else None
@@ -260,19 +262,31 @@ class PartitionDrop:
                 table,
             )
 
-    def _old(self) -> list[Partition]:
-        """Return the partitions that end at or before the cut-off; the last one takes new rows and stays."""
-        cut_off = self._plan.change.values["cut_off0"]
-        query = IS_OLD_DATE if isinstance(self._age, DateColumn) else IS_OLD_NUMBER
+    def _old(self) -> list[tuple[Partition, bool]]:
+        """Return the partitions that end at or before the cut-off, and whether each begins before FIRST_TIME.
 
-        def ask() -> list[Partition]:
+        In those that end before FIRST_TIME no row has an age: they stay. The last one takes new rows, and
+        stays.
+        """
+        cut_off = self._plan.change.values["cut_off0"]
+        query = DATE_ENDS_BY if isinstance(self._age, DateColumn) else NUMBER_ENDS_BY
+
+        def ask() -> list[tuple[Partition, bool]]:
             found, old = read_partitions(self._db, self._plan.table.name), []
+
+            def ends_by(partition: Partition, moment: object) -> bool:
+                values = {"bound": partition.bound, "moment": moment}
+                ((answer,),) = self._db.read(query.format(end=found.end), values)
+                return bool(answer)
+
+            begins_early = True
             for partition in found.all[:-1]:
-                values = {"bound": partition.bound, "cut_off": cut_off}
-                ((is_old,),) = self._db.read(query.format(end=found.end), values)
-                if not is_old:
+                if not ends_by(partition, cut_off):
                     break
-                old.append(partition)
+                ends_early = ends_by(partition, self._age.first)
+                if not ends_early:
+                    old.append((partition, begins_early))
+                begins_early = ends_early
             self._db.commit()
             return old
 

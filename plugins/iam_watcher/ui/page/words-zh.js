@@ -237,7 +237,7 @@ export const chinese = {
   "reason.admin": "管理员",
   "reason.exempt_name": "豁免名称",
   "reason.new_account": "新账号",
-  "reason.zero_date": "零日期",
+  "reason.zero_date": "零日期或早于 1980 年",
   "reason.no_date": "无日期",
   "reason.never_expires": "永不过期",
   "reason.foreign_key": "受外键保护",

@@ -241,7 +241,7 @@ const english = {
   "reason.admin": "admins",
   "reason.exempt_name": "exempt names",
   "reason.new_account": "new accounts",
-  "reason.zero_date": "with a zero date",
+  "reason.zero_date": "with a zero date or one before 1980",
   "reason.no_date": "without a date",
   "reason.never_expires": "never expire",
   "reason.foreign_key": "protected by a foreign key",
