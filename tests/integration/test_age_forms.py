@@ -41,6 +41,10 @@ def local(form):
     return lambda moment: moment.astimezone(KATHMANDU).strftime(form)
 
 
+def in_utc(form):
+    return lambda moment: moment.strftime(form)
+
+
 def whole(form):
     return lambda moment: int(local(form)(moment))
 
@@ -153,7 +157,7 @@ FORMS = {
     "ISO text": (
         "varchar(40) CHARACTER SET utf8mb4",
         {"age_format": "%Y-%m-%dT%H:%M:%S.%fZ"},
-        local("%Y-%m-%dT%H:%M:%S.%fZ"),
+        in_utc("%Y-%m-%dT%H:%M:%S.%fZ"),
         at_once,
         [
             "",
@@ -437,3 +441,25 @@ def test_periods_go_by_the_calendar_of_the_zone(scratch, perform):
     assert (there.year, there.month) == (year, month + 1)
     assert scratch.column("SELECT id FROM t") == [2]
     assert perform(purge(older_than_days=None, grace=timedelta(hours=36)))["changed"] == 1
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "America/New_York", "Asia/Kathmandu"])
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%SZ", "%Y%m%dT%H%MZ", "%d.%m.%Y %H:%M:%S.%fZ"])
+def test_a_z_in_the_format_means_utc_whatever_the_time_zone_is(scratch, perform, zone, form):
+    """The time zone is that of `where` and of the calendar."""
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, at varchar(40) NOT NULL, seen datetime NOT NULL)")
+    now = datetime.now(UTC)
+    ends = [now - timedelta(hours=14), now - timedelta(minutes=5), now + timedelta(minutes=5)]
+    ends += [now + timedelta(hours=hours) for hours in range(1, 14)]
+    there = f"{now.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
+    scratch.run_many(
+        "INSERT INTO t VALUES (%s, %s, %s)", [(n, end.strftime(form), there) for n, end in enumerate(ends)]
+    )
+    options = {"age_format": form, "age_timezone": zone, "older_than_days": None, "grace": "0"}
+    assert (
+        perform(purge(dry_run=True, where=[("seen", ">", now + timedelta(hours=1))], **options))["matched"]
+        == 0
+    )
+    report = perform(purge(where=[("seen", ">", now - timedelta(hours=1))], **options))
+    assert (report["changed"], scratch.value("SELECT MIN(id) FROM t")) == (2, 2)

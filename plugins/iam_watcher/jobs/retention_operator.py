@@ -57,8 +57,9 @@ class RetentionOperator(TableJobOperator):
         numbers, texts, or a YEAR; the age counts from the end of that day, month or year. "uuid7", "ulid":
         ids that begin with their time, as 16 bytes or as texts.
     :param age_format: instead of `age_unit`: the format of texts or whole numbers, such as
-        "%Y-%m-%dT%H:%M:%SZ". Fields are %Y %m %d %H %M %S %f, each with all its digits. The job can use an
-        index only if the largest field comes first.
+        "%Y-%m-%dT%H:%M:%SZ". Fields are %Y %m %d %H %M %S %f, each with all its digits. A Z means that the
+        values are in UTC, whatever `age_timezone` is. The job can use an index only if the largest field
+        comes first.
     :param age_timezone: the time zone of columns and of times in `where` that name no time zone. When clocks
         go back, a local time can mean two moments: the job takes the later one, so that it deletes no row too
         early.

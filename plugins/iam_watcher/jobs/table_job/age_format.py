@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from iam_watcher.database.column import FIRST_TIME, INTEGERS, SHORT_TEXTS
 from iam_watcher.errors import JobArgumentError, TableError
@@ -14,7 +15,6 @@ from iam_watcher.jobs.table_job.age_column import AgeColumn, latest_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from zoneinfo import ZoneInfo
 
     from iam_watcher.database.catalogue import Table
 
@@ -75,11 +75,17 @@ class FormatColumn(AgeColumn):
     def of(cls, table: Table, name: str, form: str, zone: ZoneInfo) -> FormatColumn:
         """Return the column.
 
+        Args:
+            table: of the column.
+            name: of the column.
+            form: the format.
+            zone: the time zone of the values, unless the format has a Z, which means UTC.
+
         Raises:
             TableError: there is none of that name, or its values can't have this format.
         """
         column = table.column(name, TYPES)
-        age = cls(column, zone, form)
+        age = cls(column, ZoneInfo("UTC") if "Z" in form else zone, form)
         if not age._is_text and age._order != form.replace("%", ""):
             raise TableError(
                 f"column {name!r} of {table.name} is {column.data_type}, a number, but age_format is "

@@ -102,7 +102,7 @@ class RetentionJob(TableJob):
         cut_offs = self.periods.cut_offs(now, self.zone)
         old, kinds = self.periods.old(age, table, self.zone, self._kinds)
         left_out = {self._ageless: age.zero, **age.left_out}
-        where, values = conditions.as_sql(self.where, table, age.zone)
+        where, values = conditions.as_sql(self.where, table, self.zone)
         update = self.update(table, now)
         if update.not_done:
             where = f"{where} AND {update.not_done}"
@@ -148,7 +148,7 @@ class RetentionJob(TableJob):
             check_reference(db, "older_than", plan.table, self.periods.column.key, self._kinds)
         conditions.rehearse(db, plan, "where")
         age = self._age(plan.table)
-        check_bounds(db, plan.table, self.where, age.zone)
+        check_bounds(db, plan.table, self.where, self.zone)
         self.periods.check(db, self._kinds or plan.table)
         if self.newest:
             self.newest.check(db, plan.table, age)
