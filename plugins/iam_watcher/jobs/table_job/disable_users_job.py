@@ -13,10 +13,11 @@ from iam_watcher.accounts.due_users import warn
 from iam_watcher.accounts.exempt_names import shown, warn_of_unmatched
 from iam_watcher.accounts.inactive_users import InactiveUsers
 from iam_watcher.archive.format import ArchiveKind
+from iam_watcher.arguments import time_zone
 from iam_watcher.database.column import AS_UTF8
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
-from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job import absent_values, conditions
 from iam_watcher.jobs.table_job.accounts import account_columns, check_accounts, check_undo
 from iam_watcher.jobs.table_job.job import TableJob
 from iam_watcher.jobs.table_job.plan import Plan
@@ -71,6 +72,7 @@ class DisableUsersJob(TableJob):
     columns: AccountColumns = field(init=False)
     _recorder: DisableRecorder | None = field(default=None, init=False)
     _unmatched: list[str] = field(default_factory=list, init=False)
+    _absent: list[str] = field(default_factory=list, init=False)
 
     @property
     def words(self) -> Words:
@@ -121,7 +123,7 @@ class DisableUsersJob(TableJob):
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Check a sample of the accounts, and whether the server can compare users with the exempt names.
 
-        Exempt names that no account has are logged.
+        Exempt names, and values of `where`, that no account has are logged.
         """
         columns = [self.columns.status.name]
         warn_of_side_effects(db, plan.table, columns)
@@ -131,6 +133,9 @@ class DisableUsersJob(TableJob):
         if self.exempt_names:
             throttler.wait()
             self._unmatched = warn_of_unmatched(db, self.columns, self.exempt_names)
+        zone = time_zone("time_zone", self.accounts.time_zone)
+        texts = absent_values.left_alone(self.accounts.where, plan.table)
+        self._absent = absent_values.warn_of_absent(db, plan.table, zone, "where", texts, throttler)
 
     def writing(self, context: Context) -> AbstractContextManager[Callable[[], None]]:
         """Announce the secrets that are expired."""
@@ -177,7 +182,7 @@ class DisableUsersJob(TableJob):
             self._recorder.committed()
 
     def fill(self, report: TableJobReport) -> None:
-        """Report exempt names that no account has, and expired secrets."""
+        """Report exempt names and values of `where` that no account has, and expired secrets."""
         report.unmatched = self._unmatched
         if self._recorder is not None and self.expire_secrets:
             report.also["secrets_expired"] = self._recorder.expired
@@ -185,6 +190,8 @@ class DisableUsersJob(TableJob):
             report.real_run.append(
                 f"leave nobody alone for {shown(self._unmatched)} of exempt_names: no account matches"
             )
+        if report.dry_run:
+            report.real_run += self._absent
 
     def finish(
         self, db: Transactions, plan: Plan, report: TableJobReport, context: Context, throttler: Throttler

@@ -114,9 +114,9 @@ class Periods:
     ) -> tuple[str, dict[str, object]]:
         """Return the condition for rows of a kind, and its values."""
         if parents is None or not isinstance(self.column, ParentColumn):
-            return conditions.as_sql([(self._name, operator, value)], table, zone, prefix)
+            return conditions.as_sql([(self.column_name, operator, value)], table, zone, prefix)
         key, parents_key = parent_key("older_than", table, self.column.key, parents)
-        condition, values = conditions.as_sql([(self._name, operator, value)], parents, zone, prefix)
+        condition, values = conditions.as_sql([(self.column_name, operator, value)], parents, zone, prefix)
         found = OF_PARENT.format(
             parents=parents.quoted,
             parent_key=parents_key.quoted,
@@ -127,8 +127,8 @@ class Periods:
         return found, values
 
     @property
-    def _name(self) -> str:
-        """The name of the column that has the kind."""
+    def column_name(self) -> str:
+        """The name of the column that has the kind, in its own table."""
         return self.column.name if isinstance(self.column, ParentColumn) else str(self.column)
 
     def check(self, db: Transactions, table: Table) -> None:
@@ -145,17 +145,19 @@ class Periods:
             return
         names = {f"kind{number}": kind for number, kind in enumerate(self.kinds)}
         selects = " ".join(f"UNION ALL SELECT %({name})s" for name in names)
-        query = DIFFERENT.format(table=table.quoted, column=table.column(self._name).quoted, selects=selects)
+        query = DIFFERENT.format(
+            table=table.quoted, column=table.column(self.column_name).quoted, selects=selects
+        )
 
         def ask() -> int:
             ((different,),) = db.read(query, names)
             db.commit()
             return int(different)
 
-        if db.run(ask, what=f"the kinds in {self._name}") < len(names):
+        if db.run(ask, what=f"the kinds in {self.column_name}") < len(names):
             raise TableError(
-                f"older_than has the kinds {', '.join(map(repr, self.kinds))}; for column {self._name!r} of "
-                f"{table.name} some of them are equal. Name each kind once"
+                f"older_than has the kinds {', '.join(map(repr, self.kinds))}; for column "
+                f"{self.column_name!r} of {table.name} some of them are equal. Name each kind once"
             )
 
     @property

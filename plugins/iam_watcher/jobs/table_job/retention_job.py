@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.archive.row_archive import row_archive
 from iam_watcher.jobs.conditions import ParentColumn
-from iam_watcher.jobs.table_job import conditions
+from iam_watcher.jobs.table_job import absent_values, conditions
 from iam_watcher.jobs.table_job.age_forms import UNIX, age_column
 from iam_watcher.jobs.table_job.age_sample import check_form
 from iam_watcher.jobs.table_job.job import TableJob
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.table_job.newest import Newest
     from iam_watcher.jobs.table_job.orphans import Orphans
     from iam_watcher.jobs.table_job.periods import Periods
+    from iam_watcher.jobs.table_job.table_job_report import TableJobReport
     from iam_watcher.walk.row_change import RowRecorder
 
 
@@ -82,6 +83,7 @@ class RetentionJob(TableJob):
     where: Sequence[Condition]
     _parents: Table = field(init=False)
     _kinds: Table | None = field(init=False, default=None)
+    _absent: list[str] = field(init=False, default_factory=list)
 
     def look_up(self, db: Transactions) -> None:
         """Read the tables of the parents."""
@@ -141,7 +143,10 @@ class RetentionJob(TableJob):
         )
 
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
-        """Check the columns that refer to parents, the conditions, and a sample of the age column."""
+        """Check the columns that refer to parents, the conditions, and a sample of the age column.
+
+        Kinds of `older_than` and values of `where` that no row has are logged.
+        """
         if self.orphans:
             check_reference(db, "orphans_of", plan.table, self.orphans.key, self._parents)
         if isinstance(self.periods.column, ParentColumn) and self._kinds:
@@ -163,6 +168,16 @@ class RetentionJob(TableJob):
                 pace=self.pace,
                 throttler=throttler,
             )
+        with_kind = self._kinds or plan.table
+        kinds = absent_values.kinds(self.periods, with_kind)
+        self._absent = absent_values.warn_of_absent(db, with_kind, self.zone, "older_than", kinds, throttler)
+        texts = absent_values.left_alone(self.where, plan.table)
+        self._absent += absent_values.warn_of_absent(db, plan.table, self.zone, "where", texts, throttler)
+
+    def fill(self, report: TableJobReport) -> None:
+        """Report values that no row has."""
+        if report.dry_run:
+            report.real_run += self._absent
 
     def recorder(self, db: Transactions, plan: Plan, archive: Archive | None) -> RowRecorder | None:
         """Return what archives the rows, or checks under lock which of them are not among the newest."""
