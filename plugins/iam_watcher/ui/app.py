@@ -36,7 +36,7 @@ from iam_watcher.ui.access import (
 )
 from iam_watcher.ui.actions import actions, dry_run_dag
 from iam_watcher.ui.locks import Servers, waiting_json
-from iam_watcher.ui.runs import without_none
+from iam_watcher.ui.reports import without_none
 from iam_watcher.ui.ticks import schedule_json
 
 if TYPE_CHECKING:

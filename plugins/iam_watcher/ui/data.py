@@ -24,7 +24,8 @@ from iam_watcher.airflow_internals.page import (
     XComModel,
 )
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.ui.runs import UNFINISHED, WRITTEN, Run, shown_whole
+from iam_watcher.ui.reports import WRITTEN
+from iam_watcher.ui.runs import UNFINISHED, Run, shown_whole
 from iam_watcher.watcher_dag import TAG
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from iam_watcher.errors import LockUnavailable
 from iam_watcher.lock.admin.snapshot import LockState, snapshot
 from iam_watcher.lock.clients import BRIEF_TIMEOUT, redis_client
-from iam_watcher.ui.runs import seconds, without_none
+from iam_watcher.ui.reports import without_none
+from iam_watcher.ui.runs import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.ui import data
 from iam_watcher.ui.locks import lock_json
-from iam_watcher.ui.runs import UNFINISHED, bars, seconds, shown_whole, without_none
+from iam_watcher.ui.reports import without_none
+from iam_watcher.ui.runs import UNFINISHED, bars, seconds, shown_whole
 from iam_watcher.watcher_dag import TAG
 
 if TYPE_CHECKING:

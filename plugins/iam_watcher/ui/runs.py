@@ -1,34 +1,18 @@
-"""A run of a watcher as the page gets it: how it ended, what it did, and the height of its bar.
-
-What tasks return can be anything, and anybody's: nothing in it is taken for granted.
-"""
+"""A run of a watcher as the page gets it: how it ended, what it did, and the height of its bar."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from iam_watcher.ui.reports import read_report, shown_reports, text_of, without_none
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-# What the reports of the jobs call the rows that they wrote: each report has one of them.
-WRITTEN = ("changed", "enabled", "restored", "done")
-NUMBER_FACTS = (
-    *("examined", "matched", "changed", "changed_before", "eligible", "max_share", "unconfirmed", "chunks"),
-    *("retries", "longest_chunk_seconds", "duration_seconds", "enabled", "listed", "restored", "rows"),
-    *("claimed", "done", "failed", "retried", "not_ready", "remaining", "lost"),
-    *("secrets_restored", "position", "began_after"),
-)
-TEXT_FACTS = ("table", "cut_off", "now", "stopped", "error", "archive", "undo_record", "listed", "order")
-COUNTS = ("skipped", "also", "altered", "secrets_left")
 UNFINISHED = ("queued", "running")
 WAITS = ("scheduled", "queued", "running", "deferred", "up_for_retry")  # of `acquire`
-LONGEST_TEXT = 2_000  # characters
-MOST_REASONS = 30
-MOST_LISTED = 5  # entries of a list in a report
-MOST_REPORTS = 20  # of one run: a mapped task has one for each of its parts
 
 
 @dataclass(eq=False)
@@ -109,7 +93,7 @@ class Run:
             return
         several = value.get("reports")  # of the jobs of another watcher, see jobs/dry_run_watcher.py
         found = several if isinstance(several, dict) else {_task_name(task_id, map_index): value}
-        for name, report in list(found.items())[: MOST_REPORTS - len(self.reports)]:
+        for name, report in found.items():
             if isinstance(report, dict):
                 self.reports[str(name)[:250]] = read_report(report)
 
@@ -136,9 +120,9 @@ class Run:
                 "waits": (self.state == "running" and self.acquire in WAITS) or None,
                 "holder": holder
                 and without_none(
-                    {name: _text(holder.get(name)) for name in ("owner", "since", "deployment")}
+                    {name: text_of(holder.get(name)) for name in ("owner", "since", "deployment")}
                 ),
-                "reports": self.reports or None,
+                "reports": shown_reports(self.reports) or None,
                 "changed": self.changed,
                 "dry": self.dry_run or None,
                 "elsewhere": self.elsewhere or None,
@@ -191,59 +175,14 @@ _FLAGS = {
 _LETTERS = {"success": "s", "failed": "f", "skipped": "k", "running": "r", "queued": "q"}
 
 
-def read_report(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of a run report, cut to a size that it can show."""
-    found: dict[str, Any] = {name: _number(value.get(name)) for name in NUMBER_FACTS}
-    found |= {name: text for name in TEXT_FACTS if (text := _text(value.get(name))) is not None}
-    found |= {name: counts for name in COUNTS if (counts := _counts(value.get(name)))}
-    found["dry_run"] = value.get("dry_run") is True
-    found["real_run"] = [
-        _text(line) for line in _listed(value.get("real_run")) if isinstance(line, str)
-    ] or None
-    found["examples"] = [
-        {
-            str(name)[:40]: _text(fact) if isinstance(fact, str) else _number(fact)
-            for name, fact in list(one.items())[:6]
-        }
-        for one in _listed(value.get("examples"))
-        if isinstance(one, dict)
-    ] or None
-    return without_none(found)
-
-
 def seconds(moment: datetime | None) -> int | None:
     """Return a moment as the seconds since 1970."""
     return None if moment is None else int(moment.timestamp())
-
-
-def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is there."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _task_name(task_id: str, map_index: int) -> str:
     return task_id if map_index < 0 else f"{task_id}/{map_index}"
 
 
-def _listed(value: Any) -> list[Any]:
-    return value[:MOST_LISTED] if isinstance(value, list) else []
-
-
-def _text(value: Any) -> str | None:
-    return value[:LONGEST_TEXT] if isinstance(value, str) else None
-
-
-def _number(value: Any) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if good else None
-
-
 def _whole(text: Any) -> int | None:
     return int(text) if text is not None and str(text).isdecimal() else None
-
-
-def _counts(value: Any) -> dict[str, float] | None:
-    if not isinstance(value, dict):
-        return None
-    pairs = ((str(name)[:60], _number(count)) for name, count in list(value.items())[:MOST_REASONS])
-    return {name: count for name, count in pairs if count}

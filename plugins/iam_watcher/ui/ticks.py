@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 from iam_watcher.errors import InvalidSpec
 from iam_watcher.schedule import Cron, describe
 from iam_watcher.timetables.schedule_timetable import ScheduleTimetable
-from iam_watcher.ui.runs import seconds, without_none
+from iam_watcher.ui.reports import without_none
+from iam_watcher.ui.runs import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,6 +1,7 @@
 // Small parts that the list and the tab share.
 import { duration, exactZone, number, percent } from "./format.js";
-import { barsIn, isDone, jobOf, shownState, STATES } from "./story.js";
+import { jobOf } from "./reports.js";
+import { barsIn, isDone, shownState, STATES } from "./story.js";
 import { say, tell } from "./words.js";
 import { C, h } from "./react.js";
 

@@ -2,7 +2,8 @@
 import * as api from "./api.js";
 import { duration, exactZone, number, short } from "./format.js";
 import { Button, dotted, Dot, LinkButton, Progress, tasksOf } from "./parts.js";
-import { counts, isDone, jobOf, plainError, reasonWords, sentence, shownState, startedBy } from "./story.js";
+import { isDone, plainError, reasonWords, sentence, shownState, startedBy } from "./story.js";
+import { counts, jobOf, reportsOf } from "./reports.js";
 import { say } from "./words.js";
 import { h, Link, useId, useState } from "./react.js";
 import { runOf } from "./head.js";
@@ -77,11 +78,13 @@ const Report = ({ watcher, run, task, report, onOpen }) => {
     }, say(isUndo ? "undo.users" : "undo.rows"))));
 };
 
+const nameOf = (task, { parts }) => (parts === undefined ? say("report.task", { task }) : say("report.parts", { task: task.split("/")[0], n: number(parts) }));
+
 const Body = ({ watcher, run, id, onOpen }) => {
-  const reports = Object.entries(run.reports ?? {});
+  const reports = reportsOf(run);
   return h("div", { className: "body", id },
     !watcher.may.reports ? h("p", null, say("report.hidden"))
-      : reports.length ? reports.map(([task, report]) => h("div", { key: task }, reports.length > 1 && h("small", null, say("report.task", { task })), h(Report, { watcher, run, task, report, onOpen })))
+      : reports.length ? reports.map(([task, report]) => h("div", { key: task }, reports.length > 1 && h("small", null, nameOf(task, report)), h(Report, { watcher, run, task, report, onOpen })))
         : isDone(run) && run.state !== "skipped" && h("p", { className: "small" }, say("report.none")),
     run.holder?.owner && h("dl", null, Fact(say("lock.holder"), h("code", null, h("bdi", null, run.holder.owner)))),
     h("div", { className: "steps" }, h(Link, { to: runOf(run.dag ?? watcher.id, run.id) }, say("report.open"))));

@@ -1,26 +1,10 @@
-// What a run did, in a sentence; and what a watcher needs a person for. Data in, texts out: no elements of its own.
+// What a run did, in a sentence; and what a watcher needs a person for. Data in, texts out.
 import { at, duration, number, percent, relative, short } from "./format.js";
+import { errorOf, hasWritten, jobOf, leftAlone, limitsOf, reportsOf, sums, total } from "./reports.js";
 import { has, isByAssets, say, tell } from "./words.js";
+import { h } from "./react.js";
 
-// What each job does with what; any other operator that returns a run report "changes rows".
-const JOBS = {
-  DisableInactiveUsersOperator: { rows: "users", done: "disabled", undo: "undo" },
-  PurgeRowsOperator: { rows: "rows", done: "deleted", undo: "archive" },
-  ReenableUsersOperator: { rows: "users", done: "enabled", n: "enabled", of: "listed" },
-  ProcessRowsOperator: { rows: "rows", done: "processed", n: "done", of: "claimed", dry: "remaining", ofDry: "remaining" },
-  RestoreRowsOperator: { rows: "rows", done: "restored", n: "restored", of: "rows" },
-};
-const OTHER = { rows: "rows", done: "changed" };
 const GO = "unknown (Go)";
-
-export const jobOf = (watcher, task) => JOBS[watcher.jobs?.[task.split("/")[0]]] ?? OTHER;
-
-/** Return the counts of a report under the names that all jobs share. */
-export const counts = (report, job) => {
-  const n = report[job.n ?? "changed"] ?? 0;
-  const dry = job.dry ? report[job.dry] : job.n ? n : report.matched;
-  return { n: (report.dry_run ? dry : n) ?? 0, of: report[(report.dry_run && job.ofDry) || (job.of ?? "examined")] ?? 0 };
-};
 
 export const isDone = (run) => run.state === "success" || run.state === "skipped" || run.state === "failed";
 
@@ -39,7 +23,7 @@ export const verdict = (watcher) => {
 
 /** Return what the safety limit said, or undefined. */
 export const stopped = (run) => {
-  for (const [task, report] of Object.entries(run.reports ?? {})) {
+  for (const [task, report] of reportsOf(run)) {
     if (run.state === "failed" && !report.changed && report.max_share !== undefined && report.eligible !== undefined
       && report.matched > report.max_share * report.eligible) return { task, report };
   }
@@ -63,11 +47,18 @@ const skipped = (run, home, now) => {
   return began ? tell("run.skipped.since", { who: name, when: short(began, now) }) : tell("run.skipped.who", { who: name });
 };
 
-const did = (report, job) => {
-  const { n, of } = counts(report, job);
+const did = ({ job, isDry, n, of }) => {
   const words = { n: number(n), of: number(of), rows: say(`rows.${job.rows}`, { n: n || of }), done: say(`job.${job.done}`) };
-  if (n === 0) return tell(report.dry_run ? "did.dry.none" : "did.none", { ...words, rows: say(`rows.${job.rows}`, { n: 2 }) });
-  return tell(report.dry_run ? "did.dry" : "did.plain", { ...words, rows: say(`rows.${job.rows}`, { n: of }) });
+  if (n === 0) return tell(isDry ? "did.dry.none" : "did.none", { ...words, rows: say(`rows.${job.rows}`, { n: 2 }) });
+  return tell(isDry ? "did.dry" : "did.plain", { ...words, rows: say(`rows.${job.rows}`, { n: of }) });
+};
+
+const didAll = (watcher, run) => {
+  const all = sums(watcher, run);
+  const some = all.filter((sum) => sum.n > 0);
+  const sentences = (some.length ? some : all.slice(0, 1)).map(did);
+  return sentences.length === 1 ? sentences[0]
+    : sentences.flatMap((nodes, n) => [n ? say("did.join") : "", h("span", { key: `s${n}` }, ...nodes)]).filter(Boolean);
 };
 
 /** Return an error's sentence without the name of its class. */
@@ -86,7 +77,6 @@ export const sentence = (watcher, run, home, now) => {
     return tell("run.running");
   }
   if (run.state === "skipped") return skipped(run, home, now);
-  const [task, report] = Object.entries(run.reports ?? {})[0] ?? [];
   if (run.state === "failed") {
     const limit = stopped(run);
     if (limit) {
@@ -95,10 +85,11 @@ export const sentence = (watcher, run, home, now) => {
         n: number(matched), of: number(eligible), rows: say(`rows.${jobOf(watcher, limit.task).rows}`, { n: eligible }),
       });
     }
-    if (report?.error) return tell("run.failed.error", { error: plainError(report.error) });
+    const error = errorOf(run);
+    if (error) return tell("run.failed.error", { error: plainError(error) });
     return run.failed ? tell("run.failed.task", { task: run.failed }) : tell("run.failed");
   }
-  return report ? did(report, jobOf(watcher, task)) : tell("run.done");
+  return reportsOf(run).length ? didAll(watcher, run) : tell("run.done");
 };
 
 export const ownerOf = (watcher, run, home) => `${home}/${watcher.id}/${run.id}`;
@@ -113,13 +104,13 @@ export const facts = (watcher, run, now) => {
   const found = [short(run.start ?? run.after, now)];
   if (run.took !== undefined && run.state !== "skipped") found.push(duration(run.took));
   found.push(startedBy(run));
-  if (stopped(run)) found.push(say("run.nothing"));
-  for (const report of Object.values(run.reports ?? {})) {
-    if (report.stopped && has(`limit.${report.stopped}`)) found.push(say("did.limit", { limit: say(`limit.${report.stopped}`) }));
-    for (const name of ["failed", "retried", "remaining"]) if (report[name]) found.push(`${number(report[name])} ${say(`report.${name}`)}`);
-    const left = Object.entries(report.skipped ?? {});
-    if (run.state === "success") for (const [reason, n] of left.slice(0, 2)) found.push(`${number(n)} ${reasonWords(reason)}`);
+  if (stopped(run) && !hasWritten(watcher, run)) found.push(say("run.nothing"));
+  for (const limit of limitsOf(run)) if (has(`limit.${limit}`)) found.push(say("did.limit", { limit: say(`limit.${limit}`) }));
+  for (const name of ["failed", "retried", "remaining"]) {
+    const n = total(run, name);
+    if (n) found.push(`${number(n)} ${say(`report.${name}`)}`);
   }
+  if (run.state === "success") for (const [reason, n] of leftAlone(run).slice(0, 2)) found.push(`${number(n)} ${reasonWords(reason)}`);
   const worked = lastWorked(watcher);
   if (run.state !== "success" && !run.elsewhere && worked) found.push(say("run.worked", { when: short(worked, now) }));
   const unreal = noReal(watcher);
@@ -203,13 +194,14 @@ export const need = (watcher, home, now) => {
       const text = tell("need.stopped", {
         name, when, n: number(matched), of: number(eligible), rows: say(`rows.${job.rows}`, { n: eligible }),
         done: say(`job.${job.done}`), share: percent(matched / eligible), limit: percent(most),
+        nothing: hasWritten(watcher, last) ? "" : say("need.stopped.nothing"),
       });
       // The form keeps only values of params that the watcher has: without them it would start an ordinary run.
       const isOwnLimit = watcher.ownlimit?.includes(limit.task.split("/")[0]);
       const steps = [watcher.drydefault && "dryrun", isOwnLimit && "allow"].filter(Boolean);
       return { kind: "stopped", tone: "failed", text, steps: steps.length ? steps : ["run"], limit: limit.report, run: last };
     }
-    const error = Object.values(last.reports ?? {}).find((report) => report.error)?.error;
+    const error = errorOf(last);
     const text = error ? tell("need.failed", { name, when, error: plainError(error) })
       : last.failed ? tell("need.failed.task", { name, when, task: last.failed }) : tell("need.failed.plain", { name, when });
     return { kind: "failed", tone: "failed", text, steps: ["run", "again"], run: last };
