@@ -16,8 +16,8 @@ Facts = dict[str, Any]
 DAY = 86_400
 RUNS = 30
 ERROR = (
-    "SafetyLimitError: The safety limit stopped the run; nothing was changed: 1,552 of 2,800 users of user, "
-    "more than max_share=0.5"
+    "SafetyLimitError: The safety limit stopped the run; this try changed nothing: 1,552 of 2,800 users "
+    "of user, more than max_share=0.5"
 )
 UNDO = "s3://iam/reports/user/disable_inactive_users/scheduled__2026-11-23T00-00-00/1"
 FAILED_BOUNCES, FAILED_AUDIT = (

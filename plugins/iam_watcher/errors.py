@@ -112,7 +112,7 @@ class ClockError(JobError):
 
 
 class SafetyLimitError(JobError):
-    """The safety limit stopped the run; nothing was changed."""
+    """The safety limit stopped the run; this try changed nothing."""
 
 
 class WalkError(JobError):

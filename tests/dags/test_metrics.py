@@ -175,10 +175,12 @@ def test_the_metrics_of_runs_that_fail(run_dag, redis_client: Client, sent: Call
         ({"oldest_pending_seconds_after": None, "remaining": 0}, {"rows.oldest_pending": 0}),
         ({"oldest_pending_seconds_after": None, "remaining": 3}, {}),  # without `age_column`
         ({"claimed": 5, "done": 4}, {"rows.examined": 5, "rows.changed": 4}),
+        # Each try sends its own rows.
+        ({"examined": 7, "changed": 4, "changed_before": 300}, {"rows.examined": 7, "rows.changed": 4}),
         ({"dry_run": True, "claimed": 5, "oldest_pending_seconds_after": 1.0}, {}),
     ],
 )
-def test_the_metrics_of_row_processing(sent: Callable, report: dict, expected: dict) -> None:
+def test_the_metrics_of_a_run_report(sent: Callable, report: dict, expected: dict) -> None:
     metrics.worked(TI, report)
     assert {name: value for name, _, _, value in sent()} == {
         f"iam_watcher.{name}": value for name, value in expected.items()

@@ -187,6 +187,12 @@ def test_a_webhook_gets_numbers_of_a_run_report_but_no_name_and_no_secret() -> N
     }
 
 
+def test_a_notice_has_the_rows_of_earlier_tries() -> None:
+    report = {"table": "user", "changed": 3, "changed_before": 300}
+    sent = notice.Notice("success", "w", "r", "it worked", "http://x", reports={"p": report})
+    assert "table=user changed=3 changed_before=300" in sent.text
+
+
 def test_a_run_that_worked_sends_a_notice_with_its_report(
     run_dag, redis_client: Client, web: Received, iam_schema: DatabaseServer
 ) -> None:

@@ -694,6 +694,15 @@ def test_a_failure_is_sent_whole_after_dry_runs_and_skips(call, store_dag, watch
     assert ([run["state"] for run in found["runs"]], found["bars"]["s"]) == (["success"], "sfdkdfkd")
 
 
+def test_the_bars_count_the_rows_of_earlier_tries(call, store_dag, watchers, redis_client):
+    store_dag(watcher("page_resumed"))
+    for hours, facts in ((40, {"changed_before": 300}), (30, {}), (20, {"changed": 0, "changed_before": 5})):
+        add_run(watchers, "page_resumed", hours, xcoms={("disable", "return_value"): report(**facts)})
+    for hours in (15, 10):
+        add_run(watchers, "page_resumed", hours)
+    assert row_of(call, "page_resumed")["bars"]["r"] == [1540, 1240, 5, None]
+
+
 def test_a_skip_tells_that_another_deployment_did_the_scheduled_time(call, store_dag, watchers, redis_client):
     holder = {"key": "clean", "owner": "prod/x/y", "deployment": "prod", "since": None}
     store_dag(watcher("page_standby"))

@@ -120,6 +120,24 @@ def test_a_retry_reads_no_row_again_that_stays(table, run_dag, monkeypatch):
     assert (done["changed_before"], done["changed"]) == (0, 700)
 
 
+def test_a_retry_that_the_safety_limit_stops_reports_what_the_first_try_changed(table, run_dag, monkeypatch):
+    table.run(f"INSERT INTO t SELECT seq + 1000, UTC_TIMESTAMP() FROM {numbers(1000)}")
+    Fails(monkeypatch, chunk=4)
+    count, counts = TableRun._count, []
+
+    def count_with_an_old_table(run, *arguments):
+        if counts:
+            table.run("UPDATE t SET age = '2001-01-01'")
+        counts.append(count(run, *arguments))
+
+    monkeypatch.setattr(TableRun, "_count", count_with_an_old_table)
+    run = run_dag(purging(max_share=0.6, retries=1, retry_delay=timedelta(0)))
+    assert (run.state, len(counts)) == ("failed", 2)
+    done = report(run)
+    assert (done["changed_before"], done["changed"], done["matched"]) == (300, 0, 1700)
+    assert "max_share=0.6. Earlier tries of this run changed 300 rows. Check" in done["error"]
+
+
 @pytest.mark.parametrize("last_key", [400, None])
 def test_a_row_limit_holds_when_something_fails_after_the_last_row(table, run_dag, monkeypatch, last_key):
     """Such as a mail, the announcement or the archive's manifest; at the limit and at the table's end."""

@@ -14,7 +14,7 @@ SITE = "http://page.test/"
 REACT = """
 export const h = (type, props, ...children) =>
   typeof type === "function" ? type({ ...props, children })
-    : children.flat(9).filter((one) => one || one === 0).join("");
+    : [...children, props?.children].flat(9).filter((one) => one || one === 0).join("");
 export const useState = (value) => [value, () => {}];
 export const useEffect = () => {};
 export const useId = () => "id";
@@ -164,3 +164,27 @@ def test_the_tab_names_each_report(shows):
     text = shows(run)
     for name in ("Task purge/0", "Task mark", "Task purge: the sum of 12 other parts", "7deleted"):
         assert name in text
+
+
+def test_rows_of_earlier_tries_count(says, shows, module):
+    record = {"undo_record": "file:///r/1"}
+    facts = {
+        "examined": 3,
+        "matched": 0,
+        "changed": 0,
+        "changed_before": 300,
+        "duration_seconds": 2,
+        **record,
+    }
+    run = run_of(disable=facts)
+    assert says(run) == "300 of 303 users disabled"
+    text = shows(run)
+    for part in ("303examined", "300disabled", "300by earlier tries", "2rows a second", "Show the users"):
+        assert part in text
+    assert "Re-enable them …" in text
+    assert "matched" not in text
+    assert "Re-enable them …" not in shows(run_of(disable={**facts, "changed_before": 0}))
+    assert "earlier tries" not in shows(run_of(disable={**facts, "changed_before": 0}))
+    limit = run_of("failed", purge={**LIMIT, "changed_before": 5})
+    watcher = {**WATCHER, "runs": [limit]}
+    assert "Nothing was changed." not in "".join(module("story", "need", watcher, "prod", NOW)["text"])

@@ -16,7 +16,8 @@ def run_of(*returned, seed=0):
     some = list(returned)
     random.Random(seed).shuffle(some)
     for task, part, report in some:
-        run.take(task, part, report, written=str(report["changed"]), dry_run=str(report["dry_run"]).lower())
+        facts = {"written": report["changed"], "before": report.get("changed_before")}
+        run.take(task, part, report, **facts, dry_run=report["dry_run"])
     return run
 
 
@@ -37,7 +38,7 @@ def test_the_reports_are_in_a_fixed_order():
 def test_the_reports_of_another_watchers_jobs_are_in_the_same_order():
     reports = {f"purge/{part}": purged(part, dry_run=True) for part in (10, 9, 0)}
     run = Run(7, "w", "r", "manual", "success", None, AT, AT, AT, None, None)
-    run.take("dry_run", -1, {"dry_run": True, "reports": reports}, written=None, dry_run="true")
+    run.take("dry_run", -1, {"dry_run": True, "reports": reports}, written=None, before=None, dry_run="true")
     assert list(run.as_json()["reports"]) == ["purge/0", "purge/9", "purge/10"]
 
 
@@ -55,6 +56,13 @@ def test_of_many_parts_the_last_ones_are_added_up():
         rest = shown["purge/+"]
         assert (rest["parts"], rest["examined"], rest["skipped"]) == (11, 110, {"newest": 11})
         assert sum(report["changed"] for name, report in shown.items() if name != "count") == run.changed
+
+
+def test_rows_of_earlier_tries_count():
+    run = run_of(("mark", -1, purged(0, changed_before=300)), ("purge", -1, purged(7)))
+    assert run.as_json()["changed"] == 307
+    assert run.as_json()["reports"]["mark"]["changed_before"] == 300
+    assert run_of(("purge", -1, purged(0, dry_run=True, changed_before=300))).changed == 0
 
 
 def test_what_is_added_up_keeps_an_error_and_is_no_dry_run_of_others():

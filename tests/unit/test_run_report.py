@@ -14,6 +14,7 @@ from iam_watcher.jobs.table_job.table_job_report import TableJobReport, Words, p
 USERS = Words("users", "disabled", "undo record", "users can be re-enabled only by name")
 NO_RECORD = "no undo record: users can be re-enabled only by name"
 LOST_ANSWER = "2 more may be disabled, the answer to their commit was lost"
+BY_EARLIER_TRIES = "were disabled by earlier tries of this run"
 AT_LIMIT = "stopped at the row limit, the next run resumes there"
 SKIPPED = {"admin": 5, "exempt_name": 15}
 
@@ -51,6 +52,19 @@ def lines(**facts):
             [
                 f"7 of 9 users disabled in 0.0 s; {LOST_ANSWER}; {AT_LIMIT}",
                 "Undo record: f",
+            ],
+        ),
+        (
+            {"changed": 7, "changed_before": 1300, "examined": 9, "undo_record": "f"},
+            [
+                f"7 of 9 users disabled in 0.0 s; 1,300 more {BY_EARLIER_TRIES}",
+                "Undo record: f",
+            ],
+        ),
+        (
+            {"changed_before": 2, "examined": 9},
+            [
+                f"0 of 9 users disabled in 0.0 s; 2 more {BY_EARLIER_TRIES}; {NO_RECORD}",
             ],
         ),
         (

@@ -27,6 +27,7 @@ _FACTS = (
     "examined",
     "matched",
     "changed",
+    "changed_before",
     "restored",
     "claimed",
     "done",

@@ -24,7 +24,7 @@ from iam_watcher.airflow_internals.page import (
     XComModel,
 )
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID
-from iam_watcher.ui.reports import WRITTEN
+from iam_watcher.ui.reports import WRITTEN, WRITTEN_BEFORE
 from iam_watcher.ui.runs import UNFINISHED, Run, shown_whole
 from iam_watcher.watcher_dag import TAG
 
@@ -306,8 +306,9 @@ def _select_runs(last: Any, *, reports: bool) -> Any:
     """Return the columns of runs, in the order of `_by_dag`.
 
     Args:
-        last: a subquery of the runs, with their ranks `n`: of those after WHOLE, two facts of the reports are
-            read, and whether another deployment did their scheduled time. None: all runs, and whole reports.
+        last: a subquery of the runs, with their ranks `n`: of those after WHOLE, three facts of the reports
+            are read, and whether another deployment did their scheduled time. None: all runs, and whole
+            reports.
         reports: read what the runs returned.
     """
     failed = (
@@ -351,6 +352,7 @@ def _select_runs(last: Any, *, reports: bool) -> Any:
         XComModel.value if last is None else case((whole, XComModel.value), else_=null()),
         # One value of several: each access reads the whole JSON text again. Of the holder, it is `done`.
         func.coalesce(*(XComModel.value[name].as_string() for name in WRITTEN)),
+        XComModel.value[WRITTEN_BEFORE].as_string(),
         XComModel.value["dry_run"].as_string(),
     ).outerjoin(XComModel, and_(XComModel.dag_run_id == DagRun.id, or_(of_work, of_acquire)))
 
@@ -372,11 +374,11 @@ def _by_dag(rows: Iterable[Any]) -> dict[str, list[Run]]:
             )
         if not report:
             continue
-        task_id, map_index, key, value, written, dry_run = report
+        task_id, map_index, key, value, written, before, dry_run = report
         if key == HOLDER:
             run.take_holder(value, done=written)
         elif key == RETURN_VALUE:
-            run.take(task_id, map_index, value, written=written, dry_run=dry_run)
+            run.take(task_id, map_index, value, written=written, before=before, dry_run=dry_run)
     found: dict[str, list[Run]] = {}
     for run in sorted(runs.values(), key=lambda run: (run.run_after, run.number), reverse=True):
         found.setdefault(run.dag_id, []).append(run)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 # What the reports of the jobs call the rows that they wrote: each report has one of them.
 WRITTEN = ("changed", "enabled", "restored", "done")
+WRITTEN_BEFORE = "changed_before"  # by earlier tries of the same run, which WRITTEN does not count
 # Numbers of several reports that can be added.
 ADDABLE = (
-    *("examined", "matched", "changed", "changed_before", "unconfirmed", "chunks", "retries"),
+    *("examined", "matched", "changed", WRITTEN_BEFORE, "unconfirmed", "chunks", "retries"),
     *("enabled", "listed", "restored", "rows", "secrets_restored"),
     *("claimed", "done", "failed", "retried", "not_ready", "remaining", "lost"),
 )

@@ -34,7 +34,7 @@ class Run:
         holder: who held the lock in the end, as `acquire` wrote it.
         is_tick_done: another deployment did its scheduled time.
         reports: task -> run report.
-        changed: rows that it wrote; None if its tasks don't say.
+        changed: rows that it wrote, in all of its tries; None if its tasks don't say.
         dry_run: all of its reports are of a dry run.
     """
 
@@ -74,21 +74,25 @@ class Run:
         """Take over what `acquire` wrote: who held the lock (None for an older run), the text of `done`."""
         self.holder, self.is_tick_done = value, bool(_FLAGS.get(done))
 
-    def take(self, task_id: str, map_index: int, value: Any, *, written: Any, dry_run: Any) -> None:
-        """Take over what a task returned: its report, or of an older run only the two facts of a bar.
+    def take(
+        self, task_id: str, map_index: int, value: Any, *, written: Any, before: Any, dry_run: Any
+    ) -> None:
+        """Take over what a task returned: its report, or of an older run only the three facts of a bar.
 
         Args:
             task_id: the task.
             map_index: of the task.
             value: what it returned; None for an older run.
             written: of this, the text of the first of WRITTEN.
+            before: of this, the text of WRITTEN_BEFORE.
             dry_run: of this, the text of `dry_run`, which each run report has.
         """
         is_dry_run = _FLAGS.get(dry_run)
         if is_dry_run is None:
             return
         self.dry_run = is_dry_run and (self.dry_run or self.changed is None)
-        self.changed = (self.changed or 0) + (0 if is_dry_run else _whole(written) or 0)
+        rows = 0 if is_dry_run else (_whole(written) or 0) + (_whole(before) or 0)
+        self.changed = (self.changed or 0) + rows
         if not isinstance(value, dict):
             return
         several = value.get("reports")  # of the jobs of another watcher, see jobs/dry_run_watcher.py

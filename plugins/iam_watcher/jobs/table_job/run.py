@@ -146,6 +146,7 @@ class TableRun:
             self._files.recording(db, plan) as (recorder, archive),
         ):
             family = self._below(db, plan, archive)
+            position = self._saved_position(plan)
             if job.max_share is not None and job.max_share < 1:
                 self._count(db, plan)
                 self._check_safety_limit()
@@ -154,7 +155,7 @@ class TableRun:
             if drop is not None:
                 drop.run(before_write, lambda: self._seconds_left(began) == 0, self._report.dropped)
             how = {"before_write": before_write, "after_write": job.committed, "recorder": recorder, **family}
-            self._walk(db, plan, self._seconds_left(began), **how)
+            self._walk(db, plan, position, self._seconds_left(began), **how)
 
     def _seconds_left(self, began: float) -> float | None:
         """Return how long the run may go on that began to write then; None for no limit."""
@@ -182,19 +183,26 @@ class TableRun:
             "large": LargeFamilies(db, change, family, records, second, target),
         }
 
-    def _walk(self, db: Transactions, plan: Plan, seconds: float | None, **how: Any) -> None:
-        job, report = self._job, self._report
-        max_rows = job.max_rows
+    def _saved_position(self, plan: Plan) -> SavedPosition:
+        """Return the position of earlier tries and runs, and report how many rows earlier tries changed."""
+        job = self._job
         position = SavedPosition(
             self._context,
             job.table,
             plan.table.key,
-            counted=max_rows is not None,
-            resumes=max_rows is not None or seconds is not None,
+            counted=job.max_rows is not None,
+            resumes=job.max_rows is not None or job.time_budget is not None,
         )
+        self._report.changed_before = position.changed
+        return position
+
+    def _walk(
+        self, db: Transactions, plan: Plan, position: SavedPosition, seconds: float | None, **how: Any
+    ) -> None:
+        job, report = self._job, self._report
+        max_rows = job.max_rows
         key = plan.table.key
         report.began_after = None if position.after is None else key.shown(position.after)
-        report.changed_before = position.changed
         if max_rows is not None and position.changed >= max_rows:
             logger.warning(
                 "The row limit is used up: earlier tries of this run changed %d rows of %s, the limit is %d. "
@@ -261,10 +269,12 @@ class TableRun:
     def _check_safety_limit(self) -> None:
         report = self._report
         if report.over_limit:
+            before = report.changed_before
+            earlier = f" Earlier tries of this run changed {before:,} rows." if before else ""
             raise SafetyLimitError(
                 f"{report.matched:,} of {report.eligible:,} eligible rows of {report.table} match, "
-                f"more than max_share={report.max_share:g}. Check the clock, the days and the data with a "
-                "dry run; if they are right, run once with a larger max_share"
+                f"more than max_share={report.max_share:g}.{earlier} Check the clock, the days and the data "
+                "with a dry run; if they are right, run once with a larger max_share"
             )
 
 

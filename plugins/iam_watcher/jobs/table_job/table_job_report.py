@@ -186,10 +186,14 @@ class TableJobReport(RunReport):
         text += f"would be {words.done}" if self.dry_run else words.done
         text += left_alone(dict(sorted(self.skipped.items())))
         text += f" in {self.duration_seconds:.1f} s"
+        if self.changed_before:
+            text += f"; {self.changed_before:,} more were {words.done} by earlier tries of this run"
         if self.unconfirmed:
             text += f"; {self.unconfirmed:,} more may be {words.done}, the answer to their commit was lost"
         if self.stopped:
             text += f"; stopped at the {LIMITS[self.stopped]}, the next run resumes there"
         if self.dry_run:
             return f"Dry run: {text}{'; there is no list of them' if rows and not self.listed else ''}"
-        return f"{text}; no {words.record}: {words.without_record}" if rows and not self.record else text
+        if (rows or self.changed_before) and not self.record:
+            text += f"; no {words.record}: {words.without_record}"
+        return text

@@ -16,11 +16,16 @@ export const jobOf = (watcher, task) => JOBS[watcher.jobs?.[task.split("/")[0]]]
 /** Return the reports of a run, each with its name: the task, or "task/map index". */
 export const reportsOf = (run) => Object.entries(run.reports ?? {});
 
-/** Return the counts of a report under the names that all jobs share. */
+/**
+ * Return the counts of a report under the names that all jobs share. Earlier tries of the run count; `before` is how
+ * many rows they wrote. Of what they examined, a report knows no more than these rows.
+ */
 export const counts = (report, job) => {
-  const n = report[job.n ?? "changed"] ?? 0;
+  const before = report.changed_before ?? 0;
+  const n = (report[job.n ?? "changed"] ?? 0) + before;
   const dry = job.dry ? report[job.dry] : job.n ? n : report.matched;
-  return { n: (report.dry_run ? dry : n) ?? 0, of: report[(report.dry_run && job.ofDry) || (job.of ?? "examined")] ?? 0 };
+  const of = report[(report.dry_run && job.ofDry) || (job.of ?? "examined")] ?? 0;
+  return { n: (report.dry_run ? dry : n) ?? 0, of: of + before, before };
 };
 
 /** Return the counts of a run's reports, with those added that the page has the same words for. */

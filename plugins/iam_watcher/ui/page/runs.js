@@ -17,12 +17,14 @@ const Copy = ({ text }) => {
 };
 
 const Numbers = ({ report, job }) => {
-  const { n, of } = counts(report, job);
-  const speed = report.duration_seconds > 0 && of ? of / report.duration_seconds : undefined;
+  const { n, of, before } = counts(report, job);
+  const matched = report.matched === undefined ? undefined : report.matched + before;
+  const speed = report.duration_seconds > 0 && of > before ? (of - before) / report.duration_seconds : undefined;
   const shown = [
     [number(of), say("report.examined")],
     [report.dry_run ? undefined : number(n), say(`job.${job.done}`)],
-    [report.matched === undefined || (report.matched === n && !report.dry_run) ? undefined : number(report.matched), say("report.matched")],
+    [before ? number(before) : undefined, say("report.before")],
+    [matched === undefined || (matched === n && !report.dry_run) ? undefined : number(matched), say("report.matched")],
     ...["failed", "retried", "not_ready", "remaining", "lost"].map((name) => [report[name] ? number(report[name]) : undefined, say(`report.${name}`)]),
     ...Object.entries(report.skipped ?? {}).map(([reason, count]) => [number(count), reasonWords(reason)]),
     [report.longest_chunk_seconds ? duration(report.longest_chunk_seconds) : undefined, say("report.longest")],

@@ -203,6 +203,7 @@ export const chinese = {
   "wait.until": "{when}放弃",
   "wait.since": "{when}开始等待",
   "report.examined": "已检查",
+  "report.before": "由之前的尝试完成",
   "report.matched": "符合条件",
   "report.failed": "失败",
   "report.retried": "将重试",

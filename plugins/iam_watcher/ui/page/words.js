@@ -207,6 +207,7 @@ const english = {
   "wait.until": "stops waiting {when}",
   "wait.since": "waits since {when}",
   "report.examined": "examined",
+  "report.before": "by earlier tries",
   "report.matched": "matched",
   "report.failed": "failed",
   "report.retried": "will be tried again",
