@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# Why rows were left alone, for one row and for more.
+# Why rows were left alone, for one row and for more: each reason that a job counts, which a test compares.
 REASONS = {
     "admin": ("admin", "admins"),
     "exempt_name": ("exempt name", "exempt names"),
@@ -33,6 +33,20 @@ REASONS = {
     "foreign_key": ("protected by a foreign key", "protected by a foreign key"),
     "exists": ("that exists", "that exist"),
     "changed_meanwhile": ("changed meanwhile", "changed meanwhile"),
+    "no_name": ("without a name", "without a name"),
+    "archive_too_large": ("too large for an archive", "too large for an archive"),
+    "archive_json_type": ("with a JSON value that an archive can't have",) * 2,
+    "archive_check": ("that violates a CHECK constraint", "that violate a CHECK constraint"),
+    "replaced": ("of a row that was replaced", "of rows that were replaced"),
+    "unique_key": ("refused by a unique key", "refused by a unique key"),
+    "check": ("refused by a CHECK constraint", "refused by a CHECK constraint"),
+    "trigger": ("refused by a trigger", "refused by a trigger"),
+    "does_not_fit": ("that doesn't fit the columns", "that don't fit the columns"),
+    "enabled_already": ("enabled already", "enabled already"),
+    "changed_since": ("changed since", "changed since"),
+    "gone": ("gone", "gone"),
+    "not_in_record": ("not in the undo record", "not in the undo record"),
+    "named_twice": ("named twice", "named twice"),
 }
 
 LIMITS = {"max_rows": "row limit", "time_budget": "time limit"}
