@@ -1,12 +1,23 @@
-"""What the page says of a run with several run reports, by the page's own modules in a browser."""
+"""What the page says of a run with several run reports, by the page's own modules in a browser.
+
+All tests call the modules in the same browser: hence the length.
+"""
 # ruff: noqa: RUF001  Chinese has its own semicolon
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import product
 
 import pytest
 
 from dev.airflow import ROOT
 from dev.page.browser import chromium
+from iam_watcher.schedule import parse
+from iam_watcher.timetables.schedule_timetable import ScheduleTimetable
+from iam_watcher.ui.reports import COUNTS, NUMBER_FACTS, TEXT_FACTS
+from iam_watcher.ui.runs import Run
+from iam_watcher.ui.ticks import schedule_json
 
 PAGE = ROOT / "plugins" / "iam_watcher" / "ui" / "page"
 SITE = "http://page.test/"
@@ -22,6 +33,7 @@ export const C = new Proxy({}, { get: (_, name) => name });
 export const Link = "a";
 """
 NOW = 2_000
+AT = datetime(1970, 1, 1, 0, 20, tzinfo=UTC)
 JOBS = {
     "disable": "DisableInactiveUsersOperator",
     "enable": "ReenableUsersOperator",
@@ -60,6 +72,8 @@ def module():
         page.goto(SITE)
 
         def call(name, function, *given, language="en"):
+            if name is None:
+                return page.evaluate(function, list(given))
             page.evaluate("(language) => { document.documentElement.lang = language; }", language)
             return page.evaluate(
                 "async ([name, function_, given]) => (await import(name))[function_](...given)",
@@ -188,3 +202,91 @@ def test_rows_of_earlier_tries_count(says, shows, module):
     limit = run_of("failed", purge={**LIMIT, "changed_before": 5})
     watcher = {**WATCHER, "runs": [limit]}
     assert "Nothing was changed." not in "".join(module("story", "need", watcher, "prod", NOW)["text"])
+
+
+def test_the_numbers_besides_the_rows_of_the_table(shows):
+    expired = shows(
+        run_of(disable={"changed": 2, "also": {"secrets_expired": 3, "due_in_7_days": 1, "odd_one": 4}})
+    )
+    for part in ("3secrets expired", "1will be disabled within 7 days", "4odd one"):
+        assert part in expired
+    assert "2secrets not restored: changed since" in shows(
+        run_of(enable={"secrets_left": {"changed_since": 2}})
+    )
+    assert "5with another value in mail" in shows(run_of(restore={"restored": 9, "altered": {"mail": 5}}))
+
+
+# Calls functions of modules with a value in which each read of a fact is recorded, and returns the facts.
+READ = """async ([calls, value]) => {
+  const read = new Set(), seen = new WeakMap();
+  const record = (one, path) => {
+    if (typeof one !== "object" || one === null) return one;
+    if (!seen.has(one)) {
+      const get = (of, name) => {
+        if (typeof name === "symbol" || Array.isArray(of)) return record(of[name], path);
+        read.add(`${path}${name}`);
+        return record(of[name], `${path}${name}.`);
+      };
+      seen.set(one, new Proxy(one, { get }));
+    }
+    return seen.get(one);
+  };
+  const recorded = record(value, "");
+  const filled = (one) => {
+    if (one === "VALUE") return recorded;
+    if (Array.isArray(one)) return one.map(filled);
+    if (typeof one !== "object" || one === null) return one;
+    return Object.fromEntries(Object.entries(one).map(([name, inner]) => [name, filled(inner)]));
+  };
+  for (const [module, name, given] of calls) (await import(`/${module}.js`))[name](...filled(given));
+  return [...read];
+}"""
+
+
+@pytest.fixture
+def reads(module):
+    """A function that returns which facts of a value the page reads; "VALUE" in arguments is the value."""
+    return lambda value, *calls: set(module(None, READ, calls, value))
+
+
+def test_the_page_shows_each_fact_of_a_run_and_of_a_report_that_the_server_sends(reads):
+    facts = dict.fromkeys(NUMBER_FACTS, 1) | dict.fromkeys(TEXT_FACTS, "max_rows")
+    facts |= {name: {"gone": 1} for name in COUNTS} | {"real_run": ["x"], "examples": [{"key": "1"}]}
+    sent, read = set(), set()
+    watcher = {**WATCHER, "runs": ["VALUE"]}
+    kinds = (facts, {name: fact for name, fact in facts.items() if name not in ("changed", "error")})
+    states = ("success", "failed", "skipped", "running")
+    for task, dry, state, some in product(JOBS, (True, False), states, kinds):
+        run = Run(7, "w", "r", "scheduled", state, "success", AT, AT, AT, None, "purge")
+        if state == "skipped":
+            run = Run(7, "w", "r", "manual", "success", "skipped", AT, AT, AT, "ada", None)
+            run.take_holder({"owner": "a/b/c", "since": AT.isoformat(), "deployment": "a"}, done="true")
+        for part in range(25):
+            run.take(task, part, some | {"dry_run": dry}, written="1", before=None, dry_run=str(dry).lower())
+        value = run.as_json("dry_run_watcher") | ({"waits": True} if state == "running" else {})
+        found = reads(
+            value,
+            ["story", "need", [watcher, "prod", NOW]],
+            ["story", "sentence", [watcher, "VALUE", "prod", NOW]],
+            ["story", "facts", [watcher, "VALUE", NOW]],
+            ["parts", "Bars", [{"watcher": watcher}]],
+            ["runs", "Runs", [{"watcher": watcher, "runs": ["VALUE"], "home": "prod", "now": NOW}]],
+        )
+        # A fact of a report is read as "reports.purge/0.changed".
+        read |= {name.split(".")[0] for name in found}
+        read |= {f"report.{name.split('.')[2]}" for name in found if name.count(".") > 1}
+        sent |= value.keys() | {f"report.{name}" for one in value["reports"].values() for name in one}
+    assert len(sent) > 40
+    assert sent - read == set()
+
+
+def test_the_page_shows_each_fact_of_a_schedule_that_the_server_sends(reads):
+    sent, read = set(), set()
+    for spec in ("CRON_TZ=Europe/Berlin ~ 3 * * *", "@every 1d", "@after 5m"):
+        stored = ScheduleTimetable(parse(spec, dag_id="w")).serialize()
+        schedule = schedule_json(stored | {"overlap": "skip", "missed_grace": 60})
+        watcher = {**WATCHER, "schedule": "VALUE"}
+        sent |= schedule.keys()
+        read |= reads(schedule, ["cards", "ScheduleCard", [{"watcher": watcher, "now": NOW}]])
+    assert len(sent) > 5
+    assert sent - read == set()

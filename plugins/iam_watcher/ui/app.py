@@ -149,7 +149,6 @@ def one_watcher(dag_id: str, user: GetUserDep, session: SessionDep) -> Response:
         return answer({"none": True})  # no error: Airflow shows the tab on every DAG
     runs = data.changes(session, [dag_id], after=2**31, unfinished=[], reports=False)
     undo = _undo(user, session, facts.lock)
-    helper = dry_run_dag(user, session)
     session.close()
     lock = facts.lock
     locks = servers.look(rows.wanted_locks({dag_id: facts}, runs))
@@ -165,16 +164,12 @@ def one_watcher(dag_id: str, user: GetUserDep, session: SessionDep) -> Response:
                 "lock_facts": lock and lock.as_dict(),
                 "waiting": state and waiting_json(state.waiting),
                 "history": state and _forced(lock),
-                "settings": [
-                    {"task": job.task_id, "kind": job.kind, "values": dict(job.settings)}
-                    for job in facts.jobs
-                ],
+                "settings": [{"task": job.task_id, "values": dict(job.settings)} for job in facts.jobs],
                 "may": {
                     "run": may(user, dag_id, "POST", DagAccessEntity.RUN),
                     "change": may(user, dag_id, "PUT"),
                     "reports": may_read_xcoms(user, dag_id),
                     "undo": undo,
-                    "dry": helper is not None and not helper.is_paused,
                 },
             }
         )

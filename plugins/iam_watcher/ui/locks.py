@@ -125,7 +125,6 @@ def _task(task: TaskProgress) -> dict[str, Any]:
     return without_none(
         {
             "task": task.task,
-            "table": task.table,
             "examined": task.examined,
             "changed": task.changed,
             "rate": round(task.rows_per_second),

@@ -16,15 +16,15 @@ WRITTEN = ("changed", "enabled", "restored", "done")
 WRITTEN_BEFORE = "changed_before"  # by earlier tries of the same run, which WRITTEN does not count
 # Numbers of several reports that can be added.
 ADDABLE = (
-    *("examined", "matched", "changed", WRITTEN_BEFORE, "unconfirmed", "chunks", "retries"),
+    *("examined", "matched", "changed", WRITTEN_BEFORE, "unconfirmed", "retries"),
     *("enabled", "listed", "restored", "rows", "secrets_restored"),
     *("claimed", "done", "failed", "retried", "not_ready", "remaining", "lost"),
 )
 NUMBER_FACTS = (
     *ADDABLE,
-    *("eligible", "max_share", "longest_chunk_seconds", "duration_seconds", "position", "began_after"),
+    *("eligible", "max_share", "longest_chunk_seconds", "duration_seconds"),
 )
-TEXT_FACTS = ("table", "cut_off", "now", "stopped", "error", "archive", "undo_record", "listed", "order")
+TEXT_FACTS = ("table", "cut_off", "stopped", "error", "archive", "undo_record", "listed")
 COUNTS = ("skipped", "also", "altered", "secrets_left")
 LONGEST_TEXT = 2_000  # characters
 MOST_REASONS = 30

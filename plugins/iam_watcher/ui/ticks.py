@@ -38,8 +38,6 @@ def schedule_json(timetable: Mapping[str, Any]) -> dict[str, Any] | None:
             # What `~` in the spec has become.
             "values": str(schedule) if schedule.shown != str(schedule) else None,
             "words": describe(schedule),
-            "zone": zone if isinstance(schedule, Cron) else None,
-            "dst": schedule.dst if isinstance(schedule, Cron) else None,
             "overlap": timetable.get("overlap"),
             "grace": _grace(timetable.get("missed_grace")),
             # Behind a run, not behind now: the page has the one that Airflow knows.

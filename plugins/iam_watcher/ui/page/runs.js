@@ -4,7 +4,7 @@ import { duration, exactZone, number, short } from "./format.js";
 import { Button, dotted, Dot, LinkButton, Progress, tasksOf } from "./parts.js";
 import { isDone, plainError, reasonWords, sentence, shownState, startedBy } from "./story.js";
 import { counts, jobOf, reportsOf } from "./reports.js";
-import { say } from "./words.js";
+import { has, say } from "./words.js";
 import { h, Link, useId, useState } from "./react.js";
 import { runOf } from "./head.js";
 
@@ -14,6 +14,13 @@ const Copy = ({ text }) => {
   const [done, setDone] = useState(false);
   const copy = () => navigator.clipboard?.writeText(text).then(() => setDone(true));
   return [h("code", { key: "text" }, h("bdi", null, text)), " ", h(LinkButton, { key: "copy", onClick: copy, "aria-live": "polite" }, say(done ? "report.copied" : "report.copy"))];
+};
+
+// What the jobs count besides the rows of their table.
+const alsoWords = (name) => {
+  const days = /^due_in_(\d+)_days$/.exec(name)?.[1];
+  if (days) return say("also.due_in_days", { n: days });
+  return has(`also.${name}`) ? say(`also.${name}`) : name.replaceAll("_", " ");
 };
 
 const Numbers = ({ report, job }) => {
@@ -32,6 +39,9 @@ const Numbers = ({ report, job }) => {
     [report.duration_seconds ? duration(report.duration_seconds) : undefined, say("report.seconds")],
     [report.retries ? number(report.retries) : undefined, say("report.retries")],
     [report.secrets_restored ? number(report.secrets_restored) : undefined, say("report.secrets")],
+    ...Object.entries(report.secrets_left ?? {}).map(([reason, count]) => [number(count), say("report.secrets.left", { reason: reasonWords(reason) })]),
+    ...Object.entries(report.altered ?? {}).map(([column, count]) => [number(count), say("report.altered", { column })]),
+    ...Object.entries(report.also ?? {}).map(([name, count]) => [number(count), alsoWords(name)]),
   ];
   return h("div", { className: "nums" }, ...shown.filter(([value]) => value !== undefined).map(([value, label]) => h("div", { key: label }, h("b", null, value), label)));
 };
