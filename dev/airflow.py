@@ -96,6 +96,7 @@ class Airflow:
         connections: As in `environment`.
         dags_folders: As in `environment`.
         options: As in `environment`; they win over the settings of this class too.
+        path: Of the base URL, such as "/airflow".
     """
 
     user = "admin"
@@ -109,11 +110,12 @@ class Airflow:
         connections: Mapping[str, str] | None = None,
         dags_folders: Sequence[Path] = (ROOT / "dags",),
         options: Mapping[str, str] | None = None,
+        path: str = "",
     ) -> None:
         self.home = home.absolute()
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{path}"
         self.password = secrets.token_urlsafe(12)
         self.processes: dict[str, Process] = {}
         # Of components that were killed and started again: what they left may still be running.

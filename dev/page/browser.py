@@ -48,6 +48,7 @@ class Visitor:
         user: who is logged in.
         dark: Airflow's dark mode.
         language: of Airflow.
+        zone: Airflow's time zone.
         width: of the window, in pixels.
         height: of the window.
         errors: what the browser's console said is wrong.
@@ -58,6 +59,7 @@ class Visitor:
     user: str = "admin"
     dark: bool = False
     language: str = "en"
+    zone: str = "UTC"
     width: int = 1440
     height: int = 900
     errors: list[str] = field(default_factory=list)
@@ -72,7 +74,7 @@ class Visitor:
         facts = {
             "i18nextLng": self.language,
             "theme": "dark" if self.dark else "light",
-            "timezone": json.dumps("UTC"),
+            "timezone": json.dumps(self.zone),
         }
         lines = "".join(f"localStorage.setItem({json.dumps(k)}, {json.dumps(v)});" for k, v in facts.items())
         context.add_init_script(f"if (!localStorage.getItem('i18nextLng')) {{{lines}}}")

@@ -24,7 +24,7 @@ USERS = {"admin": "admin", "user": "user", "viewer": "viewer", "only": "user"}
 
 @contextmanager
 def page_server(
-    folder: Path, *, copies: int = 0, options: dict[str, str] | None = None
+    folder: Path, *, copies: int = 0, options: dict[str, str] | None = None, path: str = ""
 ) -> Iterator[tuple[Airflow, Redis]]:
     """Start them; the samples' locks are held while it goes on.
 
@@ -32,12 +32,14 @@ def page_server(
         folder: for all files.
         copies: more watchers.
         options: more variables of Airflow's environment.
+        path: of Airflow's base URL, such as "/airflow".
     """
     users = ",".join(f"{name}:{role}" for name, role in USERS.items())
     airflow = Airflow(
         folder / "airflow",
         deployment_id="prod",
         options={"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": users, **(options or {})},
+        path=path,
     )
     passwords = folder / "airflow" / "passwords.json"
     passwords.write_text(json.dumps(dict.fromkeys(USERS, airflow.password)))
