@@ -148,26 +148,41 @@ def test_a_retry_counts_from_where_it_began(scratch, session, monkeypatch):
     assert first.eta_seconds == pytest.approx(5 / first.rows_per_second)
 
 
-def test_a_job_in_a_watcher_tells(scratch, redis_client, run_dag, monkeypatch):
+@pytest.mark.parametrize("fails", [False, True], ids=["", "a retry"])
+def test_a_job_in_a_watcher_tells(scratch, redis_client, run_dag, monkeypatch, fails):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL)")
     scratch.run(f"INSERT INTO t SELECT seq, '2001-01-01' FROM {numbers(3000)}")
     monkeypatch.setattr(walked, "EVERY", 0.0)
     monkeypatch.setattr(walked, "FIRST", 0.0)
-    seen = []
-    write = ProgressRecord.write
+    seen, chunks = [], []
+    write, change = ProgressRecord.write, Walk._write
+
+    def fail_once(self, *arguments):
+        chunks.append(1)
+        if fails and len(chunks) == 2:
+            raise ConnectionAbortedError("made by the test")
+        return change(self, *arguments)
 
     def write_and_look(self, **facts):
         write(self, **facts)
         seen.extend(json.loads(text) for text in redis_client.hgetall("{clean}:progress").values())
 
     monkeypatch.setattr(ProgressRecord, "write", write_and_look)
+    monkeypatch.setattr(Walk, "_write", fail_once)
     with Watcher("purge_t", schedule=None, lock=Lock("clean", wait=timedelta(0))) as dag:
         PurgeRowsOperator(
-            task_id="purge", table="t", age_column="age", older_than_days=1, mysql_conn_id="scratch"
+            task_id="purge",
+            table="t",
+            age_column="age",
+            older_than_days=1,
+            mysql_conn_id="scratch",
+            retries=1,
+            retry_delay=timedelta(0),
         )
     run = run_dag(dag)
     assert run.state == "success"
     assert len(seen) > 1
+    assert all(one["changed"] <= one["examined"] <= 3000 for one in seen)
     assert {(one["owner"], one["task"], one["table"]) for one in seen} == {
         (f"test/purge_t/{run.run_id}", "purge/-1", "t")
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from iam_watcher.jobs.table_job.partition_drop import PartitionDrop
     from iam_watcher.jobs.table_job.plan import Plan
     from iam_watcher.walk.child_rows import Family
+    from iam_watcher.walk.progress import Progress
 
 logger = get_logger(__name__)
 
@@ -114,8 +115,15 @@ class TableRun:
         task = f"{ti.task_id}/{ti.map_index}"
         record = ProgressRecord(current.grant(), task=task, table=job.table)
         with closing(record), self._operator.throttling(db, job.table) as self._throttler:
-            self._reporter = ProgressReporter(job.table, lambda progress: record.write(**asdict(progress)))
+            self._reporter = ProgressReporter(
+                job.table, lambda progress: record.write(**asdict(self._of_the_run(progress)))
+            )
             yield
+
+    def _of_the_run(self, progress: Progress) -> Progress:
+        """Return the progress of a try with the rows of earlier tries, which its share has too."""
+        before = self._report.changed_before
+        return replace(progress, examined=progress.examined + before, changed=progress.changed + before)
 
     def _dry_run(self, db: Transactions, plan: Plan, now: datetime) -> None:
         job, report = self._job, self._report
