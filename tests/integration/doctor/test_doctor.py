@@ -324,8 +324,101 @@ def test_a_mapped_job_with_a_wrong_argument(examine, dags):
 def test_a_table_is_missing(examine, iam):
     iam.run("DROP TABLE secret")
     status, printed = examine()
-    assert status == 1
+    assert (status, printed.count("database iam_mysql: WRONG")) == (1, 1), printed
     assert "correct the name" in printed
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("TABLE secret (id int, expires int)", "secret needs a primary key, or a unique key of NOT NULL"),
+        (
+            "TABLE secret (id int PRIMARY KEY, expires int) ENGINE=MyISAM",
+            "TABLE `secret` ENGINE=InnoDB makes",
+        ),
+        ("VIEW secret AS SELECT MIN(expires) AS expires FROM kept", "name the table behind the view"),
+    ],
+)
+def test_a_table_that_no_job_can_walk(examine, iam, table, said):
+    assert examine()[0] == 0
+    iam.run("RENAME TABLE secret TO kept")
+    iam.run(f"CREATE {table}")
+    status, printed = examine()
+    assert (status, printed.count("database iam_mysql: WRONG")) == (1, 1), printed
+    assert "The task clean.purge can't use the table secret: " in printed
+    assert said in printed
+
+
+KINDS = '''"""An Airflow DAG of a test."""
+from iam_watcher import Watcher
+from iam_watcher.jobs.account_table import AccountTable
+from iam_watcher.jobs.anonymize_rows import AnonymizeRowsOperator
+from iam_watcher.jobs.command import CommandOperator
+from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
+from iam_watcher.jobs.process_rows import process_rows
+from iam_watcher.jobs.purge_rows import PurgeRowsOperator
+from iam_watcher.jobs.rows_in_state import rows_in_state
+
+PEOPLE = AccountTable(table="keyless", name="name", last_login="seen", created="made", status="status",
+                      active="on", disabled="off")
+OLD = {"table": "keyless", "age_column": "made", "older_than_days": 1}
+
+with Watcher("kinds", schedule=None):
+    PurgeRowsOperator(task_id="newest", table="keyless", age_column="made", older_than_days=1,
+                      keep_last=5, per="name")
+    PurgeRowsOperator(task_id="partitions", drop_partitions=True, **OLD)
+    AnonymizeRowsOperator(task_id="anonymize", set={"name": None}, **OLD)
+    DisableInactiveUsersOperator(task_id="disable", accounts=PEOPLE, max_inactive_days=90,
+                                 exempt_admins=False)
+
+    @process_rows("keyless", state_column="status", claim="pending", done="done", failed="failed")
+    def process(row):
+        pass
+
+    process()
+
+rows = rows_in_state("keyless", state_column="status", claim="pending")
+with Watcher("woken", schedule=rows):
+    CommandOperator(task_id="work", command="true")
+'''
+
+
+@pytest.mark.every_server
+def test_each_kind_of_job_and_schedule_on_a_table_without_a_key(examine, dags, iam):
+    (dags / "kinds.py").write_text(KINDS)
+    iam.run("CREATE TABLE keyless (name varchar(9) NULL, seen datetime, made datetime, status varchar(9))")
+    iam.run("GRANT SELECT, DELETE, UPDATE ON iam.keyless TO iam_watcher")
+    status, printed = examine()
+    assert "watcher files: good" in printed, printed
+    said = [
+        f"The task kinds.{name} can't use"
+        for name in ("newest", "partitions", "anonymize", "disable", "process")
+    ]
+    for name in (*said, "The schedule of woken can't read"):
+        assert f"{name} the table keyless: keyless needs a primary key" in printed, printed
+    assert (status, printed.count("database iam_mysql: WRONG")) == (1, 6), printed
+
+
+@pytest.mark.every_server
+def test_a_right_is_missing_on_a_table_that_no_job_can_walk(examine, iam):
+    iam.run("DROP TABLE secret")
+    iam.run("CREATE TABLE secret (id int PRIMARY KEY, expires int) ENGINE=MyISAM")
+    iam.run("REVOKE DELETE ON iam.secret FROM iam_watcher")
+    printed = examine()[1]
+    assert "ENGINE=InnoDB makes" in printed
+    assert "Grant the right DELETE on the table" in printed
+
+
+@pytest.mark.every_server
+def test_a_table_that_is_locked_is_not_checked(examine, iam):
+    iam.run("LOCK TABLES secret WRITE")
+    try:
+        status, printed = examine()
+    finally:
+        iam.run("UNLOCK TABLES")
+    assert "clean.purge can't use the table secret at the moment: error 1205" in printed
+    assert (status, "WRONG" in printed) == (0, False), printed
 
 
 @pytest.mark.every_server
