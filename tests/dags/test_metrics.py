@@ -141,6 +141,25 @@ def test_a_run_whose_lock_is_held_counts_as_failed_if_that_is_a_failure(
     assert outcomes == ["failed"]
 
 
+def test_a_scheduled_time_that_another_deployment_did_counts_as_done_by_another(
+    run_dag, redis_client: Client, sent: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.utils.types import DagRunType
+
+    create = SerializedDAG.create_dagrun
+    scheduled = {"run_type": DagRunType.SCHEDULED}  # `dag.test()` would make a manual run
+    monkeypatch.setattr(SerializedDAG, "create_dagrun", lambda dag, **given: create(dag, **given | scheduled))
+    with Watcher("done", schedule="@daily", lock=Lock(wait=timedelta(0))) as dag:
+        EmptyOperator(task_id="work")
+    tick = datetime(2026, 11, 27, tzinfo=UTC)
+    redis_client.set("{iam-watcher:done}:tick:done:2026-11-27T00:00:00.000000Z", "prod/done/scheduled__1")
+    run_dag(dag, run_after=tick, logical_date=tick)
+    assert [(name, tags) for name, _, tags, _ in sent()] == [
+        (metrics.RUNS, {"watcher": "done", "outcome": "done_by_another"})
+    ]
+
+
 def extra_of(asset: str) -> dict:
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
