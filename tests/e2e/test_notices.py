@@ -32,8 +32,9 @@ watch("fails", "exit 3", ping="healthchecks")
 watch("unlocked", "true", lock=None)
 watch("slow", "sleep 30", expected=timedelta(seconds=2))
 watch("killed", "kill -9 $PPID; sleep 5")
+watch("pauses", "exit 3", max_consecutive_failed_dag_runs=2)
 '''
-NAMES = ("works", "fails", "unlocked", "slow", "killed")
+NAMES = ("works", "fails", "unlocked", "slow", "killed", "pauses")
 
 
 def notices(web: Received, watcher: str) -> list[dict[str, Any]]:
@@ -69,7 +70,7 @@ def test_a_whole_airflow_tells(tmp_path: Path) -> None:
         sent = {name: until(lambda name=name: notices(web, name), f"a notice of {name}") for name in NAMES}
         for name in ("works", "unlocked"):
             assert [one["what"] for one in sent[name]] == ["the run worked"], name
-        for name in ("fails", "killed"):
+        for name in ("fails", "killed", "pauses"):
             assert sent[name][0]["event"] == "failure"
             assert f"/dags/{name}/runs/" in sent[name][0]["url"]
         assert "the process of the task was killed" in sent["killed"][0]["what"]
@@ -79,5 +80,8 @@ def test_a_whole_airflow_tells(tmp_path: Path) -> None:
         until(lambda: len(notices(web, "slow")) == 2, "the end of the slow run")
         assert notices(web, "slow")[1]["event"] == "success"
         assert {name: len(notices(web, name)) for name in NAMES} == {**dict.fromkeys(NAMES, 1), "slow": 2}
+        assert not airflow.api("/dags/pauses")["is_paused"]
+        airflow.trigger("pauses").wait("failed")
+        until(lambda: airflow.api("/dags/pauses")["is_paused"], "the pause after two failed runs")
         pings = [path.partition("?")[0] for path, _, _ in web.requests if path.startswith("/ping")]
         assert sorted(pings) == ["/ping/fails/3", "/ping/fails/start", "/ping/works", "/ping/works/start"]
