@@ -5,8 +5,11 @@ The table of forms and the model are used by every test: hence the length.
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -332,6 +335,24 @@ def test_an_index_on_the_age_is_used(scratch, perform, name):
 @pytest.mark.parametrize("index", ["", ", KEY by_at (at)"])
 def test_the_type_uuid_is_read_as_a_text(scratch, perform, index):
     assert check(scratch, perform, GENERATED["UUIDv7 of MariaDB"], index)["order"] == "key"
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(("index", "order"), [("", "key"), (", KEY by_at (at)", "index")])
+def test_a_time_in_json_by_the_generated_column_of_the_page(scratch, perform, index, order):
+    page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
+    (column,) = re.findall(r"\| a time in JSON.*?`(.*?)`", page)
+    scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, doc json, {column}{index})")
+    cut_off = datetime.now(UTC) - 100 * DAY
+    form = "%Y-%m-%dT%H:%M:%SZ"
+    old, young = (json.dumps({"at": f"{cut_off + days * DAY:{form}}"}) for days in (-1, 1))
+    ageless = [None, "{}", '{"at": null}', '{"at": "soon"}', '{"on": "2020-01-01T00:00:00Z"}']
+    docs = [old] * 100 + [young] * 3000 + ageless
+    scratch.run_many("INSERT INTO t (id, doc) VALUES (%s, %s)", list(enumerate(docs, 1)))
+    scratch.run("ANALYZE TABLE t")
+    dry, real = (perform(purge(dry_run=dry, age_timezone="UTC", age_format=form)) for dry in (True, False))
+    assert (dry["matched"], real["changed"], real["order"]) == (100, 100, order)
+    assert scratch.column("SELECT id FROM t ORDER BY id") == [*range(101, len(docs) + 1)]
 
 
 def test_the_index_order_takes_values_in_small_chunks(scratch, perform):
