@@ -17,7 +17,8 @@ from tests.integration.claims import ALL, create
 from tests.integration.conftest import TaskInstance, numbers
 from tests.integration.forks import FORKS
 
-ROWS = int(os.environ.get("ROWS_UNDER_FIRE", "500"))
+SHORT = 500
+ROWS = int(os.environ.get("ROWS_UNDER_FIRE", SHORT))
 WORKERS = 8
 KILLS = max(10, ROWS // 500)
 PATIENCE = 120  # seconds for one more row to be finished: a bad one needs six attempts
@@ -38,7 +39,8 @@ def raises(key):
 
 
 def kills_its_worker(key):
-    return key % 250 == 13
+    """Only in the long run of `make e2e`: such a row needs six claim time-outs."""
+    return ROWS > SHORT and key % 250 == 13
 
 
 def work_on(row, calls, *, deadly):
@@ -125,10 +127,7 @@ class Crew:
 
 @pytest.mark.parametrize(
     "given",
-    [
-        pytest.param({"working": "work", **ALL}, id="claim", marks=pytest.mark.e2e),
-        pytest.param(HOLD, id="hold"),
-    ],
+    [pytest.param({"working": "work", **ALL}, id="claim"), pytest.param(HOLD, id="hold")],
 )
 def test_every_row_is_finished_once_and_only_bad_ones_fail(scratch, mariadb, tmp_path, given):
     create(scratch)
@@ -160,6 +159,6 @@ def test_every_row_is_finished_once_and_only_bad_ones_fail(scratch, mariadb, tmp
     final = "SELECT id, COUNT(*) FROM transitions WHERE became IN ('normal', 'failed') GROUP BY id"
     assert dict(scratch.rows(final)) == dict.fromkeys(range(1, ROWS + 1), 1)
     assert scratch.rows("SELECT * FROM transitions WHERE was IN ('normal', 'failed')") == []
-    if deadly:
+    if deadly and ROWS > SHORT:
         reasons = "SELECT DISTINCT error FROM orders WHERE status = 'failed' AND id % 250 = 13"
         assert scratch.column(reasons) == ["its worker died in attempt 6 of 6"]
