@@ -180,6 +180,18 @@ def test_an_http_request_of_dkron_accepts_any_code(
         dags["pattern"].get_task("work").python_callable()
 
 
+@pytest.mark.parametrize("code", ["{answer.url}", "}", "{", 'a"\'\\\n{1}"""', "{{x}}"])
+def test_an_expected_code_of_dkron_is_never_code_of_the_file(
+    capsys, tmp_path: Path, receiver: tuple[str, type[_Answer]], code: str
+) -> None:
+    config = {"method": "POST", "url": f"{receiver[0]}/check", "expectCode": code}
+    job = {"name": "ask", "schedule": "@hourly", "executor": "http", "executor_config": config}
+    dags, _ = imported(capsys, tmp_path, "dkron", json.dumps(job))
+    with pytest.raises(RuntimeError) as caught:
+        dags["ask"].get_task("work").python_callable()
+    assert str(caught.value) == f"HTTP status 201; expected one of {[code]}"
+
+
 KUBERNETES = """
 apiVersion: v1
 kind: List

@@ -20,14 +20,15 @@ answer = httpx.request(
 )
 """
 _CODES = """\
-if str(answer.status_code) not in {codes}:
-    raise RuntimeError(f"HTTP status {{answer.status_code}}; expected one of {codes}")
+codes = {codes}
+if str(answer.status_code) not in codes:
+    raise RuntimeError(f"HTTP status {{answer.status_code}}; expected one of {{codes}}")
 """
 _PATTERN = """\
 if not re.search({pattern}, answer.text):
     raise RuntimeError("the body is not as expected")
 """
-# The body of a function: {name} is the repr() of a value.
+# The body of a function: {name} is the repr() of a value. So it never stands inside of a text.
 BODIES = {
     "request": _REQUEST.removeprefix("answer = "),
     "request_codes": _REQUEST + _CODES,
