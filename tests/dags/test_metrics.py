@@ -160,6 +160,15 @@ def test_a_scheduled_time_that_another_deployment_did_counts_as_done_by_another(
     ]
 
 
+def test_a_run_whose_job_is_off_is_no_success(run_dag, redis_client: Client, sent: Callable) -> None:
+    with Watcher("off", schedule=None) as dag:
+        PurgeRowsOperator(task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=0)
+    run_dag(dag)
+    outcomes = {name: tags.get("outcome") for name, _, tags, _ in sent()}
+    assert outcomes[metrics.RUNS] == "nothing_done"
+    assert metrics.LAST_SUCCESS not in outcomes
+
+
 def extra_of(asset: str) -> dict:
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
@@ -214,7 +223,7 @@ def test_open_telemetry_gets_the_same_names_and_tags(monkeypatch: pytest.MonkeyP
         stats.initialize(factory=otel_logger.get_otel_logger, export_legacy_names=False)
         try:
             metrics.acquired(TI)
-            metrics.released(TI, "2026-11-27T06:00:00+00:00", failed=False)
+            metrics.released(TI, "2026-11-27T06:00:00+00:00", metrics.SUCCESS)
             metrics.lost(TI)
             metrics.renewed(TI, 2)
             metrics.worked(TI, FULL_REPORT)
@@ -266,7 +275,10 @@ def test_the_files_for_prometheus_and_grafana_use_these_names(path: Path) -> Non
             shown = re.findall(r"by \((.*?)\)", expression)
             assert {label.strip() for labels in shown for label in labels.split(",")} <= set(known[name])
     outcomes = set(re.findall(r"outcome=~?\"([\w|]+)\"", " ".join(expressions)))
-    assert {one for group in outcomes for one in group.split("|")} <= {"success", "failed", "lock_busy"}
+    assert {one for group in outcomes for one in group.split("|")} <= {
+        *(metrics.SUCCESS, metrics.FAILED, metrics.NOTHING_DONE),
+        "lock_busy",
+    }
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is a part of Prometheus")

@@ -20,7 +20,9 @@ import time_machine
 from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import BaseNotifier, task
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.log import mask_secret
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -230,6 +232,58 @@ def test_a_skipped_run_sends_a_notice_with_the_holder_and_is_no_success(
     assert ":busy is held by prod/busy/manual__1" in told["what"]
     assert told["holder"]["owner"] == "prod/busy/manual__1"
     assert web.paths == ["/services/T0/hunter22", "/ping-hunter22/log"]
+
+
+@task
+def skip() -> None:
+    raise AirflowSkipException("there is nothing to do")
+
+
+def off() -> None:
+    PurgeRowsOperator(task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=0)
+
+
+def two_off() -> None:
+    off()
+    skip()
+
+
+def many() -> None:
+    for number in range(6):
+        skip.override(task_id=f"skip_{number}")()
+
+
+def behind_a_branch() -> None:
+    task.branch(lambda: "nothing", task_id="branch")() >> [skip(), EmptyOperator(task_id="nothing")]
+
+
+@pytest.mark.parametrize("lock", [QUICK, None])
+@pytest.mark.parametrize(
+    ("work_of_the_run", "event", "what"),
+    [
+        (off, "skip", "the run did nothing: the task purge was skipped"),
+        (skip, "skip", "the run did nothing: the task skip was skipped"),
+        (two_off, "skip", "the run did nothing: the tasks purge, skip were skipped"),
+        (behind_a_branch, "success", "the run worked"),
+        (many, "skip", "the run did nothing: all of its 6 tasks were skipped"),
+    ],
+)
+def test_a_run_whose_tasks_were_all_skipped_is_no_success(
+    run_dag,
+    redis_client: Client,
+    web: Received,
+    iam_schema: DatabaseServer,
+    lock: Lock | None,
+    work_of_the_run: Callable[[], None],
+    event: str,
+    what: str,
+) -> None:
+    every = Notify(on=("skip", "success"), to=Webhook("ops_webhook"))
+    with Watcher("idle", schedule=None, lock=lock, notify=every, ping="healthchecks") as dag:
+        work_of_the_run()
+    assert states(run_dag(dag))["run"] == "success"
+    assert [(told["event"], told["what"]) for told in bodies_of_webhook(web)] == [(event, what)]
+    assert web.paths[-1] == ("/ping-hunter22/log" if event == "skip" else "/ping-hunter22")
 
 
 def test_mails(run_dag, redis_client: Client, mail: Received) -> None:

@@ -720,6 +720,26 @@ def test_a_skip_tells_that_another_deployment_did_the_scheduled_time(call, store
     assert row_of(call, "page_standby", "blind")["bars"]["s"] == "k" * 6
 
 
+@pytest.mark.parametrize(("name", "lock"), [("page_off", {}), ("page_off_unlocked", {"lock": None})])
+def test_a_run_whose_tasks_were_all_skipped_did_nothing(call, store_dag, watchers, redis_client, name, lock):
+    from airflow.models.taskinstance import TaskInstance
+
+    store_dag(watcher(name, **lock))
+    newest = [add_run(watchers, name, hours) for hours in (4, 3, 2)][-1]
+    off = (
+        (TaskInstance.dag_id == name) & (TaskInstance.run_id == newest) & (TaskInstance.task_id == "disable")
+    )
+    watchers.execute(update(TaskInstance).where(off).values(state="skipped"))
+    watchers.commit()
+    runs = body(call("viewer", "GET", f"/watchers/{name}/runs"))["runs"]
+    assert [(run["state"], run.get("nothing")) for run in runs] == [
+        ("success", True),
+        ("success", None),
+        ("success", None),
+    ]
+    assert row_of(call, name)["runs"][0]["nothing"] is True
+
+
 def test_the_last_runs_are_found_whatever_their_names(call, store_dag, redis_client):
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunType

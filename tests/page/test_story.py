@@ -126,6 +126,11 @@ def test_the_row_says_when_the_list_knows_no_real_run(modules):
     assert not says(WORKED, bars=known)
 
 
+def test_a_run_whose_tasks_were_all_skipped_did_nothing(modules):
+    shown = modules("story.js", "sentence", watcher(), {"state": "success", "nothing": True}, "prod", NOW)
+    assert "Did nothing: all tasks were skipped" in str(shown)
+
+
 def test_a_watcher_whose_file_is_broken_looks_broken(modules):
     assert modules("parts.js", "stateOf", watcher(WORKED)) == "success"
     assert modules("parts.js", "stateOf", {**watcher(WORKED), "broken": True}) == "broken"

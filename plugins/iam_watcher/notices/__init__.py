@@ -24,7 +24,8 @@ __all__ = ["EVENTS", "Mail", "Notify", "Webhook"]
 EVENTS = {
     "failure": "a task failed, and has no retry left",
     "lost": "a task failed because its run lost the lock",
-    "skip": "the run was skipped: the lock was busy, or another deployment did this scheduled time",
+    "skip": "the run was skipped: the lock was busy, another deployment did this scheduled time, or each of "
+    "its tasks was skipped",
     "success": "the run succeeded",
     "overrun": "the run takes longer than the Watcher's `expected`",
     "stale": "the run was skipped, and none has worked for longer than the Watcher's `stale_after`",

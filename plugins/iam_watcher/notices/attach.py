@@ -16,6 +16,7 @@ from iam_watcher.airflow_internals.dag_files import add_callback, add_dag_callba
 from iam_watcher.arguments import connection_id
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import ACQUIRE_TASK_ID, RELEASE_TASK_ID, current
+from iam_watcher.lock.release import states_of_work
 from iam_watcher.notices import (
     KEYWORD,
     as_tuple,
@@ -98,8 +99,8 @@ class Notices:
         if self.ping is not None:
             for task in dag.roots:
                 add_callback(task, "on_execute_callback", self._started)
-        if self.ping is not None or any("success" in one.on for one in self.notify):
-            add_dag_callback(dag, "on_success_callback", self._worked)
+        if self.ping is not None or any({"success", "skip"} & {*one.on} for one in self.notify):
+            add_dag_callback(dag, "on_success_callback", self._run_ended_well)
 
     def _attach_to_lock(self, dag: DAG) -> None:
         acquire, release = dag.task_dict[ACQUIRE_TASK_ID], dag.task_dict[RELEASE_TASK_ID]
@@ -207,18 +208,35 @@ class Notices:
 
     def _released(self, context: Any) -> None:
         ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        failed = bool(_FAILED & {str(state) for state in states.values()})
+        states = states_of_work(ti)
+        failed = not _FAILED.isdisjoint(states.values())
+        worked = "success" in states.values()
+        outcome = metrics.FAILED if failed else metrics.SUCCESS if worked else metrics.NOTHING_DONE
         holder = ti.xcom_pull(task_ids=ACQUIRE_TASK_ID, key="holder")
-        metrics.released(ti, holder and holder["since"], failed=failed)
-        if not failed:
+        metrics.released(ti, holder and holder["since"], outcome)
+        if failed:
+            return
+        if worked:
             self._worked(context)
+        else:
+            self._did_nothing(context, ti.run_id, sorted(states))
+
+    def _run_ended_well(self, context: Any) -> None:
+        """Send the notice of a run without a lock. Airflow gives a task that succeeded, if there is one."""
+        if context.get("ti") is not None:
+            self._worked(context)
+        else:
+            self._did_nothing(context, context["run_id"], [task.task_id for task in context["dag"].tasks])
 
     def _worked(self, context: Any) -> None:
         if self.ping is None and not any("success" in one.on for one in self.notify):
             return
         found = notice.of_success(context)
         send_all(self._sendings(context, found, signal=SUCCESS))
+
+    def _did_nothing(self, context: Any, run_id: str, skipped: Sequence[str]) -> None:
+        found = notice.of_nothing_done(context["dag"].dag_id, run_id, skipped)
+        send_all(self._sendings(context, found, signal=LOG))
 
 
 def _began(context: Any) -> str:

@@ -25,6 +25,8 @@ ROWS_SKIPPED = "iam_watcher.rows.skipped"
 LONGEST_CHUNK = "iam_watcher.chunk.longest"
 ARCHIVE_BYTES = "iam_watcher.archive.bytes"
 OLDEST_PENDING = "iam_watcher.rows.oldest_pending"
+# Outcomes of runs that had their lock; the last one: each task was skipped.
+SUCCESS, FAILED, NOTHING_DONE = "success", "failed", "nothing_done"
 
 TAGS = {
     RUNS: ("counter", ("watcher", "outcome")),
@@ -49,10 +51,10 @@ def acquired(ti: Any) -> None:
         _emit("timing", LOCK_WAIT, datetime.now(UTC) - ti.start_date, watcher=ti.dag_id)
 
 
-def released(ti: Any, since: str | None, *, failed: bool) -> None:
+def released(ti: Any, since: str | None, outcome: str) -> None:
     """Emit how a run ended, and how long it held its lock, from `since` (ISO 8601) on."""
-    _emit("incr", RUNS, 1, watcher=ti.dag_id, outcome="failed" if failed else "success")
-    if not failed:
+    _emit("incr", RUNS, 1, watcher=ti.dag_id, outcome=outcome)
+    if outcome == SUCCESS:
         _emit("gauge", LAST_SUCCESS, int(time.time()), watcher=ti.dag_id)
     if since:
         _emit("timing", LOCK_HELD, datetime.now(UTC) - datetime.fromisoformat(since), watcher=ti.dag_id)
@@ -60,7 +62,7 @@ def released(ti: Any, since: str | None, *, failed: bool) -> None:
 
 def failed(ti: Any) -> None:
     """Emit that a run failed at its lock: its `acquire` or its `release` failed."""
-    _emit("incr", RUNS, 1, watcher=ti.dag_id, outcome="failed")
+    _emit("incr", RUNS, 1, watcher=ti.dag_id, outcome=FAILED)
 
 
 def skipped(ti: Any, *, done: bool) -> None:

@@ -15,9 +15,10 @@ from iam_watcher.lock import current
 from iam_watcher.log_lines import fact_lines, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _LONGEST = 1000  # characters of an error
+_MOST_TASKS = 5  # that are named
 _EXIT_STATUS = re.compile(r"\bexit (?:code|status)(?: =)? (-?\d{1,3})\b")
 # Of a run report, what a reader of a notice looks for.
 _FACTS = (
@@ -137,6 +138,14 @@ def of_skip(context: Any, *, event: str = "skip", more: str = "") -> Notice:
         since = f" since {holder['since']}" if holder["since"] else ""
         by = f": {holder['key']} is held by {holder['owner']}{since}"
     return _notice(event, ti, f"the run was skipped{by}{more}", ti.log_url, holder=holder)
+
+
+def of_nothing_done(dag_id: str, run_id: str, tasks: Sequence[str]) -> Notice:
+    """Return the notice of a run whose tasks were all skipped: these tasks."""
+    which = f"the task {tasks[0]} was" if len(tasks) == 1 else f"the tasks {', '.join(tasks)} were"
+    if len(tasks) > _MOST_TASKS:
+        which = f"all of its {len(tasks)} tasks were"
+    return Notice("skip", dag_id, run_id, f"the run did nothing: {which} skipped", _page(dag_id, run_id))
 
 
 def of_keyword(context: Any, event: str, line: str) -> Notice:

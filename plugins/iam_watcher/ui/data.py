@@ -321,9 +321,21 @@ def _select_runs(last: Any, *, reports: bool) -> Any:
         .correlate(DagRun)
         .scalar_subquery()
     )
+    worked = (
+        select(func.count())
+        .where(
+            TaskInstance.dag_id == DagRun.dag_id,
+            TaskInstance.run_id == DagRun.run_id,
+            TaskInstance.state == "success",
+            TaskInstance.task_id.not_in((ACQUIRE_TASK_ID, RELEASE_TASK_ID)),
+        )
+        .correlate(DagRun)
+        .scalar_subquery()
+    )
     whole = true() if last is None else last.c.n <= WHOLE
     # Looked for only there: Airflow's index of tasks does not begin with the run.
     has_failed = and_(whole, DagRun.state == "failed")
+    has_succeeded = and_(whole, DagRun.state == "success")
     acquire = aliased(TaskInstance)
     found = select(
         DagRun.id,
@@ -336,6 +348,7 @@ def _select_runs(last: Any, *, reports: bool) -> Any:
         DagRun.end_date,
         DagRun.triggering_user_name,
         case((has_failed, failed), else_=None),
+        case((has_succeeded, worked), else_=None),
         acquire.state,
     ).select_from(DagRun if last is None else join(last, DagRun, last.c.id == DagRun.id))
     found = found.outerjoin(acquire, _is_acquire_of_run(acquire))
@@ -366,11 +379,36 @@ def _by_dag(rows: Iterable[Any]) -> dict[str, list[Run]]:
     """Put the rows of each run together, the newest run of a watcher first."""
     runs: dict[int, Run] = {}
     # Unpacked: there are thousands of rows, and each access to a row by name is a look-up.
-    for number, dag_id, run_id, kind, state, run_after, start, end, user, failed, acquire, *report in rows:
+    for (
+        number,
+        dag_id,
+        run_id,
+        kind,
+        state,
+        run_after,
+        start,
+        end,
+        user,
+        failed,
+        worked,
+        acquire,
+        *report,
+    ) in rows:
         run = runs.get(number)
         if run is None:
             run = runs[number] = Run(
-                number, dag_id, run_id, kind, state or "queued", acquire, run_after, start, end, user, failed
+                number,
+                dag_id,
+                run_id,
+                kind,
+                state or "queued",
+                acquire,
+                run_after,
+                start,
+                end,
+                user,
+                failed,
+                worked,
             )
         if not report:
             continue

@@ -31,6 +31,7 @@ class Run:
         end: when it ended.
         user: who triggered it.
         failed_task: a task of it that failed.
+        worked: how many of its tasks succeeded, without those of the lock; None if that was not asked.
         holder: who held the lock in the end, as `acquire` wrote it.
         is_tick_done: another deployment did its scheduled time.
         reports: task -> run report.
@@ -49,6 +50,7 @@ class Run:
     end: datetime | None
     user: str | None
     failed_task: str | None
+    worked: int | None = None
     holder: Any = None
     is_tick_done: bool = False
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -121,6 +123,7 @@ class Run:
                 "took": None if self.seconds is None else round(self.seconds, 1),
                 "user": self.user,
                 "failed": self.failed_task if self.state == "failed" else None,
+                "nothing": (self.outcome == "success" and self.worked == 0) or None,
                 "waits": (self.state == "running" and self.acquire in WAITS) or None,
                 "holder": holder
                 and without_none(
@@ -167,14 +170,8 @@ def _letter(run: Run) -> str:
 
 # A JSON value as SQLite, PostgreSQL and MySQL make it a text.
 _FLAGS = {
-    "true": True,
-    "True": True,
-    "1": True,
-    1: True,
-    "false": False,
-    "False": False,
-    "0": False,
-    0: False,
+    **dict.fromkeys(("true", "True", "1", 1), True),
+    **dict.fromkeys(("false", "False", "0", 0), False),
 }
 _LETTERS = {"success": "s", "failed": "f", "skipped": "k", "running": "r", "queued": "q"}
 

@@ -89,6 +89,7 @@ export const sentence = (watcher, run, home, now) => {
     if (error) return tell("run.failed.error", { error: plainError(error) });
     return run.failed ? tell("run.failed.task", { task: run.failed }) : tell("run.failed");
   }
+  if (run.nothing) return tell("run.idle");
   return reportsOf(run).length ? didAll(watcher, run) : tell("run.done");
 };
 

@@ -75,6 +75,7 @@ export const chinese = {
   "by.event": "由事件启动",
   "run.never": "尚未运行",
   "run.done": "已完成",
+  "run.idle": "什么都没做：所有任务都被跳过",
   "run.queued": "排队中",
   "run.queued.paused": "排队中：启用 watcher 后开始",
   "run.running": "运行中",

@@ -79,6 +79,7 @@ const english = {
   "by.event": "by an event",
   "run.never": "Has not run yet",
   "run.done": "Done",
+  "run.idle": "Did nothing: all tasks were skipped",
   "run.queued": "Queued",
   "run.queued.paused": "Queued until the watcher is unpaused",
   "run.running": "Running",
