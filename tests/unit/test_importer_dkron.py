@@ -39,6 +39,26 @@ def reason(config: dict[str, Any], executor: str = "shell") -> str:
     return entry.reason
 
 
+@pytest.mark.parametrize("name", ["@daily", "@hourly", "@weekly"])
+def test_dkron_ignores_the_time_zone_of_a_named_schedule(name: str) -> None:
+    config = {"command": "x"}
+    entry = entries(job(config, schedule=name, timezone="Asia/Kolkata"))[0]
+    assert isinstance(entry, Job), entry
+    assert entry.watcher["schedule"] == f"CRON_TZ=UTC {name}"
+    assert entry.differences == (
+        f"timezone Asia/Kolkata: dkron ignores it for {name}, and so does the watcher",
+    )
+    cron = job(config, schedule="0 0 0 * * *", timezone="Asia/Kolkata")
+    same = [job(config, schedule=name, timezone="UTC"), job(config, schedule="@every 1h", timezone="UTC")]
+    found = [entry for entry in entries(cron, *same) if isinstance(entry, Job)]
+    assert [one.watcher["schedule"] for one in found] == [
+        "CRON_TZ=Asia/Kolkata 0 0 0 * * *",
+        f"CRON_TZ=UTC {name}",
+        "@every 1h",
+    ]
+    assert [text for one in found for text in one.differences if "timezone" in text] == []
+
+
 def encoded(text: bytes) -> str:
     return base64.b64encode(text).decode()
 

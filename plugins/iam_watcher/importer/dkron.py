@@ -92,7 +92,7 @@ class _Job:
         self._data = data
         self._place = place
         self._source = source
-        self._timezone = get(data, "timezone", str, "") or timezone
+        self._timezone = timezone
         self._prefix = prefix
         self._is_parent = is_parent
         self._differences: list[str] = []
@@ -146,7 +146,7 @@ class _Job:
         if text.startswith("@every"):
             self._differences.append("@every counts from 1970-01-01 00:00 UTC, not from the start of dkron")
         own_clock = _ZONED.match(text) or text.startswith(("@every", "@at"))
-        spec = text if own_clock else f"CRON_TZ={self._timezone} {text}"
+        spec = text if own_clock else f"CRON_TZ={self._zone(text)} {text}"
         found: dict[str, Any] = {"schedule": vixie.checked(spec, "robfig", splay=True)}
         if starts := get(data, "starts_at", str, ""):
             try:
@@ -155,6 +155,15 @@ class _Job:
                 raise NotTranslated(f"starts_at is {starts!r}; expected an RFC 3339 time") from None
             self._differences.append(f"starts_at {starts}: unpause the watcher after this time, not before")
         return found
+
+    def _zone(self, text: str) -> str:
+        """Return the zone of a schedule: dkron gives none of a job's own to `@daily` and its like."""
+        own = get(self._data, "timezone", str, "")
+        if not text.startswith("@"):
+            return own or self._timezone
+        if own not in ("", self._timezone):
+            self._differences.append(f"timezone {own}: dkron ignores it for {text}, and so does the watcher")
+        return self._timezone
 
     def _overlap(self) -> dict[str, Any]:
         concurrency = get(self._data, "concurrency", str, "") or "allow"
