@@ -496,7 +496,7 @@ def test_a_watcher_that_is_always_skipped_sends_a_notice(
 
 
 def test_an_overrun_is_noticed_by_what_the_triggerer_can_run(web: Received, mail: Received) -> None:
-    own = Notify(to=[SmtpNotifier(to=["ops@example.com"]), Webhook("ops_webhook"), print])
+    own = Notify(to=[SmtpNotifier(to="ops@example.com, dba@example.com"), Webhook("ops_webhook"), print])
     own = (own, Notify(to=Webhook("ops_webhook")))  # twice, as by the settings
     with Watcher("slow", schedule=None, notify=own, expected=timedelta(minutes=5)) as dag:
         work()
@@ -510,6 +510,48 @@ def test_an_overrun_is_noticed_by_what_the_triggerer_can_run(web: Received, mail
         "the run takes longer than the 0:05:00 that were expected"
     ] * 2
     assert "Subject: slow: the run takes longer" in mail.mails[0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "subject", "body"),
+    [
+        (
+            {"subject": "slow {{ notice.watcher }}", "html_content": "<b>{{ notice.event }}</b>"},
+            "slow own",
+            "<b>",
+        ),
+        (
+            {"subject": "{{ ti.task_id }}", "html_content": "{{ x.y }}"},
+            "own: the run takes longer",
+            "<pre>own:",
+        ),
+        ({}, "own: the run takes longer", "<pre>own:"),
+    ],
+)
+def test_an_overrun_is_sent_by_the_notifier_of_the_file(
+    mail: Received, texts: dict[str, str], subject: str, body: str
+) -> None:
+    notifier = SmtpNotifier(
+        to=("ops@example.com", "dba@example.com"),
+        from_email="db-jobs@example.com",
+        cc="lead@example.com",
+        custom_headers={"X-Team": "db"},
+        **texts,
+    )
+    with Watcher("own", schedule=None, notify=Notify(to=notifier), expected=timedelta(minutes=5)) as dag:
+        work()
+    kwargs = json.loads(json.dumps(dag.deadline[0].callback.kwargs))  # as Airflow stores them
+    run = {"dag_id": "own", "dag_run_id": "manual__1"}
+    asyncio.run(overrun.tell_overrun(**kwargs, context={"dag_run": run}))
+    (sent,) = [email.message_from_string(text, policy=email.policy.default) for text in mail.mails]
+    assert sent["From"] == "db-jobs@example.com"
+    assert (sent["To"], sent["Cc"], sent["X-Team"]) == (
+        "ops@example.com, dba@example.com",
+        "lead@example.com",
+        "db",
+    )
+    assert sent["Subject"].startswith(subject)
+    assert sent.get_body().get_content().startswith(body)
 
 
 @pytest.mark.parametrize(
@@ -568,7 +610,7 @@ def test_a_secret_in_the_error_of_a_notifier_is_hidden(
         refused({})
 
     monkeypatch.setattr(overrun, "_send", refused_too)
-    asyncio.run(overrun._tell(["webhook", "ops_webhook"], found))
+    asyncio.run(overrun._tell({"webhook": "ops_webhook"}, found))
     assert caplog.text.count("was not sent: https://hooks.example.com/*** refused it") == 6
     assert "hunter-9913-token" not in caplog.text
 

@@ -8,6 +8,7 @@ receiver.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+_TEXTS = ("subject", "html_content")  # of an SmtpNotifier
+
 
 def alert(notify: Sequence[Notify], expected: timedelta) -> Any:
     """Return the deadline of a Watcher's runs, counted from when they are queued.
@@ -34,8 +37,10 @@ def alert(notify: Sequence[Notify], expected: timedelta) -> Any:
     """
     sdk: Any = import_module("airflow.sdk")  # Its types lack the names of deadlines.
     wanted = [receiver for one in notify if "overrun" in one.on for receiver in one.receivers]
-    specs = [tuple(spec) for receiver in wanted for spec in _specs(receiver)]
-    to = list(map(list, dict.fromkeys(specs)))  # each of them once
+    to: list[dict[str, Any]] = []
+    for spec in map(_spec, wanted):
+        if spec is not None and spec not in to:
+            to.append(spec)
     if not to:
         raise WatcherError(
             f"expected={expected!r} needs a receiver to which the triggerer can send: notify=Notify(to=...) "
@@ -49,20 +54,20 @@ def alert(notify: Sequence[Notify], expected: timedelta) -> Any:
     )
 
 
-async def tell_overrun(*, expected: str, to: Sequence[Sequence[str]], context: Any = None) -> None:
+async def tell_overrun(*, expected: str, to: Sequence[Mapping[str, Any]], context: Any = None) -> None:
     """Send the notice that a run takes longer than expected. Called by the triggerer.
 
     Args:
         expected: how long it should take.
-        to: the receivers, as `_specs` writes them.
+        to: the receivers, as `_spec` writes them.
         context: the run, as the scheduler gives it.
     """
     run = context["dag_run"]
     found = notice.of_overrun(run["dag_id"], run["dag_run_id"], expected)
-    await asyncio.gather(*(_tell(list(spec), found) for spec in to))
+    await asyncio.gather(*(_tell(spec, found) for spec in to))
 
 
-async def _tell(spec: list[str], found: Notice) -> None:
+async def _tell(spec: Mapping[str, Any], found: Notice) -> None:
     for pause in (*PAUSES, None):
         try:
             await _send(spec, found)
@@ -74,26 +79,43 @@ async def _tell(spec: list[str], found: Notice) -> None:
             return
 
 
-async def _send(spec: list[str], found: Notice) -> None:
-    kind, conn_id, *address = spec
-    if kind == "mail":
-        notifier = filled(smtp_notifier(address[0], conn_id))
-        notifier.context = {"notice": found}
-        await notifier
+async def _send(spec: Mapping[str, Any], found: Notice) -> None:
+    if "mail" in spec:
+        from jinja2 import UndefinedError
+
+        try:
+            await _mail(spec["mail"], found)
+        except UndefinedError as error:
+            # A template of the file uses something of a task, and here is none.
+            logger.warning("the notice 'overrun' is sent with its own text: %s", reason_of(error))
+            await _mail({**spec["mail"], **dict.fromkeys(_TEXTS)}, found)
         return
     from airflow.sdk import Connection
 
-    connection = await Connection.async_get(conn_id)
-    await asyncio.to_thread(Webhook(conn_id).send, connection, found)
+    connection = await Connection.async_get(spec["webhook"])
+    await asyncio.to_thread(Webhook(spec["webhook"]).send, connection, found)
 
 
-def _specs(receiver: Any) -> list[list[str]]:
-    """Return a receiver as values that Airflow can store: `[kind, connection, address]`; none if it can't."""
+async def _mail(arguments: Mapping[str, Any], found: Notice) -> None:
+    notifier = filled(smtp_notifier(**arguments))
+    notifier.context = {"notice": found}
+    await notifier
+
+
+def _spec(receiver: Any) -> dict[str, Any] | None:
+    """Return a receiver as values that Airflow can store; None if it can't.
+
+    They are `{"webhook": connection}`, or `{"mail": arguments of the SmtpNotifier}`.
+    """
     if isinstance(receiver, Webhook):
-        return [["webhook", receiver.conn_id]]
+        return {"webhook": receiver.conn_id}
     if isinstance(receiver, Mail):
-        return [["mail", receiver.conn_id, receiver.to]]
-    if type(receiver).__name__ == "SmtpNotifier":
-        addresses = receiver.to.split(",") if isinstance(receiver.to, str) else receiver.to
-        return [["mail", receiver.smtp_conn_id, address.strip()] for address in addresses]
-    return []
+        return {"mail": {"to": receiver.to, "smtp_conn_id": receiver.conn_id}}
+    if type(receiver).__name__ != "SmtpNotifier":
+        return None
+    given = {name: getattr(receiver, name, None) for name in (*receiver.template_fields, "auth_type")}
+    return {"mail": {name: _plain(value) for name, value in given.items() if value is not None}}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | Mapping) else list(value)

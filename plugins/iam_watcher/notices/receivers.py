@@ -93,18 +93,18 @@ class Mail:
 
     def notifier(self) -> Any:
         """Return Airflow's notifier that sends it."""
-        return smtp_notifier(self.to, self.conn_id)
+        return smtp_notifier(to=self.to, smtp_conn_id=self.conn_id)
 
     def __call__(self, context: Any) -> None:
         """Send it."""
         filled(self.notifier())(context)
 
 
-def smtp_notifier(to: str, conn_id: str) -> Any:
-    """Return Airflow's notifier that sends a mail."""
+def smtp_notifier(**arguments: Any) -> Any:
+    """Return Airflow's notifier that sends a mail, with its arguments."""
     from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
-    return SmtpNotifier(to=to, smtp_conn_id=conn_id)
+    return SmtpNotifier(**arguments)
 
 
 def filled(receiver: Any) -> Any:
