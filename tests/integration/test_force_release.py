@@ -76,8 +76,9 @@ def test_list_show_and_release(redis_client: Client, command) -> None:
     freed = command("release", "clean", "--reason", "its worker is gone", "--by", "ops")
     assert (freed.returncode, freed.stderr) == (0, "")
     assert freed.stdout.endswith(
-        "released by force: 'clean', which prod/dag/run held. If it is still alive, it stops at its next "
-        "renewal, within 2 s\n'clean' is held by nobody now\n"
+        "released by force: 'clean', which prod/dag/run held. If it is still alive, it notices that within "
+        "2 s: a table job then stops at its next safe point, and any other task gets SIGTERM\n"
+        "'clean' is held by nobody now\n"
     )
     assert lease.heartbeat("", "") == "revoked"
     shown = command("show", "clean").stdout
@@ -168,6 +169,18 @@ def test_all_of_it_works_on_a_quorum_with_one_server_down(
         assert (shown.returncode, shown.stderr) == (0, "")
         assert "its worker is gone" in shown.stdout
         assert [past.reason for past in history(clients, "clean")] == ["its worker is gone"]
+
+
+def test_connections_before_and_after_the_command_are_all_asked(
+    redis_client: Client, three: list[Server], command
+) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.client(socket_timeout=1.0)) for server in three]
+        assert Lease(clients, "clean", "prod/dag/run", ttl=60).acquire()
+        clients[2].delete("clean")
+    for before, after in (((0,), (1, 2)), ((0, 1), (2,)), ((0, 1, 2), (0,))):
+        named, more = ([f"--redis-conn-id=redis_{number}" for number in some] for some in (before, after))
+        assert "'clean' is held by prod/dag/run" in command(*named, "show", "clean", *more).stdout
 
 
 def test_no_server_that_answers_is_an_error_of_the_lock(tmp_path: Path) -> None:

@@ -42,10 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = commands.add_parser(
         "show", help="who holds a lock, the progress of its work, and earlier forced releases"
     )
-    release = commands.add_parser("release", help="release a lock by force; its holder stops within 2 s")
+    release = commands.add_parser(
+        "release",
+        help="release a lock by force. The holder notices that within 2 s: a table job then stops at its "
+        "next safe point, and any other task gets SIGTERM; its process ends 5 s later at the latest. The run "
+        "can't acquire the lock again for twice its lease",
+    )
     for command in commands.choices.values():
-        # Without a default of its own: it would replace what is given before the command.
-        command.add_argument("--redis-conn-id", default=argparse.SUPPRESS, **connections)
+        # Under another name: it would replace what is given before the command.
+        command.add_argument("--redis-conn-id", dest="more_conn_ids", **connections)
     for command in (show, release):
         command.add_argument("key", help="key of the lock in Redis, such as clean")
     release.add_argument("--reason", required=True, help="why you release the lock; Redis stores the reason")
@@ -73,7 +78,10 @@ def _account() -> str:
 def _fate(freed: Holder) -> str:
     if freed.since is None:
         return "The Go iam-watcher does not notice that: it works on"
-    return "If it is still alive, it stops at its next renewal, within 2 s"
+    return (
+        "If it is still alive, it notices that within 2 s: a table job then stops at its next safe point, "
+        "and any other task gets SIGTERM"
+    )
 
 
 def _client(conn_id: str) -> Redis:
@@ -97,7 +105,8 @@ def _run(given: argparse.Namespace) -> int:
     from iam_watcher.lock.admin.force_release import force_release
 
     use_stored_connections()
-    clients = [_client(name) for name in given.redis_conn_id or ["iam_redis"]]
+    conn_ids = dict.fromkeys([*(given.redis_conn_id or []), *(given.more_conn_ids or [])])
+    clients = [_client(name) for name in conn_ids or ["iam_redis"]]
     lines: list[object]
     if given.command == "list":
         lines = list(inspection.holders(clients)) or ["no lock is held"]

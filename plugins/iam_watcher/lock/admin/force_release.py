@@ -1,7 +1,7 @@
 """Releases a lock whoever holds it.
 
-Redis refuses the lock to its old holder for two leases, so the holder stops at its next renewal, within 2 s.
-Redis stores who did it, when, whose lock it was, and why.
+Redis refuses the lock to its old holder for two leases, so the holder notices that at its next renewal,
+within 2 s. Redis stores who did it, when, whose lock it was, and why.
 """
 
 from __future__ import annotations
