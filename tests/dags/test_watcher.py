@@ -110,6 +110,9 @@ def test_a_native_timetable_passes_through() -> None:
         ({"default_args": {"retries": True}}, "retries=True; expected a whole number of 0 or more"),
         ({"default_args": {"retries": -1}}, "retries=-1; expected a whole number of 0 or more"),
         ({"max_active_runs": 2}, "max_active_runs=2; expected 1"),
+        ({"schedule": None, "overlap": "dealy"}, "overlap='dealy'; expected one of skip, delay, allow"),
+        ({"schedule": "@daily", "overlap": "dealy"}, "overlap='dealy'; expected one of skip, delay, allow"),
+        ({"schedule": None, "overlap": None}, "overlap=None; expected one of skip, delay, allow"),
         ({"overlap": "allow"}, "overlap='allow' needs max_active_runs of 2 or more, got 1"),
         ({"overlap": "allow", "max_active_runs": "3"}, "needs max_active_runs of 2 or more, got '3'"),
         ({"lock": 60}, "lock=60; expected a Lock, the key of one, or None"),
@@ -120,6 +123,12 @@ def test_a_native_timetable_passes_through() -> None:
 def test_arguments_that_contradict_a_watcher(arguments: dict, message: str) -> None:
     with pytest.raises(WatcherError, match=f"'refused': .*{message}"):
         Watcher("refused", **{"schedule": "@every 1d", **arguments})
+
+
+@pytest.mark.parametrize("dag_id", [None, 5, ["refused"]])
+def test_a_name_that_is_no_text(dag_id: object) -> None:
+    with pytest.raises(WatcherError, match=r"dag_id=.*; expected a text"):
+        Watcher(dag_id, schedule=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from iam_watcher.errors import WatcherError
 from iam_watcher.lock import Lock
 from iam_watcher.lock.key import MAX_KEY_LENGTH, key_of
+from iam_watcher.timetables import Overlap
 
 OF_THE_LOCK = frozenset(field.name for field in fields(Lock))
 REFUSED = {
@@ -38,6 +39,10 @@ def check(
     Raises:
         WatcherError: an argument is not valid; says which, its value and what to do.
     """
+    if not isinstance(dag_id, str):
+        raise WatcherError(f"dag_id={dag_id!r}; expected a text")
+    if overlap not in get_args(Overlap):
+        raise WatcherError(f"overlap={overlap!r}; expected one of {', '.join(get_args(Overlap))}")
     if not isinstance(lock, Lock | str | None):
         raise WatcherError(f"lock={lock!r}; expected a Lock, the key of one, or None")
     if misplaced := sorted(OF_THE_LOCK.intersection(dag_arguments)):
