@@ -629,6 +629,7 @@ def test_a_connection_without_a_url(uri: str, monkeypatch: pytest.MonkeyPatch) -
     [
         (lambda: Notify(on="failed", to=print), "on='failed'; expected one of failure, lost, skip"),
         (lambda: Notify(on="keyword: ", to=print), "on='keyword: '; expected one of .*, keyword:TEXT"),
+        (lambda: Notify(on={}, to=print), "on={}; expected one of failure"),
         (lambda: Notify(on=None, to=print), "on=None; expected one of failure"),
         (lambda: Notify(on="keyword:a\nb", to=print), "expected one of .*, keyword:TEXT"),
         (lambda: Notify(on=("failure", 5), to=print), "on=5; expected one of"),

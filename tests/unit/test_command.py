@@ -97,6 +97,8 @@ TEXT = "expected a text without NUL characters"
         ({"user": ""}, f"user=''; {FILLED}"),
         ({"cwd": 1}, f"cwd=1; {TEXT}"),
         ({"stdin": None}, f"stdin=None; {TEXT}"),
+        ({"env": ["A=1"]}, "env is a list that is not valid"),
+        ({"env": 5}, "env is 5; expected a dict of texts"),
         ({"env": {"A": 1}}, f"'A' in env is 1; {TEXT}"),
         ({"env": {"cwd": None}}, f"'cwd' in env is None; {TEXT}"),
         ({"command": "", "env": {"command": "x"}}, f"command=''; {FILLED}"),

@@ -51,6 +51,10 @@ def test_the_least_that_works(arguments: dict) -> None:
         ({"once_per_tick": None}, "once_per_tick=None: expected True or False"),
         ({"on_busy": "wait"}, "on_busy='wait': expected 'skip' or 'fail'"),
         ({"redis_conn_id": ""}, "redis_conn_id"),
+        *(
+            ({"redis_conn_id": value}, f"redis_conn_id is .*{shown}.*; expected the id of an Airflow")
+            for value, shown in ((None, "None"), (5, "5"), (b"iam_redis", "bytes"), ({"a": 1}, "dict"))
+        ),
         ({"redis_conn_id": ["a", "b"]}, "an odd number of them"),
         ({"redis_conn_id": ["a", "b", "a"]}, "expected each connection once"),
         ({"max_hold": timedelta(seconds=59)}, r"max_hold=0:00:59: expected the lease \(0:01:00\) or more"),

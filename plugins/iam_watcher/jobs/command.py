@@ -11,6 +11,7 @@ import os
 import pwd
 import signal
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from iam_watcher.arguments import unless_secret
 from iam_watcher.errors import CommandFailed, JobArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow.providers.standard.hooks.subprocess import SubprocessHook
     from airflow.sdk import Context
@@ -80,6 +81,8 @@ class CommandOperator(BaseOperator):
             if not optional and (not _is_text(value) or (filled and not value)):
                 expected = "a text that is not empty," if filled else "a text"
                 raise JobArgumentError(f"{name}={value!r}; expected {expected} without NUL characters")
+        if not isinstance(env, Mapping | None):
+            raise JobArgumentError(f"env is {unless_secret(env)}; expected a dict of texts")
         for name, value in (env or {}).items():
             if not _is_text(value):
                 raise JobArgumentError(

@@ -102,18 +102,21 @@ class Lock:
             raise ValueError(f"Lock max_hold={self.max_hold!s}: expected the lease ({self.lease!s}) or more")
         if self.on_busy not in get_args(OnBusy):
             raise ValueError(f"Lock on_busy={self.on_busy!r}: expected 'skip' or 'fail'")
-        self._check_conn_ids(self.conn_ids)
+        self._check_conn_ids()
         if self.key is not None:
             check_key(self.key)
 
-    def _check_conn_ids(self, conn_ids: tuple[str, ...]) -> None:
+    def _check_conn_ids(self) -> None:
+        one_or_more = "expected the id of an Airflow connection, or an odd number of them"
+        if not isinstance(self.redis_conn_id, str | list | tuple | set | frozenset):
+            raise ValueError(  # noqa: TRY004  as all others
+                f"Lock redis_conn_id is {arguments.unless_secret(self.redis_conn_id)}; {one_or_more}"
+            )
+        conn_ids = self.conn_ids
         for name in conn_ids:
             arguments.connection_id("Lock redis_conn_id", name, raises=ValueError)
         if len(conn_ids) % 2 == 0:
-            raise ValueError(
-                f"Lock redis_conn_id={self.redis_conn_id!r}: expected the id of an Airflow connection, or "
-                "an odd number of them"
-            )
+            raise ValueError(f"Lock redis_conn_id={self.redis_conn_id!r}: {one_or_more}")
         if len(set(conn_ids)) < len(conn_ids):
             raise ValueError(f"Lock redis_conn_id={self.redis_conn_id!r}: expected each connection once")
 

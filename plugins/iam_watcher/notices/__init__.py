@@ -61,7 +61,9 @@ class Notify:
         """Refuse what can't work, when the DAG file is parsed."""
         events = tuple(self.on) if isinstance(self.on, list | tuple | set | frozenset) else (self.on,)
         known = f"{', '.join(EVENTS)}, {KEYWORD}TEXT"
-        if unknown := [event for event in events if event not in EVENTS and not _keyword(event)]:
+        if unknown := [
+            one for one in events if not isinstance(one, str) or not (one in EVENTS or _keyword(one))
+        ]:
             raise WatcherError(f"Notify on={unknown[0]!r}; expected one of {known}")
         if not events:
             raise WatcherError(f"Notify on={self.on!r}; expected at least one of {known}")
