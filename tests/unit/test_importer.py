@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from iam_watcher.importer import names
+from iam_watcher.importer import dkron, kubernetes, names
+from iam_watcher.importer.anacrontab import Anacrontab
 from iam_watcher.importer.crontab import Crontab, mail_to, split_input
-from iam_watcher.importer.job import Refused, mails
+from iam_watcher.importer.job import Job, Refused, mails
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,12 @@ def test_a_choice_that_cron_refuses(field: str) -> None:
     ("text", "difference"),
     [
         ("RANDOM_DELAY=30\n0 0 * * * x", "RANDOM_DELAY=30 is not kept"),
+        (
+            "MAILFROM=cron@example.com\n0 0 * * * x",
+            "MAILFROM=cron@example.com is not kept: the sender is that of the connection smtp_default",
+        ),
+        ("CONTENT_TYPE=text/html\n0 0 * * * x", "CONTENT_TYPE=text/html is not kept: Airflow decides"),
+        ("CONTENT_TRANSFER_ENCODING=8bit\n0 0 * * * x", "CONTENT_TRANSFER_ENCODING=8bit is not kept"),
         ("PGPASSWORD=x\n0 0 * * * x", "PGPASSWORD is in the DAG file now"),
         ("0 0 * * * x \\", "no continuation"),
         ("0 0 * * * x\r", "carriage return"),
@@ -129,6 +136,51 @@ def test_a_choice_that_cron_refuses(field: str) -> None:
 )
 def test_what_is_different(text: str, difference: str) -> None:
     assert difference in fields_of(text)[1][0]
+
+
+@pytest.mark.parametrize(
+    "variable", ["MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING", "RANDOM_DELAY"]
+)
+def test_what_is_different_in_an_anacrontab_too(variable: str) -> None:
+    job = Anacrontab("anacrontab", "UTC").read(f"{variable}=7\n1 5 daily x").entries[0]
+    assert isinstance(job, Job), job
+    assert [text for text in job.differences if text.startswith(f"{variable}=7 is not kept: ")]
+    assert variable not in job.task.arguments.get("env", {})
+
+
+@pytest.mark.parametrize(
+    ("variables", "difference"),
+    [
+        ("", "without the delay of 15 minutes"),
+        ("START_HOURS_RANGE=3-22\n", "without the delay of 15 minutes and without START_HOURS_RANGE"),
+    ],
+)
+def test_a_period_without_a_cron_schedule(variables: str, difference: str) -> None:
+    job = Anacrontab("anacrontab", "UTC").read(f"{variables}3 15 third x").entries[0]
+    assert isinstance(job, Job), job
+    assert job.differences[0] == f"every 3 days counts from 1970-01-01 00:00 UTC, {difference}"
+    assert [text for text in job.differences if "first hour" in text] == []
+
+
+def test_a_report_says_once_that_a_watcher_makes_up_for_a_missed_time() -> None:
+    """But cron and dkron don't."""
+    dkron_job = (
+        '[{"name": "a", "schedule": "@daily", "executor": "shell", "executor_config": {"command": "x"}}]'
+    )
+    for name, notes in (
+        ("cron", Crontab("crontab", "UTC").read("0 0 * * * x\n0 1 * * * y").notes),
+        ("dkron", dkron.read(dkron_job, "jobs.json", "UTC").notes),
+    ):
+        (note,) = [one for one in notes if "missed_grace=timedelta(0)" in one]
+        assert note.startswith(f"{name} does not make up for a time"), note
+
+
+@pytest.mark.parametrize("zone", ["", "TZ=UTC "])
+def test_every_of_a_cronjob_counts_from_another_time(zone: str) -> None:
+    text = "{kind: CronJob, metadata: {name: a}, spec: {schedule: '%s@every 6h', startingDeadlineSeconds: 5}}"
+    job = kubernetes.read(text % zone, "jobs.yaml", "UTC").entries[0]
+    assert isinstance(job, Job), job
+    assert "@every counts from 1970-01-01 00:00 UTC, not from the CronJob's creation" in job.differences
 
 
 def test_the_user_of_a_line() -> None:

@@ -59,6 +59,12 @@ def test_dkron_ignores_the_time_zone_of_a_named_schedule(name: str) -> None:
     assert [text for one in found for text in one.differences if "timezone" in text] == []
 
 
+def test_each_difference_is_reported_once() -> None:
+    found = translated({"url": "https://x", "headers": '["Authorization: Bearer x"]'}, "http")
+    (difference,) = [text for text in found.differences if "Authorization" in text]
+    assert difference.startswith("Authorization is in the DAG file now")
+
+
 def encoded(text: bytes) -> str:
     return base64.b64encode(text).decode()
 

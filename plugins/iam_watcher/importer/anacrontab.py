@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.importer import names, vixie
-from iam_watcher.importer.crontab import FOR_CRON, mail_to, variable, word
+from iam_watcher.importer.crontab import FOR_CRON, mail_to, not_kept, variable, word
 from iam_watcher.importer.job import (
     Call,
     Found,
@@ -76,9 +76,7 @@ class Anacrontab:
         spec, differences = self._schedule(days, int(delay), variables)
         mail, about_mail = mail_to(variables.get("MAILTO", ""))
         env = {key: value for key, value in variables.items() if key not in (*FOR_CRON, *_FIXED, "LOGNAME")}
-        if wait := variables.get("RANDOM_DELAY"):
-            differences.append(f"RANDOM_DELAY={wait} is not kept: runs start on the minute")
-        differences += [*about_mail, *secrets_in(env), *secrets_in_command(command)]
+        differences += [*not_kept(variables), *about_mail, *secrets_in(env), *secrets_in_command(command)]
         differences.append(f"the worker runs it by sudo as {self.user}: allow that on each worker")
         arguments: dict[str, Any] = {
             "task_id": "run",
@@ -112,13 +110,13 @@ class Anacrontab:
         match = re.fullmatch(r"\s*(\d{1,2})\s*-\s*(\d{1,2})\s*", hours)
         if match is None or int(match[1]) > 23:  # noqa: PLR2004  hours
             raise NotTranslated(f"START_HOURS_RANGE is {hours!r}; expected two hours, such as 3-22")
+        if days not in _FIELDS:
+            without = f"without the delay of {delay} minutes"
+            if "START_HOURS_RANGE" in variables:
+                without += " and without START_HOURS_RANGE"
+            return f"@every {days}d", [f"every {days} days counts from 1970-01-01 00:00 UTC, {without}"]
         late = f"START_HOURS_RANGE={hours} is the first hour only: a missed time is made up for at any hour"
         differences = [late] if "START_HOURS_RANGE" in variables else []
-        if days not in _FIELDS:
-            return f"@every {days}d", [
-                *differences,
-                f"every {days} days counts from 1970-01-01 00:00 UTC, without the delay of {delay} minutes",
-            ]
         minutes = 60 * int(match[1]) + delay
         if minutes >= 24 * 60:
             raise NotTranslated(f"the delay is {delay} minutes; expected a time on the same day")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from iam_watcher.arguments import is_mail_address
 from iam_watcher.importer import names, vixie
@@ -19,6 +20,9 @@ from iam_watcher.importer.job import (
     secrets_in_text,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 # As cron's load_env: quotes around the name or the value are optional, and nothing is expanded.
 _VARIABLE = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s="']+))\s*=\s*(.*?)\s*""", re.DOTALL)
 _FIELDS = 5
@@ -32,9 +36,20 @@ FOR_CRON = (
     "RANDOM_DELAY",
     "SHELL",
 )
+# Of these, those whose value has no effect in a watcher, and why.
+_NOT_KEPT = {
+    "RANDOM_DELAY": "runs start on the minute",
+    "MAILFROM": "the sender is that of the connection smtp_default",
+    "CONTENT_TYPE": "Airflow decides the form of a mail",
+    "CONTENT_TRANSFER_ENCODING": "Airflow decides the form of a mail",
+}
 _OVERLAP = (
     "cron starts a job although it is still running; a watcher skips that time "
     '(overlap="allow" with max_active_runs=2 or more keeps it)'
+)
+MISSED = (
+    "{} does not make up for a time at which it was down; a watcher runs the latest missed time if that is "
+    "less than half of its interval ago, at most an hour (missed_grace=timedelta(0) turns this off)"
 )
 _MAIL = "cron mails what a command prints; a watcher keeps it in the task's log, and mails when the run fails"
 _CRON_TZ = "CRON_TZ is read as cronie reads it: Debian's cron takes it for a variable of the command"
@@ -58,7 +73,7 @@ class Crontab:
 
     def read(self, text: str) -> Found:
         """Return the jobs of a crontab."""
-        found = Found(notes=[_OVERLAP])
+        found = Found(notes=[_OVERLAP, MISSED.format("cron")])
         variables: dict[str, str] = {}
         # Not splitlines(), which also splits at characters that cron takes for text.
         for number, line in enumerate(text.split("\n"), 1):
@@ -117,8 +132,7 @@ class _Line:
         self.differences += secrets_in(variables)
         self.differences += secrets_in_command(command)
         self.differences += secrets_in_text("the standard input", stdin)
-        if delay := self.variables.get("RANDOM_DELAY"):
-            self.differences.append(f"RANDOM_DELAY={delay} is not kept: runs start on the minute")
+        self.differences += not_kept(self.variables)
         if user:
             self.differences.append(f"the worker runs it by sudo as {user}: allow that on each worker")
         arguments = {
@@ -182,6 +196,15 @@ def mail_to(mailto: str) -> tuple[dict[str, Call], list[str]]:
     local = [name for name in given if name not in addresses]
     text = f"MAILTO has {', '.join(local)}, a mailbox of that machine: only addresses get the mail"
     return mails(addresses) if addresses else {}, [text] if local else []
+
+
+def not_kept(variables: Mapping[str, str]) -> list[str]:
+    """Return a difference for each variable that changes what cron does, and not what a watcher does."""
+    return [
+        f"{name}={value} is not kept: {why}"
+        for name, why in _NOT_KEPT.items()
+        if (value := variables.get(name))
+    ]
 
 
 def split_input(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.arguments import is_mail_address
 from iam_watcher.importer import dkron_executors, names, vixie
+from iam_watcher.importer.crontab import MISSED
 from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails
 from iam_watcher.importer.values import (
     ALLOW,
@@ -50,7 +51,9 @@ def read(text: str, source: str, timezone: str, prefix: str = "") -> Found:
     jobs = [job for job in given if isinstance(job, dict)]
     if given and not jobs:
         raise NotTranslated("expected the JSON of /v1/jobs: a list of jobs")
-    found = Found(notes=["a command gets the variables in env= only, and none of the worker's"])
+    found = Found(
+        notes=["a command gets the variables in env= only, and none of the worker's", MISSED.format("dkron")]
+    )
     parents = {text_or_empty(job, "parent_job") for job in jobs} - {""}
     parents |= {text_or_empty(job, "name") for job in jobs if job.get("dependent_jobs")}
     translated: set[str] = set()
@@ -143,7 +146,7 @@ class _Job:
             self._differences.append(
                 f"in {text!r}, the watcher's name decides the values of ~: they differ from those in dkron"
             )
-        if text.startswith("@every"):
+        if "@every" in text:
             self._differences.append("@every counts from 1970-01-01 00:00 UTC, not from the start of dkron")
         own_clock = _ZONED.match(text) or text.startswith(("@every", "@at"))
         spec = text if own_clock else f"CRON_TZ={self._zone(text)} {text}"

@@ -85,8 +85,6 @@ def http(config: Mapping[str, Any], differences: list[str]) -> tuple[str, dict[s
     differences += secrets_in(values["headers"])
     differences += secrets_in_text("the url", url)
     differences += secrets_in_text("the body", values["body"] or "")
-    if "authorization" in {name.lower() for name in values["headers"]}:
-        differences.append("the header Authorization is in the DAG file: move it to a connection")
     # Without codes, dkron accepts each of them.
     body = "request_codes" if values["codes"] else "request"
     pattern = get(config, "expectBody", str, "")

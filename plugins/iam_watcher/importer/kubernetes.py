@@ -78,6 +78,8 @@ def _job(data: Mapping[str, Any], name: str, place: str, source: str, timezone: 
         schedule = f"CRON_TZ={zone} {schedule}"
     watcher: dict[str, Any] = {"schedule": vixie.checked(schedule, "robfig")}
     differences = []
+    if "@every" in schedule:
+        differences.append("@every counts from 1970-01-01 00:00 UTC, not from the CronJob's creation")
     policy = get(spec, "concurrencyPolicy", str, "Allow")
     if policy == "Allow":
         watcher |= ALLOW
