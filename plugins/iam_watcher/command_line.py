@@ -38,6 +38,10 @@ def _command(name: str, module: str, text: str) -> Any:
     program = import_module(module)
 
     def run(given: argparse.Namespace) -> None:
+        if name == "schedule" and given.timezone is None:
+            from iam_watcher.timetables import default_timezone
+
+            given.timezone = default_timezone()
         # Airflow does not look at what a command returns.
         sys.exit(program.run(given))
 

@@ -42,6 +42,14 @@ def test_schedule(airflow):
     assert airflow("iam-watcher", "schedule", "@daily", *options) == expected
 
 
+def test_schedule_uses_the_time_zone_that_a_watcher_would_use(airflow, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", "Asia/Shanghai")
+    daily = ("iam-watcher", "schedule", "@daily", "--count", "1", "--after", "2027-01-01")
+    expected = "every day at 00:00:00 Asia/Shanghai\nSat 2027-01-02 00:00:00 +08:00 CST\n"
+    assert airflow(*daily) == (0, f"CRON_TZ=Asia/Shanghai 0 0 0 * * *: {expected}")
+    assert "00:00:00 +00:00 UTC" in airflow(*daily, "--timezone", "UTC")[1]
+
+
 def test_an_error_is_the_exit_status(airflow):
     status, printed = airflow("iam-watcher", "schedule", "@evry 1d")
     assert status == 2

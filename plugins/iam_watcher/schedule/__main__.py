@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the spec, and the options of the preview."""
     parser.add_argument("spec", help='such as "0 30 2 * * *", "@daily", "@every 1h30m"')
     parser.add_argument(
-        "--timezone", default="UTC", help="time zone of a cron spec without a prefix (default: UTC)"
+        "--timezone",
+        help="time zone of a cron spec without a prefix (default: UTC; of `airflow iam-watcher schedule`: "
+        "[core] default_timezone, as for a Watcher)",
     )
     parser.add_argument(
         "--dst",
@@ -57,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the preview that the parsed arguments ask for; return 2 for a spec that isn't valid, else 0."""
     try:
-        schedule = parse(options.spec, timezone=options.timezone, dst=options.dst, dag_id=options.dag_id)
+        timezone = options.timezone or "UTC"
+        schedule = parse(options.spec, timezone=timezone, dst=options.dst, dag_id=options.dag_id)
     except InvalidSpec as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -61,7 +61,7 @@ def timetable(
         isinstance(missed_grace, timedelta) and missed_grace >= timedelta(0)
     ):
         raise WatcherError(f"missed_grace={missed_grace!r}; expected a timedelta of zero or more, or None")
-    schedule = parse(spec, timezone=_default_timezone(), dst=dst, dag_id=dag_id)
+    schedule = parse(spec, timezone=default_timezone(), dst=dst, dag_id=dag_id)
     if isinstance(schedule, After):
         return AfterTimetable(schedule)
     if schedule.kind == "cron" and schedule.next(datetime.now(UTC)) is None:
@@ -69,7 +69,8 @@ def timetable(
     return TickTimetable(schedule, overlap=overlap, missed_grace=missed_grace)
 
 
-def _default_timezone() -> str:
+def default_timezone() -> str:
+    """Return the time zone of a cron spec without a prefix: `[core] default_timezone`."""
     name: str = conf.get("core", "default_timezone")
     if name == "system":
         name = pendulum.now().timezone_name or name
