@@ -13,12 +13,10 @@ A lease can't prevent the following steps (see docs/lock.md; the database lock p
 counted separately:
 
 - *beside*: a step beside a newer lock holder, after Redis lost its keys or the lock was released by force.
-The
-  older process stops at its next renewal. A step more than a lease after the newer process began is an
+  The older process stops at its next renewal. A step more than a lease after the newer process began is an
   overlap;
 - *late*: a step whose check was in time, but that was written after a step of the next lock holder, because
-the
-  process was stopped in between.
+  the process was stopped in between.
 """
 
 from __future__ import annotations
