@@ -14,6 +14,8 @@ import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
 
+from dev.servers import Redis as Server
+from iam_watcher.doctor.redis_server import check_redis
 from tests.dags.runs import states, xcom
 
 if TYPE_CHECKING:
@@ -68,6 +70,14 @@ def test_it_deletes_the_old_sessions_once_it_is_no_dry_run(
     run = run_dag(DagBag(str(real)).dags["clean_old_sessions"])
     assert states(run)["run"] == "success"
     assert (xcom(run, "purge")["changed"], sessions()) == (3, 3)
+
+
+def test_its_redis_keeps_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = COMPOSE["services"]["redis"]
+    assert [mount.partition(":")[2] for mount in service["volumes"]] == ["/data"]  # where Redis writes
+    with Server(tmp_path, service["command"][1:]) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_IAM_REDIS", server.airflow_uri)
+        assert list(check_redis("iam_redis")) == []
 
 
 def test_the_compose_file_is_valid_and_its_paths_exist() -> None:

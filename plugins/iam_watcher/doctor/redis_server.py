@@ -48,7 +48,7 @@ def _faults(state: ServerState) -> Iterator[Finding]:
         )
     if not state.appends:
         yield Finding(
-            f"{redis} does not store each write on disk (appendonly is off), so a restart loses the locks. "
+            f"{redis} has no append-only file (appendonly is off), so a restart can lose the locks. "
             "Set appendonly yes"
         )
     for what in state.failed_saves:

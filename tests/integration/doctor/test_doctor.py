@@ -137,7 +137,7 @@ def break_role(client):
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (break_appendonly, "Set appendonly yes"),
+        (break_appendonly, "has no append-only file (appendonly is off)"),
         (break_policy, "maxmemory-policy is allkeys-lru"),
         (break_memory, "Raise maxmemory"),
         (break_role, "is a replica"),
