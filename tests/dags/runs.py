@@ -26,6 +26,17 @@ def xcom(run, task_id: str, key: str = "return_value"):
         return None if row is None else XComModel.deserialize_value(row)
 
 
+def extra_of(asset: str) -> dict:
+    """Return the extra of the one event of an asset."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        event = select(AssetEvent).join(AssetModel, AssetEvent.asset_id == AssetModel.id)
+        return session.scalars(event.where(AssetModel.name == asset)).one().extra
+
+
 @task
 def look(context_key: str = "seen") -> dict:
     """Return what Redis says of the lock while the work goes on."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from airflow.sdk import Asset
+
 from dev.expectations import snapshot
 from dev.servers import SAMPLE_FILE
 from iam_watcher import Watcher
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
-from tests.dags.runs import states, xcom
+from tests.dags.runs import extra_of, states, xcom
 
 
 def disable(dag_id, place):
@@ -20,6 +22,7 @@ def disable(dag_id, place):
             max_inactive_days=180,
             exempt_names=["svc-*"],
             undo_location="{{ params.place }}/reports",
+            outlets=[Asset(dag_id)],
         )
     return dag
 
@@ -46,3 +49,5 @@ def test_the_place_of_the_undo_record_may_come_from_the_form(
     assert report["changed"] == 1240
     assert report["undo_record"].startswith(f"file://{tmp_path}/reports/")
     assert list((tmp_path / "reports").rglob("*.gz"))
+    event = extra_of("place_of_form")
+    assert (event["changed"], event["undo_record"]) == (1240, report["undo_record"])

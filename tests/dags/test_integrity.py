@@ -80,6 +80,19 @@ def test_the_three_of_iam_keep_the_originals_keys(bag, dag_id: str, key: str) ->
     assert bag.dags[dag_id].lock.key == key
 
 
+@pytest.mark.parametrize(
+    ("dag_id", "assets"),
+    [
+        ("disable_inactive_users", ["iam.user"]),
+        ("clean_policy_audit", ["iam.policy_audit"]),
+        ("clean_expired_secrets", ["iam.secret"]),
+    ],
+)
+def test_the_three_of_iam_update_an_asset_each(bag, dag_id: str, assets: list[str]) -> None:
+    tasks = bag.dags[dag_id].tasks
+    assert [asset.name for task in tasks for asset in task.outlets] == assets
+
+
 @pytest.mark.parametrize("dag_id", [file.stem for file in FILES])
 def test_every_parameter_has_a_default(bag, dag_id: str) -> None:
     bag.dags[dag_id].params.validate()

@@ -32,6 +32,7 @@ from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 from iam_watcher.lock import current
 from iam_watcher.notices import metrics
 from tests.dags.receivers import http_receiver
+from tests.dags.runs import extra_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,16 +168,6 @@ def test_a_run_whose_job_is_off_is_no_success(run_dag, redis_client: Client, sen
     outcomes = {name: tags.get("outcome") for name, _, tags, _ in sent()}
     assert outcomes[metrics.RUNS] == "nothing_done"
     assert metrics.LAST_SUCCESS not in outcomes
-
-
-def extra_of(asset: str) -> dict:
-    from airflow.models.asset import AssetEvent, AssetModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        event = select(AssetEvent).join(AssetModel, AssetEvent.asset_id == AssetModel.id)
-        return session.scalars(event.where(AssetModel.name == asset)).one().extra
 
 
 def test_the_metrics_of_runs_that_fail(run_dag, redis_client: Client, sent: Callable) -> None:
