@@ -37,6 +37,7 @@ SUBJECTS = (
     "children",
     "rows",
     "queue",
+    "schedule",
     "imports",
     "page",
     "guard",

@@ -29,7 +29,7 @@ sys.exit(bench.main())
     "subject",
     [
         *("purge", "keys", "partitions", "neighbours", "users"),
-        *("archive", "retention", "rows", "imports", "guard", "killed_guard", "many"),
+        *("archive", "retention", "rows", "schedule", "imports", "guard", "killed_guard", "many"),
     ],
 )
 def test_a_subject_runs(subject, tmp_path):
