@@ -22,7 +22,7 @@ from airflow.sdk import task
 from iam_watcher import Notify, Watcher, Webhook
 
 def watch(dag_id, command, **arguments):
-    sent = Notify(on=("failure", "success", "overrun"), to=Webhook("ops_webhook"))
+    sent = Notify(on=("failure", "success", "skip", "overrun"), to=Webhook("ops_webhook"))
     given = {"notify": sent, "default_args": {"retries": 0}, "is_paused_upon_creation": False, **arguments}
     with Watcher(dag_id, schedule=None, **given):
         BashOperator(task_id="work", bash_command=command)
@@ -30,11 +30,13 @@ def watch(dag_id, command, **arguments):
 watch("works", "true", ping="healthchecks")
 watch("fails", "exit 3", ping="healthchecks")
 watch("unlocked", "true", lock=None)
+watch("idle", "exit 99")
+watch("idle_unlocked", "exit 99", lock=None)
 watch("slow", "sleep 30", expected=timedelta(seconds=2))
 watch("killed", "kill -9 $PPID; sleep 5")
 watch("pauses", "exit 3", max_consecutive_failed_dag_runs=2)
 '''
-NAMES = ("works", "fails", "unlocked", "slow", "killed", "pauses")
+NAMES = ("works", "fails", "unlocked", "idle", "idle_unlocked", "slow", "killed", "pauses")
 
 
 def notices(web: Received, watcher: str) -> list[dict[str, Any]]:
@@ -70,6 +72,10 @@ def test_a_whole_airflow_tells(tmp_path: Path) -> None:
         sent = {name: until(lambda name=name: notices(web, name), f"a notice of {name}") for name in NAMES}
         for name in ("works", "unlocked"):
             assert [one["what"] for one in sent[name]] == ["the run worked"], name
+        for name in ("idle", "idle_unlocked"):
+            (found,) = sent[name]
+            assert (found["event"], found["run"]) == ("skip", runs[name].id)
+            assert found["what"] == "the run did nothing: the task work was skipped"
         for name in ("fails", "killed", "pauses"):
             assert sent[name][0]["event"] == "failure"
             assert f"/dags/{name}/runs/" in sent[name][0]["url"]
