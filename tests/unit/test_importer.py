@@ -6,7 +6,8 @@ import pytest
 
 from iam_watcher.importer import dkron, kubernetes, names
 from iam_watcher.importer.anacrontab import Anacrontab
-from iam_watcher.importer.crontab import Crontab, mail_to, split_input
+from iam_watcher.importer.cron_variables import mail_to
+from iam_watcher.importer.crontab import Crontab, split_input
 from iam_watcher.importer.job import Job, Refused, mails
 
 

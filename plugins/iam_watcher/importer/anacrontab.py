@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from iam_watcher.importer import names, vixie
-from iam_watcher.importer.crontab import FOR_CRON, mail_to, not_kept, variable, word
+from iam_watcher.importer.cron_variables import FOR_CRON, mail_to, not_kept, variable
+from iam_watcher.importer.crontab import word
 from iam_watcher.importer.job import (
     Call,
     Found,

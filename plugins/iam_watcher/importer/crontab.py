@@ -4,52 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from iam_watcher.arguments import is_mail_address
 from iam_watcher.importer import names, vixie
+from iam_watcher.importer.cron_variables import FOR_CRON, mail_to, not_kept, variable
 from iam_watcher.importer.job import (
+    MISSED,
     Call,
     Found,
     Job,
     NotTranslated,
     Refused,
-    mails,
     secrets_in,
     secrets_in_command,
     secrets_in_text,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-# As cron's load_env: quotes around the name or the value are optional, and nothing is expanded.
-_VARIABLE = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s="']+))\s*=\s*(.*?)\s*""", re.DOTALL)
 _FIELDS = 5
-# For cron itself; the command does not get them.
-FOR_CRON = (
-    "MAILTO",
-    "MAILFROM",
-    "CONTENT_TYPE",
-    "CONTENT_TRANSFER_ENCODING",
-    "CRON_TZ",
-    "RANDOM_DELAY",
-    "SHELL",
-)
-# Of these, those whose value has no effect in a watcher, and why.
-_NOT_KEPT = {
-    "RANDOM_DELAY": "runs start on the minute",
-    "MAILFROM": "the sender is that of the connection smtp_default",
-    "CONTENT_TYPE": "Airflow decides the form of a mail",
-    "CONTENT_TRANSFER_ENCODING": "Airflow decides the form of a mail",
-}
 _OVERLAP = (
     "cron starts a job although it is still running; a watcher skips that time "
     '(overlap="allow" with max_active_runs=2 or more keeps it)'
-)
-MISSED = (
-    "{} does not make up for a time at which it was down; a watcher runs the latest missed time if that is "
-    "less than half of its interval ago, at most an hour (missed_grace=timedelta(0) turns this off)"
 )
 _MAIL = "cron mails what a command prints; a watcher keeps it in the task's log, and mails when the run fails"
 _CRON_TZ = "CRON_TZ is read as cronie reads it: Debian's cron takes it for a variable of the command"
@@ -189,24 +162,6 @@ class _Line:
         return mail
 
 
-def mail_to(mailto: str) -> tuple[dict[str, Call], list[str]]:
-    """Return the argument of a Watcher for a value of MAILTO, and what is different."""
-    given = [name for name in re.split(r"[,;\s]+", mailto) if name]
-    addresses = [name for name in given if is_mail_address(name)]
-    local = [name for name in given if name not in addresses]
-    text = f"MAILTO has {', '.join(local)}, a mailbox of that machine: only addresses get the mail"
-    return mails(addresses) if addresses else {}, [text] if local else []
-
-
-def not_kept(variables: Mapping[str, str]) -> list[str]:
-    """Return a difference for each variable that changes what cron does, and not what a watcher does."""
-    return [
-        f"{name}={value} is not kept: {why}"
-        for name, why in _NOT_KEPT.items()
-        if (value := variables.get(name))
-    ]
-
-
 def split_input(text: str) -> tuple[str, str]:
     r"""Return the command of a line, and its standard input: what stands behind the first `%`.
 
@@ -226,25 +181,6 @@ def _input(text: str) -> str:
     given = re.sub(r"\\?%", lambda match: "\n" if match[0] == "%" else "%", text)
     # cron does not count backslashes at the end as text of the last line.
     return given if given.rstrip("\\")[-1:] in ("", "\n") else f"{given}\n"
-
-
-def variable(line: str) -> tuple[str, str] | None:
-    """Return the name and the value of a line `NAME = value`, or None for any other line.
-
-    Raises:
-        NotTranslated: the quotes around the value do not match.
-    """
-    match = _VARIABLE.fullmatch(line)
-    if match is None:
-        return None
-    name, value = match[1] or match[2] or match[3], match[4]
-    if value[:1] in ('"', "'"):
-        if len(value) == 1 or value[-1] != value[0] or value[0] in value[1:-1]:
-            raise NotTranslated(
-                f"the quotes around the value of {name} do not match; the variable is not set"
-            )
-        value = value[1:-1]
-    return (name, value) if name else None
 
 
 def word(text: str, expected: str) -> tuple[str, str]:

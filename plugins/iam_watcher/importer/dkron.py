@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.arguments import is_mail_address
 from iam_watcher.importer import dkron_executors, names, vixie
-from iam_watcher.importer.crontab import MISSED
-from iam_watcher.importer.job import Call, Found, Job, NotTranslated, Refused, mails
+from iam_watcher.importer.job import MISSED, Call, Found, Job, NotTranslated, Refused, mails
 from iam_watcher.importer.values import (
     ALLOW,
     AT_ONCE,

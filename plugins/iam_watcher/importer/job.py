@@ -35,6 +35,11 @@ _OPTIONS = tuple(
         (r"zip|unzip|mosquitto_\w+", "-P", True),
     )
 )
+# Of a system that does not run a job later: {} is its name.
+MISSED = (
+    "{} does not make up for a time at which it was down; a watcher runs the latest missed time if that is "
+    "less than half of its interval ago, at most an hour (missed_grace=timedelta(0) turns this off)"
+)
 _READER = "which people who may see the DAG can read"
 
 
