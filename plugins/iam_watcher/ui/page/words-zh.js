@@ -219,7 +219,7 @@ export const chinese = {
   "report.secrets.left": "未恢复的密钥：{reason}",
   "report.altered": "{column} 的值与归档不同",
   "also.secrets_expired": "密钥已设为过期",
-  "also.due_in_days": "将在 {n} 天内被禁用",
+  "also.due_in_days": "将在 {n} 天内被停用",
   "also.due_without_a_date": "即将到期，但没有有效日期",
   "also.due_list_incomplete": "即将到期的用户列表不完整",
   "report.cutoff": "早于",
