@@ -6,25 +6,24 @@ second one locks a row with SKIP LOCKED and updates it in the same transaction.
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from bench import walking
 from iam_watcher.database.session import set_up
 from iam_watcher.database.transactions import Transactions
-from iam_watcher.walk.claim import find_states, first_look
+from iam_watcher.jobs.process_rows import ProcessRowsOperator
+from iam_watcher.walk.claim import find_states
 from iam_watcher.walk.claim.claims import Claims
-from iam_watcher.walk.claim.function import caller
 from iam_watcher.walk.claim.outcome import Processed
-from iam_watcher.walk.claim.processing import Processing
-from iam_watcher.walk.claim.renewal import Renewal
-from iam_watcher.walk.pace import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from dev.servers import MariaDB
 
+CONNECTION = "bench_rows"
 BATCH = 500
 
 CREATE = """
@@ -38,27 +37,7 @@ CREATE OR REPLACE TABLE orders (
 """
 FILL = "INSERT INTO orders (payload) SELECT REPEAT('x', 200) FROM seq_1_to_{rows}"
 
-NAMES = find_states.Names(
-    table="orders",
-    state_column="status",
-    pending="pending",
-    done="normal",
-    failed="failed",
-    working="work",
-    columns={
-        "claimed_at_column": "claimed_at",
-        "claimed_by_column": "claimed_by",
-        "attempts_column": "attempts",
-        "retry_at_column": "retry_at",
-        "error_column": "error",
-    },
-    read=None,
-    age_column=None,
-    claimant="",
-    claim_timeout=60.0,
-    max_attempts=5,
-    backoff=10.0,
-)
+COLUMNS = {"attempts_column": "attempts", "retry_at_column": "retry_at", "error_column": "error"}
 
 
 def fill(server: MariaDB, rows: int) -> None:
@@ -72,29 +51,29 @@ def fill(server: MariaDB, rows: int) -> None:
 
 
 def process(
-    server: MariaDB, limits: Limits | None = None, function: Callable[[Any], None] = lambda _: None
+    server: MariaDB,
+    function: Callable[[Any], None] = lambda _: None,
+    *,
+    max_rows: int | None = None,
+    time_budget: timedelta | None = None,
 ) -> None:
-    """Process the rows as an operator does."""
-
-    def connect() -> Any:
-        connection = server.connect()
-        set_up(connection)
-        return connection
-
-    with ExitStack() as stack:
-        db = stack.enter_context(closing(Transactions(connect(), reconnect=connect)))
-        states = find_states.find(db, _names())
-        first_look.check(db, states)
-        renewal = stack.enter_context(Renewal(states, connect))
-        Processing(
-            db,
-            states,
-            caller(function, "row"),
-            renewal=renewal,
-            batch=BATCH,
-            limits=limits or Limits(),
-            stop_after=None,
-        ).run()
+    """Process the rows by our operator."""
+    operator = ProcessRowsOperator(
+        task_id="process",
+        mysql_conn_id=CONNECTION,
+        python_callable=function,
+        table="orders",
+        state_column="status",
+        claim="pending",
+        done="normal",
+        failed="failed",
+        working="work",
+        **COLUMNS,  # type: ignore[arg-type]
+        batch=BATCH,
+        max_rows=max_rows,
+        time_budget=time_budget,
+    )
+    walking.perform(server, operator, as_admin=True)
 
 
 def three_transactions(server: MariaDB) -> None:
@@ -129,8 +108,21 @@ def rows_locked(server: MariaDB) -> int:
     with closing(server.connect()) as connection, closing(server.connect()) as other:
         set_up(connection)
         db = Transactions(connection)
-        columns = {n: c for n, c in NAMES.columns.items() if not n.startswith("claimed")}
-        names = find_states.Names(**{**vars(NAMES), "working": None, "columns": columns})
+        names = find_states.Names(
+            table="orders",
+            state_column="status",
+            pending="pending",
+            done="normal",
+            failed="failed",
+            working=None,
+            columns=COLUMNS,
+            read=None,
+            age_column=None,
+            claimant="",
+            claim_timeout=60.0,
+            max_attempts=5,
+            backoff=10.0,
+        )
         Claims(db, find_states.find(db, names), Processed()).claim(BATCH)
         ((me,),) = db.read("SELECT CONNECTION_ID()")
         with other.cursor() as cursor:
@@ -139,7 +131,3 @@ def rows_locked(server: MariaDB) -> int:
                 [me],
             )
             return int(cursor.fetchone()[0])
-
-
-def _names() -> find_states.Names:
-    return find_states.Names(**{**vars(NAMES), "claimant": os.urandom(16).hex()})

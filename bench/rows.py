@@ -12,24 +12,24 @@ import os
 import statistics
 import time
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import Result, interleaved, ratio
 from bench.neighbours import clients
-from bench.orders import BATCH, fill, one_transaction, process, rows_locked, three_transactions
+from bench.orders import BATCH, CONNECTION, fill, one_transaction, process, rows_locked, three_transactions
 from bench.tables import SETTINGS, sizes
 from dev.servers import MariaDB
 from iam_watcher.jobs.rows_in_state_trigger import Poll, Watched
-from iam_watcher.walk.pace import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 ROUNDS = 5
 FEW, MANY = 2_000, 40_000  # rows for the loops, and for our job
-SLOW_ROWS, SLOW = 1_600, 0.005  # rows, and seconds that the function waits for each of them
+SLOW_SECONDS = 8  # that the function waits for all rows together
 PENDING = (10_000, 1_000_000)  # rows of the tables for the growth
 WATCHERS, POLLS = 50, 100
 BESIDE = 10.0  # seconds that processes work beside a client that inserts
@@ -39,10 +39,11 @@ def measure(folder: Path) -> list[Result]:
     """Return speeds, growth, and what other clients notice."""
     with MariaDB(folder / "mariadb", SETTINGS) as server:
         server.create_schema()
-        os.environ["AIRFLOW_CONN_BENCH_ROWS"] = server.airflow_admin_uri
+        os.environ[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = server.airflow_admin_uri
         return [
             *_against_loops(server),
-            _several_processes(server),
+            *_several_processes(server, 5, {4: 2.5}),
+            *_several_processes(server, 10, {2: 1.6}),
             *_growth_and_locks(server),
             *_beside_inserts(server),
             *_idle_poll(server),
@@ -72,18 +73,30 @@ def _against_loops(server: MariaDB) -> list[Result]:
     ]
 
 
-def _several_processes(server: MariaDB) -> Result:
+def _several_processes(server: MariaDB, milliseconds: int, numbers: Mapping[int, float]) -> list[Result]:
+    """Return how much faster several processes are than one, with a function that waits so long for a row.
+
+    Args:
+        server: with the table.
+        milliseconds: that the function waits.
+        numbers: of processes, each with its target.
+    """
+    work = partial(_processes, seconds=milliseconds / 1000)
+    rows = scaled(SLOW_SECONDS * 1000 // milliseconds)
     rates = interleaved(
-        {
-            str(number): partial(rate, server, scaled(SLOW_ROWS), partial(_processes, number=number))
-            for number in (1, 4)
-        },
+        {str(number): partial(rate, server, rows, partial(work, number=number)) for number in (1, *numbers)},
         ROUNDS,
     )
     detail = ", ".join(f"{name}: {statistics.median(found):,.0f} rows/s" for name, found in rates.items())
-    return Result(
-        "rows: 4 processes / 1, 5 ms a row", ratio(rates["4"], rates["1"]), at_least=2.5, detail=detail
-    )
+    return [
+        Result(
+            f"rows: {number} processes / 1, {milliseconds} ms a row",
+            ratio(rates[str(number)], rates["1"]),
+            at_least=target,
+            detail=detail,
+        )
+        for number, target in numbers.items()
+    ]
 
 
 def _growth_and_locks(server: MariaDB) -> list[Result]:
@@ -94,7 +107,7 @@ def _growth_and_locks(server: MariaDB) -> list[Result]:
         fill(server, rows)
         for _ in range(ROUNDS):
             began = time.monotonic()
-            process(server, Limits(max_rows=pending[0] // (ROUNDS + 1)))
+            process(server, max_rows=pending[0] // (ROUNDS + 1))
             found.append(time.monotonic() - began)
         locked = rows_locked(server)
     small, large = seconds
@@ -110,7 +123,7 @@ def _beside_inserts(server: MariaDB) -> list[Result]:
     fill(server, scaled(MANY))
     before = _status(server, "Innodb_deadlocks")
     with clients(server, "INSERT INTO orders (payload) VALUES (CONCAT('new ', %(n)s))") as found:
-        _processes(server, number=4, seconds=0.0, limits=Limits(seconds=BESIDE))
+        _processes(server, number=4, seconds=0.0, time_budget=timedelta(seconds=BESIDE))
     (waits,) = found
     longest = sorted(waits)[int(len(waits) * 0.999)]
     detail = f"{len(waits)} inserts, median {statistics.median(waits) * 1000:.1f} ms"
@@ -130,7 +143,7 @@ def _idle_poll(server: MariaDB) -> list[Result]:
         Watched(f"orders_{number}", "status", "pending", "work", "claimed_at", "retry_at", 60.0)
         for number in range(WATCHERS)
     ]
-    poll = Poll("bench_rows")
+    poll = Poll(CONNECTION)
 
     async def ask() -> tuple[float, float]:
         await poll.ask(watched)
@@ -155,11 +168,10 @@ def scaled(rows: int) -> int:
     return min(rows, sizes()[-1])
 
 
-def _processes(server: MariaDB, *, number: int, seconds: float = SLOW, limits: Limits | None = None) -> None:
+def _processes(server: MariaDB, *, number: int, seconds: float, time_budget: timedelta | None = None) -> None:
     fork = multiprocessing.get_context("fork")
-    workers = [
-        fork.Process(target=process, args=(server, limits, partial(_wait, seconds))) for _ in range(number)
-    ]
+    work = partial(process, server, partial(_wait, seconds), time_budget=time_budget)
+    workers = [fork.Process(target=work) for _ in range(number)]
     for worker in workers:
         worker.start()
     for worker in workers:

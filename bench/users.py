@@ -1,5 +1,8 @@
 """Disabling inactive users: our job with its safety limit, one UPDATE, and the loop of the Go iam-watcher.
 
+The job either writes an undo record into a folder on the same disk, or (`undo_location="none"`) the names of
+the users into its log, which is a file.
+
 The loop is our own version of the Go program's loop: it reads all columns of the active users (without the
 limit of 1,000) and writes each inactive user back with all columns, in a transaction of its own with the
 three statements that GORM sends. (GORM also prepares the second statement; we leave this out.) The loop
@@ -8,6 +11,7 @@ runs only on the smallest table, where it already takes a minute.
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
 from contextlib import closing
@@ -23,7 +27,7 @@ from bench.tables import older_than, sizes, users
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bench.tables import Tables
@@ -52,59 +56,63 @@ def measure(folder: Path) -> list[Result]:
     """Return speeds, and how long logins wait."""
     small, large = sizes()[0], sizes()[-1]
     days = older_than(0.5)
-    ours: Callable[[MariaDB], object] = partial(_disable, days=days)
+    undo = folder / "undo"
+    folder.mkdir(parents=True, exist_ok=True)
+    ours: dict[str, Callable[[MariaDB], object]] = {
+        "an undo record": partial(_disable, days=days, undo=undo),
+        "names in the log": partial(_disable, days=days, undo=None),
+    }
     one: Callable[[MariaDB], object] = partial(_one_update, days=days)
     loop: Callable[[MariaDB], object] = partial(_original, days=days)
     tables = folder.parent / "tables"
-    few = interleaved(
-        {
-            "ours": partial(_run, users(tables, small), ours),
-            "loop": partial(_run, users(tables, small), loop),
-        },
-        ROUNDS,
-    )
-    many = interleaved(
-        {"ours": partial(_run, users(tables, large), ours), "one": partial(_run, users(tables, large), one)},
-        ROUNDS,
-    )
-    beside = interleaved(
-        {
-            "ours": partial(_run, users(tables, large), ours, logins_of=large),
-            "one": partial(_run, users(tables, large), one, logins_of=large),
-        },
-        ROUNDS,
-    )
+
+    def turns(
+        rows: int, jobs: Mapping[str, Callable[[MariaDB], object]], *, logins_of: int = 0
+    ) -> dict[str, list[Run]]:
+        run = partial(_run, users(tables, rows), undo=undo, logins_of=logins_of)
+        return interleaved({name: partial(run, job) for name, job in jobs.items()}, ROUNDS)
+
+    few = turns(small, {**ours, "loop": loop})
+    many = turns(large, {**ours, "one": one})
+    beside = turns(large, {**ours, "one": one}, logins_of=large)
 
     def against(ours: list[float], theirs: list[float]) -> str:
         return f"{statistics.median(ours):.2f} against {statistics.median(theirs):.2f} s"
 
-    def seconds(runs: list[Run]) -> list[float]:
-        return [run.seconds for run in runs]
+    def faster(runs: dict[str, list[Run]], way: str, peer: str) -> tuple[float, str]:
+        ours, theirs = ([run.seconds for run in runs[name]] for name in (way, peer))
+        return ratio(theirs, ours), against(ours, theirs)
 
-    waits = [[run.login for run in beside[name]] for name in ("ours", "one")]
-    return [
-        Result(
-            f"50 % of {small} users: users/s with the safety limit / the original's loop",
-            ratio(seconds(few["loop"]), seconds(few["ours"])),
-            at_least=60,
-            detail=against(seconds(few["ours"]), seconds(few["loop"])),
-        ),
-        Result(
-            f"50 % of {large} users: users/s with the safety limit / one UPDATE",
-            ratio(seconds(many["one"]), seconds(many["ours"])),
-            at_least=0.4,
-            detail=against(seconds(many["ours"]), seconds(many["one"])),
-        ),
-        Result(
-            f"50 % of {large} users: longest wait of a login / one UPDATE",
-            ratio(*waits),
-            at_most=1 / 8,
-            detail=against(*waits),
-        ),
-    ]
+    results = []
+    for way in ours:
+        than_loop, loop_detail = faster(few, way, "loop")
+        than_one, one_detail = faster(many, way, "one")
+        waits = [[run.login for run in beside[name]] for name in (way, "one")]
+        results += [
+            Result(
+                f"50 % of {small} users, {way}: users/s with the safety limit / the original's loop",
+                than_loop,
+                at_least=60,
+                detail=loop_detail,
+            ),
+            Result(
+                f"50 % of {large} users, {way}: users/s with the safety limit / one UPDATE",
+                than_one,
+                at_least=0.4,
+                detail=one_detail,
+            ),
+            Result(
+                f"50 % of {large} users, {way}: longest wait of a login / one UPDATE",
+                ratio(*waits),
+                at_most=1 / 8,
+                detail=against(*waits),
+            ),
+        ]
+    return results
 
 
-def _run(tables: Tables, job: Callable[[MariaDB], object], *, logins_of: int = 0) -> Run:
+def _run(tables: Tables, job: Callable[[MariaDB], object], *, undo: Path, logins_of: int = 0) -> Run:
+    shutil.rmtree(undo, ignore_errors=True)
     logins = [LOGIN.format(rows=logins_of)] if logins_of else []
     with tables.cold() as server, clients(server, *logins) as waits:
         began = time.monotonic()
@@ -113,9 +121,14 @@ def _run(tables: Tables, job: Callable[[MariaDB], object], *, logins_of: int = 0
     return Run(seconds, max(waits[0]) if waits else 0.0)
 
 
-def _disable(server: MariaDB, days: int) -> None:
-    job = DisableInactiveUsersOperator(task_id="disable", max_inactive_days=days, max_share=0.99)
-    walking.walk(server, job)
+def _disable(server: MariaDB, days: int, undo: Path | None) -> None:
+    job = DisableInactiveUsersOperator(
+        task_id="disable",
+        max_inactive_days=days,
+        max_share=0.99,
+        undo_location="none" if undo is None else undo.as_uri(),
+    )
+    walking.perform(server, job)
 
 
 def _one_update(server: MariaDB, days: int) -> None:

@@ -1,30 +1,40 @@
-"""Runs the jobs as their operators do, without Airflow, and measures their transactions."""
+"""Runs jobs as Airflow's task runner does, but without an Airflow, and measures their transactions.
+
+A job has its operator's checks, connection, recorder, archive and run report. Its log lines go to a file.
+There is no lock, and no store for the position of a retry.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
-from iam_watcher.archive.storage import Folder
-from iam_watcher.archive.writer import Archive
-from iam_watcher.database.catalogue import read_table
-from iam_watcher.database.session import read_now, set_up
-from iam_watcher.database.transactions import Transactions
+import structlog
+
+# Imported now, so that the time of no run has the imports in it.
+from iam_watcher.database import hook, transactions  # noqa: F401
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
-from iam_watcher.jobs.table_job.retention_job import RetentionJob
-from iam_watcher.walk.count import count_rows
-from iam_watcher.walk.descendants import Descendants
-from iam_watcher.walk.walk import Walk
+from iam_watcher.jobs.row_processing import run as _  # noqa: F401
+from iam_watcher.jobs.table_job import run, saved_position  # noqa: F401
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from airflow.sdk import Context
 
     from dev.servers import MariaDB
+    from iam_watcher.jobs.limited_operator import LimitedOperator
     from iam_watcher.jobs.table_job_operator import TableJobOperator
 
+LOGGER = "iam_watcher"
 
-class TimedTransactions(Transactions):
+
+class TimedTransactions(transactions.Transactions):
     """Transactions that record the time of the longest one.
 
     Attributes:
@@ -56,39 +66,41 @@ class TimedTransactions(Transactions):
             self._began = time.monotonic()
 
 
-def walk(server: MariaDB, operator: TableJobOperator, *, as_admin: bool = False) -> float:
-    """Run a job with its safety limit and archive, and return the seconds of its longest transaction.
+class TaskInstance:
+    """What a job needs of Airflow's task instance."""
+
+    dag_id, task_id, run_id, map_index, try_number = "bench", "job", "run", -1, 1
+    id = "bench"
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Ignore the report of a run that fails: its error says enough."""
+
+
+def perform(server: MariaDB, operator: LimitedOperator, *, as_admin: bool = False) -> dict[str, Any]:
+    """Run a job, and return its run report.
 
     Args:
-        server: with the tables.
+        server: with the tables. The job's log lines go to a file in its folder.
         operator: of the job.
         as_admin: by the account that may do everything, for tables that are not IAM's.
     """
-    connect = server.connect if as_admin else server.connect_as_watcher
-    connection = connect(autocommit=False)
-    set_up(connection)
-    job = operator.job()
-    with closing(TimedTransactions(connection)) as db:
-        now = read_now(connection)
-        job.look_up(db)
-        plan = job.plan(read_table(db, job.table), now)
-        if job.max_share is not None and job.max_share < 1:
-            count_rows(db, plan.change, also={"eligible": plan.eligible}, age=plan.age, pace=job.pace)
-        location = job.location
-        if plan.family is not None:
-            change, children, target = plan.change, plan.family.children, job.pace.target
-            descendants = Descendants(db, change.table, change.key, children, job.records(plan, None), target)
-            # No family is too large for one transaction.
-            recorder = job.recorder(db, plan, None)
-            Walk(db, change, pace=job.pace, recorder=recorder, descendants=descendants).write()
-        elif location is None:
-            recorder = job.recorder(db, plan, None) if isinstance(job, RetentionJob) else None
-            Walk(db, plan.change, pace=job.pace, index=plan.index, recorder=recorder).write()
-        else:
-            archive = Archive(Folder(location), {"now": now.isoformat(), **job.archive_facts(plan)})
-            Walk(db, plan.change, pace=job.pace, recorder=job.recorder(db, plan, archive)).write()
-            archive.close()
-        return db.longest
+    uri = server.airflow_admin_uri if as_admin else server.airflow_uri
+    os.environ[f"AIRFLOW_CONN_{operator.mysql_conn_id.upper()}"] = uri
+    with _logging_into(server.folder / f"job-{os.getpid()}.log"):
+        return operator.perform(cast("Context", {"ti": TaskInstance()}))
+
+
+def walk(server: MariaDB, operator: TableJobOperator, *, as_admin: bool = False) -> float:
+    """Run a job as `perform` does, and return the seconds of its longest transaction."""
+    found: list[TimedTransactions] = []
+
+    def timed(*arguments: Any, **options: Any) -> TimedTransactions:
+        found.append(TimedTransactions(*arguments, **options))
+        return found[-1]
+
+    with mock.patch.object(transactions, "Transactions", timed):
+        perform(server, operator, as_admin=as_admin)
+    return max(one.longest for one in found)
 
 
 def purge(server: MariaDB, days: int, **options: Any) -> float:
@@ -97,3 +109,33 @@ def purge(server: MariaDB, days: int, **options: Any) -> float:
         task_id="purge", table="policy_audit", age_column="deletedAt", older_than_days=days, **options
     )
     return walk(server, job)
+
+
+@contextmanager
+def _logging_into(path: Path) -> Iterator[None]:
+    """Write the jobs' log lines into a file, as JSON, which is what a task's log is."""
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    handler = logging.FileHandler(path, mode="w")
+    handler.setFormatter(formatter)
+    logger = logging.getLogger(LOGGER)  # noqa: TID251  it logs nothing itself
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # a terminal gets none of them
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        logger.removeHandler(handler)
+        handler.close()
