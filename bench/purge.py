@@ -98,8 +98,12 @@ def measure(folder: Path) -> list[Result]:
             detail=_against([run.purged for run in walk], [run.purged for run in one]),
         ),
     ]
-    runs = compare(table(large), _ours_alone_and_one(older_than(0.9)))
-    results += _with_and_without_purge(f"90 % of {large}", runs)
+    archiver = {"pt-archiver": partial(_archiver, days=older_than(0.9), options=TUNED)}
+    runs = compare(table(large), {**_ours_alone_and_one(older_than(0.9)), **archiver})
+    results += [
+        *_with_and_without_purge(f"90 % of {large}", runs),
+        speed(f"90 % of {large}", runs, "pt-archiver", 1.25),
+    ]
     for share, target in ((0.1, 0.8), (0.005, 0.95)):
         runs = compare(table(large), _ours_and_one(older_than(share)))
         results.append(speed(f"{share:.1%} of {large}", runs, "one DELETE", target))
