@@ -61,9 +61,10 @@ test-servers: bootstrap ## Run the tests of tests/integration and tests/contract
 		IAM_WATCHER_DATABASE=$$server $(python) -m pytest $(in_parallel) -m "not e2e" tests/integration tests/contract
 	done
 
-e2e: bootstrap ## Run the long tests: complete Airflows, the page in a browser, workers killed fifty times
+e2e: bootstrap .run/peers ## Run the long tests: complete Airflows, the page in a browser, workers killed fifty times
 	@dev/bootstrap.sh browser
 	dev/bootstrap.sh cluster
+	dev/bootstrap.sh bench
 	dev/download_servers.sh docker
 	export UNDER_FIRE_KILLS=50 ROWS_UNDER_FIRE=100000 ARCHIVED_ROWS=500
 	exec $(python) -m pytest tests/e2e tests/page tests/packaging/test_wheel.py tests/packaging/test_tooling.py \
@@ -88,7 +89,7 @@ bench: bootstrap .run/peers ## Compare with other programs; SUBJECTS="lock purge
 	PYTHONPATH=plugins:.run/peers exec $(python) -m bench
 
 # Beside .venv, which holds exactly constraints.txt.
-.run/peers: pyproject.toml constraints-bench.txt
+.run/peers: pyproject.toml constraints-bench.txt | bootstrap
 	@echo "bench: installing the peers of constraints-bench.txt into $@" >&2
 	rm -rf $@
 	$(python) -m pip --disable-pip-version-check --quiet --no-input install \
@@ -128,7 +129,7 @@ constraints: bootstrap ## Renew the constraints files: the newest versions that 
 	@exec $(python) -m dev.constraints
 
 # Beside .venv too, for the same reason.
-.run/docs .run/audit: .run/%: pyproject.toml constraints-%.txt
+.run/docs .run/audit: .run/%: pyproject.toml constraints-%.txt | bootstrap
 	@echo "$*: installing the packages of constraints-$*.txt into $@" >&2
 	rm -rf $@
 	$(python) -m pip --disable-pip-version-check --quiet --no-input install \

@@ -56,6 +56,21 @@ def test_every_target_that_needs_the_packages_installs_them_first():
         assert _make("--dry-run", target).splitlines()[0] == "dev/bootstrap.sh", target
 
 
+def test_the_long_tests_get_what_they_need_beside_the_packages():
+    commands = _make("--dry-run", "--what-if=constraints-bench.txt", "e2e")
+    for argument in ("browser", "cluster", "bench"):
+        assert f"dev/bootstrap.sh {argument}\n" in commands
+    assert "--target .run/peers" in commands.partition("-m pytest")[0]
+
+
+@pytest.mark.parametrize("group", ["peers", "docs", "audit"])
+def test_what_stands_beside_venv_is_installed_by_the_python_of_venv(group):
+    """Also if it is the only target, or if make does several at once."""
+    commands = _make("--dry-run", "--what-if=pyproject.toml", f".run/{group}").splitlines()
+    assert commands[0] == "dev/bootstrap.sh"
+    assert any(line.strip().startswith(".venv/bin/python -m pip") for line in commands)
+
+
 def test_the_long_tests_are_all_of_those_that_are_marked():
     paths = re.findall(r"\btests/[\w/.]+", _make("--dry-run", "e2e"))
     marked = [
