@@ -12,12 +12,16 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dev.airflow import ROOT
 from dev.constraints import REQUIREMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 FOLDER = ROOT / ".run" / "versions"
 PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")
@@ -32,9 +36,27 @@ TESTS = (
     "tests/dags/test_integrity.py",
     "tests/dags/test_runs.py",
 )
-# Packages whose versions are in the table.
-PROVIDERS = tuple(f"apache-airflow-providers-{name}" for name in ("mysql", "redis", "smtp", "standard"))
-SHOWN = ("apache-airflow", "redis", "pydantic", *PROVIDERS)
+# Packages whose versions are in the table, and the headings of their columns.
+SHOWN = {
+    "apache-airflow": "Airflow",
+    "redis": "redis",
+    "pydantic": "pydantic",
+    **{
+        f"apache-airflow-providers-{name}": f"{name} provider"
+        for name in ("mysql", "redis", "smtp", "standard")
+    },
+}
+# Prints what a Python of Debian is without, as the names of packages.
+LACKS = """
+import os, sys, sysconfig
+name = "python%d.%d-" % sys.version_info[:2]
+try:
+    import ensurepip, venv
+except ImportError:
+    print(name + "venv")
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    print(name + "dev")
+"""
 # They come with a version of another package, which decides theirs.
 DEPENDENT = re.compile(r"pydantic.core|apache-airflow-providers-.*")
 
@@ -94,37 +116,54 @@ class Environment:
         (FOLDER / f"{self.name}.log").write_text(done.stdout)
         return str(done.stdout).strip().rpartition("\n")[2].strip("= ")
 
-    def versions(self) -> str:
-        """Return the versions of the packages that the table names."""
+    def versions(self) -> list[str]:
+        """Return the version of Python, and those of the packages that the table names."""
         code = (
             "import platform, sys; from importlib.metadata import version;"
-            "print(platform.python_version(), *map(version, sys.argv[1:]), sep=' | ')"
+            "print(platform.python_version(), *map(version, sys.argv[1:]))"
         )
         listed = [self.program, "-c", code, *SHOWN]
         done = subprocess.run(listed, stdout=subprocess.PIPE, text=True, check=True)
-        return str(done.stdout).strip()
+        return str(done.stdout).split()
+
+    def lacks(self) -> list[str]:
+        """Return the Debian packages without which this Python has no environments, and compiles nothing."""
+        done = subprocess.run([self.python, "-c", LACKS], stdout=subprocess.PIPE, text=True, check=True)
+        return str(done.stdout).split()
 
 
 def main() -> int:
     """Test each environment, print the table, and return 0 if all tests passed."""
-    rows, failed = [], False
+    rows: dict[str, list[str]] = {}
+    failed = False
     for environment in environments():
         print(f"{environment.name}: installing", flush=True)
         try:
             environment.install()
         except subprocess.CalledProcessError as error:
-            rows.append(f"| {environment.name} | pip failed with exit status {error.returncode} |")
+            lacks = "".join(f"; {package} is not installed" for package in environment.lacks())
+            rows[environment.name] = [f"failed with exit status {error.returncode}: {error.cmd[2]}{lacks}"]
             failed = True
             continue
         print(f"{environment.name}: testing", flush=True)
         result = environment.test()
         failed |= re.fullmatch(r"\d+ passed.*", result) is None or "failed" in result
-        rows.append(f"| {environment.name} | {environment.versions()} | {result} |")
-    print(
-        "| environment | Python | Airflow | redis | pydantic | mysql | redis provider | standard | result |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|", *rows, sep="\n")
+        rows[environment.name] = [*environment.versions(), result]
+    print(*table(rows), sep="\n")
     return int(failed)
+
+
+def table(rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the lines of a table of environments.
+
+    Args:
+        rows: name of an environment → its versions, if there are any, and its result.
+    """
+    head = ["environment", "Python", *SHOWN.values(), "result"]
+    lines = [head, ["---"] * len(head)]
+    for name, (*versions, result) in rows.items():
+        lines.append([name, *versions, *[""] * (len(head) - len(versions) - 2), result])
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def environments() -> list[Environment]:
