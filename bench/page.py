@@ -36,9 +36,9 @@ def measure(folder: Path) -> list[Result]:
     updates = f"{', '.join(f'{ms:.0f}' for ms in growth['update'])} ms at {WATCHERS} watchers"
     return [
         Result(f"first answer of the page for {MEASURED} watchers, ms", first, at_most=300, detail=detail),
-        Result(f"its size, KB compressed, for {MEASURED} watchers", size, at_most=100),
+        Result(f"size of the first answer for {MEASURED} watchers, KB compressed", size, at_most=100),
         Result(f"update of the page for {MEASURED} watchers, ms", update, at_most=30, detail=updates),
-        Result(f"its size, KB compressed, for {MEASURED} watchers", update_size, at_most=10),
+        Result(f"size of an update for {MEASURED} watchers, KB compressed", update_size, at_most=10),
     ]
 
 

@@ -43,7 +43,8 @@ def measure(folder: Path) -> list[Result]:
             place.lease.queue(place.deadline)
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        arguments = (theirs, [(place.lease.key, place.lease.owner, place.deadline) for place in line])
+        places = [(place.lease.key, place.lease.owner, place.deadline) for place in line]
+        arguments = (theirs, places, WAITING)
         process = context.Process(target=_triggerer, args=arguments, daemon=True)
         process.start()
         try:
@@ -93,8 +94,8 @@ def _receive(pipe: Connection) -> Any:
     return pipe.recv()
 
 
-def _triggerer(pipe: Connection, places: list[tuple[str, str, float]]) -> None:
-    """Run as the waiters' process."""
+def _triggerer(pipe: Connection, places: list[tuple[str, str, float]], waiting: float) -> None:
+    """Run as the waiters' process; send what `waiting` seconds cost, in which nothing happens."""
     from iam_watcher.lock.trigger import RedisLockTrigger
 
     def trigger(key: str, owner: str, deadline: float) -> RedisLockTrigger:
@@ -112,7 +113,7 @@ def _triggerer(pipe: Connection, places: list[tuple[str, str, float]]) -> None:
         tasks = [asyncio.create_task(wait(trigger(*place))) for place in places]
         await asyncio.sleep(2)
         used, began = time.process_time(), time.monotonic()
-        await asyncio.sleep(WAITING)
+        await asyncio.sleep(waiting)
         share = (time.process_time() - used) / (time.monotonic() - began)
         pipe.send((_resident() - before, share))
         await asyncio.gather(*tasks)
