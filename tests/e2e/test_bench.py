@@ -46,6 +46,7 @@ SMALL = {
     "many": {**ONE, "WINDOW": 5.0, "LEAD": 20.0},
 }
 
+
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_subject_runs(subject, tmp_path):
     results = tmp_path / "results.json"
