@@ -9,11 +9,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from iam_watcher.database import transactions as transaction
+from iam_watcher.database.transactions import Transactions
 from iam_watcher.errors import JobError, WalkError
 from iam_watcher.walk.pace import Pace
 from iam_watcher.walk.walk import Walk
+from tests.integration.conftest import TaskInstance
 from tests.integration.test_archive import fill, purge
 from tests.integration.test_mysql_connection import account, connection
+from tests.integration.test_restore_rows import restore
 
 __all__ = ["account", "connection"]
 
@@ -191,3 +194,62 @@ def test_a_stop_is_heard_while_a_locked_table_is_waited_for(iam, mariadb, perfor
         with pytest.raises(JobError, match="was stopped by Airflow"):
             perform(job)
     assert iam.value("SELECT COUNT(*) FROM policy_audit") == 10
+
+
+@pytest.fixture
+def before_a_commit(monkeypatch):
+    """A function that has another called once, before the n-th commit of changes."""
+
+    def before_a_commit(number, what):
+        commit, calls = Transactions.commit, []
+
+        def noted(db):
+            if db._changes:
+                calls.append(db)
+                if len(calls) == number:
+                    what()
+            commit(db)
+
+        monkeypatch.setattr(Transactions, "commit", noted)
+
+    return before_a_commit
+
+
+REFUSED_COMMITS = {
+    1205: ("FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES"),
+    1290: ("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"),
+}
+
+
+@pytest.mark.parametrize("code", REFUSED_COMMITS)
+def test_rows_of_a_commit_that_the_server_refused_are_not_unconfirmed(
+    iam, mariadb, perform, before_a_commit, at_a_retry, caplog, code
+):
+    fill(iam, 300)
+    refuse, accept = REFUSED_COMMITS[code]
+    with closing(mariadb.connect()) as other:
+        before_a_commit(2, lambda: other.cursor().execute(refuse))
+        at_a_retry(1, lambda: other.cursor().execute(accept))
+        report = perform(purge(None, archive=None))
+    assert f"({code}, " in caplog.text
+    assert (report["changed"], report["unconfirmed"], report["retries"]) == (300, 0, 1)
+    assert iam.value("SELECT COUNT(*) FROM policy_audit") == 0
+
+
+def test_a_restore_knows_that_the_server_refused_a_commit(
+    iam, mariadb, perform, before_a_commit, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(transaction, "TRIES", 1)
+    fill(iam, 10)
+    archive = f"file://{tmp_path}"
+    url = perform(purge(archive, archive=archive))["archive"]
+    refuse, accept = REFUSED_COMMITS[1290]
+    ti = TaskInstance("restore")
+    with closing(mariadb.connect()) as other:
+        before_a_commit(1, lambda: other.cursor().execute(refuse))
+        try:
+            with pytest.raises(WalkError, match="1290"):
+                perform(restore(archive, url), ti)
+        finally:
+            other.cursor().execute(accept)
+    assert ti.xcom["return_value"]["unconfirmed"] == 0

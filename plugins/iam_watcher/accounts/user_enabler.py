@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from iam_watcher.accounts.enable_batch import Batch, User, by_name, from_record, line_of
 from iam_watcher.accounts.undo_record import checksum
+from iam_watcher.database.server_errors import may_be_committed
 from iam_watcher.errors import WalkError
 
 if TYPE_CHECKING:
@@ -140,8 +141,9 @@ class UserEnabler:
                 db.change(RESTORE.format(cases=cases, keys=",".join(map(str, todo.secrets))))
         try:
             db.commit()
-        except db.error:
-            self.unanswered |= todo.users
+        except db.error as error:
+            if may_be_committed(error):
+                self.unanswered |= todo.users
             raise
         return todo
 

@@ -14,7 +14,7 @@ from iam_watcher.archive.column_formats import format_of
 from iam_watcher.archive.refusals import PACKET
 from iam_watcher.archive.row_comparison import Batch, RowComparison
 from iam_watcher.archive.row_keys import literals_of, row_key
-from iam_watcher.database.server_errors import code_of
+from iam_watcher.database.server_errors import code_of, may_be_committed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -179,10 +179,17 @@ class RowInserter(RowComparison):
             db.change(STRICT)
             self._insert(batch, missing, put)
         put.altered.update(self._altered(batch, put.inserted))
-        self.unanswered |= put.inserted
-        db.commit()
-        self.unanswered = set()
+        self._commit(put)
         return put
+
+    def _commit(self, put: Put) -> None:
+        try:
+            self._db.commit()
+        except BaseException as error:
+            if may_be_committed(error):
+                self.unanswered |= put.inserted
+            raise
+        self.unanswered = set()
 
     def _without_replaced(
         self, replaced: ReplacedRows, batch: Batch, missing: list[RowKey], put: Put

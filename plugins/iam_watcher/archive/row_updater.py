@@ -71,9 +71,7 @@ class RowUpdater(RowInserter):
             else:
                 put.refused.append((key, why))
         put.altered.update(self._altered(batch, put.inserted))
-        self.unanswered |= put.inserted
-        db.commit()
-        self.unanswered = set()
+        self._commit(put)
         return put
 
     def _try(self, batch: Batch, keys: list[RowKey]) -> str | None:

@@ -55,6 +55,10 @@ LOST = READ_ONLY | frozenset(
 )
 """The connection is gone, or leads to a server that can't work now: another connection may do better."""
 
+NOT_COMMITTED = READ_ONLY | {LOCK_WAIT_TIMEOUT, DEADLOCK, REPLICATION_ROLLED_BACK}
+"""What a COMMIT ends with when the server refuses it and rolls the transaction back. (A deadlock is what a
+Galera node calls a conflict with another node.)"""
+
 DENIED = frozenset({1044, 1142, 1143, 1227})
 """A right is missing: on the database, the table or a column, or a privilege."""
 
@@ -116,3 +120,8 @@ def code_of(error: BaseException) -> int | None:
     """Return the number of an error of the driver, or None if it has none."""
     code = error.args[0] if error.args else None
     return code if isinstance(code, int) else None
+
+
+def may_be_committed(error: BaseException) -> bool:
+    """Return whether a COMMIT that ended with this error may have taken place: its answer can be lost."""
+    return code_of(error) not in NOT_COMMITTED

@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iam_watcher.database.server_errors import may_be_committed
 from iam_watcher.database.transactions import PING, PING_EVERY
 from iam_watcher.errors import HalfDone
 from iam_watcher.log_lines import get_logger
@@ -157,8 +158,11 @@ class LargeFamilies:
         if not written.changed:
             second.commit()
             return self._stays(key, written)
-        self._unanswered = True
-        second.commit()
+        try:
+            second.commit()
+        except BaseException as error:
+            self._unanswered |= may_be_committed(error)
+            raise
         self._wrote(descendants, began)
         return written
 

@@ -28,6 +28,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.server_errors import may_be_committed
 from iam_watcher.errors import WalkError
 from iam_watcher.walk.index_order import IndexOrder
 from iam_watcher.walk.key_order import KeyOrder
@@ -272,8 +273,9 @@ class Walk:
         written = change(began + self._pace.target)
         try:
             self._db.commit()
-        except self._db.error:
-            self.done.unconfirmed += written.changed
+        except self._db.error as error:
+            if may_be_committed(error):
+                self.done.unconfirmed += written.changed
             raise
         self._after_write()
         if self._descendants is not None:

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.database.server_errors import LOST, code_of
+from iam_watcher.database.server_errors import may_be_committed
 from iam_watcher.walk.claim.outcome import ClaimedRow
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Claims:
                 try:
                     self._db.commit()
                 except self._db.error as error:
-                    if code_of(error) in LOST:
+                    if may_be_committed(error):
                         # Only another try finds out whether the rows are claimed. A stop gives them back.
                         to_the_end.enter_context(self._db.without_safe_point())
                     raise

@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from iam_watcher.database.server_errors import DENIED, LOST, RETRIED, code_of
+from iam_watcher.database.server_errors import DENIED, LOST, RETRIED, code_of, may_be_committed
 from iam_watcher.errors import WalkError
 from iam_watcher.walk.claim.outcome import Kind
 
@@ -77,7 +77,7 @@ class Finish:
             try:
                 self._db.commit()
             except self._db.error as error:
-                if code_of(error) in LOST:
+                if may_be_committed(error):
                     self._perhaps_written.update(key for key, _ in left[:size])
                 raise
             return written, lost, time.monotonic() - began
