@@ -5,9 +5,11 @@ Each test is a run with tries that fail, inside the same Airflow: hence the leng
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import pytest
 from airflow.models import Variable
@@ -275,6 +277,29 @@ def test_a_position_in_another_table_is_ignored(table, run_dag):
     run_dag(purging(max_rows=400))
     table.run("RENAME TABLE t TO others")
     assert report(run_dag(purging(max_rows=400, table="others")))["began_after"] is None
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("another", ["database", "server"])
+def test_a_position_in_another_database_is_ignored(
+    table, run_dag, elsewhere, mariadb, monkeypatch, caplog, another
+):
+    """The table has the same name there, such as in a staging and a production environment."""
+    run_dag(purging(max_rows=400))
+    before = os.environ["AIRFLOW_CONN_SCRATCH"]
+    if another == "database":
+        table.run(f"CREATE TABLE {elsewhere}.t AS SELECT * FROM t")
+        table.run(f"ALTER TABLE {elsewhere}.t ADD PRIMARY KEY (id)")
+        moved = os.environ["AIRFLOW_CONN_ELSEWHERE"]
+    else:
+        # Two servers in one: the connection leads to it by another way.
+        socket = f"{table.value('SELECT @@datadir')}{table.value('SELECT @@socket')}"
+        moved = f"{before}?{urlencode({'unix_socket': socket})}"
+    monkeypatch.setenv("AIRFLOW_CONN_SCRATCH", moved)
+    done = report(run_dag(purging(max_rows=400)))
+    assert (done["began_after"], done["changed"]) == (None, 400)
+    assert "because the database of t has changed since: saved for '127.0.0.1:" in caplog.text
+    assert report(run_dag(purging(max_rows=400)))["began_after"] == done["position"]
 
 
 def test_a_time_budget_that_is_over_at_once_leaves_all_to_the_next_run(table, run_dag):

@@ -152,10 +152,15 @@ class JobMySqlHook(MySqlHook):
                 "no statement was sent. Set up TLS at the server, or remove the extras ssl and ssl_mode"
             )
 
+    @property
+    def place(self) -> str:
+        """Host and port of the server, or its socket, as the connection names them, after `resolve`."""
+        conn = self._resolved
+        return conn.extra_dejson.get("unix_socket") or f"{conn.host or 'localhost'}:{conn.port or PORT}"
+
     def _where(self) -> str:
-        conn = cast("Any", self.connection)
-        place = conn.extra_dejson.get("unix_socket") or f"{conn.host or 'localhost'}:{conn.port or PORT}"
-        return f"connection {self.get_conn_id()!r}, account {conn.login!r} at {place}"
+        login = cast("Any", self.connection).login
+        return f"connection {self.get_conn_id()!r}, account {login!r} at {self.place}"
 
     def _suspicion(self) -> str | None:
         """Return advice if the connection looks like a URI whose password cut it in two."""
@@ -166,3 +171,10 @@ class JobMySqlHook(MySqlHook):
 def connect(mysql_conn_id: str, *, answer_within: int | None = None) -> Connection:
     """Return a new connection, set up for a job; for arguments and errors see `JobMySqlHook`."""
     return cast("Connection", JobMySqlHook(mysql_conn_id, answer_within=answer_within).get_conn())
+
+
+def place(mysql_conn_id: str) -> str:
+    """Return host and port of the server, or its socket, as an Airflow connection names them."""
+    hook = JobMySqlHook(mysql_conn_id)
+    hook.resolve()
+    return hook.place

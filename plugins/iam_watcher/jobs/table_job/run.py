@@ -196,6 +196,7 @@ class TableRun:
         job = self._job
         position = SavedPosition(
             self._context,
+            self._database(plan),
             job.table,
             plan.table.key,
             counted=job.max_rows is not None,
@@ -247,6 +248,12 @@ class TableRun:
             stopped_at = None if walk.order.finished else walk.order.position
             report.position = None if stopped_at is None else key.shown(stopped_at)
         position.end(stopped_at, walk.changed)
+
+    def _database(self, plan: Plan) -> str:
+        """Return the server and the name of the database: connections can change between two runs."""
+        from iam_watcher.database.hook import place
+
+        return f"{place(self._operator.mysql_conn_id)}/{plan.table.database}"
 
     def _count(self, db: Transactions, plan: Plan, **rows: Any) -> None:
         counted = count_rows(

@@ -34,6 +34,7 @@ class SavedPosition:
 
     Args:
         context: of the running task.
+        database: server and name of the database; a position in another database is ignored.
         table: a position in another table is ignored.
         key: of the table; a position of a key with other columns, types or collations is ignored.
         counted: the run has a row limit. So the rows that each try changes are saved before the transaction
@@ -45,8 +46,11 @@ class SavedPosition:
         changed: rows that earlier tries of this run have changed or may have changed, as far as it was saved.
     """
 
-    def __init__(self, context: Context, table: str, key: Key, *, counted: bool, resumes: bool) -> None:
+    def __init__(
+        self, context: Context, database: str, table: str, key: Key, *, counted: bool, resumes: bool
+    ) -> None:
         self._store = context.get("task_state_store")
+        self._database = database
         self._table = table
         self._key = key
         self._variable = task_variable(VARIABLE, context)
@@ -129,24 +133,32 @@ class SavedPosition:
     def _value(self, position: KeyValue | None, changed: int) -> dict[str, JsonValue]:
         # As texts: a key can be larger than the integers of some JSON readers.
         after: Any = None if position is None else self._key.encode(position)
-        return {"table": self._table, "key": self._key.signature, "after": after, "changed": changed}
+        return {
+            "database": self._database,
+            "table": self._table,
+            "key": self._key.signature,
+            "after": after,
+            "changed": changed,
+        }
 
     def _decoded(self, kept: dict[str, Any]) -> KeyValue | None:
-        """Return the saved key, or None if the order of the rows may be another one since."""
+        """Return the saved key, or None if it is of other rows, or their order may be another one since."""
         after = kept.get("after")
         if after is None:
             return None
-        # Older versions walked along one integer only, and saved no signature.
-        if kept.get("key") == self._key.signature or ("key" not in kept and self._key.is_integer):
-            return self._key.decode(after)
-        logger.warning(
-            "The saved position is ignored, because the key of %s has changed since: saved for %r, now %r. "
-            "The walk begins at the first row.",
-            self._table,
-            kept.get("key"),
-            self._key.signature,
-        )
-        return None
+        # Older versions saved no database.
+        for what, now in (("database", self._database), ("key", self._key.signature)):
+            if (saved := kept.get(what)) != now:
+                logger.warning(
+                    "The saved position is ignored, because the %s of %s has changed since: saved for %r, "
+                    "now %r. The walk begins at the first row.",
+                    what,
+                    self._table,
+                    saved,
+                    now,
+                )
+                return None
+        return self._key.decode(after)
 
     def _kept(self, value: Any) -> dict[str, Any] | None:
         return value if isinstance(value, dict) and value.get("table") == self._table else None
