@@ -160,6 +160,17 @@ def elsewhere(scratch: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 
 
 @pytest.fixture
+def clerk(scratch: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of an account without rights, and of its connection to `scratch`."""
+    scratch.run("DROP USER IF EXISTS clerk@'%'")
+    scratch.run("CREATE USER clerk@'%' IDENTIFIED BY 'clerk'")
+    scheme, rest = os.environ["AIRFLOW_CONN_SCRATCH"].split("://", 1)
+    monkeypatch.setenv("AIRFLOW_CONN_CLERK", f"{scheme}://clerk:clerk@{rest.rpartition('@')[2]}")
+    yield "clerk"
+    scratch.run("DROP USER clerk@'%'")
+
+
+@pytest.fixture
 def session(mariadb: DatabaseServer, scratch: Database) -> Iterator[Any]:
     """A connection to `scratch` as a job has it."""
     with closing(mariadb.connect("scratch")) as connection:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.column import quoted
+from iam_watcher.database.server_errors import DENIED, code_of
+from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from iam_watcher.database.transactions import Transactions
+
+logger = get_logger(__name__)
 
 DELETES_WITH_IT = "CASCADE"
 REFUSES = frozenset({"RESTRICT", "NO ACTION"})
@@ -17,12 +22,18 @@ REFUSES = frozenset({"RESTRICT", "NO ACTION"})
 REFERENCES = (
     "SELECT k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.TABLE_SCHEMA = DATABASE(), r.DELETE_RULE,"
     " r.UPDATE_RULE, k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE AS k"
-    " JOIN information_schema.REFERENTIAL_CONSTRAINTS AS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA"
+    " LEFT JOIN information_schema.REFERENTIAL_CONSTRAINTS AS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA"
     " AND r.TABLE_NAME = k.TABLE_NAME AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME"
     " WHERE k.REFERENCED_TABLE_SCHEMA = COALESCE(%(database)s, DATABASE())"
     " AND k.REFERENCED_TABLE_NAME = %(table)s"
     " ORDER BY k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
 )
+
+# MariaDB shows the rules in the catalogue only to accounts with rights on the database or on columns. This
+# text has them for an account with rights on the table, too.
+DEFINITION = "SHOW CREATE TABLE {schema}.{table}"
+RULES = re.compile(r"\)(?: ON DELETE (?P<delete>[A-Z ]+?))?(?: ON UPDATE (?P<update>[A-Z ]+?))?,?$")
+NO_RULE = "RESTRICT"  # what the text leaves out
 
 REFERRED = (
     "SELECT CONSTRAINT_NAME, IF(REFERENCED_TABLE_SCHEMA = DATABASE(), REFERENCED_TABLE_NAME,"
@@ -93,12 +104,33 @@ def references_to(db: Transactions, table: str, database: str | None = None) -> 
         rows = db.read(REFERENCES, {"table": table, "database": database})
         db.commit()
         found = []
-        for (schema, name, _, here, *rules), parts in groupby(rows, key=lambda row: row[:6]):
+        for (schema, name, constraint, here, *shown), parts in groupby(rows, key=lambda row: row[:6]):
             columns, referenced = zip(*(part[6:] for part in parts), strict=True)
+            rules = shown if shown[0] else _defined_rules(db, schema, name, constraint)
             found.append(ForeignKey(name, schema, bool(here), columns, referenced, *rules))
         return found
 
     return db.run(ask, what=f"foreign keys to {table}")
+
+
+def _defined_rules(db: Transactions, schema: str, table: str, constraint: str) -> list[str]:
+    """Return ON DELETE and ON UPDATE of a foreign key, from the definition of its table."""
+    try:
+        ((_, text),) = db.read(DEFINITION.format(schema=quoted(schema), table=quoted(table)))
+    except db.error as error:
+        if code_of(error) not in DENIED:
+            raise
+        logger.warning(
+            "The account can't see what the server does with rows of %s.%s when the rows that they refer to "
+            "are deleted or changed. Grant it SELECT on this table",
+            schema,
+            table,
+        )
+        return [NO_RULE, NO_RULE]
+    begin = tuple(f"CONSTRAINT {name} " for name in (f"`{constraint.replace('`', '``')}`", constraint))
+    (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith(begin)]
+    rules = RULES.search(line)
+    return [(rules and rules[event]) or NO_RULE for event in ("delete", "update")]
 
 
 def references_of(db: Transactions, table: str) -> list[tuple[str, dict[str, str]]]:

@@ -20,8 +20,8 @@ logger = get_logger(__name__)
 
 # MariaDB lets a table refer to a partitioned one, if it is created while foreign_key_checks is off.
 CHILDREN = (
-    "SELECT CONCAT(CONSTRAINT_SCHEMA, '.', TABLE_NAME) FROM information_schema.REFERENTIAL_CONSTRAINTS"
-    " WHERE UNIQUE_CONSTRAINT_SCHEMA = DATABASE() AND REFERENCED_TABLE_NAME = %(table)s ORDER BY 1"
+    "SELECT DISTINCT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.KEY_COLUMN_USAGE"
+    " WHERE REFERENCED_TABLE_SCHEMA = DATABASE() AND REFERENCED_TABLE_NAME = %(table)s ORDER BY 1"
 )
 CLUSTER = "SHOW VARIABLES LIKE 'wsrep_on'"
 
