@@ -261,3 +261,22 @@ def test_the_count_of_a_table_that_is_in_the_tree_twice_rests_and_asks_the_throt
     # One chunk of the accounts, and one of the transfers.
     assert (len(throttled), len(rests)) == (2, 2)
     assert min(rests) > 0
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_children_that_the_account_can_not_see_are_an_error(scratch, perform, clerk, dry_run):
+    """The server deletes them by CASCADE all the same, and the archive would not have them."""
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL, INDEX (at))")
+    scratch.run(
+        "CREATE TABLE order_line (id int PRIMARY KEY, order_id int,"
+        " FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE CASCADE)"
+    )
+    scratch.run("INSERT INTO orders VALUES (1, '2020-01-01')")
+    scratch.run("INSERT INTO order_line VALUES (1, 1)")
+    scratch.run("GRANT SELECT, DELETE ON scratch.orders TO clerk@'%'")
+    with pytest.raises(AirflowFailException, match="children is 'auto', but the account sees no foreign key"):
+        perform(purge(children="auto", mysql_conn_id=clerk, dry_run=dry_run))
+    assert scratch.column("SELECT id FROM order_line") == [1]
+    scratch.run("GRANT SELECT, DELETE ON scratch.order_line TO clerk@'%'")
+    report = perform(purge(children="auto", mysql_conn_id=clerk, dry_run=dry_run))
+    assert report["children"] == {"order_line": 1}

@@ -60,6 +60,7 @@ class ChildTree:
         self._foreign_keys: dict[str, list[ForeignKey]] = {}
         self._indexes: dict[str, dict[str, list[str]]] = {}
         self._top = Branch(table.name)
+        self._is_auto = isinstance(children, str)
         if isinstance(children, str):
             self._find(self._top, (table.name,))
         else:
@@ -73,8 +74,15 @@ class ChildTree:
         """Return the tables with how their rows are found.
 
         Raises:
-            TableError: rows of one of them can't be deleted with those above them. It shows the tree.
+            TableError: rows of one of them can't be deleted with those above them. It shows the tree. Or no
+                table was found by the foreign keys.
         """
+        if self._is_auto and not self._top.children:
+            raise TableError(
+                f"children is {AUTO!r}, but the account sees no foreign key of another table that refers to "
+                f"{self._top.name} and refuses a delete or has ON DELETE CASCADE. Grant the account SELECT "
+                "on the child tables, or name the children. If there are none, remove children"
+            )
         for *_, above, branch in reversed([way for way in self._top.paths() if way[1:]]):
             if branch.problem is None:
                 try:
