@@ -280,3 +280,26 @@ def test_children_that_the_account_can_not_see_are_an_error(scratch, perform, cl
     scratch.run("GRANT SELECT, DELETE ON scratch.order_line TO clerk@'%'")
     report = perform(purge(children="auto", mysql_conn_id=clerk, dry_run=dry_run))
     assert report["children"] == {"order_line": 1}
+
+
+def test_what_the_server_does_besides_is_in_the_report(scratch, perform, tmp_path):
+    """A cascade from a table that is not in the tree, and one by another key of a table that is."""
+    scratch.run("CREATE TABLE orders (id int PRIMARY KEY, at datetime NOT NULL)")
+    scratch.run(
+        "CREATE TABLE order_line (id int PRIMARY KEY, order_id int,"
+        " FOREIGN KEY (order_id) REFERENCES orders (id))"
+    )
+    scratch.run(
+        "CREATE TABLE invoice (id int PRIMARY KEY, line_id int,"
+        " FOREIGN KEY (line_id) REFERENCES order_line (id) ON DELETE CASCADE)"
+    )
+    scratch.run("CREATE TRIGGER besides AFTER DELETE ON orders FOR EACH ROW SET @besides = OLD.id")
+    scratch.run("INSERT INTO orders VALUES (1, '2020-01-01')")
+    options = {"children": [Child("order_line", key="order_id")]}
+    expected = ["trigger besides", "ON DELETE CASCADE of scratch.invoice (line_id)"]
+    archive = f"file://{tmp_path}"
+    for location, where in ((archive, "the archive does not have"), (None, "no archive has")):
+        report = perform(purge(**options, dry_run=True, archive=location))
+        assert report["side_effects"] == expected
+        assert f"also change what {where}: {', '.join(expected)}" in report["real_run"]
+    assert perform(purge(**options, archive=archive))["side_effects"] == expected

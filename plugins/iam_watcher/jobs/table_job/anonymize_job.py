@@ -61,7 +61,7 @@ class AnonymizeJob(RetentionJob):
     def check(self, db: Transactions, plan: Plan, now: datetime, throttler: Throttler) -> None:
         """Give the session the keys of hashes; warn of triggers; check that the server takes the values."""
         db.run(lambda: self._set_keys(db, plan.table), what="the keys of Hashed")
-        warn_of_side_effects(db, plan.table, self.new_values)
+        self.side_effects = warn_of_side_effects(db, plan.table, self.new_values)
         warn_of_on_update(db, plan.table, self.new_values)
         if self.location is not None:
             warn_of_absent([plan.table], self.redact)

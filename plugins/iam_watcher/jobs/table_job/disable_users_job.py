@@ -126,7 +126,7 @@ class DisableUsersJob(TableJob):
         Exempt names, and values of `where`, that no account has are logged.
         """
         columns = [self.columns.status.name]
-        warn_of_side_effects(db, plan.table, columns)
+        self.side_effects = warn_of_side_effects(db, plan.table, columns)
         warn_of_on_update(db, plan.table, columns, restorable=False)
         check_accounts(db, plan, self.accounts, self.columns, now, pace=self.pace, throttler=throttler)
         conditions.rehearse(db, plan, "exempt_names")

@@ -90,6 +90,9 @@ def real_run(job: TableJob, db: Transactions, plan: Plan, report: TableJobReport
     if most is not None and most < report.matched:
         found.append(f"change {most:,} of them (row limit); later runs change the rest")
     words, location = job.words, job.location
+    if report.side_effects:
+        which = f"no {words.record} has" if location is None else f"the {words.record} does not have"
+        found.append(f"also change what {which}: {', '.join(report.side_effects)}")
     if location is not None:
         found.append(f"write its {words.record} below {location}")
         return found

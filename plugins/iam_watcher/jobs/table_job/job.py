@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class TableJob(ABC):
         time_budget: the time limit; None for none.
         pace: how hard to work.
         location: URL of the location for what undoes the job; None for none.
+        side_effects: foreign keys and triggers by which the server changes other rows, known from `check` on.
     """
 
     table: str
@@ -46,6 +47,7 @@ class TableJob(ABC):
     time_budget: timedelta | None
     pace: Pace
     location: str | None
+    side_effects: list[str] = field(init=False, default_factory=list)
 
     @property
     @abstractmethod

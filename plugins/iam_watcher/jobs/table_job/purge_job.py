@@ -87,7 +87,7 @@ class PurgeJob(RetentionJob):
         """Warn of side effects, and check the rest."""
         tables = [plan.table, *(plan.family.tables if plan.family else ())]
         for table in tables:
-            warn_of_side_effects(db, table, None, apart_from=children_of(plan, table))
+            self.side_effects += warn_of_side_effects(db, table, None, apart_from=children_of(plan, table))
             if self.location is not None:
                 warn_of_redaction(db, table, self.redact)
         if self.location is not None:

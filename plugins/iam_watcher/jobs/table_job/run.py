@@ -99,6 +99,7 @@ class TableRun:
             try:
                 with self._around(db):
                     job.check(db, plan, now, self._throttler)
+                    report.side_effects = list(dict.fromkeys(job.side_effects))
                     if report.dry_run:
                         self._dry_run(db, plan, now)
                     else:

@@ -33,8 +33,8 @@ def warn_of_side_effects(
     table: Table,
     columns: Collection[str] | None,
     apart_from: Collection[tuple[str, Sequence[str]]] = (),
-) -> None:
-    """Log what the server does to other rows when rows of the table are changed, as far as it tells.
+) -> list[str]:
+    """Log and return what the server does to other rows when rows of the table are changed.
 
     Args:
         db: where.
@@ -62,6 +62,7 @@ def warn_of_side_effects(
             table.name,
             ", ".join(found),
         )
+    return found
 
 
 def _references(

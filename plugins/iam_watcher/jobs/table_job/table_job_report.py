@@ -71,6 +71,8 @@ class TableJobReport(RunReport):
             server shows, and `age_days` is None.
         listed: URL of the folder with the list of all rows that a dry run found; None if it wrote none.
         real_run: what would become of the real run, each as the end of "The real run would …".
+        side_effects: foreign keys and triggers by which the server changes or deletes other rows, such as "ON
+            DELETE CASCADE of shop.invoice (order_id)". Neither these counts nor the archive have such rows.
         partitions: `{"partition", "rows"}` of those that were dropped, or that the real run would drop. Their
             rows are in `examined`, `matched` and `changed` too.
         archive: URL of the folder with the archive of this run; None if it wrote none.
@@ -85,7 +87,7 @@ class TableJobReport(RunReport):
     """
 
     in_sentences = RunReport.in_sentences | {
-        *("archive", "children", "listed", "partitions", "real_run", "tree", "undo_record")
+        *("archive", "children", "listed", "partitions", "real_run", "side_effects", "tree", "undo_record")
     }
 
     connection: str = ""
@@ -105,6 +107,7 @@ class TableJobReport(RunReport):
     began_after: Any = None
     listed: str | None = None
     real_run: list[str] = field(default_factory=list)
+    side_effects: list[str] = field(default_factory=list)
     partitions: list[dict[str, Any]] = field(default_factory=list)
     archive: str | None = None
     undo_record: str | None = None
@@ -164,6 +167,8 @@ class TableJobReport(RunReport):
         if self.partitions and not self.dry_run:
             rows, names = self._rows_of_partitions, [one["partition"] for one in self.partitions]
             lines.append(f"{rows:,} of these rows were dropped with {partitions_named(names)}")
+        if self.side_effects and self.changed:
+            lines.append(f"The server may have changed other rows too: {', '.join(self.side_effects)}")
         if self.record:
             lines.append(f"{self.words.record.capitalize()}: {self.record}")
         if self.listed:
