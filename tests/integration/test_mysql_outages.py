@@ -1,4 +1,7 @@
-"""Servers that are full, offline or read-only for a while, and tables that somebody else has locked."""
+"""Servers that are full, offline or read-only for a while, and tables that somebody else has locked.
+
+All tests share the fixtures that begin and end a fault in mid-work: hence the length.
+"""
 
 from __future__ import annotations
 
