@@ -142,6 +142,32 @@ def test_a_text_that_only_the_collation_takes_for_the_same_was_changed_since(
     assert customers.value("SELECT plan FROM t WHERE id = 7") == "GONE"
 
 
+@pytest.mark.every_server
+@pytest.mark.parametrize("kind", ["utf8mb4", "utf8mb4 COLLATE utf8mb4_bin", "latin1", "ucs2"])
+def test_a_text_that_was_written_in_place_of_its_hash_stays(customers, perform, location, kind):
+    customers.run(f"ALTER TABLE t MODIFY name varchar(21) CHARACTER SET {kind} NULL")
+    customers.run("UPDATE t SET name = NULL WHERE id = 9")
+    report = perform(anonymize(set={"name": Hashed(), "anonymized_at": NOW}, archive=location))
+    newer = {7: "Ann", 8: "not hexadecimal digit", 10: ""}
+    for key, name in newer.items():
+        customers.run("UPDATE t SET name = %s WHERE id = %s", [name, key])
+    back = perform(restore(location, report))
+    assert (back["restored"], back["skipped"]) == (297, {"changed_since": 3})
+    after = rows_of(customers)
+    assert {key: after[key][2] for key in newer} == newer
+    assert (after[9][2], after[11][2]) == (None, "Zoë 4")
+
+
+def test_an_archive_that_does_not_name_its_hashes_comes_back(customers, perform, location):
+    """As an earlier version has written it."""
+    report = perform(anonymize(archive=location))
+    (manifest,) = Path(report["archive"].removeprefix("file://")).glob("*/manifest.json")
+    facts = json.loads(manifest.read_text())
+    assert facts.pop("hashed") == {"name": 40}
+    manifest.write_text(json.dumps(facts))
+    assert perform(restore(location, report))["restored"] == 300
+
+
 def test_the_report_of_a_restore_names_the_columns_that_were_not_archived(customers, perform, location):
     report = perform(anonymize(archive=location, redact=("email",)))
     back = perform(restore(location, report))

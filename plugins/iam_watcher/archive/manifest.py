@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -70,17 +70,38 @@ def archived_types(written: ArchivedTry) -> Mapping[str, str]:
     return columns
 
 
-def set_to(written: ArchivedTry) -> Mapping[str, str | int | None]:
-    """Return column → what the archived try has set it to.
+class _Bytes(msgspec.Struct, forbid_unknown_fields=True):
+    base64: bytes
+
+
+def set_to(written: ArchivedTry) -> Mapping[str, str | int | bytes | None]:
+    """Return column → what the archived try has set it to, apart from hashes.
 
     Raises:
         ArchiveDamaged: the manifest does not have that.
     """
-    try:
-        found = msgspec.convert(written.manifest.get("set_to"), dict[str, str | int | None])
-    except msgspec.ValidationError as error:
-        raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has no valid set_to: {error}") from error
+    found = _converted(written, "set_to", None, dict[str, str | int | _Bytes | None])
     if not found:
         # Without columns to compare, a row that was changed since then would look unchanged.
         raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has an empty set_to; expected a column")
+    return {name: value.base64 if isinstance(value, _Bytes) else value for name, value in found.items()}
+
+
+def hashed(written: ArchivedTry) -> Mapping[str, int]:
+    """Return column → hexadecimal digits of the hashes that the archived try has set it to.
+
+    An archive of an earlier version has none.
+
+    Raises:
+        ArchiveDamaged: the manifest has something else.
+    """
+    kind = dict[str, Annotated[int, msgspec.Meta(ge=1)]]
+    found: dict[str, int] = _converted(written, "hashed", {}, kind)
     return found
+
+
+def _converted(written: ArchivedTry, name: str, default: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(written.manifest.get(name, default), kind)
+    except msgspec.ValidationError as error:
+        raise ArchiveDamaged(f"{written.folder.url}/{MANIFEST} has no valid {name}: {error}") from error

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from iam_watcher.archive.row_comparison import Batch
     from iam_watcher.archive.row_keys import RowKey
     from iam_watcher.database.catalogue import Table
+    from iam_watcher.database.column import Column
     from iam_watcher.database.transactions import Transactions
+
+# The hash of NULL is NULL.
+IS_HASH = "({column} IS NULL OR {column} REGEXP '^[0-9a-f]{{{digits}}}$')"
 
 GONE, CHANGED_SINCE = "gone", "changed_since"
 
@@ -28,19 +32,29 @@ class RowUpdater(RowInserter):
         table: of the rows.
         set_to: column → what the job has set it to. A row that has another value now was changed since, or
             was never changed by this try.
+        hashed: column → digits of the hash that the job has set it to. A row that has neither so many digits
+            nor NULL was changed since.
         dry_run: look which rows are as the job left them, change none.
     """
 
     def __init__(
-        self, db: Transactions, table: Table, set_to: Mapping[str, str | int | None], *, dry_run: bool
+        self,
+        db: Transactions,
+        table: Table,
+        set_to: Mapping[str, str | int | bytes | None],
+        hashed: Mapping[str, int],
+        *,
+        dry_run: bool,
     ) -> None:
         super().__init__(db, table, dry_run=dry_run)
         self._values = {
-            # As a text, a decimal would be compared with the column as a rounded number.
-            f"left{n}": Decimal(value) if value and table.column(name).data_type == "decimal" else value
+            f"left{n}": _to_compare(value, table.column(name))
             for n, (name, value) in enumerate(set_to.items())
         }
         conditions = [has_value(table.column(name), f"left{n}") for n, name in enumerate(set_to)]
+        for name, digits in hashed.items():
+            column = table.column(name).quoted
+            conditions.append(IS_HASH.format(column=column, digits=digits))
         self._unchanged = f"({' AND '.join(conditions)})"
 
     def _put(self, batch: Batch) -> Put:
@@ -78,3 +92,8 @@ class RowUpdater(RowInserter):
         """Write the old values of one row; return why the server refuses them, or None."""
         (key,) = keys
         return self._update(batch, key, self._unchanged, self._values)
+
+
+def _to_compare(value: str | int | bytes | None, column: Column) -> object:
+    """Return a value as the server compares it rightly: a decimal that is a text would be rounded."""
+    return Decimal(value) if isinstance(value, str) and column.data_type == "decimal" else value

@@ -14,7 +14,7 @@ from iam_watcher.archive import reader as archive_reader
 from iam_watcher.archive.circle_inserter import CircleInserter, connected, insert_circles
 from iam_watcher.archive.column_formats import format_of_type
 from iam_watcher.archive.format import ArchiveKind
-from iam_watcher.archive.manifest import archived_types, columns_to_write, key_names, set_to
+from iam_watcher.archive.manifest import archived_types, columns_to_write, hashed, key_names, set_to
 from iam_watcher.archive.replaced_rows import ReplacedRows
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, REPLACED, UNIQUE_KEY, Put, RowInserter
 from iam_watcher.archive.row_updater import RowUpdater
@@ -155,7 +155,9 @@ class RestoreRowsOperator(UndoOperator):
         if found[0].manifest["kind"] == ArchiveKind.DELETED_ROWS:
             return [(RowInserter(db, table, dry_run=dry_run, replaced=replaced), tries)]
         # Each try set its own time: only its own rows are as it left them.
-        updaters = [RowUpdater(db, table, set_to(written), dry_run=dry_run) for written in found]
+        updaters = [
+            RowUpdater(db, table, set_to(written), hashed(written), dry_run=dry_run) for written in found
+        ]
         return [(updater, [rows]) for updater, rows in zip(updaters, tries, strict=True)]
 
     def _restore_circles(

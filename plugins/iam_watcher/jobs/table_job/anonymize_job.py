@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class AnonymizeJob(RetentionJob):
     new_values: Mapping[str, Any]
     redact: Sequence[str]
     _keys: list[HashKey] = field(default_factory=list, init=False)
+    _digits: dict[str, int] = field(default_factory=dict, init=False)
 
     @property
     def words(self) -> Words:
@@ -65,12 +67,6 @@ class AnonymizeJob(RetentionJob):
         warn_of_on_update(db, plan.table, self.new_values)
         if self.location is not None:
             warn_of_absent([plan.table], self.redact)
-        if self.location is not None and not self._set_to(plan):
-            raise TableError(
-                f"set has only bytes, for {', '.join(self.new_values)}: a restore could not tell whether a "
-                "row was changed since. Set another column to NOW as well, or set archive=None"
-            )
-
         # Beside NOW, no condition compares the texts with their columns: the first write would fail.
         texts = [
             f"{plan.table.column(name).quoted} <=> %(set{number})s"
@@ -89,6 +85,7 @@ class AnonymizeJob(RetentionJob):
         first, then, values = list[str](), list[str](), dict[str, object]()
         different, mark = list[str](), ""
         self._keys.clear()
+        self._digits.clear()
         for number, (name, value) in enumerate(self.new_values.items()):
             column = self._settable(table, name)
             if isinstance(value, Hashed):
@@ -119,6 +116,7 @@ class AnonymizeJob(RetentionJob):
             "kind": ArchiveKind.CHANGED_ROWS,
             "redacted": sorted(columns),
             "set_to": self._set_to(plan),
+            "hashed": dict(self._digits),
         }
 
     def used_columns(self) -> list[str]:
@@ -143,17 +141,20 @@ class AnonymizeJob(RetentionJob):
             hashed=[name for name, value in given.items() if isinstance(value, Hashed)],
         )
 
-    def _set_to(self, plan: Plan) -> dict[str, str | int | None]:
+    def _set_to(self, plan: Plan) -> dict[str, Any]:
         """Return the columns that show whether a row is as this run left it, with their values.
 
-        A hash is not among them, since no value of the plan has it; bytes are not, since JSON has none.
+        A hash is not among them, since no value of the plan has it.
         """
-        found: dict[str, str | int | None] = {}
+        found: dict[str, Any] = {}
         for number, (name, value) in enumerate(self.new_values.items()):
-            stored = None if value is None else plan.change.values.get(f"set{number}")
-            if isinstance(value, Hashed) or isinstance(stored, bytes):
+            if isinstance(value, Hashed):
                 continue
-            found[name] = stored if stored is None or isinstance(stored, int) else str(stored)
+            stored = None if value is None else plan.change.values.get(f"set{number}")
+            if isinstance(stored, bytes):
+                found[name] = {"base64": base64.b64encode(stored).decode()}
+            else:
+                found[name] = stored if stored is None or isinstance(stored, int) else str(stored)
         return found
 
     def _settable(self, table: Table, name: str) -> Column:
@@ -199,5 +200,6 @@ class AnonymizeJob(RetentionJob):
                 f"column {column.name!r} of {table.name} is {column.column_type}; expected {LEAST_DIGITS} "
                 "characters or more for a Hashed"
             )
+        self._digits[column.name] = digits
         self._keys.append(HashKey.of(value, source, number=len(self._keys)))
         return self._keys[-1].sql(digits)
