@@ -200,7 +200,7 @@ def test_rows_that_the_server_refuses_are_counted_and_named(iam, perform, locati
     assert sorted(example["key"] for example in report["examples"]) == [21, 1500, 1503]
 
 
-def test_rows_without_what_they_refer_to_are_counted(scratch, perform, location):
+def test_rows_without_what_they_refer_to_are_counted(scratch, perform, location, caplog):
     scratch.run("CREATE TABLE parent (id int PRIMARY KEY)")
     scratch.run("INSERT INTO parent VALUES (1), (2)")
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL, p int REFERENCES parent (id))")
@@ -210,6 +210,33 @@ def test_rows_without_what_they_refer_to_are_counted(scratch, perform, location)
     report = perform(restore_scratch(location, url))
     assert (report["restored"], report["skipped"]) == (2, {"foreign_key": 1})
     assert report["examples"] == [{"key": 1, "why": "foreign_key"}]
+    assert "2 of 3 rows of t were restored (1 without the row that it refers to left alone)" in caplog.text
+    assert (
+        "The restore leaves rows of the archive out. t: 1 without the row that it refers to\n" in caplog.text
+    )
+    caplog.clear()
+    scratch.run("INSERT INTO parent VALUES (1)")
+    assert perform(restore_scratch(location, url))["skipped"] == {"exists": 2}
+    assert "leaves rows of the archive out" not in caplog.text
+
+
+def test_children_without_what_they_refer_to_are_named_in_the_warning(scratch, perform, location, caplog):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL)")
+    scratch.run("CREATE TABLE product (id int PRIMARY KEY)")
+    scratch.run(
+        "CREATE TABLE line (id int PRIMARY KEY, t int REFERENCES t (id), p int REFERENCES product (id))"
+    )
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01')")
+    scratch.run("INSERT INTO product VALUES (1), (2)")
+    scratch.run("INSERT INTO line VALUES (1, 1, 1), (2, 1, 1), (3, 1, 2)")
+    url = perform(purge(location, table="t", age_column="age", mysql_conn_id="scratch", children="auto"))[
+        "archive"
+    ]
+    scratch.run("DELETE FROM product WHERE id = 1")
+    perform(restore(location, url, tables=["t", "line"], mysql_conn_id="scratch"))
+    left = "2 without the row that they refer to"
+    assert f"With them 1 of 3 rows of line ({left} left alone)" in caplog.text
+    assert f"The restore leaves rows of the archive out. line: {left}\n" in caplog.text
 
 
 def test_what_was_left_out_and_must_not_be_empty_stops_it(iam, perform, location):

@@ -6,10 +6,22 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iam_watcher.jobs.run_report import RunReport, left_alone
+from iam_watcher.jobs.run_report import REASONS, RunReport, counted, left_alone
 
 if TYPE_CHECKING:
     from iam_watcher.archive.row_inserter import Put
+
+# Why a row of an archive was not restored, for one row and for more.
+NOT_RESTORED = REASONS | {
+    "foreign_key": ("without the row that it refers to", "without the row that they refer to"),
+    "unique_key": ("with a unique value of another row", "with a unique value of another row"),
+    "replaced": ("whose parent was replaced", "whose parent was replaced"),
+    "check": ("refused by a CHECK constraint", "refused by a CHECK constraint"),
+    "trigger": ("refused by a trigger", "refused by a trigger"),
+    "does_not_fit": ("that does not fit its column", "that do not fit their columns"),
+    "gone": ("that is gone", "that are gone"),
+    "changed_since": ("changed since", "changed since"),
+}
 
 
 @dataclass
@@ -59,12 +71,17 @@ class RestoreReport(RunReport):
         for key, why in put.refused:
             self.add_example(key=key, why=why)
 
+    def refused(self) -> str:
+        """Return how many rows were not restored though the table does not have them, and why; "" if none."""
+        found = counted({why: rows for why, rows in self.skipped.items() if why != "exists"}, NOT_RESTORED)
+        return found and f"{self.table}: {found}"
+
     def sentences(self) -> list[str]:
         """Return how many rows were restored."""
         were = "Dry run: {} would be" if self.dry_run else "{} were"
         rows = were.format(f"{self.restored:,} of {self.rows:,} rows of {self.table}")
-        lines = [f"{rows} restored{left_alone(+self.skipped)}"]
+        lines = [f"{rows} restored{left_alone(+self.skipped, NOT_RESTORED)}"]
         for table, one in self.children.items():
             of_them = f"{one['restored']:,} of {one['rows']:,} rows of {table}"
-            lines.append(f"  With them {of_them}{left_alone(one['skipped'])}")
+            lines.append(f"  With them {of_them}{left_alone(one['skipped'], NOT_RESTORED)}")
         return lines

@@ -135,6 +135,8 @@ class RestoreRowsOperator(UndoOperator):
             finally:
                 top.retries = db.retries
                 top.children = {one.table: one.as_dict() for one in others}
+                if left_out := "; ".join(filter(None, (one.refused() for one in [top, *others]))):
+                    logger.warning("The restore leaves rows of the archive out. %s", left_out)
         return top.as_dict()
 
     def _looked_at(

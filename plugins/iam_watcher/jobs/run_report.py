@@ -125,14 +125,22 @@ class RunReport(ABC):
             self.examples.append(facts)
 
 
-def left_alone(skipped: Mapping[str, int]) -> str:
+def left_alone(skipped: Mapping[str, int], reasons: Mapping[str, tuple[str, str]] = REASONS) -> str:
     """Return how many rows were left alone for which reason, as a part of a sentence; "" if none was."""
-    left = [_counted(reason, number) for reason, number in skipped.items() if number]
-    if not left:
-        return ""
-    return f" ({' and '.join([', '.join(left[:-1]), left[-1]] if left[1:] else left)} left alone)"
+    left = counted(skipped, reasons)
+    return f" ({left} left alone)" if left else ""
 
 
-def _counted(reason: str, number: int) -> str:
-    one, more = REASONS.get(reason, (reason.replace("_", " "),) * 2)
-    return f"{number:,} {one if number == 1 else more}"
+def counted(skipped: Mapping[str, int], reasons: Mapping[str, tuple[str, str]] = REASONS) -> str:
+    """Return how many rows each reason has, such as "2 admins and 1 exempt name"; "" without rows.
+
+    Args:
+        skipped: reason → rows.
+        reasons: reason → what the text says of one row, and of more.
+    """
+    left = []
+    for reason, number in skipped.items():
+        one, more = reasons.get(reason, (reason.replace("_", " "),) * 2)
+        if number:
+            left.append(f"{number:,} {one if number == 1 else more}")
+    return " and ".join([", ".join(left[:-1]), left[-1]] if left[1:] else left)
