@@ -392,6 +392,14 @@ def test_triggers_are_named_in_a_warning(customers, perform, caplog):
     assert "trigger watch" in caplog.text
 
 
+def test_triggers_that_a_restore_runs_are_named_in_a_warning(customers, perform, location, caplog):
+    report = perform(anonymize(archive=location))
+    customers.run("CREATE TRIGGER watch AFTER UPDATE ON t FOR EACH ROW SET @seen = NEW.id")
+    customers.run("CREATE TRIGGER other AFTER INSERT ON t FOR EACH ROW SET @seen = NEW.id")
+    perform(restore(location, report))
+    assert "An UPDATE of t runs the trigger watch, which may change more than these rows" in caplog.text
+
+
 @pytest.mark.every_server
 @pytest.mark.parametrize("rule", ["CASCADE", "SET NULL", "RESTRICT"])
 def test_rows_of_other_tables_that_change_with_a_column_are_named_in_a_warning(

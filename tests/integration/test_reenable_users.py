@@ -72,6 +72,28 @@ def test_an_account_without_the_right_to_change_is_refused_at_the_start(
         perform(enable(location, report["undo_record"], mysql_conn_id="other"))
 
 
+def test_triggers_that_re_enabling_runs_are_named_in_a_warning(
+    with_secrets, mariadb, perform, location, redis_client, caplog, monkeypatch
+):
+    """If the account may see them."""
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_MYSQL", mariadb.airflow_admin_uri)
+    report = perform(disable(location, on_disable="expire_secrets"))
+    for table, name, event in (
+        ("user", "logs", "UPDATE"),
+        ("user", "adds", "INSERT"),
+        ("secret", "tells", "UPDATE"),
+    ):
+        with_secrets.run(f"CREATE TRIGGER {name} AFTER {event} ON {table} FOR EACH ROW SET @seen = NEW.id")
+    try:
+        perform(enable(location, report["undo_record"]))
+    finally:
+        for name in ("logs", "adds", "tells"):
+            with_secrets.run(f"DROP TRIGGER {name}")
+    assert "An UPDATE of user runs the trigger logs, which may change more than these rows" in caplog.text
+    assert "An UPDATE of secret runs the trigger tells" in caplog.text
+    assert "adds" not in caplog.text
+
+
 def test_re_enabling_twice_changes_nothing(with_secrets, perform, location, redis_client):
     report = perform(disable(location, on_disable="expire_secrets"))
     perform(enable(location, report["undo_record"]))

@@ -492,6 +492,27 @@ def test_rows_that_a_trigger_changes_are_noticed(scratch, perform, location, cap
     assert perform(restore_scratch(location, url))["altered"] == {}
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_triggers_that_a_restore_runs_are_named_in_a_warning(scratch, perform, location, caplog, dry_run):
+    scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL)")
+    scratch.run("CREATE TABLE line (id int PRIMARY KEY, t int REFERENCES t (id))")
+    scratch.run("INSERT INTO t VALUES (1, '2001-01-01')")
+    scratch.run("INSERT INTO line VALUES (1, 1)")
+    options = {"table": "t", "age_column": "age", "mysql_conn_id": "scratch", "children": "auto"}
+    url = perform(purge(location, **options))["archive"]
+    for table, name, event in (
+        ("t", "logs", "AFTER INSERT"),
+        ("line", "counts", "BEFORE INSERT"),
+        ("line", "sums", "AFTER INSERT"),
+        ("t", "other", "AFTER UPDATE"),
+    ):
+        scratch.run(f"CREATE TRIGGER {name} {event} ON {table} FOR EACH ROW SET @seen = NEW.id")
+    perform(restore(location, url, tables=["t", "line"], mysql_conn_id="scratch", dry_run=dry_run))
+    assert "An INSERT into t runs the trigger logs, which may change more than these rows" in caplog.text
+    assert "An INSERT into line runs the triggers counts, sums, which may change" in caplog.text
+    assert "other" not in caplog.text
+
+
 @pytest.mark.every_server
 def test_rows_that_a_trigger_refuses_are_counted(scratch, perform, location):
     scratch.run("CREATE TABLE t (id int PRIMARY KEY, age date NOT NULL)")

@@ -16,6 +16,7 @@ from iam_watcher.jobs.account_table import IAM_ACCOUNTS, account_table
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
 from iam_watcher.jobs.reenable_report import ReenableReport
 from iam_watcher.jobs.table_job.accounts import account_columns, check_undo
+from iam_watcher.jobs.table_job.side_effects import warn_of_triggers
 from iam_watcher.jobs.table_operator import TableOperator
 from iam_watcher.jobs.undo_operator import UndoOperator
 from iam_watcher.log_lines import get_logger
@@ -112,6 +113,8 @@ class ReenableUsersOperator(UndoOperator, TableOperator):
                 self.check_databases(str(done.undo_record), record.manifests, table.database)
             columns = account_columns(self.accounts, table, undo=True)
             check_undo(columns)
+            for name in (table.name, *(["secret"] if with_secrets else [])):
+                warn_of_triggers(db, name, "UPDATE")
             enabling = UserEnabler(
                 db,
                 columns,

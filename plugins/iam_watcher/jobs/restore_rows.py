@@ -22,6 +22,7 @@ from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import INTEGERS
 from iam_watcher.errors import ArchiveDamaged, JobArgumentError, TableError
 from iam_watcher.jobs.restore_report import RestoreReport
+from iam_watcher.jobs.table_job.side_effects import warn_of_triggers
 from iam_watcher.jobs.undo_operator import UndoOperator
 from iam_watcher.log_lines import get_logger
 from iam_watcher.walk.pace import ChunkSize
@@ -154,7 +155,9 @@ class RestoreRowsOperator(UndoOperator):
             to_write, restored.lost = columns_to_write(table, written.manifest)
             columns.append(to_write)
         tries = list(zip(found, columns, strict=True))
-        if found[0].manifest["kind"] == ArchiveKind.DELETED_ROWS:
+        inserts = found[0].manifest["kind"] == ArchiveKind.DELETED_ROWS
+        warn_of_triggers(db, table.name, "INSERT" if inserts else "UPDATE")
+        if inserts:
             return [(RowInserter(db, table, dry_run=dry_run, replaced=replaced), tries)]
         # Each try set its own time: only its own rows are as it left them.
         updaters = [

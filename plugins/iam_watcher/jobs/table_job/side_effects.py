@@ -48,13 +48,7 @@ def warn_of_side_effects(
     """
     event = "DELETE" if columns is None else "UPDATE"
     found = _references(db, table, columns, apart_from)
-
-    def ask() -> list[str]:
-        triggers = db.read(TRIGGERS, {"table": table.name, "event": event})
-        db.commit()
-        return [f"trigger {name}" for (name,) in triggers]
-
-    found += db.run(ask, what=f"triggers of {table.name}")
+    found += [f"trigger {name}" for name in _triggers(db, table.name, event)]
     if found:
         logger.warning(
             "The %s on %s changes more than these rows. The job neither counts nor archives it: %s",
@@ -63,6 +57,34 @@ def warn_of_side_effects(
             ", ".join(found),
         )
     return found
+
+
+def warn_of_triggers(db: Transactions, table: str, event: str) -> None:
+    """Log the triggers that an undo runs, as far as the account sees them.
+
+    Args:
+        db: where.
+        table: name of the table.
+        event: INSERT or UPDATE.
+    """
+    if found := _triggers(db, table, event):
+        logger.warning(
+            "An %s %s %s runs %s %s, which may change more than these rows",
+            event,
+            "into" if event == "INSERT" else "of",
+            table,
+            "the triggers" if found[1:] else "the trigger",
+            ", ".join(found),
+        )
+
+
+def _triggers(db: Transactions, table: str, event: str) -> list[str]:
+    def ask() -> list[str]:
+        found = [name for (name,) in db.read(TRIGGERS, {"table": table, "event": event})]
+        db.commit()
+        return found
+
+    return db.run(ask, what=f"triggers of {table}")
 
 
 def _references(
