@@ -320,6 +320,24 @@ def test_a_column_that_the_account_may_not_read_is_no_column_that_is_left_out(
     assert perform(purge(None, table="hidden", age_column="age", archive=None))["changed"] == 1
 
 
+@pytest.mark.every_server
+def test_an_invisible_column_that_the_account_may_not_read_is_none_that_is_left_out(
+    scratch, clerk, perform, location
+):
+    """SELECT * does not name it."""
+    scratch.run(
+        "CREATE TABLE t (id int PRIMARY KEY, age timestamp NOT NULL, `te``xt %` varchar(9) INVISIBLE)"
+    )
+    scratch.run("INSERT INTO t (id, age, `te``xt %`) VALUES (1, '2001-01-01', 'text')")
+    scratch.run(f"GRANT SELECT (id, age), DELETE ON t TO {clerk}@'%'")
+    options = {"table": "t", "age_column": "age", "mysql_conn_id": clerk}
+    with pytest.raises(AirflowFailException, match=r"SELECT on `t`, all columns|may not read te`xt %"):
+        perform(purge(location, **options))
+    assert scratch.value("SELECT COUNT(*) FROM t") == 1
+    scratch.run(f"GRANT SELECT (`te``xt %`) ON t TO {clerk}@'%'")
+    assert kept(perform(purge(location, **options))["archive"])[1]["te`xt %"] == "text"
+
+
 @pytest.fixture
 def small_packets(scratch):
     """A server that gives and takes no value of 2 kB."""

@@ -11,6 +11,7 @@ from msgspec.json import Encoder
 from iam_watcher.archive.column_formats import format_of
 from iam_watcher.archive.refusals import NO_REFUSAL, refusals
 from iam_watcher.archive.writer import Packed
+from iam_watcher.database.catalogue import hidden_columns
 from iam_watcher.errors import ArchiveError, TableError
 from iam_watcher.log_lines import get_logger
 
@@ -228,6 +229,11 @@ def row_archive(
 
     def look() -> Refusals:
         db.read(ALL_COLUMNS.format(table=rows.table))
+        if hidden := hidden_columns(db, table):
+            raise TableError(
+                f"the account may not read {', '.join(hidden)} of {table.name}, so the archive would "
+                "not have it; grant SELECT on the whole table"
+            )
         ((version,),) = db.read(VERSION)
         why = refusals(db, table, columns, is_mariadb="MariaDB" in version)
         if why.sql is not None:

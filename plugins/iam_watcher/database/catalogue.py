@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -31,6 +32,9 @@ COLUMNS = (
     " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
     " ORDER BY ORDINAL_POSITION"
 )
+
+DEFINITION = "SHOW CREATE TABLE {table}"
+DEFINED_COLUMN = re.compile(r"^  `((?:[^`]|``)+)` ", re.MULTILINE)
 
 # A part of an index that is an expression, which MySQL allows, has no column.
 KEYS = (
@@ -145,6 +149,13 @@ def read_table(db: Transactions, name: str) -> Table:
     indexes = {column: quoted(index) for column, index in db.read(INDEXES, {"table": name})}
     db.commit()
     return Table(name, key, columns, indexes, rows, database)
+
+
+def hidden_columns(db: Transactions, table: Table) -> list[str]:
+    """Return the columns that the catalogue hides, because the account has no right on them."""
+    ((_, text, *_),) = db.read(DEFINITION.format(table=table.quoted))
+    names = [name.replace("``", "`") for name in DEFINED_COLUMN.findall(text)]
+    return [name for name in names if name not in table.columns]
 
 
 def _read(db: Transactions, name: str) -> tuple[int, str, dict[str, Column]]:

@@ -17,6 +17,7 @@ import re
 import uuid
 from typing import TYPE_CHECKING, TypeVar
 
+from iam_watcher.database.catalogue import DEFINITION
 from iam_watcher.database.column import quoted
 from iam_watcher.database.partitions import read_partitions
 from iam_watcher.database.server_errors import NOT_EXCHANGEABLE, code_of
@@ -36,7 +37,6 @@ FIND = (
     "SELECT TABLE_COMMENT FROM information_schema.TABLES"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
 )
-SHOW = "SHOW CREATE TABLE {table}"
 HAS_ROWS = "SELECT 1 FROM {rows} LIMIT 1"
 
 # MariaDB's limit of 5 s for a statement is not for these: they end as a whole or not at all.
@@ -137,7 +137,7 @@ class DetachedTable:
             found = self._read_comment()
             if found is not None and found[0] == token:
                 return  # A try whose answer was lost has made it.
-            ((_, shown, *_),) = self._db.read(SHOW.format(table=quoted(self._table)))
+            ((_, shown, *_),) = self._db.read(DEFINITION.format(table=quoted(self._table)))
             body = _CHECK_NAME.sub("  CHECK ", shown.partition(" (\n")[2])
             body = _PARTITION_BY.split(body)[0].replace("%", "%%")
             self._db.change(f"CREATE TABLE {self.quoted} (\n{body} COMMENT=%(comment)s", {"comment": comment})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from iam_watcher.database.catalogue import DEFINITION
 from iam_watcher.database.column import quoted
 from iam_watcher.database.server_errors import DENIED, code_of
 from iam_watcher.log_lines import get_logger
@@ -29,9 +30,8 @@ REFERENCES = (
     " ORDER BY k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
 )
 
-# MariaDB shows the rules in the catalogue only to accounts with rights on the database or on columns. This
-# text has them for an account with rights on the table, too.
-DEFINITION = "SHOW CREATE TABLE {schema}.{table}"
+# MariaDB shows the rules in the catalogue only to accounts with rights on the database or on columns. The
+# table's definition has them for an account with rights on the table, too.
 RULES = re.compile(r"\)(?: ON DELETE (?P<delete>[A-Z ]+?))?(?: ON UPDATE (?P<update>[A-Z ]+?))?,?$")
 NO_RULE = "RESTRICT"  # what the text leaves out
 
@@ -116,7 +116,7 @@ def references_to(db: Transactions, table: str, database: str | None = None) -> 
 def _defined_rules(db: Transactions, schema: str, table: str, constraint: str) -> list[str]:
     """Return ON DELETE and ON UPDATE of a foreign key, from the definition of its table."""
     try:
-        ((_, text),) = db.read(DEFINITION.format(schema=quoted(schema), table=quoted(table)))
+        ((_, text),) = db.read(DEFINITION.format(table=f"{quoted(schema)}.{quoted(table)}"))
     except db.error as error:
         if code_of(error) not in DENIED:
             raise
