@@ -13,7 +13,6 @@ from iam_watcher.log_lines import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from iam_watcher.accounts.account_columns import AccountColumns
     from iam_watcher.archive.writer import Archive
@@ -95,7 +94,9 @@ class DisableRecorder:
         self._in_transaction = 0
         for row in self._ask(LOCK, keys, self._rows.values):
             name, login, created, updated, never = row[len(key.columns) :]
-            since = _shown(columns.last_seen(login, created, never), created if never else login)
+            since = (created if never else login).decode()
+            if since.isdecimal() and (moment := columns.last_seen(login, created, never)) is not None:
+                since = f"{moment:%Y-%m-%d %H:%M:%S}"  # For people; the server shows dates so.
             why = "no login, and created" if never else "last login"
             value = key.take(row)
             self._locked[value] = DisabledUser(
@@ -164,12 +165,6 @@ class DisableRecorder:
             ),
             values,
         )
-
-
-def _shown(moment: datetime | None, text: bytes) -> str:
-    """Return a time for people: dates as the server shows them."""
-    shown = text.decode()
-    return shown if moment is None or not shown.isdecimal() else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _log(names: Sequence[str]) -> None:

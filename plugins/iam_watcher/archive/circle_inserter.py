@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from iam_watcher.archive.row_comparison import Batch
 from iam_watcher.archive.row_inserter import FOREIGN_KEY, MOST_ROWS, STRICT, Put, RowInserter
 from iam_watcher.database.foreign_keys import references_of
+from iam_watcher.database.server_errors import may_be_committed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -186,8 +187,13 @@ def insert_circles(db: Transactions, tables: Sequence[CircleInserter], what: str
         for one, put, found in zip(tables, done, refused, strict=True):
             put.refused += found.items()
             one.compare(put)
-            one.unanswered |= put.inserted
-        db.commit()
+        try:
+            db.commit()
+        except BaseException as error:
+            if may_be_committed(error):
+                for one, put in zip(tables, done, strict=True):
+                    one.unanswered |= put.inserted
+            raise
         for one in tables:
             one.unanswered = set()
         return done
