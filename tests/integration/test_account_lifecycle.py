@@ -310,6 +310,24 @@ def test_a_secret_that_changes_before_it_is_locked_is_left(
     assert with_secrets.column(f"SELECT name FROM secret WHERE {left}").count("never-expires") == 1
 
 
+@pytest.mark.parametrize("on_disable", ["expire_secrets", "keep"])
+def test_what_the_server_changes_with_the_secrets_is_named_before_the_first_write(
+    with_secrets, mariadb, perform, location, redis_client, caplog, monkeypatch, on_disable
+):
+    monkeypatch.setenv("AIRFLOW_CONN_IAM_MYSQL", mariadb.airflow_admin_uri)
+    with_secrets.run("CREATE TRIGGER tells AFTER UPDATE ON secret FOR EACH ROW SET @seen = NEW.id")
+    with_secrets.run("ALTER TABLE secret ADD changed datetime ON UPDATE CURRENT_TIMESTAMP")
+    try:
+        report = perform(disable(location, on_disable=on_disable, dry_run=True))
+    finally:
+        with_secrets.run("DROP TRIGGER tells")
+        with_secrets.run("ALTER TABLE secret DROP changed")
+    expires = on_disable == "expire_secrets"
+    assert ("The UPDATE on secret changes more than these rows" in caplog.text) is expires
+    assert report["side_effects"] == ["trigger tells"] * expires
+    assert ("sets changed of secret, a DATETIME" in caplog.text) is expires
+
+
 def test_secrets_need_a_place_for_their_old_values(with_secrets, perform, redis_client):
     for dry_run in (True, False):
         with pytest.raises(

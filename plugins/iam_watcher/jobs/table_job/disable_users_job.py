@@ -14,6 +14,7 @@ from iam_watcher.accounts.exempt_names import shown, warn_of_unmatched
 from iam_watcher.accounts.inactive_users import InactiveUsers
 from iam_watcher.archive.format import ArchiveKind
 from iam_watcher.arguments import time_zone
+from iam_watcher.database.catalogue import read_table
 from iam_watcher.database.column import AS_UTF8
 from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.announce import SECRET_CHANGED, announcing
@@ -128,6 +129,10 @@ class DisableUsersJob(TableJob):
         columns = [self.columns.status.name]
         self.side_effects = warn_of_side_effects(db, plan.table, columns)
         warn_of_on_update(db, plan.table, columns, restorable=False)
+        if self.expire_secrets:
+            secrets = read_table(db, "secret")
+            self.side_effects += warn_of_side_effects(db, secrets, ["expires"])
+            warn_of_on_update(db, secrets, ["expires"], restorable=False)
         check_accounts(db, plan, self.accounts, self.columns, now, pace=self.pace, throttler=throttler)
         conditions.rehearse(db, plan, "exempt_names")
         if self.exempt_names:
