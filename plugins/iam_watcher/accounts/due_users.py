@@ -53,28 +53,31 @@ def bands(cut_off: datetime, warn_days: Iterable[int], warned: Mapping[str, Any]
 class Warned:
     """Up to which last login users were listed, kept in a Variable of the task.
 
-    A last login says who was listed only for the same table, and for limits that have not become larger: with
-    larger ones, the same users are due later. An earlier version stored neither table nor limits.
+    A last login says who was listed only for the same table of the same server, and for limits that have not
+    become larger: with larger ones, the same users are due later. A Variable of an earlier version, which may
+    lack any of this, says nothing: a user who is warned twice is better than one who is not warned.
 
     Args:
         context: of the task.
         search: finds the users.
+        server: that has the table, as the connection names it.
     """
 
-    def __init__(self, context: Context, search: Search) -> None:
+    def __init__(self, context: Context, search: Search, server: str) -> None:
         self._variable = task_variable(VARIABLE, context)
         table = search.columns.table
-        self._table = {"database": table.database, "table": table.name}
+        self._table = {"server": server, "database": table.database, "table": table.name}
         self._limits = {"max_inactive_days": search.max_inactive.days, "min_age_days": search.min_age.days}
 
     def read(self) -> dict[str, Any]:
         """Return days → last login, ISO 8601; nothing if that is of another table or of smaller limits."""
         kept: dict[str, Any] = Variable.get(self._variable, default={}, deserialize_json=True)
-        if any(kept.get(name, mine) != mine for name, mine in self._table.items()) or any(
-            kept.get(name, mine) < mine for name, mine in self._limits.items()
+        if kept and (
+            any(kept.get(name) != mine for name, mine in self._table.items())
+            or any(kept.get(name, -1) < mine for name, mine in self._limits.items())
         ):
             logger.info(
-                "Users are listed again: table or limits differ from those of the last list: %s", kept
+                "Users are listed again: server, table or limits differ from those of the last list: %s", kept
             )
             return {}
         return kept
@@ -89,6 +92,7 @@ def warn(
     search: Search,
     cut_off: datetime,
     *,
+    server: str,
     warn_days: Iterable[int],
     on_warning: Callable[[Context], Any] | None,
     dry_run: bool,
@@ -100,6 +104,7 @@ def warn(
     Args:
         search: finds the users.
         cut_off: users whose last login is earlier are disabled now.
+        server: that has the accounts, as the connection names it.
         warn_days: the warnings: how many days before the user is disabled.
         on_warning: called with the context, in which `due_users` is the list.
         dry_run: warn nobody.
@@ -111,7 +116,7 @@ def warn(
         JobArgumentError: `on_warning` is async or a generator, so that its call warned nobody.
         JobError: `on_warning` raised a skip.
     """
-    warned = Warned(context, search)
+    warned = Warned(context, search, server)
     asked = bands(cut_off, warn_days, warned.read())
     found = search.users(asked)
     if found is None:

@@ -204,6 +204,8 @@ class DisableUsersJob(TableJob):
         """Warn the users who are due."""
         if not self.warn_days:
             return
+        from iam_watcher.database.hook import place
+
         search = Search(
             db,
             self.columns,
@@ -218,6 +220,7 @@ class DisableUsersJob(TableJob):
         warn(
             search,
             plan.cut_off,
+            server=place(report.connection),
             warn_days=self.warn_days,
             on_warning=self.on_warning,
             dry_run=report.dry_run,
