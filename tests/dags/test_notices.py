@@ -217,6 +217,28 @@ def test_a_run_that_worked_sends_a_notice_with_its_report(
     assert runs != {""}
 
 
+@pytest.mark.parametrize(
+    ("days", "reported"),
+    [([1, 1], [0, 1]), ([0, 1, 1], [1, 2]), ([1, 0, 1], [0, 2]), ([0, 1], [1]), ([1], [0]), ([0, 0], [])],
+)
+def test_the_report_of_a_mapped_task_has_its_map_index_though_others_returned_nothing(
+    run_dag,
+    redis_client: Client,
+    web: Received,
+    iam_schema: DatabaseServer,
+    days: list[int],
+    reported: list[int],
+) -> None:
+    told = Notify(on=("success", "skip"), to=Webhook("ops_webhook"))
+    with Watcher("mapped", schedule=None, notify=told) as dag:
+        PurgeRowsOperator.partial(
+            task_id="purge", table="policy_audit", age_column="deletedAt", dry_run=True
+        ).expand(older_than_days=days)
+    run_dag(dag)
+    (found,) = bodies_of_webhook(web)
+    assert list(found["reports"]) == [f"purge[{index}]" for index in reported]
+
+
 def test_a_skipped_run_sends_a_notice_with_the_holder_and_is_no_success(
     run_dag, redis_client: Client, web: Received
 ) -> None:
