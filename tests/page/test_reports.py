@@ -13,6 +13,8 @@ import pytest
 
 from dev.airflow import ROOT
 from dev.page.browser import chromium
+from iam_watcher.jobs.restore_report import NOT_RESTORED
+from iam_watcher.jobs.run_report import REASONS
 from iam_watcher.schedule import parse
 from iam_watcher.timetables.schedule_timetable import ScheduleTimetable
 from iam_watcher.ui.reports import COUNTS, NUMBER_FACTS, TEXT_FACTS
@@ -170,6 +172,19 @@ def test_the_facts_below_the_sentence_are_of_all_reports(module):
     assert "5 admins" in found
     assert "7 failed" in found
     assert "4 pending" in found
+
+
+def test_a_reason_has_the_words_of_its_job(module, shows):
+    refused = {"changed": 0, "restored": 0, "skipped": {"foreign_key": 2}}
+    run = run_of(purge=refused, restore=refused)
+    of_purge, of_restore = (reasons["foreign_key"][1] for reasons in (REASONS, NOT_RESTORED))
+    facts = module("story", "facts", {**WATCHER, "runs": [run]}, run, NOW)
+    assert {f"2 {of_purge}", f"2 {of_restore}"} <= {*facts}
+    for task, words, others in (("purge", of_purge, of_restore), ("restore", of_restore, of_purge)):
+        text = shows(run_of(**{task: refused}))
+        assert f"2{words}" in text
+        assert others not in text
+    assert "2缺少所引用的行" in shows(run_of(restore=refused), language="zh-CN")
 
 
 def test_the_tab_names_each_report(shows):

@@ -1,13 +1,15 @@
 // What the run reports of a run say together. A run has one of each job, and of each part of a mapped job; the server
 // sends them in a fixed order.
 
-// What each job does with what; any other operator that returns a run report "changes rows".
+// What each job does with what, and which reasons mean something else there; any other operator that returns a run report "changes rows".
 const JOBS = {
   DisableInactiveUsersOperator: { rows: "users", done: "disabled", undo: "undo" },
   PurgeRowsOperator: { rows: "rows", done: "deleted", undo: "archive" },
   ReenableUsersOperator: { rows: "users", done: "enabled", n: "enabled", of: "listed" },
   ProcessRowsOperator: { rows: "rows", done: "processed", n: "done", of: "claimed", dry: "remaining", ofDry: "remaining" },
-  RestoreRowsOperator: { rows: "rows", done: "restored", n: "restored", of: "rows" },
+  RestoreRowsOperator: {
+    rows: "rows", done: "restored", n: "restored", of: "rows", reasons: { foreign_key: "restored.no_parent" },
+  },
 };
 const OTHER = { rows: "rows", done: "changed" };
 
@@ -52,11 +54,15 @@ export const limitsOf = (run) => [...new Set(reportsOf(run).map(([, report]) => 
 /** Return the sum of a number of all reports. */
 export const total = (run, name) => reportsOf(run).reduce((sum, [, report]) => sum + (report[name] ?? 0), 0);
 
+/** Return pairs of a report: why rows were left alone, as the words call it, and how many. */
+export const reasonsOf = ({ skipped = {} }, job) =>
+  Object.entries(skipped).map(([reason, n]) => [job.reasons?.[reason] ?? reason, n]);
+
 /** Return pairs: a reason, and how many rows all jobs left alone for it. */
-export const leftAlone = (run) => {
+export const leftAlone = (watcher, run) => {
   const found = new Map();
-  for (const [, { skipped = {} }] of reportsOf(run)) {
-    for (const [reason, n] of Object.entries(skipped)) found.set(reason, (found.get(reason) ?? 0) + n);
+  for (const [task, report] of reportsOf(run)) {
+    for (const [reason, n] of reasonsOf(report, jobOf(watcher, task))) found.set(reason, (found.get(reason) ?? 0) + n);
   }
   return [...found];
 };

@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { duration, exactZone, number, short } from "./format.js";
 import { Button, dotted, Dot, LinkButton, Progress, tasksOf } from "./parts.js";
 import { isDone, plainError, reasonWords, sentence, shownState, startedBy } from "./story.js";
-import { counts, jobOf, reportsOf } from "./reports.js";
+import { counts, jobOf, reasonsOf, reportsOf } from "./reports.js";
 import { has, say } from "./words.js";
 import { h, Link, useId, useState } from "./react.js";
 import { runOf } from "./head.js";
@@ -33,7 +33,7 @@ const Numbers = ({ report, job }) => {
     [before ? number(before) : undefined, say("report.before")],
     [matched === undefined || (matched === n && !report.dry_run) ? undefined : number(matched), say("report.matched")],
     ...["failed", "retried", "not_ready", "remaining", "lost"].map((name) => [report[name] ? number(report[name]) : undefined, say(`report.${name}`)]),
-    ...Object.entries(report.skipped ?? {}).map(([reason, count]) => [number(count), reasonWords(reason)]),
+    ...reasonsOf(report, job).map(([reason, count]) => [number(count), reasonWords(reason)]),
     [report.longest_chunk_seconds ? duration(report.longest_chunk_seconds) : undefined, say("report.longest")],
     [speed ? number(Math.round(speed)) : undefined, say("report.speed")],
     [report.duration_seconds ? duration(report.duration_seconds) : undefined, say("report.seconds")],

@@ -111,7 +111,7 @@ export const facts = (watcher, run, now) => {
     const n = total(run, name);
     if (n) found.push(`${number(n)} ${say(`report.${name}`)}`);
   }
-  if (run.state === "success") for (const [reason, n] of leftAlone(run).slice(0, 2)) found.push(`${number(n)} ${reasonWords(reason)}`);
+  if (run.state === "success") for (const [reason, n] of leftAlone(watcher, run).slice(0, 2)) found.push(`${number(n)} ${reasonWords(reason)}`);
   const worked = lastWorked(watcher);
   if (run.state !== "success" && !run.elsewhere && worked) found.push(say("run.worked", { when: short(worked, now) }));
   const unreal = noReal(watcher);

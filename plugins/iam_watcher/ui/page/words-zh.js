@@ -252,6 +252,7 @@ export const chinese = {
   "reason.no_date": "无日期",
   "reason.never_expires": "永不过期",
   "reason.foreign_key": "受外键保护",
+  "reason.restored.no_parent": "缺少所引用的行",
   "reason.exists": "已存在",
   "reason.changed_meanwhile": "期间被更改",
   "reason.enabled_already": "已启用",

@@ -256,6 +256,7 @@ const english = {
   "reason.no_date": "without a date",
   "reason.never_expires": "never expire",
   "reason.foreign_key": "protected by a foreign key",
+  "reason.restored.no_parent": "without the row that they refer to",
   "reason.exists": "exist already",
   "reason.changed_meanwhile": "changed meanwhile",
   "reason.enabled_already": "enabled already",
