@@ -94,21 +94,23 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(("dry_run", "account"), [(True, "scratch"), (False, "scratch"), (True, "clerk")])
 @pytest.mark.parametrize(
     ("columns", "constraints", "new", "message"),
     [case[1:] for case in REFUSED],
     ids=[case[0] for case in REFUSED],
 )
 def test_a_value_that_the_server_refuses_is_an_error_before_the_first_write(
-    scratch, perform, columns, constraints, new, message, dry_run
+    scratch, clerk, perform, columns, constraints, new, message, dry_run, account
 ):
     scratch.run("CREATE TABLE p (id int PRIMARY KEY) ENGINE=InnoDB")
     scratch.run("INSERT INTO p VALUES (1)")
     create(scratch, columns, constraints)
+    scratch.run(f"GRANT SELECT, UPDATE ON t TO {clerk}@'%'")
+    scratch.run(f"GRANT SELECT ON p TO {clerk}@'%'")
     before = scratch.rows("SELECT * FROM t ORDER BY id")
     with pytest.raises(AirflowFailException, match=message):
-        perform(change(new, dry_run=dry_run))
+        perform(change(new, dry_run=dry_run, mysql_conn_id=account))
     assert scratch.rows("SELECT * FROM t ORDER BY id") == before
 
 

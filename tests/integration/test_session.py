@@ -128,6 +128,7 @@ OURS = {
     "sql_auto_is_null": "OFF",
     "sql_big_selects": "ON",
     "sql_mode": "STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION",
+    "sql_quote_show_create": "ON",
     "sql_safe_updates": "OFF",
     "sql_select_limit": "18446744073709551615",
     "system_versioning_asof": "DEFAULT",

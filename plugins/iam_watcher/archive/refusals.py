@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iam_watcher.archive.column_formats import UTF8
+from iam_watcher.database.checks import checks_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,12 +42,6 @@ OTHER_WITHIN = (
 )
 PATHS_WITHIN = ("$**[*]", "$**.*")
 OTHER_TYPE = "JSON_TYPE({column}) NOT IN {types}"
-
-# MariaDB's sessions can switch these checks off (check_constraint_checks), so rows may break them.
-CHECKS = (
-    "SELECT CONSTRAINT_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS"
-    " WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s"
-)
 
 NO_REFUSAL = -1
 
@@ -86,7 +81,8 @@ def refusals(db: Transactions, table: Table, columns: Sequence[Column], *, is_ma
                 (_has_other_types(column), "archive_json_type", column.name),
             ]
     if is_mariadb:
-        for name, clause in db.read(CHECKS, {"table": table.name}):
+        # Its sessions can switch these checks off (check_constraint_checks), so rows may break them.
+        for name, clause in checks_of(db, table.name):
             # A percent sign would be read as a placeholder by the driver.
             found.append((f"NOT ({clause.replace('%', '%%')})", "archive_check", name))
     if not found:

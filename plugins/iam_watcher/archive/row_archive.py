@@ -12,6 +12,7 @@ from iam_watcher.archive.column_formats import format_of
 from iam_watcher.archive.refusals import NO_REFUSAL, refusals
 from iam_watcher.archive.writer import Packed
 from iam_watcher.database.catalogue import hidden_columns
+from iam_watcher.database.checks import VERSION
 from iam_watcher.errors import ArchiveError, TableError
 from iam_watcher.log_lines import get_logger
 
@@ -48,7 +49,6 @@ WHY = {
 # A value that is longer than max_allowed_packet comes as NULL, with no more than a warning.
 IS_NULL = "({column} IS NULL)"
 
-VERSION = "SELECT VERSION()"
 
 # Fails if the account may not read each column: those that it may not read are hidden from it.
 ALL_COLUMNS = "SELECT * FROM {table} WHERE FALSE"

@@ -92,7 +92,8 @@ class ForeignKey:
 def references_to(db: Transactions, table: str, database: str | None = None) -> list[ForeignKey]:
     """Return the foreign keys that refer to a table.
 
-    An account sees the foreign keys of tables on which it has a privilege.
+    An account sees the foreign keys of tables on which it has a privilege. On MariaDB, a privilege on single
+    columns is not enough.
 
     Args:
         db: where.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SETTINGS = (
     "SET SESSION sql_select_limit = 18446744073709551615, max_join_size = 18446744073709551615,"
     " sql_safe_updates = 0, sql_auto_is_null = 0,"
-    " foreign_key_checks = 1, unique_checks = 1, group_concat_max_len = 1048576,"
+    " foreign_key_checks = 1, unique_checks = 1, group_concat_max_len = 1048576, sql_quote_show_create = 1,"
     " autocommit = 0, completion_type = 0, time_zone = '+00:00',"
     " sql_mode = 'STRICT_TRANS_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION',"
     " innodb_lock_wait_timeout = 1, lock_wait_timeout = 1,"

@@ -5,25 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from iam_watcher.archive.refusals import CHECKS
-from iam_watcher.archive.row_archive import VERSION
+from iam_watcher.database.checks import checks_of
 from iam_watcher.database.column import quoted
 from iam_watcher.errors import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iam_watcher.database.catalogue import Table
-    from iam_watcher.database.transactions import Transactions
     from iam_watcher.jobs.table_job.value_trial import ValueTrial
 
-# The table of a constraint is not in MySQL's list of CHECK constraints.
-CHECKS_OF_MYSQL = (
-    "SELECT CONSTRAINT_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS"
-    " JOIN information_schema.TABLE_CONSTRAINTS USING (CONSTRAINT_SCHEMA, CONSTRAINT_NAME)"
-    " WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = %(table)s AND CONSTRAINT_TYPE = 'CHECK'"
-    " AND ENFORCED = 'YES' ORDER BY CONSTRAINT_NAME"
-)
 # Names of columns in a clause.
 NAMES = re.compile(r"`((?:[^`]|``)+)`")
 # What MariaDB itself checks in a column of the type JSON.
@@ -51,7 +41,7 @@ def check_constraints(trial: ValueTrial, used: Sequence[str] | None) -> None:
     """
     new, columns = trial.new, trial.table.columns
     given = {*new.bound, *new.null}
-    for name, clause in check_clauses(trial.db, trial.table):
+    for name, clause in checks_of(trial.db, trial.table.name):
         names = [one for one in columns_in(clause) if one in columns]
         unknown = any(one in new.hashed or columns[one].generated for one in names)
         if unknown or not given & set(names):
@@ -64,19 +54,6 @@ def check_constraints(trial: ValueTrial, used: Sequence[str] | None) -> None:
                     f"{new.argument} has {shown}, which the CHECK constraint {name} of "
                     f"{trial.table.name} refuses: {clause}"
                 )
-
-
-def check_clauses(db: Transactions, table: Table) -> list[tuple[str, str]]:
-    """Return the names and texts of the CHECK constraints of a table."""
-    ((version,),) = db.read(VERSION)
-    values = {"table": table.name}
-    if "MariaDB" in version:
-        return list(db.read(CHECKS, values))
-    # MySQL's catalogue has the clause as a text within quotes.
-    return [
-        (name, re.sub(r"\\(.)", r"\1", clause, flags=re.DOTALL))
-        for name, clause in db.read(CHECKS_OF_MYSQL, values)
-    ]
 
 
 def columns_in(clause: str) -> list[str]:

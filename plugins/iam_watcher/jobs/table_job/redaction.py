@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iam_watcher.database.catalogue import KEYS
+from iam_watcher.database.checks import checks_of
 from iam_watcher.database.foreign_keys import references_of
-from iam_watcher.jobs.table_job.check_constraints import IS_JSON, check_clauses, columns_in
+from iam_watcher.jobs.table_job.check_constraints import IS_JSON, columns_in
 from iam_watcher.jobs.table_job.side_effects import REDACTED
 from iam_watcher.log_lines import get_logger
 
@@ -77,7 +78,7 @@ def _constraints_on_defaults(
         values = {"table": table.name}
         defaulted = {name for (name,) in db.read(DEFAULTED, values)}
         unique = [(index, name) for index, name, *_ in db.read(KEYS, values)]
-        clauses = check_clauses(db, table)
+        clauses = checks_of(db, table.name)
         db.commit()
         return defaulted, unique, clauses
 
