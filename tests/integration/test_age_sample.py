@@ -245,5 +245,5 @@ def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
     with job.throttling(db, "t") as throttler:
         before = reads()
         job.job().check(db, plan, now, throttler)
-    dictionary = 450  # rows that MySQL reads in its own tables
+    dictionary = 600  # rows that MySQL reads in its own tables
     assert reads() - before <= 2 * 500 + 2 * 100 + dictionary

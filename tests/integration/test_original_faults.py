@@ -163,7 +163,8 @@ def test_administrators_and_service_accounts_were_disabled(iam, users, perform):
 
 
 def test_negative_days_disabled_everyone(iam, users, perform):
-    someone = {1: {"loginedAt": datetime.now(UTC).replace(tzinfo=None)}}
+    a_minute_ago = datetime.now(UTC).replace(tzinfo=None) - timedelta(minutes=1)
+    someone = {1: {"loginedAt": a_minute_ago}}
     users(someone)
     original_disable(iam, days=-1)
     assert disabled(iam) == [1]
