@@ -41,8 +41,7 @@ from iam_watcher import watcher
 @watcher(schedule="@every 1m")
 def often() -> None: ...
 '''
-BEFORE_SOON = 900.0  # seconds until the scheduler knows the DAG, even on a busy machine
-SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=BEFORE_SOON)
+BEFORE_SOON = 300.0  # seconds; then the scheduler knows the DAG, even on a busy machine
 # Times and places of the page, as a test needs them. What each file does stays as it is.
 CHANGES = {
     'Watcher("export"': [("/tmp/", "{folder}/")],  # noqa: S108  of the page
@@ -68,7 +67,7 @@ CHANGES = {
         ),
     ],
     'Watcher("load"': [('lambda: None, task_id="work"', 'lambda: 1 / 0, task_id="work"')],
-    "def move": [("2027-01-31T08:00:00+01:00", SOON.isoformat())],
+    "def move": [("2027-01-31T08:00:00+01:00", "{soon}")],
     "hourly_report": [
         ("daily_report() -> None: ...", "daily_report() -> None: __import__('time').sleep(60)")
     ],
@@ -87,6 +86,7 @@ class Recipes(Deployment):
     healthy_seconds = 900  # beside other work on the machine
     folder: Path
     redis: Redis
+    soon: datetime
 
     def go(self, dag_id: str, conf: dict[str, Any] | None = None) -> Run:
         """Trigger a run."""
@@ -132,12 +132,14 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, web: Rec
     folder = tmp_path_factory.mktemp("recipes")
     (folder / "dags").mkdir()
     mariadb.create_schema()
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=BEFORE_SOON)
+    values = {"folder": folder, "web": f"http://127.0.0.1:{web.port}", "soon": soon.isoformat()}
     for number, text in enumerate(FILES):
         changed = text
         for name, changes in CHANGES.items():
             for old, new in changes if name in text else ():
                 assert old in changed
-                changed = changed.replace(old, new.format(folder=folder, web=f"http://127.0.0.1:{web.port}"))
+                changed = changed.replace(old, new.format(**values))
         (folder / "dags" / f"recipe_{number}.py").write_text(changed)
     with (
         Redis(folder / "redis") as redis,
@@ -156,7 +158,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, web: Rec
             },
         ) as airflow,
     ):
-        airflow.name, airflow.folder, airflow.redis = "recipes", folder, redis
+        airflow.name, airflow.folder, airflow.redis, airflow.soon = "recipes", folder, redis, soon
         copy_migrated(airflow.home)
         airflow.start()
         airflow.wait_healthy()
@@ -260,7 +262,7 @@ def test_other_values_for_one_run(airflow: Recipes) -> None:
 
 def test_once(airflow: Recipes) -> None:
     run = airflow.only_run("move")
-    assert run.id.startswith(f"scheduled__{SOON:%Y-%m-%dT%H:%M:%S}")
+    assert run.id.startswith(f"scheduled__{airflow.soon:%Y-%m-%dT%H:%M:%S}")
     assert ended(run) == "success"
     assert len(airflow.runs("move")) == 1
 
