@@ -47,7 +47,7 @@ def test_three_minutes_of_faults(tmp_path):
     [
         ("database_lock", "SIGSTOP of a purge", "overlapping writes"),
         ("once_per_tick", "SIGSTOP of the other deployment", "scheduled time done by two deployments"),
-        ("claimant", "SIGSTOP of a row", "row not finished once"),
+        ("claimant", "SIGSTOP of a process_rows task", "row not finished once"),
     ],
 )
 def test_it_is_red_with_broken_code(tmp_path, broken, faults, what):
