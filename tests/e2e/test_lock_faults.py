@@ -294,10 +294,11 @@ def test_redis_gone_for_longer_than_the_lease(pair, begin, kind):
     gone = time.time()
     try:
         other = pair.b.trigger(dag_id)
-        run.wait("failed")
+        run.wait("failed", "work")
         other.wait("failed")
     finally:
         pair.redis.start()
+    run.wait("failed")  # `release` is retried until Redis is back.
     stopped = pair.record.last_step(first) - gone
     logger.info("row=redis_gone last_step=%.1fs", stopped)
     assert stopped <= LEASE + (0 if kind == "table" else KILL_AFTER)
