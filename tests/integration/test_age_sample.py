@@ -17,8 +17,7 @@ from iam_watcher.jobs.table_job import age_sample
 from iam_watcher.walk.key_order import KeyOrder
 from tests.integration.conftest import numbers, politeness
 
-NOW = "UNIX_TIMESTAMP()"
-DAY = 86_400
+NOW, DAY = "UNIX_TIMESTAMP()", 86_400
 
 
 def purge(**options):
@@ -234,21 +233,18 @@ def test_an_index_that_is_ignored_is_not_used(table, perform, hidden):
 def test_the_sample_reads_few_rows_of_a_large_table(scratch, session, index):
     scratch.run(f"CREATE TABLE t (id int PRIMARY KEY, at int NOT NULL {index})")
     scratch.run(f"INSERT INTO t SELECT seq, {NOW} - seq FROM {numbers(5000)}")
-    db = Transactions(session)
-    job, now = purge(), datetime.now(UTC)
+    db, job, now = Transactions(session), purge(), datetime.now(UTC)
 
     def reads():
-        found = db.read("SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%'")
-        return sum(int(count) for name, count in found if name != "Handler_read_rnd_next")
+        found = dict(db.read("SHOW SESSION STATUS LIKE 'Handler_read%%'"))
+        return sum(map(int, found.values())) - int(found["Handler_read_rnd_next"])
 
     def reads_of_a_check():
-        plan = job.job().plan(read_table(db, "t"), now)
+        before = reads()
         with job.throttling(db, "t") as throttler:
-            before = reads()
-            job.job().check(db, plan, now, throttler)
+            job.job().check(db, job.job().plan(read_table(db, "t"), now), now, throttler)
         return reads() - before
 
     of_many = reads_of_a_check()
-    scratch.run("DELETE FROM t WHERE id > 10")
-    # MySQL also reads rows of its own tables, for tables of any size.
+    scratch.run("DELETE FROM t WHERE id > 10")  # MySQL reads in its own tables too, for a table of any size.
     assert of_many - reads_of_a_check() <= 2 * 500 + 2 * 100

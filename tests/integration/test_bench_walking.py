@@ -13,6 +13,8 @@ from iam_watcher.errors import JobArgumentError
 from iam_watcher.jobs.disable_users import DisableInactiveUsersOperator
 from iam_watcher.jobs.purge_rows import PurgeRowsOperator
 
+pytestmark = pytest.mark.usefixtures("airflow_db")  # where the jobs look for Variables
+
 LONG_AGO = "UTC_TIMESTAMP() - INTERVAL 181 DAY"
 
 
