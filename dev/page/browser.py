@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
 
+from dev.airflow import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
     from dev.airflow import Airflow
+
+MODULES = ROOT / "plugins" / "iam_watcher" / "ui" / "page"
+SITE = "http://page.test/"
 
 READY = ".iw:not([aria-busy=true])"
 PATIENCE = 180_000  # ms for a page; a busy machine is slow
@@ -36,6 +41,29 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@contextmanager
+def module_page(react: str) -> Iterator[Page]:
+    """Open an empty page that can import the modules of the Watchers page, such as "/story.js".
+
+    Args:
+        react: in place of react.js, which takes React from Airflow.
+    """
+
+    def serve(route: Route) -> None:
+        name = route.request.url.removeprefix(SITE).partition("?")[0]
+        if name.endswith(".js"):
+            body = react if name == "react.js" else (MODULES / name).read_text()
+            route.fulfill(body=body, content_type="text/javascript")
+        else:
+            route.fulfill(body="<!doctype html><html lang=en>", content_type="text/html")
+
+    with chromium() as browser:
+        page = browser.new_page()
+        page.route(f"{SITE}**", serve)
+        page.goto(SITE)
+        yield page
 
 
 @dataclass

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dev.airflow import ROOT
-from dev.page.browser import chromium
+from dev.page.browser import module_page
 
-PAGE = ROOT / "plugins" / "iam_watcher" / "ui" / "page"
-SITE = "http://page.test/"
 # An element is its text here.
 REACT = """
 export const h = (type, props, ...children) => children.flat(9).filter(Boolean).join("");
@@ -22,19 +19,7 @@ STOPPED = {"n": 7, "id": "x", "state": "failed", "after": 1_000, "reports": {"pu
 @pytest.fixture(scope="module")
 def module():
     """A function that calls a function of a module of the page."""
-
-    def serve(route):
-        name = route.request.url.removeprefix(SITE)
-        if name.endswith(".js"):
-            body = REACT if name == "react.js" else (PAGE / name).read_text()
-            route.fulfill(body=body, content_type="text/javascript")
-        else:
-            route.fulfill(body="<!doctype html><html lang=en>", content_type="text/html")
-
-    with chromium() as browser:
-        page = browser.new_page()
-        page.route(f"{SITE}**", serve)
-        page.goto(SITE)
+    with module_page(REACT) as page:
         yield lambda name, function, *given: page.evaluate(
             "async ([name, function_, given]) => (await import(name))[function_](...given)",
             [f"/{name}.js", function, list(given)],

@@ -11,8 +11,7 @@ from itertools import product
 
 import pytest
 
-from dev.airflow import ROOT
-from dev.page.browser import chromium
+from dev.page.browser import module_page
 from iam_watcher.jobs.restore_report import NOT_RESTORED
 from iam_watcher.jobs.run_report import REASONS
 from iam_watcher.schedule import parse
@@ -21,8 +20,6 @@ from iam_watcher.ui.reports import COUNTS, NUMBER_FACTS, TEXT_FACTS
 from iam_watcher.ui.runs import Run
 from iam_watcher.ui.ticks import schedule_json
 
-PAGE = ROOT / "plugins" / "iam_watcher" / "ui" / "page"
-SITE = "http://page.test/"
 # An element is the text in it; a component is called.
 REACT = """
 export const h = (type, props, ...children) =>
@@ -59,19 +56,7 @@ LIMIT = {
 @pytest.fixture(scope="module")
 def module():
     """A function that calls a function of a module of the page, in a language."""
-
-    def serve(route):
-        name = route.request.url.removeprefix(SITE).partition("?")[0]
-        if name.endswith(".js"):
-            body = REACT if name == "react.js" else (PAGE / name).read_text()
-            route.fulfill(body=body, content_type="text/javascript")
-        else:
-            route.fulfill(body="<!doctype html><html lang=en>", content_type="text/html")
-
-    with chromium() as browser:
-        page = browser.new_page()
-        page.route(f"{SITE}**", serve)
-        page.goto(SITE)
+    with module_page(REACT) as page:
 
         def call(name, function, *given, language="en"):
             if name is None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dev.airflow import ROOT
-from dev.page.browser import chromium
+from dev.page.browser import module_page
 
-PAGE = ROOT / "plugins" / "iam_watcher" / "ui" / "page"
-URL = "http://page.test"
 HOUR = 3_600
 NOW = 500_000 * HOUR
 # The page takes React from Airflow; what is tested here draws nothing.
@@ -30,19 +27,10 @@ ELSEWHERE = {"state": "skipped", "elsewhere": True, "holder": {**HOLDER, "since"
 @pytest.fixture(scope="module")
 def modules():
     """A function that calls a function of one of the page's modules."""
-
-    def serve(route):
-        name = route.request.url.removeprefix(f"{URL}/")
-        text = NO_REACT if name == "react.js" else (PAGE / name).read_text() if name else "<html></html>"
-        route.fulfill(body=text, content_type="text/javascript" if name else "text/html")
-
-    with chromium() as browser:
-        page = browser.new_page()
-        page.route(f"{URL}/**", serve)
-        page.goto(f"{URL}/")
+    with module_page(NO_REACT) as page:
         yield lambda name, function, *given: page.evaluate(
             "async ([url, name, given]) => (await import(url))[name](...given)",
-            [f"{URL}/{name}", function, list(given)],
+            [f"/{name}", function, list(given)],
         )
 
 
